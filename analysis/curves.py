@@ -1,0 +1,171 @@
+"""Forgetting curves: both validation losses against the step, one column of panels a mix."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.inference import FEWEST_FOR_INTERVAL, interval_name, pointwise_interval
+from analysis.style import (
+    ONE_COLUMN,
+    LineStyle,
+    legend_handle,
+    mix_text,
+    place_legend,
+    plain_ticks,
+    strategy_text,
+)
+from analysis.tidy import STATE
+from analysis.view import (
+    Drawing,
+    View,
+    absent_sentence,
+    conditions,
+    count_text,
+    mean_text,
+    mix_sentence,
+    seeds_per_mean,
+)
+from trainables import columns
+
+MARKED_POINTS = 6
+START = "before Phase B"
+STOPPED = (columns.DIVERGED, columns.FAILED)
+
+
+def plot_replicates(runs: pd.DataFrame, ax: Axes, *, style: LineStyle) -> Axes:
+    """Draw the mean of `runs` (a row per replicate, a column per step) and, from n = 3 on, its t band."""
+    if runs.empty:
+        return ax
+    steps = runs.columns.to_numpy(dtype=float)
+    band = pointwise_interval(runs.to_numpy(dtype=float))
+    every = max(1, len(steps) // MARKED_POINTS)
+    ax.plot(
+        steps,
+        band.mean,
+        color=style.colour,
+        linestyle=style.dash,
+        linewidth=1.1,
+        marker=style.marker,
+        markersize=3,
+        markevery=(style.position % every, every),
+        zorder=3,
+    )
+    if band.n >= FEWEST_FOR_INTERVAL:
+        low, high = band.mean - band.half_width, band.mean + band.half_width
+        ax.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=1)
+    return ax
+
+
+def plot_curves(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str, LineStyle]) -> Axes:
+    """Draw one panel from tidy rows: a thin line a seed, and each strategy's mean over its done seeds."""
+    for strategy, style in styles.items():
+        runs = frame[frame[columns.STRATEGY] == strategy]
+        for _, run in runs.groupby(columns.SEED):
+            ax.plot(
+                run[columns.STEP],
+                run[metric],
+                color=style.colour,
+                linestyle=style.dash,
+                linewidth=0.5,
+                alpha=0.55,
+            )
+        done = runs[runs[STATE] == columns.DONE]
+        table = done.pivot(index=columns.SEED, columns=columns.STEP, values=metric)
+        plot_replicates(table.dropna(axis="columns"), ax, style=style)
+    return ax
+
+
+def mark_stopped(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str, LineStyle]) -> Axes:
+    """Cross the last finite point of each diverged or failed run, at the panel's edge if it lies beyond."""
+    low, high = ax.get_ylim()
+    stopped = frame[frame[STATE].isin(STOPPED) & np.isfinite(frame[metric])]
+    for _, run in stopped.groupby([columns.STRATEGY, columns.SEED]):
+        last = run.iloc[-1]
+        height = float(np.clip(last[metric], low, high))
+        colour = styles[str(last[columns.STRATEGY])].colour
+        ax.plot([last[columns.STEP]], [height], "x", color=colour, markersize=5, clip_on=False, zorder=4)
+    return ax
+
+
+def panel_limits(rows: pd.DataFrame, *, metric: str) -> tuple[float, float] | None:
+    """Return limits around every run but the diverged, which would flatten the others."""
+    calm = rows.loc[(rows[STATE] != columns.DIVERGED) | (rows[columns.STEP] == 0), metric].dropna()
+    if calm.empty:
+        return None
+    margin = 0.06 * (calm.max() - calm.min()) or 0.01
+    return float(calm.min() - margin), float(calm.max() + margin)
+
+
+def draw_forgetting_curves(view: View) -> Drawing:
+    """Return the curves of one axis combination: rows are the two losses, columns the mixes."""
+    if view.rows.empty:
+        return Drawing(None, "No cell has been evaluated yet.")
+    mixes = view.mixes
+    metrics = {columns.TASK_A_LOSS: view.study.task_a, columns.TASK_B_LOSS: view.study.task_b}
+    figure = Figure(figsize=(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 4.4), layout="constrained")
+    axes = figure.subplots(2, len(mixes), sharex="col", sharey="row", squeeze=False)
+    for column, mix in enumerate(mixes):
+        frame = view.panel(view.rows, mix=mix)
+        for row, metric in enumerate(metrics):
+            ax = plot_curves(frame, axes[row, column], metric=metric, styles=view.styles)
+            for start in view.starts[metric]:
+                ax.axhline(start, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
+            limits = panel_limits(view.rows, metric=metric)
+            if limits is not None:
+                ax.set_ylim(*limits)
+            mark_stopped(frame, plain_ticks(ax, count=4), metric=metric, styles=view.styles)
+        axes[1, column].set_xlabel("optimiser step")
+        axes[0, column].set_title(f"mix {mix_text(mix)}" if mix else "no replay")
+    for row, task in enumerate(metrics.values()):
+        axes[row, 0].set_ylabel(f"{task} loss (nats/token)")
+    _finish(figure, view)
+    return Drawing(figure, caption(view))
+
+
+def _finish(figure: Figure, view: View) -> None:
+    handles = [legend_handle(style) for style in view.styles.values()]
+    labels = [strategy_text(name) for name in view.styles]
+    handles.append(Line2D([], [], color="0.3", linestyle=":", linewidth=0.8))
+    labels.append(START)
+    if view.cells[STATE].isin(STOPPED).any():
+        handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", markersize=4.5))
+        labels.append("diverged or failed")
+    place_legend(figure, handles, labels, title=legend_title(seeds_per_mean(view), unit="seed"))
+    if view.title:
+        figure.suptitle(view.title, fontsize=7.5)
+
+
+def legend_title(counts: list[int], *, unit: str) -> str:
+    """Return what thick lines and bands are, with n; no word of a band where none is drawn."""
+    if not counts:
+        return f"thin: one {unit} each (none finished)"
+    if max(counts) == 1:
+        return f"one {unit} each"
+    mean = f"thick: mean over {count_text(counts, unit)}"
+    if max(counts) < FEWEST_FOR_INTERVAL:
+        return mean
+    return f"{mean}; band: {interval_name('pointwise t')} over {unit}s"
+
+
+def caption(view: View) -> str:
+    """Return the caption of the forgetting curves, from what varied and what is there."""
+    counts = seeds_per_mean(view)
+    opening = (
+        f"Validation loss of {view.study.task_a} (top) and {view.study.task_b} (bottom) during Phase B, "
+        "in nats per supervised token. Thin lines: single seeds. Dotted: the loss before Phase B."
+    )
+    parts = [opening]
+    if counts:
+        mean = mean_text(view, counts=counts, unit="seed")
+        shown = max(counts) >= FEWEST_FOR_INTERVAL
+        band = f"; bands: {interval_name('pointwise t')} over seeds, {conditions(view)}" if shown else ""
+        parts.append(f"{mean}{band}.")
+        if min(counts) < FEWEST_FOR_INTERVAL and max(counts) > 1:
+            parts.append("No band where n ≤ 2.")
+    parts.append(absent_sentence(view))
+    if (view.cells[STATE] == columns.DIVERGED).any():
+        parts.append("Limits ignore diverged runs, whose curves may leave the panel.")
+    parts.append(mix_sentence(view))
+    return " ".join(parts)

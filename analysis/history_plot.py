@@ -1,0 +1,93 @@
+"""Draws training histories: one panel a metric, side by side; replicates as a mean with a t band."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.curves import legend_title, plot_replicates
+from analysis.errors import AnalysisError, NothingToShowError
+from analysis.histories import LOSS_SUFFIX, History, group_replicates
+from analysis.style import (
+    ONE_COLUMN,
+    LineStyle,
+    cycled_style,
+    legend_handle,
+    place_legend,
+    plain_ticks,
+    publication_style,
+    save_figure,
+)
+
+FORMATS = (".png", ".svg", ".pdf")
+RUN, STEP, LOSS = "run", "step", "loss"
+PANEL_WIDTH = 2.8
+
+
+def tidy_metric(groups: Mapping[str, list[History]], *, metric: str) -> pd.DataFrame:
+    """Return one metric of all histories: legend text, `run`, `step`, `loss`, one row per point."""
+    parts = [
+        pd.DataFrame({"text": text, RUN: number, STEP: run.losses.index, LOSS: run.losses[metric].to_numpy()})
+        for text, runs in groups.items()
+        for number, run in enumerate(runs)
+        if metric in run.losses
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def plot_histories(frame: pd.DataFrame, ax: Axes, *, styles: Mapping[str, LineStyle]) -> Axes:
+    """Draw the rows of `tidy_metric`: replicates as thin lines, with their mean at the steps they share."""
+    for text, runs in frame.groupby("text", sort=False):
+        style = styles[str(text)]
+        replicates = [run.set_index(STEP)[LOSS] for _, run in runs.groupby(RUN)]
+        if len(replicates) > 1:
+            for replicate in replicates:
+                ax.plot(
+                    replicate.index,
+                    replicate,
+                    color=style.colour,
+                    linestyle=style.dash,
+                    linewidth=0.5,
+                    alpha=0.55,
+                )
+        plot_replicates(pd.concat(replicates, axis="columns", join="inner").T, ax, style=style)
+    return ax
+
+
+def draw_histories(histories: list[History], *, title: str | None) -> Figure:
+    """Return a figure with a panel for each metric found, in order of appearance, and one legend."""
+    groups = group_replicates(histories)
+    styles = {text: cycled_style(position) for position, text in enumerate(groups)}
+    metrics = list(dict.fromkeys(metric for run in histories for metric in run.losses.columns))
+    figure = Figure(
+        figsize=(max(ONE_COLUMN, PANEL_WIDTH * len(metrics)), 2.6 + 0.1 * len(groups)), layout="constrained"
+    )
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for ax, metric in zip(axes, metrics, strict=True):
+        plot_histories(tidy_metric(groups, metric=metric), ax, styles=styles)
+        ax.set(
+            xlabel="step", ylabel="loss", title=metric.removesuffix(LOSS_SUFFIX).replace("_", " ") + " loss"
+        )
+        plain_ticks(ax)
+    sizes = {text: len(runs) for text, runs in groups.items()}
+    labels = [f"{text} (n = {size})" if size > 1 else text for text, size in sizes.items()]
+    replicated = [size for size in sizes.values() if size > 1]
+    explanation = legend_title(replicated, unit="run") + " of one name" if replicated else ""
+    place_legend(figure, [legend_handle(style) for style in styles.values()], labels, title=explanation)
+    if title:
+        figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def write_history_figure(histories: list[History], *, path: Path, title: str | None) -> Path:
+    """Draw `histories` into `path`; raises AnalysisError for a suffix not in FORMATS or without histories."""
+    if path.suffix not in FORMATS:
+        raise AnalysisError(
+            f"the suffix of the output must be one of {', '.join(FORMATS)}, got {path.name!r}"
+        )
+    if not histories:
+        raise NothingToShowError("no usable history is left to plot")
+    with publication_style():
+        return save_figure(draw_histories(histories, title=title), path)

@@ -1,0 +1,127 @@
+"""The words of the report: what its page says in Markdown. Reads frames, writes no files."""
+
+from pathlib import Path
+from typing import Any
+
+from analysis.outcomes import BASELINE, MATCHED, count_states
+from analysis.style import mix_text, strategy_text
+from analysis.tables import escape_markdown
+from analysis.tidy import CELL, ERROR, LOG, SLOTS_HASH, STATE, Study
+from analysis.view import Drawing, View
+from trainables import columns
+
+LONGEST_ERROR = 200
+
+
+def heading(study: Study) -> str:
+    """Return the title and what the study is: tasks, model, and the state of its plan."""
+    description = study.description
+    facts = [
+        f"Phase A: {study.task_a}",
+        f"Phase B: {study.task_b}, replaying {study.task_a}",
+        *(
+            f"{name}: {description[key]}"
+            for key, name in (("model", "model"), ("dtype", "dtype"))
+            if key in description
+        ),
+    ]
+    return "\n\n".join(
+        [
+            f"# {escape_markdown(study.name)}",
+            escape_markdown("; ".join(facts)) + ".",
+            f"Cells: {state_counts(study)}.",
+        ]
+    )
+
+
+def state_counts(study: Study) -> str:
+    """Return '15 planned: 12 done, 1 diverged, 1 failed, 1 unfinished'; merged labels count one by one."""
+    planned, *states = count_states(study.cells).items()
+    counts = ", ".join(f"{count} {state}" for state, count in states if count)
+    labels, cells = len(study.cells), study.cells[CELL].nunique()
+    merged = labels - study.cells[CELL].isna().sum() - cells
+    shared = f" ({merged} share a run with another label)" if merged else ""
+    return f"{planned[1]} planned{shared}: {counts}"
+
+
+def figure_section(drawing: Drawing, *, name: str, title: str, source: str) -> str:
+    """Return one figure with its caption and its other formats, or the reason there is none."""
+    heading_text = name.replace("_", " ").capitalize() + (f" ({title})" if title else "")
+    lines = [f"## {escape_markdown(heading_text)}"]
+    if drawing.figure is not None:
+        lines.append(f"![{escape_markdown(heading_text)}]({source}.png)")
+    lines.append(escape_markdown(drawing.caption))
+    if drawing.figure is not None:
+        lines.append(f"Also as [SVG]({source}.svg) and [PDF]({source}.pdf).")
+    return "\n\n".join(lines)
+
+
+def table_section(table: str) -> str:
+    """Return the summary table under its heading."""
+    return f"## Summary\n\n{table}\nAlso as [CSV](summary.csv), in full precision, and [LaTeX](summary.tex)."
+
+
+def notes(study: Study, *, absent: list[str], unpaired: list[str]) -> str:
+    """Return the lists of what is not in the numbers: cells, pairs, files."""
+    lists = {
+        "Cells that are not done": absent,
+        "Pairs left out": unpaired,
+        "Files that could not be used": list(study.problems),
+    }
+    sections = [
+        "\n".join([f"## {title}", "", *(f"- {escape_markdown(line)}" for line in lines)])
+        for title, lines in lists.items()
+        if lines
+    ]
+    return "\n\n".join(sections)
+
+
+def file_list(files: list[Path], *, directory: Path) -> str:
+    """Return the data files with what they hold."""
+    contents = {
+        "cells.csv": "every planned cell and its state",
+        "evaluations.csv": "every evaluation of every cell, one row each",
+        "evaluations.parquet": "the same, typed",
+    }
+    names = [file.relative_to(directory).as_posix() for file in files]
+    return "\n".join(
+        ["## Data", "", *(f"- [{name}]({name}): {contents[name]}" for name in names if name in contents)]
+    )
+
+
+def absent_cells(study: Study) -> list[str]:
+    """Return a line for each planned cell that is not done, with its error and log where it failed."""
+    absent = study.cells[study.cells[STATE] != columns.DONE].to_dict("records")
+    return [f"{cell[STATE]}: {label_text(cell, axes=study.axes)}{_error_text(cell)}" for cell in absent]
+
+
+def unpaired_runs(view: View) -> list[str]:
+    """Return a line for each pair of finished runs that did not see the same examples at the same steps."""
+    unpaired = view.pairs[~view.pairs[MATCHED]].to_dict("records")
+    return [
+        f"{label_text(pair, axes=view.study.axes)}: not known to have seen the same {view.study.task_b} examples at the "
+        f"same steps as {BASELINE} (slots hash {_hash_text(pair[SLOTS_HASH])}, {BASELINE} has "
+        f"{_hash_text(pair[f'{SLOTS_HASH}_baseline'])})"
+        for pair in unpaired
+    ]
+
+
+def label_text(record: dict[Any, Any], *, axes: tuple[str, ...]) -> str:
+    """Return a label in words: 'difficulty_hard, mix 10 %, seed 2, lr = 7e-05'."""
+    parts = [strategy_text(record[columns.STRATEGY])]
+    if record[columns.STRATEGY] != columns.NO_REPLAY:
+        parts.append(f"mix {mix_text(record[columns.MIX])}")
+    return ", ".join([*parts, f"seed {record[columns.SEED]}", *(f"{axis} = {record[axis]}" for axis in axes)])
+
+
+def _hash_text(value: Any) -> str:
+    return value if isinstance(value, str) else "unknown"
+
+
+def _error_text(cell: dict[Any, Any]) -> str:
+    if cell[STATE] != columns.FAILED:
+        return ""
+    lines = str(cell[ERROR]).strip().splitlines() or ["no message"]
+    shown = lines[-1 if lines[0].startswith("Traceback") else 0].strip()[:LONGEST_ERROR]
+    log = f" (log: {cell[LOG]})" if isinstance(cell[LOG], str) else ""
+    return f": {shown}{log}"

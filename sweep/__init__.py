@@ -1,0 +1,1 @@
+"""The cluster side: what to run, where, and what is already done."""

@@ -1,0 +1,150 @@
+"""The command line: run, resume, plan, status, export."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+EXIT_FAILED, EXIT_USER_ERROR = 1, 2
+
+CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+OVERRIDES = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Override one field of the configuration; may be repeated. Example: --set search.seed=[0,1,2]",
+)
+ADDRESS = click.option(
+    "--address",
+    help="Join the Ray cluster at this address ('auto' on one of its nodes). Default: a local one.",
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="A study's directory is the truth about what is done: the same command starts, continues and grows it.",
+)
+@click.version_option(package_name="forgetting-sweep")
+def cli() -> None:
+    """Sweep replay strategies against catastrophic forgetting.
+
+    Phase A trains a LoRA adapter on task A. Every cell (strategy x mix x seed) then trains that
+    adapter on task B while replaying some of task A, and measures both tasks as it goes.
+
+    \b
+    python -m sweep plan configs/demo.yaml        what would run, without running it
+    python -m sweep run configs/demo.yaml         run what is missing
+    python -m sweep status results/demo           what is done
+    python -m analysis report results/demo        tables and figures
+    """
+
+
+@cli.command()
+@CONFIG
+@OVERRIDES
+@ADDRESS
+def run(config: Path, overrides: tuple[str, ...], address: str | None) -> None:
+    """Run every cell of CONFIG that is not finished yet.
+
+    Run it again to go on after an interruption, or after adding seeds, mixes or strategies: finished
+    cells are never run again. Ctrl-C or SIGTERM checkpoints the running cells first.
+
+    \b
+    python -m sweep run configs/demo.yaml
+    python -m sweep run configs/demo.yaml --set search.seed=[0,1,2,3]
+    python -m sweep run configs/tinyllama_math_hotpotqa.yaml --address auto
+    """
+    from sweep.configuration import load_study
+
+    _run(load_study(config, overrides), address)
+
+
+@cli.command()
+@DIRECTORY
+@ADDRESS
+def resume(directory: Path, address: str | None) -> None:
+    """Go on with the study in DIRECTORY, with the configuration stored there."""
+    from sweep.ledger import open_existing, stored_study
+
+    _run(stored_study(open_existing(directory)), address)
+
+
+@cli.command()
+@CONFIG
+@OVERRIDES
+def plan(config: Path, overrides: tuple[str, ...]) -> None:
+    """Show the cells of CONFIG: merged, done and missing ones, their steps, tokens and time.
+
+    Starts no cluster and loads no weights.
+    """
+    from sweep.configuration import load_study
+    from sweep.ledger import Ledger
+    from sweep.planning import make_plan
+    from sweep.preparation import prepare
+    from sweep.tables import print_plan
+
+    study = load_study(config, overrides)
+    prepared, ledger = prepare(study), Ledger(study.storage)
+    ledger.check_meaning(prepared.fingerprint)
+    print_plan(make_plan(study, prepared, ledger), study=study, prepared=prepared, console=Console())
+
+
+@cli.command()
+@DIRECTORY
+def status(directory: Path) -> None:
+    """Show what is done, running, failed and missing in the study in DIRECTORY."""
+    from sweep.ledger import open_existing
+    from sweep.tables import print_status
+
+    print_status(open_existing(directory), console=Console())
+
+
+@cli.command()
+@DIRECTORY
+@click.option("--format", "form", type=click.Choice(["original"]), required=True, help="The format to write.")
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Default: DIRECTORY/export."
+)
+def export(directory: Path, form: str, output: Path | None) -> None:
+    """Write the finished cells of the study in DIRECTORY as files for other tools.
+
+    "original": one forgetting_history_*.json a cell, as the single-seed script wrote them.
+    """
+    from sweep.export import export_original
+    from sweep.ledger import open_existing
+
+    ledger = open_existing(directory)
+    written = export_original(ledger, output or ledger.root / "export")
+    click.echo(f"{len(written)} histories in {output or ledger.root / 'export'}")
+
+
+def _run(study: Any, address: str | None) -> None:
+    from sweep.driver import run_study
+    from sweep.progress import Progress
+
+    with Progress(Console()) as progress:
+        outcome = run_study(study, address=address, progress=progress)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
+    click.echo(f"{study.storage}: {counts}")
+    if outcome.interrupted_by is not None:
+        click.echo(f"interrupted; go on with: python -m sweep resume {study.storage}")
+        sys.exit(128 + outcome.interrupted_by)
+    if outcome.failed:
+        click.echo(f"see why with: python -m sweep status {study.storage}")
+        sys.exit(EXIT_FAILED)
+    click.echo(f"figures: python -m analysis report {study.storage}")
+
+
+def main() -> None:
+    """Run the command line; whatever the user can mend is one readable block and exit code 2."""
+    try:
+        cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
+    except ValueError as error:
+        if not type(error).__module__.startswith(("sweep.", "trainables.")):
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_USER_ERROR)

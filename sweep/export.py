@@ -1,0 +1,54 @@
+"""Writing finished cells in formats that other tools read."""
+
+from pathlib import Path
+from typing import Any
+
+from sweep.ledger import Ledger
+from trainables import columns
+from trainables.publish import publish_json
+
+ORIGINAL_METRICS = {"math": "math_loss", "hotpotqa": "hotpot_loss"}
+
+
+def export_original(ledger: Ledger, output: Path) -> list[Path]:
+    """Write one history JSON for each label of a finished cell; return the files.
+
+    As the original script wrote them: parallel lists over evaluation points, plus the seed.
+    """
+    record = ledger.study_record()
+    assert record is not None
+    entries = ledger.plan()
+    several = len({entry["labels"][columns.SEED] for entry in entries}) > 1
+    further = [*([columns.SEED] if several else []), *record["axes"]]
+    written = []
+    for entry in entries:
+        if not ledger.finished(entry["key"]):
+            continue
+        path = output / _file_name(record, entry["labels"], further)
+        publish_json(path, _history(record, entry["labels"], ledger.rows(entry["key"])))
+        written.append(path)
+    return written
+
+
+def _file_name(record: dict[str, Any], labels: dict[str, Any], further: list[str]) -> str:
+    """Return the original's name, followed by the seed and further axes where a study has several."""
+    tasks = f"{record['task_a']}_to_{record['task_b']}"
+    values = [f"{name}{labels[name]}" for name in further]
+    parts = [tasks, labels[columns.STRATEGY], f"{labels[columns.MIX] * 100:g}pct", record["dtype"], *values]
+    return "_".join(["forgetting_history", *parts]) + ".json"
+
+
+def _history(record: dict[str, Any], labels: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    metric_a, metric_b = (
+        ORIGINAL_METRICS.get(record[task], f"{record[task]}_loss") for task in ("task_a", "task_b")
+    )
+    return {
+        "name": f"{labels[columns.STRATEGY]} {labels[columns.MIX] * 100:g}%",
+        "selection_method": labels[columns.STRATEGY],
+        "mix_percentage": labels[columns.MIX] * 100,
+        "seed": labels[columns.SEED],
+        **{name: labels[name] for name in record["axes"]},
+        "steps": [row[columns.STEP] for row in rows],
+        metric_b: [row[columns.TASK_B_LOSS] for row in rows],
+        metric_a: [row[columns.TASK_A_LOSS] for row in rows],
+    }

@@ -1,0 +1,61 @@
+"""The plan in words and numbers: what would run, what is done, and about how long the rest takes."""
+
+import statistics
+from dataclasses import dataclass
+
+from sweep.cells import PlannedCell, plan_cells, plan_record
+from sweep.configuration import Study
+from sweep.ledger import Ledger
+from sweep.preparation import Prepared
+from trainables import columns
+from trainables.strategies import Floats
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a study beside their states; `phase_a_done` tells whether the artifact is there."""
+
+    cells: list[PlannedCell]
+    states: list[str]
+    phase_a_done: bool
+    phase_a_steps: int
+    seconds_a_cell: float | None
+
+    @property
+    def pending(self) -> list[PlannedCell]:
+        """Return the cells that `run` would execute."""
+        finished = (columns.DONE, columns.DIVERGED)
+        return [cell for cell, state in zip(self.cells, self.states, strict=True) if state not in finished]
+
+    def hours_left(self, concurrent: int) -> float | None:
+        """Return the estimated wall hours of the pending cells, None before any cell has finished."""
+        if self.seconds_a_cell is None:
+            return None
+        return self.seconds_a_cell * len(self.pending) / concurrent / 3600
+
+
+def make_plan(study: Study, prepared: Prepared, ledger: Ledger) -> Plan:
+    """Compare the configuration with the ledger. Raises ValueError where a strategy cannot be served."""
+    pool_losses, steps = _phase_a(study, prepared)
+    cells = plan_cells(study, prepared, artifact_key=prepared.artifact.name, pool_losses=pool_losses)
+    states = [ledger.state(cell.spec.key if cell.spec else None) for cell in cells]
+    finished = ledger.seconds_of_finished()
+    seconds = statistics.mean(finished) if finished else None
+    return Plan(cells, states, pool_losses is not None, steps, seconds)
+
+
+def publish_plan(plan: Plan, *, study: Study, ledger: Ledger) -> None:
+    """Record the plan in the ledger."""
+    ledger.publish_plan(plan_record(plan.cells, study=study, axes=ledger.axes(study)))
+
+
+def _phase_a(study: Study, prepared: Prepared) -> tuple[Floats | None, int]:
+    """Return the pool's losses if Phase A is finished, and the steps it takes."""
+    from trainables.phase_a import artifact_exists, load_artifact
+    from trainables.replay import phase_a_stream
+
+    stream = phase_a_stream(len(prepared.task_a.train), seed=study.phase_a.seed, training=study.phase_a)
+    steps = 0 if study.phase_a.adapter else stream.steps
+    return (
+        load_artifact(prepared.artifact).pool_losses if artifact_exists(prepared.artifact) else None
+    ), steps

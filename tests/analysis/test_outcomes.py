@@ -1,0 +1,154 @@
+"""Outcomes, pairs with the baseline and the summary: who is counted, who is paired with whom."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import analysis
+from analysis.outcomes import (
+    DIFFERENCE,
+    FINAL_A,
+    FORGETTING,
+    HALF_WIDTH,
+    MISMATCHED,
+    PAIRS,
+    pair_with_baseline,
+    run_outcomes,
+    strategy_rank,
+    summarise,
+)
+from analysis.page import unpaired_runs
+from analysis.tidy import read_study
+from analysis.view import views
+from tests.analysis.studies import STRATEGIES, TORN_RESULT
+from trainables import columns
+
+Builder = Callable[..., Path]
+
+
+def summary_of(directory: Path) -> pd.DataFrame:
+    found = read_study(directory)
+    return summarise(found, outcomes=run_outcomes(found))
+
+
+def row_of(summary: pd.DataFrame, strategy: str, mix: float = 0.1) -> "pd.Series[float]":
+    return summary[(summary["strategy"] == strategy) & (summary["mix"] == mix)].iloc[0]
+
+
+def test_outcomes_are_read_off_the_curves(study: Builder) -> None:
+    directory = study()
+    frame = analysis.load(directory)
+    run = frame[(frame["strategy"] == "random") & (frame["seed"] == 1)].sort_values("step")
+    outcomes = run_outcomes(read_study(directory))
+    outcome = outcomes[(outcomes["strategy"] == "random") & (outcomes["seed"] == 1)].iloc[0]
+    assert outcome[FINAL_A] == run["task_a_loss"].iloc[-1]
+    assert outcome[FORGETTING] == pytest.approx(run["task_a_loss"].iloc[-1] - run["task_a_loss"].iloc[0])
+
+
+def test_every_planned_cell_is_counted_whatever_became_of_it(study: Builder) -> None:
+    states = {
+        ("difficulty_hard", 0.1, 0): columns.FAILED,
+        ("difficulty_hard", 0.1, 1): columns.DIVERGED,
+        ("difficulty_hard", 0.1, 2): columns.MISSING,
+        ("difficulty_hard", 0.1, 3): columns.PARTIAL,
+        ("difficulty_hard", 0.1, 4): TORN_RESULT,
+        ("random", 0.1, 4): columns.FAILED,
+    }
+    summary = summary_of(study(states=states, seeds=range(5)))
+    hard = row_of(summary, "difficulty_hard")
+    assert list(hard[["planned", "done", "diverged", "failed", "unfinished"]]) == [5, 0, 1, 1, 3]
+    assert np.isnan(hard[FINAL_A])
+    assert row_of(summary, "difficulty_easy")[PAIRS] == 4
+    assert summary["planned"].sum() == 20
+    counted = summary[["done", "diverged", "failed", "unfinished"]].sum(axis=1)
+    assert (counted == summary["planned"]).all()
+
+
+def test_differences_pair_runs_of_one_seed_mix_and_axis_value(study: Builder) -> None:
+    directory = study(mixes=(0.1, 0.2), axes={"lr": [2e-5, 7e-5]})
+    found = read_study(directory)
+    outcomes = run_outcomes(found)
+    pairs = pair_with_baseline(outcomes, axes=("lr",))
+    assert len(pairs) == 2 * 2 * 2 * 3
+    keyed = outcomes.set_index(["strategy", "mix", "seed", "lr"])[FINAL_A]
+    for pair in pairs.to_dict("records"):
+        assert pair[f"{FINAL_A}_baseline"] == keyed["random", pair["mix"], pair["seed"], pair["lr"]]
+
+
+def test_the_difference_is_the_mean_over_pairs_not_of_means(study: Builder) -> None:
+    directory = study(states={("random", 0.1, 0): columns.FAILED}, seeds=range(4))
+    found = read_study(directory)
+    outcomes = run_outcomes(found).set_index(["strategy", "seed"])[FINAL_A]
+    expected = np.mean([outcomes["difficulty_hard", seed] - outcomes["random", seed] for seed in (1, 2, 3)])
+    row = row_of(summarise(found, outcomes=run_outcomes(found)), "difficulty_hard")
+    assert row[DIFFERENCE] == pytest.approx(expected)
+    assert row[PAIRS] == 3
+    assert row["done"] == 4
+
+
+def test_the_order_of_cells_does_not_change_the_summary(study: Builder) -> None:
+    states = {("random", 0.1, 0): columns.FAILED}
+    plain = summary_of(study(states=states, mixes=(0.1, 0.2)))
+    for seed in range(3):
+        shuffled = summary_of(study(states=states, mixes=(0.1, 0.2), shuffle=seed))
+        pd.testing.assert_frame_equal(plain, shuffled)
+
+
+def test_a_pair_with_unequal_slots_is_left_out_counted_and_named(study: Builder) -> None:
+    whole = row_of(summary_of(study(seeds=range(4))), "difficulty_hard")
+    directory = study(seeds=range(4), slots={("difficulty_hard", 0.1, 2): "another order"})
+    row = row_of(summary_of(directory), "difficulty_hard")
+    assert (whole[PAIRS], whole[MISMATCHED]) == (4, 0)
+    assert (row[PAIRS], row[MISMATCHED]) == (3, 1)
+    assert row[DIFFERENCE] != whole[DIFFERENCE]
+    assert row[FINAL_A] == whole[FINAL_A]
+    (view,) = views(read_study(directory))
+    (line,) = unpaired_runs(view)
+    assert line.startswith("difficulty_hard, mix 10 %, seed 2:")
+    assert "another order" in line
+
+
+def test_a_pair_whose_slots_are_unknown_is_left_out(study: Builder) -> None:
+    directory = study()
+    cells = analysis.load_cells(directory)
+    chosen = cells[(cells["strategy"] == "difficulty_hard") & (cells["seed"] == 0)]
+    (directory / columns.CELLS_DIRECTORY / chosen["cell"].item() / columns.CELL_FILE).unlink()
+    assert row_of(summary_of(directory), "difficulty_hard")[MISMATCHED] == 1
+    for file in directory.glob(f"{columns.CELLS_DIRECTORY}/*/{columns.CELL_FILE}"):
+        file.unlink()
+    row = row_of(summary_of(directory), "difficulty_hard")
+    assert (row[PAIRS], row[MISMATCHED]) == (0, 3)
+
+
+def test_a_run_shared_with_the_baseline_differs_from_it_by_zero(study: Builder) -> None:
+    merged = {("difficulty_hard", 0.1, seed): ("random", 0.1, seed) for seed in range(3)}
+    row = row_of(summary_of(study(merged=merged)), "difficulty_hard")
+    assert (row[DIFFERENCE], row[DIFFERENCE + HALF_WIDTH], row[PAIRS]) == (0.0, 0.0, 3)
+
+
+def test_the_control_and_the_baseline_have_no_difference(study: Builder) -> None:
+    summary = summary_of(study())
+    for strategy, mix in (("none", 0.0), ("random", 0.1)):
+        row = row_of(summary, strategy, mix)
+        assert np.isnan(row[DIFFERENCE])
+        assert row[PAIRS] == 0
+
+
+def test_half_widths_need_three_seeds(study: Builder) -> None:
+    for seeds in (1, 2, 3):
+        summary = summary_of(study(seeds=range(seeds)))
+        assert summary[FINAL_A + HALF_WIDTH].notna().all() == (seeds == 3)
+
+
+def test_strategies_are_listed_baseline_first_and_control_last() -> None:
+    assert sorted(["none", *STRATEGIES], key=strategy_rank) == [
+        "random",
+        "difficulty_easy",
+        "difficulty_hard",
+        "loss_ascending",
+        "loss_descending",
+        "none",
+    ]

@@ -1,0 +1,122 @@
+"""The report command from end to end: what it writes, says and returns."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import analysis
+from analysis.cli import main
+from tests.analysis.studies import TORN_RESULT, UNKNOWN
+from trainables import columns
+
+Builder = Callable[..., Path]
+HARD = ("difficulty_hard", 0.1, 0)
+
+
+def report(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["report", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_a_report_holds_every_table_figure_and_format(study: Builder) -> None:
+    directory = study()
+    result = report(directory)
+    assert result.exit_code == 0
+    files = [path for path in (directory / "report").rglob("*") if path.is_file()]
+    written = sorted(path.relative_to(directory / "report").as_posix() for path in files)
+    figures = [
+        f"figures/{name}.{suffix}"
+        for name in ("forgetting_curves", "change_against_random", "tradeoff")
+        for suffix in ("png", "svg", "pdf")
+    ]
+    tables = ["cells.csv", "evaluations.csv", "evaluations.parquet", "report.md"]
+    assert written == sorted([*figures, *tables, "summary.csv", "summary.md", "summary.tex"])
+    assert str(directory / "report" / "report.md") in result.stdout
+    page = (directory / "report" / "report.md").read_text()
+    assert all(f"({figure})" in page for figure in figures)
+    assert page.count("95 % ") >= 4
+    frame = pd.read_parquet(directory / "report" / "evaluations.parquet")
+    pd.testing.assert_frame_equal(frame, analysis.load(directory))
+
+
+def test_a_report_of_equal_studies_is_equal_byte_for_byte(study: Builder, tmp_path: Path) -> None:
+    directory = study(axes={"lr": [7e-5]}, strategies=("random", "difficulty_hard"))
+    first, second = tmp_path / "first", tmp_path / "second"
+    report(directory, "-o", first)
+    report(study(axes={"lr": [7e-5]}, strategies=("random", "difficulty_hard"), shuffle=1), "-o", second)
+    names = {path.relative_to(first) for path in first.rglob("*.*")}
+    assert {path.relative_to(second) for path in second.rglob("*.*")} == names
+    assert len(names) == 7 + 9
+    assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
+
+
+def test_an_unfinished_study_is_reported_with_what_is_absent(study: Builder) -> None:
+    states = {
+        HARD: columns.FAILED,
+        ("difficulty_easy", 0.1, 1): columns.DIVERGED,
+        ("random", 0.1, 2): TORN_RESULT,
+        ("none", 0.0, 0): UNKNOWN,
+    }
+    directory = study(states=states, slots={("difficulty_easy", 0.1, 0): "other"})
+    result = report(directory)
+    assert result.exit_code == 0
+    assert "12 planned: 8 done, 1 diverged, 1 failed, 2 unfinished" in result.stdout
+    assert "failed: difficulty_hard, mix 10 %, seed 0: CUDA out of memory (log: logs/a.txt)" in result.stdout
+    assert "missing: no replay, seed 0" in result.stdout
+    assert "result.json: unreadable" in result.stderr
+    assert "pairs left out:\n  difficulty_easy, mix 10 %, seed 0" in result.stdout
+    page = (directory / "report" / "report.md").read_text()
+    assert "## Cells that are not done" in page
+    assert "## Pairs left out" in page
+    assert "## Files that could not be used" in page
+
+
+def test_hostile_names_stay_text_and_stay_inside_the_report(study: Builder, tmp_path: Path) -> None:
+    name = r"../../<script>\input{x}_%"
+    directory = study(strategies=("random", name), axes={"../axis": ["../../value"]}, seeds=(0, 1))
+    outside = set(tmp_path.rglob("*"))
+    assert report(directory, "-o", tmp_path / "out").exit_code == 0
+    assert {
+        path for path in set(tmp_path.rglob("*")) - outside if tmp_path / "out" not in (path, *path.parents)
+    } == set()
+    figures = list((tmp_path / "out" / "figures").iterdir())
+    assert len(figures) == 9
+    assert all(path.is_file() for path in figures)
+    page, latex = ((tmp_path / "out" / file).read_text() for file in ("report.md", "summary.tex"))
+    assert "<script" not in page
+    assert r"\input" not in latex
+    assert r"\textbackslash{}input\{x\}\_\%" in latex
+
+
+def test_a_study_without_evaluations_exits_with_1_and_says_so(study: Builder) -> None:
+    labels = [(s, m, seed) for s, m in (("random", 0.1), ("none", 0.0)) for seed in range(3)]
+    directory = study(strategies=("random",), states=dict.fromkeys(labels, UNKNOWN))
+    result = report(directory)
+    assert result.exit_code == 1
+    assert "no evaluation yet in any of its 6 planned cells" in result.stderr
+    assert not (directory / "report").exists()
+
+
+def test_a_directory_that_is_no_study_exits_with_2_and_one_block(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "nowhere"):
+        result = report(directory)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"Error: {directory} is not a study directory")
+        assert "Traceback" not in result.output
+
+
+def test_an_output_that_cannot_be_written_exits_with_2(study: Builder, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = report(study(), "-o", tmp_path / "file")
+    assert result.exit_code == 2
+    assert f"cannot be written to {tmp_path / 'file'}" in result.stderr
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.parametrize("command", [[], ["report"], ["plot"]])
+def test_help_shows_an_example_or_what_comes_out(command: list[str]) -> None:
+    result = CliRunner().invoke(main, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "python -m analysis" in result.output or "OUT/report.md" in result.output

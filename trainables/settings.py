@@ -1,0 +1,191 @@
+"""What a user may set on the learning side: frozen, validated once, free of heavy imports."""
+
+import string
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+BUILT_IN_TASKS = ("math", "hotpotqa", "arithmetic", "multihop")
+GENERATED_TASKS = ("arithmetic", "multihop")
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """A section of the configuration: immutable, with unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LoraSettings(Settings):
+    """The adapter's shape (Hu et al. 2021): rank, scale alpha/r, dropout, adapted projections."""
+
+    r: Count = 8
+    alpha: Annotated[float, Field(gt=0)] = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+class ModelSettings(Settings):
+    """The base model: a hub id, a local directory, a GGUF file, or the alias `smollm2-135m`."""
+
+    name: str = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
+    revision: str | None = None
+    dtype: Literal["bf16", "fp32"] = "bf16"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    trust_remote_code: bool = False
+    lora: LoraSettings = LoraSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def accept_a_bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class TaskSettings(Settings):
+    """One task: where its examples come from, how many are used, how they are worded.
+
+    `train` and `validation` count examples after over-long ones are dropped. A task that is not
+    built in needs `path`, `prompt` and `completion`; the two are templates over its columns.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+    path: Path | None = None
+    train: Count = 4000
+    validation: Count = 400
+    seed: Annotated[int, Field(ge=0)] = 0
+    paragraphs: Literal["all", "supporting"] = "all"
+    prompt_format: Literal["instruct", "chat"] = "instruct"
+    prompt: str | None = None
+    completion: str | None = None
+    difficulty: str | None = None
+
+    @field_validator("path")
+    @classmethod
+    def find_path(cls, path: Path | None) -> Path | None:
+        return None if path is None else existing(path)
+
+    @field_validator("prompt", "completion")
+    @classmethod
+    def check_template(cls, template: str | None) -> str | None:
+        if template is not None:
+            template_columns(template)
+        return template
+
+    @model_validator(mode="after")
+    def check_own_task(self) -> Self:
+        templates = {"prompt": self.prompt, "completion": self.completion}
+        if self.name in BUILT_IN_TASKS:
+            for field in [name for name, value in templates.items() if value is not None]:
+                raise ValueError(f"{field} is for a task of your own; {self.name!r} is built in")
+            if self.difficulty is not None:
+                raise ValueError(f"difficulty is for a task of your own; {self.name!r} is built in")
+            if self.name in GENERATED_TASKS and self.path is not None:
+                raise ValueError(f"task {self.name!r} is generated and takes no path")
+        else:
+            missing = [name for name, value in {"path": self.path, **templates}.items() if value is None]
+            if missing:
+                raise ValueError(
+                    f"unknown task {self.name!r}: choose one of {', '.join(BUILT_IN_TASKS)}, "
+                    f"or describe a task of your own by adding {', '.join(missing)}"
+                )
+        if self.paragraphs != "all" and self.name != "hotpotqa":
+            raise ValueError(f"paragraphs is for task 'hotpotqa', not {self.name!r}")
+        return self
+
+
+def template_columns(template: str) -> tuple[str, ...]:
+    """Return the column names a `{column}` template reads; refuse anything but plain names."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template {template!r} is not valid: {error}") from error
+    names = [name for _, name, _, _ in parts if name is not None]
+    for _, name, spec, conversion in parts:
+        if name is not None and (not name.isidentifier() or spec or conversion):
+            raise ValueError(
+                f"template {template!r}: {{{name}}} is not a plain {{column}}; double literal braces"
+            )
+    if not names:
+        raise ValueError(f"template {template!r} names no {{column}}")
+    return tuple(dict.fromkeys(names))
+
+
+def existing(path: Path) -> Path:
+    """Return `path` as an absolute one. Raises ValueError where there is nothing."""
+    path = path.expanduser().absolute()
+    if not path.exists():
+        raise ValueError(f"no file or directory at {path}")
+    return path
+
+
+class TrainingSettings(Settings):
+    """One phase's optimisation: AdamW with a warm-up and decay schedule, over whole batches."""
+
+    epochs: Count | None = None
+    steps: Count | None = None
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    batch_size: Count = 64
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    gradient_clipping: Annotated[float, Field(gt=0)] | None = 1.0
+    loss_on: Literal["completion", "all"] = "completion"
+
+    @model_validator(mode="after")
+    def check_duration(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"give exactly one of epochs and steps, got epochs={self.epochs}, steps={self.steps}"
+            )
+        return self
+
+
+class PhaseASettings(TrainingSettings):
+    """Phase A: task A alone. `adapter` brings a trained PEFT adapter instead of training one.
+
+    `cache` is a directory of artifacts that studies share; by default each study keeps its own.
+    """
+
+    epochs: Count | None = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+    adapter: Path | None = None
+    cache: Path | None = None
+    checkpoint_every: Count = 10
+
+    @field_validator("adapter")
+    @classmethod
+    def find_adapter(cls, path: Path | None) -> Path | None:
+        return None if path is None else existing(path)
+
+    @field_validator("cache")
+    @classmethod
+    def make_cache_absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
+    @model_validator(mode="before")
+    @classmethod
+    def steps_replace_default_epochs(cls, value: Any) -> Any:
+        return _steps_replace_default_epochs(value)
+
+
+class PhaseBSettings(TrainingSettings):
+    """Phase B: task B with replay of task A. `eval_every` counts optimiser steps."""
+
+    epochs: Count | None = 2
+    lr: Annotated[float, Field(gt=0)] = 7e-5
+    eval_every: Count = 10
+    mix_mode: Literal["add", "substitute"] = "add"
+    keep_adapters: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def steps_replace_default_epochs(cls, value: Any) -> Any:
+        return _steps_replace_default_epochs(value)
+
+
+def _steps_replace_default_epochs(value: Any) -> Any:
+    if isinstance(value, dict) and value.get("steps") is not None and "epochs" not in value:
+        return {**value, "epochs": None}
+    return value

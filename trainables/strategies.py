@@ -1,0 +1,105 @@
+"""Selection strategies: rules that order task A's training pool for replay.
+
+A strategy sees the training pool only. The first R of its order are replayed, so a larger mix
+replays a superset of a smaller one. A new strategy is one function and one line of STRATEGIES.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Task A's training pool as a strategy sees it; NaN marks an example without a value.
+
+    `difficulty`: (n,) larger is harder. `losses`: (n,) nats a supervised token after Phase A, or
+    None where Phase A has not run yet.
+    """
+
+    size: int
+    difficulty: Floats
+    losses: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How to order a pool, and which of its columns that takes."""
+
+    order: Callable[[Pool, np.random.Generator], Indices]
+    needs: str | None = None
+
+
+def order_randomly(pool: Pool, generator: np.random.Generator) -> Indices:
+    """A uniformly random order: the baseline every other strategy is compared with."""
+    return generator.permutation(pool.size)
+
+
+def order_by_difficulty_descending(pool: Pool, generator: np.random.Generator) -> Indices:
+    """Hardest first."""
+    return _rank(-pool.difficulty, generator)
+
+
+def order_by_difficulty_ascending(pool: Pool, generator: np.random.Generator) -> Indices:
+    """Easiest first."""
+    return _rank(pool.difficulty, generator)
+
+
+def order_by_loss_descending(pool: Pool, generator: np.random.Generator) -> Indices:
+    """Worst learnt in Phase A first."""
+    assert pool.losses is not None
+    return _rank(-pool.losses, generator)
+
+
+def order_by_loss_ascending(pool: Pool, generator: np.random.Generator) -> Indices:
+    """Best learnt in Phase A first."""
+    assert pool.losses is not None
+    return _rank(pool.losses, generator)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "random": Strategy(order_randomly),
+    "difficulty_hard": Strategy(order_by_difficulty_descending, needs="difficulty"),
+    "difficulty_easy": Strategy(order_by_difficulty_ascending, needs="difficulty"),
+    "loss_descending": Strategy(order_by_loss_descending, needs="losses"),
+    "loss_ascending": Strategy(order_by_loss_ascending, needs="losses"),
+}
+
+
+def select(strategy: str, pool: Pool, *, count: int, generator: np.random.Generator) -> Indices:
+    """Return the `count` examples that `strategy` replays, in ascending order of index.
+
+    Raises ValueError for an unknown strategy, a column the pool lacks, or a pool that is too small.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"unknown strategy {strategy!r}: choose one of {', '.join(STRATEGIES)}")
+    if count > pool.size:
+        raise ValueError(f"{count} replayed examples are asked for; task A's training pool has {pool.size}")
+    needs = STRATEGIES[strategy].needs
+    if needs is not None:
+        check_column(strategy, pool, column=needs)
+    return np.sort(STRATEGIES[strategy].order(pool, generator)[:count]).astype(np.int64)
+
+
+def check_column(strategy: str, pool: Pool, *, column: str) -> None:
+    """Raise ValueError if the pool has no value of `column` that `strategy` could order by."""
+    present = {
+        name: values is not None and not bool(np.isnan(values).all())
+        for name, values in {"difficulty": pool.difficulty, "losses": pool.losses}.items()
+    }
+    if not present[column]:
+        choices = [name for name, there in present.items() if there]
+        raise ValueError(
+            f"strategy {strategy!r} orders by {column!r}, which task A's training pool lacks; "
+            f"it has: {', '.join(choices) or 'no such column'}"
+        )
+
+
+def _rank(values: Floats, generator: np.random.Generator) -> Indices:
+    """Return the ascending order of `values`, ties broken at random, NaN last."""
+    return np.lexsort((generator.permutation(len(values)), values))

@@ -1,0 +1,159 @@
+"""A task made ready for training: sampled, free of duplicates, within the length limit, tokenised."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainables.settings import TaskSettings
+from trainables.tasks.records import Example, Row, TaskError
+from trainables.tasks.registry import find_task
+from trainables.tasks.sources import HubDataset, Rows, Splits, read_hub, read_path
+from trainables.tasks.tokenised import Encoded, TokenisedExamples, encode_examples, pack
+from trainables.tasks.wording import word_example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# A generated task gives up after this many rows for each one asked for.
+GENERATED_ROWS_PER_EXAMPLE = 20
+
+PlacedRows = Iterator[tuple[str, Row]]  # a row and where it is, for messages
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """Two disjoint sets of examples and what was passed over to fill them.
+
+    `dropped` counts over-long examples, `duplicates` those with a question that was met before;
+    `digest` covers both sets.
+    """
+
+    name: str
+    train: TokenisedExamples
+    validation: TokenisedExamples
+    dropped: int
+    duplicates: int
+    source: str
+    digest: str
+
+
+def prepare_task(
+    settings: TaskSettings, *, tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> PreparedTask:
+    """Draw and tokenise a task's validation and training examples.
+
+    Validation is drawn first, so asking for more training examples leaves it as it is. Both depend on
+    `settings.seed` only, never on a replicate's. Raises TaskError where the source, a row or the
+    number of fitting examples does not do.
+    """
+    rows, validation_rows, source = _open_rows(settings)
+    draw = _Draw(settings, tokenizer=tokenizer, max_length=max_length)
+    validation = draw.take(validation_rows, count=settings.validation, field="validation")
+    train = draw.take(rows, count=settings.train, field="train")
+    if settings.difficulty is not None and np.isnan(train.difficulty).all():
+        raise TaskError(
+            f"task {settings.name}: no training example has a readable difficulty in column "
+            f"{settings.difficulty!r} (one is {train.levels[0]!r}); use numbers, text with one number in it, "
+            f"or easy, medium, hard"
+        )
+    return PreparedTask(
+        name=settings.name,
+        train=train,
+        validation=validation,
+        dropped=draw.dropped,
+        duplicates=draw.duplicates,
+        source=source,
+        digest=hashlib.sha256((train.digest + validation.digest).encode()).hexdigest(),
+    )
+
+
+def _open_rows(settings: TaskSettings) -> tuple[PlacedRows, PlacedRows, str]:
+    """Return the rows to draw train and validation from, and the source in words; the two are one
+    iterator where validation is carved out of train."""
+    task = find_task(settings)
+    train_seed, validation_seed = np.random.SeedSequence(settings.seed).spawn(2)
+    if task.generate_rows is not None:
+        limit = GENERATED_ROWS_PER_EXAMPLE * (settings.train + settings.validation)
+        generated = islice(task.generate_rows(np.random.default_rng(train_seed)), limit)
+        rows = ((f"generated row {number}", row) for number, row in enumerate(generated, start=1))
+        return rows, rows, "generated"
+    try:
+        splits = _read_splits(settings, hub=task.hub)
+    except TaskError as error:
+        raise TaskError(f"task {settings.name}: {error}") from error
+    train = _shuffle(splits.train, seed=train_seed, split="train")
+    if splits.validation is None:
+        return train, train, splits.source
+    return train, _shuffle(splits.validation, seed=validation_seed, split="validation"), splits.source
+
+
+def _read_splits(settings: TaskSettings, *, hub: HubDataset | None) -> Splits:
+    if settings.path is not None:
+        return read_path(settings.path)
+    assert hub is not None, "TaskSettings requires a path of a task that is not built in"
+    return read_hub(hub)
+
+
+def _shuffle(rows: Rows, *, seed: np.random.SeedSequence, split: str) -> PlacedRows:
+    for index in np.random.default_rng(seed).permutation(len(rows)).tolist():
+        yield f"row {index + 1} of {split}", rows[index]
+
+
+class _Draw:
+    """Takes sets of examples from streams of rows; no question is taken twice, whatever its answer."""
+
+    def __init__(
+        self, settings: TaskSettings, *, tokenizer: "PreTrainedTokenizerBase", max_length: int
+    ) -> None:
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.seen: set[str] = set()
+        self.walked = 0
+        self.dropped = 0
+        self.duplicates = 0
+
+    def take(self, rows: PlacedRows, *, count: int, field: str) -> TokenisedExamples:
+        """Return the first `count` new examples that fit; each chunk holds no more than are missing,
+        so nothing is tokenised or counted beyond the last one taken."""
+        walked, dropped, duplicates = self.walked, self.dropped, self.duplicates
+        examples: list[Example] = []
+        encoded: list[Encoded] = []
+        while len(examples) < count:
+            chunk = list(islice(self._read_new_examples(rows), count - len(examples)))
+            if not chunk:
+                raise TaskError(
+                    f"task {self.settings.name}: {field} asks for {count} examples; {len(examples)} of the "
+                    f"{self.walked - walked} rows it can draw from fit max_length {self.max_length} "
+                    f"({self.dropped - dropped} are longer, {self.duplicates - duplicates} are duplicates): "
+                    f"lower {field} or raise max_length"
+                )
+            tokens = encode_examples(
+                chunk, tokenizer=self.tokenizer, prompt_format=self.settings.prompt_format
+            )
+            for example, one in zip(chunk, tokens, strict=True):
+                if len(one.tokens) > self.max_length:
+                    self.dropped += 1
+                else:
+                    examples.append(example)
+                    encoded.append(one)
+        return pack(examples, encoded=encoded)
+
+    def _read_new_examples(self, rows: PlacedRows) -> Iterator[Example]:
+        read_item = find_task(self.settings).read_item
+        for place, row in rows:
+            self.walked += 1
+            try:
+                item = read_item(row, settings=self.settings)
+                example = word_example(item, settings=self.settings, tokenizer=self.tokenizer)
+            except TaskError as error:
+                raise TaskError(f"task {self.settings.name}, {place}: {error}") from error
+            if example.content in self.seen:
+                self.duplicates += 1
+            else:
+                self.seen.add(example.content)
+                yield example
