@@ -62,7 +62,7 @@ def pair_with_baseline(outcomes: pd.DataFrame, *, axes: tuple[str, ...]) -> pd.D
     baseline = done[done[columns.STRATEGY] == BASELINE][[*keys, FINAL_A, SLOTS_HASH]]
     others = done[done[columns.STRATEGY] != BASELINE]
     pairs = others.merge(baseline, on=keys, suffixes=("", "_baseline"))
-    pairs[MATCHED] = pairs[SLOTS_HASH].notna() & (pairs[SLOTS_HASH] == pairs[f"{SLOTS_HASH}_baseline"])
+    pairs[MATCHED] = pairs[SLOTS_HASH] == pairs[f"{SLOTS_HASH}_baseline"]  # an unknown hash equals nothing
     return pairs
 
 

@@ -42,7 +42,7 @@ RC: dict[Any, Any] = {
     "grid.linewidth": 0.5,
     "hatch.linewidth": 0.5,
     "legend.frameon": False,
-    "text.parse_math": True,  # names of strategies and runs are text, never formulas
+    "text.parse_math": False,  # names of strategies and runs are text, never formulas
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
     "svg.hashsalt": "forgetting-sweep",

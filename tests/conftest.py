@@ -1,0 +1,89 @@
+"""A tiny real model and tokenizer made in code, and small studies over generated tasks."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sweep.configuration import Study, validate_study
+
+SENTENCES = [
+    "[INST] Solve the following math problem. Problem: What is 2 + 3? [/INST] Solution: The sum is 5.",
+    "[INST] Answer the question from the paragraphs. Question: Where does Ann live? [/INST] Answer: Rome",
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep converted models out of the home directory, but convert once a session."""
+    if "FORGETTING_SWEEP_CACHE" not in os.environ:
+        monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a two-layer Llama of random weights and a byte-level tokenizer whose pad is EOS."""
+    folder = tmp_path_factory.mktemp("tiny_model")
+    tokenizer = _byte_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def _byte_tokenizer() -> PreTrainedTokenizerFast:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(SENTENCES, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+
+
+@pytest.fixture
+def study_values(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    """The values of a study that takes seconds: 12 + 4 examples a task, a few steps, fp32."""
+    return {
+        "study": "tiny",
+        "storage": str(tmp_path / "study"),
+        "model": {"name": str(tiny_model), "dtype": "fp32", "lora": {"r": 2, "alpha": 4, "dropout": 0.1}},
+        "task_a": {"name": "arithmetic", "train": 12, "validation": 4},
+        "task_b": {"name": "multihop", "train": 12, "validation": 4},
+        "max_length": 1024,
+        "phase_a": {"epochs": 2, "batch_size": 4, "lr": 0.01, "checkpoint_every": 2},
+        "phase_b": {"epochs": 2, "batch_size": 4, "lr": 0.01, "eval_every": 2},
+        "search": {"strategy": ["random", "difficulty_hard"], "mix": [0, 0.5], "seed": [0]},
+    }
+
+
+@pytest.fixture
+def study(study_values: dict[str, Any]) -> Study:
+    return validate_study(study_values, origin="test")
+
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(0)
