@@ -177,7 +177,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
     repeated = [key for key in keys if keys.count(key) > 1]
     if repeated:
         raise yaml.MarkedYAMLError(

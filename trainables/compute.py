@@ -10,8 +10,8 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 T = TypeVar("T")
 SMALLEST_BUDGET = 128  # padded tokens; below this a smaller microbatch saves nothing worth having
-TRAINING_TOKENS = {"cpu": 2048, "cuda": 16384}  # padded tokens of one microbatch, by device type
-EVALUATION_TOKENS = {"cpu": 4096, "cuda": 65536}
+TRAINING_TOKENS = {"cpu": 1024, "cuda": 16384}  # padded tokens of one microbatch, by device type
+EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
 
 
 @dataclass
@@ -24,7 +24,8 @@ class Compute:
 
     @property
     def device(self) -> torch.device:
-        return self.accelerator.device
+        device: torch.device = self.accelerator.device
+        return device
 
     def describe(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
@@ -48,11 +49,13 @@ class Compute:
 
 
 def open_compute(dtype: str, *, use_gpu: bool) -> Compute:
-    """Open the first visible GPU, or the CPU; `dtype` "bf16" computes in bf16 over fp32 adapters."""
-    if use_gpu and not torch.cuda.is_available():
-        raise RuntimeError("resources.gpus asks for a GPU, and this worker sees none that CUDA can use")
+    """Open the first visible GPU where the worker was given one, else the CPU.
+
+    A logical GPU without CUDA behind it computes on the CPU; `describe` says so in every result.
+    `dtype` "bf16" computes in bf16 over fp32 adapters.
+    """
     precision: Literal["bf16", "no"] = "bf16" if dtype == "bf16" else "no"
-    accelerator = Accelerator(cpu=not use_gpu, mixed_precision=precision)
+    accelerator = Accelerator(cpu=not (use_gpu and torch.cuda.is_available()), mixed_precision=precision)
     kind = accelerator.device.type
     return Compute(accelerator, TRAINING_TOKENS[kind], EVALUATION_TOKENS[kind])
 

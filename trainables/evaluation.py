@@ -5,6 +5,7 @@ train differently are measured alike.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from trainables.losses import supervised_nll
 from trainables.tasks.tokenised import TokenisedExamples
 
 Losses = npt.NDArray[np.float64]
-MEASURED = "completion"
+MEASURED: Literal["completion"] = "completion"
 
 
 def evaluate(model: PeftModel, examples: TokenisedExamples, *, compute: Compute) -> Losses:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from peft import PeftModel
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from trainables.batches import Microbatch
 
@@ -33,7 +34,8 @@ def _supervised_logits(model: PeftModel, batch: Microbatch) -> torch.Tensor:
     def pick(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[torch.Tensor]:
         return (inputs[0][batch.predicts],)
 
-    head = model.get_base_model().get_output_embeddings()
+    base: PreTrainedModel = model.base_model.model  # type: ignore[assignment]
+    head = base.get_output_embeddings()
     assert isinstance(head, torch.nn.Module)
     hook = head.register_forward_pre_hook(pick)
     try:

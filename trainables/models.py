@@ -144,7 +144,7 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.name: the tokenizer of {source.describe()} has no end-of-sequence token")
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def load_base_model(source: ModelSource, *, dtype: str, attention: str) -> "PreTrainedModel":
@@ -165,7 +165,7 @@ def load_base_model(source: ModelSource, *, dtype: str, attention: str) -> "PreT
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"model.name: no model could be read from {source.describe()}: {error}") from error
     model.config.use_cache = False
-    return model.requires_grad_(False)  # type: ignore[no-any-return]
+    return model.requires_grad_(False)
 
 
 def load_empty_model(source: ModelSource) -> "PreTrainedModel":
@@ -178,7 +178,9 @@ def load_empty_model(source: ModelSource) -> "PreTrainedModel":
         location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
     )
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)  # type: ignore[no-any-return]
+        return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call, no-any-return]
+            config, trust_remote_code=source.trust_remote_code
+        )
 
 
 def _dequantised(source: ModelSource) -> Path:
@@ -192,7 +194,9 @@ def _dequantised(source: ModelSource) -> Path:
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = read.config
         del config.quantization_config  # else transformers takes the copy for a quantised, untrainable model
-        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32
+        )
         plain.load_state_dict(read.state_dict())
         with publish_directory(target) as folder:
             plain.save_pretrained(folder)

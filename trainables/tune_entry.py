@@ -14,7 +14,12 @@ from trainables.replay import CellSpec
 
 
 def train_cell(
-    config: dict[str, Any], *, shared: Shared, cells: dict[str, CellSpec], storage: Path, board: ActorHandle
+    config: dict[str, Any],
+    *,
+    shared: Shared,
+    cells: dict[str, CellSpec],
+    storage: Path,
+    board: "ActorHandle[Any]",
 ) -> None:
     """Run the cell `config["key"]`. `board` is the actor that says whether the driver wants to stop.
 
@@ -23,8 +28,7 @@ def train_cell(
     store = CellStore(storage / columns.CELLS_DIRECTORY / config["key"])
 
     def should_stop() -> bool:
-        stopping: bool = ray.get(board.stopping.remote())
-        return stopping
+        return bool(ray.get(board.stopping.remote()))
 
     if store.result() is None and not should_stop():
         for row in run_cell(cells[config["key"]], shared=shared, store=store, should_stop=should_stop):

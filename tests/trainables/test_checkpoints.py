@@ -10,7 +10,9 @@ from trainables.checkpoints import KEPT, load_newest_checkpoint, save_checkpoint
 
 def save_some(folder: Path, steps: int) -> None:
     for step in range(1, steps + 1):
-        save_checkpoint(folder, step=step, tensors={"w": torch.full((3,), float(step))}, values={"step": step})
+        save_checkpoint(
+            folder, step=step, tensors={"w": torch.full((3,), float(step))}, values={"step": step}
+        )
 
 
 def test_the_newest_checkpoint_is_read_back_as_it_was(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def test_whatever_changes_the_adapter_changes_the_artifacts_key(
     """Fault: the loss cache was keyed by the number of rows, so it went stale with the adapter."""
     before = prepare(validate_study(study_values, origin="test")).artifact.name
     merged = {
-        name: {**study_values[name], **value} if isinstance(value, dict) else value for name, value in change.items()
+        name: {**study_values[name], **value} if isinstance(value, dict) else value
+        for name, value in change.items()
     }
     assert prepare(validate_study({**study_values, **merged}, origin="test")).artifact.name != before
 

@@ -71,7 +71,9 @@ def test_a_cell_stopped_at_any_step_and_resumed_equals_an_uninterrupted_one(
     run(learning, "other", "difficulty_hard", seed=3)  # another cell in between, in the same process
     list(run_cell(learning.spec(), shared=learning.shared(), store=store))
     assert measured(stored(learning, "stopped")) == measured(expected)
-    whole, resumed = (load_file(learning.store(name).folder / columns.LOSSES_FILE) for name in ("whole", "stopped"))
+    whole, resumed = (
+        load_file(learning.store(name).folder / columns.LOSSES_FILE) for name in ("whole", "stopped")
+    )
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
 
 
@@ -98,7 +100,10 @@ def test_strategies_at_one_seed_and_mix_see_the_same_task_b_data(study: Study) -
     ]
     assert len({cell["slots_hash"] for cell in cells}) == 1
     assert len({cell["order_hash"] for cell in cells}) == 3
-    seen = [[row[columns.TASK_B_TOKENS] for row in stored(learning, name)] for name in ("random", "loss_ascending")]
+    seen = [
+        [row[columns.TASK_B_TOKENS] for row in stored(learning, name)]
+        for name in ("random", "loss_ascending")
+    ]
     assert seen[0] == seen[1]
 
 
@@ -123,7 +128,9 @@ def test_the_final_adapter_loads_with_peft_and_gives_the_last_row(study: Study) 
     _, compute = load_trainee(learning.prepared.setup)
     validation = learning.prepared.task_a.validation
     nll = evaluate(model, validation, compute=compute)
-    assert nll.sum() / validation.supervised_counts("completion").sum() == pytest.approx(rows[-1]["task_a_loss"], rel=1e-5)
+    assert nll.sum() / validation.supervised_counts("completion").sum() == pytest.approx(
+        rows[-1]["task_a_loss"], rel=1e-5
+    )
 
 
 def test_adapters_are_kept_only_where_asked(study_values: dict[str, Any]) -> None:

@@ -27,7 +27,9 @@ def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in run.parameters.items()}
 
 
-def test_a_run_resumed_at_any_step_equals_an_uninterrupted_one_bit_for_bit(study: Study, tmp_path: Path) -> None:
+def test_a_run_resumed_at_any_step_equals_an_uninterrupted_one_bit_for_bit(
+    study: Study, tmp_path: Path
+) -> None:
     learning = learn(study)
     whole = begin(learning)
     for step in whole.steps():
@@ -49,7 +51,9 @@ def test_a_run_resumed_at_any_step_equals_an_uninterrupted_one_bit_for_bit(study
 
 
 @pytest.mark.parametrize("budget", [1, 300, 700])
-def test_the_gradient_is_the_whole_batchs_however_it_is_cut(study_values: dict[str, Any], budget: int) -> None:
+def test_the_gradient_is_the_whole_batchs_however_it_is_cut(
+    study_values: dict[str, Any], budget: int
+) -> None:
     study_values["model"]["lora"]["dropout"] = 0.0
     learning = learn(validate_study(study_values, origin="test"))
     gradients = []
@@ -59,13 +63,17 @@ def test_the_gradient_is_the_whole_batchs_however_it_is_cut(study_values: dict[s
         sources, indices = run.stream.batch(0)
         examples = [(run.tasks[source], int(index)) for source, index in zip(sources, indices, strict=True)]
         run._accumulate(examples, 100, tokens)
-        gradients.append({name: value.grad.clone() for name, value in run.parameters.items() if value.grad is not None})
+        gradients.append(
+            {name: value.grad.clone() for name, value in run.parameters.items() if value.grad is not None}
+        )
     assert gradients[0].keys() == gradients[1].keys() == run.parameters.keys()
     for name, value in gradients[0].items():
         torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-7)
 
 
-def test_running_out_of_memory_halves_the_microbatch_and_goes_on(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_halves_the_microbatch_and_goes_on(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = begin(learn(study))
     run.compute.training_tokens = 1024
     accumulate, budgets = run._accumulate, []

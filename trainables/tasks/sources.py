@@ -44,7 +44,7 @@ class Splits:
 
 def read_hub(hub: HubDataset) -> Splits:
     """Download (or find in Hugging Face's cache) a data set's splits."""
-    import datasets  # type: ignore[import-untyped]
+    import datasets
 
     try:
         with _quiet_progress():
@@ -137,7 +137,7 @@ def _read_csv(path: Path) -> list[Any]:
 
 
 def _read_parquet(path: Path) -> list[Any]:
-    from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
+    from pyarrow import ArrowInvalid, parquet
 
     try:
         rows: list[Any] = parquet.read_table(path).to_pylist()
