@@ -191,7 +191,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def _parse(text: str, *, origin: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, TypeError) as error:
         raise ConfigurationError(f"{origin}: not valid YAML: {error}") from error
 

@@ -37,7 +37,7 @@ class PhaseAError(RuntimeError):
 @contextmanager
 def open_board(stop_requested: threading.Event) -> Iterator["ActorHandle[Any]"]:
     """Yield the board; once `stop_requested` is set, the board tells every worker."""
-    board: Any = ray.remote(Board).options(num_cpus=0).remote()  # type: ignore[attr-defined]
+    board: Any = ray.remote(Board).options(num_cpus=0).remote()
     closing = threading.Event()
 
     def forward() -> None:

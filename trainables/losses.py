@@ -35,7 +35,7 @@ def _supervised_logits(model: PeftModel, batch: Microbatch) -> torch.Tensor:
         return (inputs[0][batch.predicts],)
 
     base: PreTrainedModel = model.base_model.model  # type: ignore[assignment]
-    head = base.get_output_embeddings()
+    head = base.get_output_embeddings()  # type: ignore[no-untyped-call]
     assert isinstance(head, torch.nn.Module)
     hook = head.register_forward_pre_hook(pick)
     try:
