@@ -1,0 +1,192 @@
+"""Whole studies on a real Ray cluster: run, grow, kill, resume, fail, export."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from rich.console import Console
+
+import analysis
+from sweep.cli import cli
+from sweep.configuration import validate_study
+from sweep.driver import Outcome, run_study
+from sweep.ledger import Ledger, LedgerError
+from sweep.progress import Progress
+from trainables import columns
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+ROOT = Path(__file__).parents[2]
+
+
+def run(values: dict[str, Any], address: str | None = None) -> Outcome:
+    with Progress(Console(quiet=True)) as progress:
+        return run_study(validate_study(values, origin="test"), address=address, progress=progress)
+
+
+def table(storage: str | Path) -> pd.DataFrame:
+    frame = analysis.load(storage)
+    labels = [*columns.LABEL_COLUMNS, columns.STEP]
+    return frame.sort_values(labels).reset_index(drop=True)[[*labels, *columns.MEASURED_COLUMNS[1:]]]
+
+
+def results(storage: str | Path) -> dict[str, float]:
+    paths = (Path(storage) / columns.CELLS_DIRECTORY).glob(f"*/{columns.RESULT_FILE}")
+    return {path.parent.name: path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.fixture(autouse=True)
+def _short_ray_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+
+
+def command(values: dict[str, Any], tmp_path: Path) -> list[str]:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return [sys.executable, "-m", "sweep", "run", str(path)]
+
+
+def test_a_study_grows_without_running_a_finished_cell_again(study_values: dict[str, Any]) -> None:
+    storage = study_values["storage"]
+    assert run(study_values).states == {columns.DONE: 3}
+    first = results(storage)
+    study_values["search"]["seed"] = [0, 1]
+    assert run(study_values).states == {columns.DONE: 6}
+    second = results(storage)
+    assert len(second) == 6
+    assert all(second[key] == when for key, when in first.items())
+    assert run(study_values).states == {columns.DONE: 6}
+    assert results(storage) == second
+    frame = table(storage)
+    assert set(frame[columns.SEED]) == {0, 1}
+    study_values["phase_b"]["lr"] = 0.02
+    with pytest.raises(LedgerError, match=r"phase_b\.lr: finished with 0\.01, now 0\.02"):
+        run(study_values)
+    assert results(storage) == second
+
+
+def test_a_killed_and_resumed_study_equals_an_undisturbed_one(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
+    study_values["phase_b"] |= {"epochs": 12, "eval_every": 2}
+    study_values["search"]["strategy"] = ["random"]
+    assert run({**study_values, "storage": str(tmp_path / "whole")}).states == {columns.DONE: 2}
+    storage = Path(study_values["storage"])
+    driver = subprocess.Popen(command(study_values, tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL)
+    _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*")), driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert len(results(storage)) < 2
+    assert run(study_values).states == {columns.DONE: 2}
+    pd.testing.assert_frame_equal(table(storage), table(tmp_path / "whole"), check_exact=True)
+
+
+def test_an_interrupted_study_checkpoints_and_says_how_to_go_on(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
+    study_values["phase_b"] |= {"epochs": 400, "eval_every": 1000}
+    storage = Path(study_values["storage"])
+    driver = subprocess.Popen(command(study_values, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob(f"*/{columns.ROWS_FILE}")), driver)
+    time.sleep(1)
+    driver.send_signal(signal.SIGTERM)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 128 + signal.SIGTERM
+    assert f"python -m sweep resume {storage}" in output
+    assert any((storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*"))
+    assert not results(storage)
+
+
+def test_a_failing_cell_is_retried_then_reported_while_the_others_go_on(study_values: dict[str, Any]) -> None:
+    study_values["search"] |= {"strategy": ["random"], "mix": [0, 0.5]}
+    study_values["resources"] = {"retries": 1}
+    ledger = Ledger(Path(study_values["storage"]))
+    run({**study_values, "search": {**study_values["search"], "mix": [0]}})
+    values = {**study_values, "search": {**study_values["search"], "seed": [0, 1]}}
+    broken = _pending_keys(values)[0]
+    ledger.cell_folder(broken).mkdir(parents=True)
+    (ledger.cell_folder(broken) / columns.CELL_FILE).mkdir()  # nothing can be published under this name
+    outcome = run(values)
+    assert outcome.states == {columns.DONE: 3, columns.FAILED: 1}
+    failure = ledger.failure(broken)
+    assert failure["attempts"] == 2
+    assert "IsADirectoryError" in (ledger.root / failure["log"]).read_text()
+    (ledger.cell_folder(broken) / columns.CELL_FILE).rmdir()
+    assert run(values).states == {columns.DONE: 4}
+
+
+def test_one_cell_a_logical_gpu_on_a_cluster_of_two_nodes(study_values: dict[str, Any]) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
+    )
+    try:
+        cluster.add_node(num_cpus=1, num_gpus=1)
+        study_values["resources"] = {"cpus": 1, "gpus": 1}
+        assert run(study_values, cluster.address).states == {columns.DONE: 3}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_export_writes_histories_that_plot(study_values: dict[str, Any], tmp_path: Path) -> None:
+    run(study_values)
+    storage = study_values["storage"]
+    runner = CliRunner()
+    written = runner.invoke(cli, ["export", storage, "--format", "original", "-o", str(tmp_path / "out")])
+    assert written.exit_code == 0, written.output
+    path = tmp_path / "out" / "forgetting_history_arithmetic_to_multihop_random_50pct_fp32.json"
+    history = json.loads(path.read_text())
+    assert history["steps"] == [0, 2, 4, 6, 8, 10]
+    assert (history["selection_method"], history["mix_percentage"], history["seed"]) == ("random", 50, 0)
+    frame = table(storage)
+    rows = frame[(frame[columns.STRATEGY] == "random")]
+    assert history["arithmetic_loss"] == rows[columns.TASK_A_LOSS].tolist()
+    from analysis.cli import cli as analysis_cli
+
+    picture = tmp_path / "out.png"
+    plotted = runner.invoke(analysis_cli, ["plot", str(tmp_path / "out" / "*.json"), "-o", str(picture)])
+    assert plotted.exit_code == 0, plotted.output
+    assert picture.stat().st_size > 10_000
+    status = runner.invoke(cli, ["status", storage])
+    assert "3 of 3 cells done" in status.output
+
+
+def test_a_users_mistake_is_one_block_and_exit_code_two(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("study: a\nphase_b: {lr: fast}\n")
+    for arguments in (["run", str(path)], ["status", str(tmp_path)], ["run", "nowhere.yaml"], ["fly"]):
+        ended = subprocess.run(
+            [sys.executable, "-m", "sweep", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert ended.stderr.strip()
+
+
+def _pending_keys(values: dict[str, Any]) -> list[str]:
+    from sweep.planning import make_plan
+    from sweep.preparation import prepare
+
+    study = validate_study(values, origin="test")
+    plan = make_plan(study, prepare(study), Ledger(study.storage))
+    return [cell.spec.key for cell in plan.pending if cell.spec]
+
+
+def _wait_for(condition: Any, driver: "subprocess.Popen[Any]", seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, "the driver ended before it was disturbed"
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.05)
