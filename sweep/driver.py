@@ -42,8 +42,7 @@ def run_study(study: Study, *, address: str | None, progress: Progress) -> Outco
     publish_plan(plan, study=study, ledger=ledger)
     interruption = Interruption()
     if plan.pending or not plan.phase_a_done:
-        with interruption.listening():
-            _execute(study, prepared, ledger, address=address, progress=progress, interruption=interruption)
+        _execute(study, prepared, ledger, address=address, progress=progress, interruption=interruption)
     return Outcome(dict(ledger.counts()), interruption.signal)
 
 
@@ -60,7 +59,7 @@ def _execute(
     from sweep.execution import Trials, open_board, run_phase_a
 
     progress.say("joining the cluster" if address else "starting a local cluster")
-    with connected(address):
+    with connected(address), interruption.listening():  # in this order: Ray sets a SIGTERM handler of its own
         slots = check_capacity(cpus=study.resources.cpus, gpus=study.resources.gpus)
         with open_board(interruption.requested) as board:
             if not run_phase_a(study, prepared, board=board, progress=progress):

@@ -153,7 +153,7 @@ def test_export_writes_histories_that_plot(study_values: dict[str, Any], tmp_pat
     frame = table(storage)
     rows = frame[(frame[columns.STRATEGY] == "random")]
     assert history["arithmetic_loss"] == rows[columns.TASK_A_LOSS].tolist()
-    from analysis.cli import cli as analysis_cli
+    from analysis.cli import main as analysis_cli
 
     picture = tmp_path / "out.png"
     plotted = runner.invoke(analysis_cli, ["plot", str(tmp_path / "out" / "*.json"), "-o", str(picture)])

@@ -21,7 +21,7 @@ def test_phase_a_lowers_the_loss_of_task_a(study: Study) -> None:
     learning = learn(study)
     assert make_artifact(learning.job)
     summary = load_artifact(learning.prepared.artifact).summary()
-    assert summary["task_a_loss_after"] < summary["task_a_loss_before"] - 0.1
+    assert summary["task_a_loss_after"] < summary["task_a_loss_before"] - 0.05
 
 
 def test_the_adapter_loads_with_peft_and_gives_the_recorded_losses(study: Study) -> None:
