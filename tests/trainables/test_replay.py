@@ -15,7 +15,8 @@ SIZE_A, SIZE_B = 50, 40
 def realised(strategy: str | None, *, mix: float = 0.2, seed: int = 0, **training: Any) -> Realisation:
     generator = np.random.default_rng(1)
     pool = Pool(SIZE_A, generator.integers(1, 6, SIZE_A).astype(float), generator.random(SIZE_A))
-    settings = PhaseBSettings(**{"batch_size": 7, "epochs": 2, **training})
+    length = {} if "steps" in training else {"epochs": 2}
+    settings = PhaseBSettings(**{"batch_size": 7, **length, **training})
     return realise(strategy, mix=mix, seed=seed, pool=pool, task_b_size=SIZE_B, training=settings)
 
 
