@@ -7,6 +7,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from sweep.errors import PhaseAError
+
 EXIT_FAILED, EXIT_USER_ERROR = 1, 2
 
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -143,6 +145,9 @@ def main() -> None:
     """Run the command line; whatever the user can mend is one readable block and exit code 2."""
     try:
         cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
+    except PhaseAError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_FAILED)
     except ValueError as error:
         if not type(error).__module__.startswith(("sweep.", "trainables.")):
             raise

@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 
 from sweep.cluster import Board
 from sweep.configuration import Study
+from sweep.errors import PhaseAError
 from sweep.ledger import Ledger
 from sweep.planning import Plan
 from sweep.preparation import Prepared
@@ -28,10 +29,6 @@ from trainables.tune_entry import train_cell
 
 POLL_SECONDS = 1.0
 SCRATCH_DIRECTORY = "ray"  # Tune's own files, gone when the run ends
-
-
-class PhaseAError(RuntimeError):
-    """Phase A failed on its worker; the message holds the worker's error."""
 
 
 @contextmanager
