@@ -1,7 +1,9 @@
 """From the search space to cells: labels, realised orders, and which labels are one run."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,12 @@ from sweep.configuration import Study
 from sweep.preparation import PHASE_B_BOOKKEEPING, Prepared
 from trainables.columns import MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.digests import digest_json
-from trainables.replay import TASK_A, CellSpec, Stream, realise, replay_count
+from trainables.replay import TASK_A, CellSpec, Realisation, Stream, realise, replay_count
 from trainables.settings import PhaseBSettings
-from trainables.strategies import STRATEGIES, Floats, Pool, check_column
+from trainables.strategies import STRATEGIES, Floats, Indices, Pool, check_column
+from trainables.streams import stream_generator
+
+Axes = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Label:
     strategy: str
     mix: float
     seed: int
-    axes: tuple[tuple[str, Any], ...] = ()
+    axes: Axes = ()
 
     def record(self) -> dict[str, Any]:
         return {STRATEGY: self.strategy, MIX: self.mix, SEED: self.seed, **dict(self.axes)}
@@ -81,15 +86,21 @@ def plan_cells(
     train = prepared.task_a.train
     pool = Pool(len(train), train.difficulty, pool_losses)
     check_selectable(study, pool, task_b_size=len(prepared.task_b.train))
+    training_at, order_of = _training_by_axes(study), _orders(pool)
     cells: dict[str | Label, PlannedCell] = {}
-    for label in study_labels(study):
-        training = study.training_at(dict(label.axes))
-        if pool_losses is None and _needs(label.strategy) == "losses":
-            cells[label] = _unknown(label, training, pool, prepared)
-            continue
-        spec, stream = _specify(label, training, pool, prepared, artifact_key)
-        merged = cells[spec.key].labels if spec.key in cells else ()
-        cells[spec.key] = PlannedCell((*merged, label), spec, stream.steps, _tokens(stream, prepared))
+    for (seed, axes, mix), labels in groupby(study_labels(study), key=_slots_of):
+        training = training_at(axes)
+        slots = _lay_out(mix, seed=seed, pool=pool, prepared=prepared, training=training)
+        meaning = _meaning(seed, training=training, prepared=prepared, artifact_key=artifact_key)
+        for label in labels:
+            if pool_losses is None and _needs(label.strategy) == "losses":
+                tokens = _tokens(slots.stream, prepared)  # of a random selection
+                cells[label] = PlannedCell((label,), None, slots.stream.steps, tokens)
+                continue
+            stream = slots.stream if mix == 0 else _fill(slots, order_of(label.strategy, seed))
+            spec = _specify(label, stream, training=training, meaning=meaning)
+            merged = cells[spec.key].labels if spec.key in cells else ()
+            cells[spec.key] = PlannedCell((*merged, label), spec, stream.steps, _tokens(stream, prepared))
     return list(cells.values())
 
 
@@ -110,38 +121,63 @@ def _needs(strategy: str) -> str | None:
     return None if strategy == NO_REPLAY else STRATEGIES[strategy].needs
 
 
-def _specify(
-    label: Label, training: PhaseBSettings, pool: Pool, prepared: Prepared, artifact_key: str
-) -> tuple[CellSpec, Stream]:
-    strategy = None if label.strategy == NO_REPLAY else label.strategy
-    task_b_size = len(prepared.task_b.train)
-    realised = realise(
-        strategy, mix=label.mix, seed=label.seed, pool=pool, task_b_size=task_b_size, training=training
-    )
-    order_hash = realised.stream.digest
-    meaning = {
+def _slots_of(label: Label) -> tuple[int, Axes, float]:
+    """Return what decides where replay is slotted in: labels that share it come together."""
+    return label.seed, label.axes, label.mix
+
+
+def _training_by_axes(study: Study) -> Callable[[Axes], PhaseBSettings]:
+    return cache(lambda axes: study.training_at(dict(axes)))
+
+
+def _orders(pool: Pool) -> Callable[[str, int], Indices]:
+    """Return the function that orders the pool, by strategy and seed; mixes differ in where they cut it."""
+
+    @lru_cache(maxsize=len(STRATEGIES))
+    def order(strategy: str, seed: int) -> Indices:
+        needs = _needs(strategy)
+        if needs is not None:
+            check_column(strategy, pool, column=needs)
+        return STRATEGIES[strategy].order(pool, stream_generator(seed, "selection"))
+
+    return order
+
+
+def _lay_out(
+    mix: float, *, seed: int, pool: Pool, prepared: Prepared, training: PhaseBSettings
+) -> Realisation:
+    """Return the slots that every strategy fills, filled by the random one, which costs least."""
+    size = len(prepared.task_b.train)
+    return realise("random", mix=mix, seed=seed, pool=pool, task_b_size=size, training=training)
+
+
+def _fill(slots: Realisation, order: Indices) -> Stream:
+    """Return the stream of a strategy's first examples in the slots of another realisation.
+
+    A selection is ascending, so an example's rank in it is the number of its slot.
+    """
+    selection = np.sort(order[: len(slots.selection)])
+    indices = slots.stream.indices.copy()
+    replayed = slots.stream.sources == TASK_A
+    indices[replayed] = selection[np.searchsorted(slots.selection, indices[replayed])]
+    return replace(slots.stream, indices=indices)
+
+
+def _meaning(seed: int, *, training: PhaseBSettings, prepared: Prepared, artifact_key: str) -> dict[str, Any]:
+    """Return all that gives a cell its meaning but the order of its examples."""
+    return {
         "artifact": artifact_key,
         "task_b": prepared.task_b.digest,
-        "seed": label.seed,
-        "order": order_hash,
+        "seed": seed,
         "training": training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING),
     }
-    return CellSpec(
-        digest_json(meaning), strategy, label.mix, label.seed, training, order_hash
-    ), realised.stream
 
 
-def _unknown(label: Label, training: PhaseBSettings, pool: Pool, prepared: Prepared) -> PlannedCell:
-    """Plan a cell whose selection waits for Phase A, with the size of a random one."""
-    stream = realise(
-        "random",
-        mix=label.mix,
-        seed=label.seed,
-        pool=pool,
-        task_b_size=len(prepared.task_b.train),
-        training=training,
-    ).stream
-    return PlannedCell((label,), None, stream.steps, _tokens(stream, prepared))
+def _specify(label: Label, stream: Stream, *, training: PhaseBSettings, meaning: dict[str, Any]) -> CellSpec:
+    strategy = None if label.strategy == NO_REPLAY else label.strategy
+    order_hash = stream.digest
+    key = digest_json(meaning | {"order": order_hash})
+    return CellSpec(key, strategy, label.mix, label.seed, training, order_hash)
 
 
 def _tokens(stream: Stream, prepared: Prepared) -> int:
@@ -155,11 +191,15 @@ def plan_record(cells: Iterable[PlannedCell], *, study: Study, axes: Iterable[st
 
     Every label names the value of every axis in `axes`, searched now or not.
     """
-    names = list(axes)
-    entries = []
-    for cell in cells:
-        for label in cell.labels:
-            training = study.training_at(dict(label.axes)).model_dump(mode="json")
-            values = label.record() | {name: training[name] for name in names}
-            entries.append({"labels": values, "key": cell.spec.key if cell.spec else None})
-    return entries
+    names, training_at = list(axes), _training_by_axes(study)
+
+    @cache
+    def values_at(point: Axes) -> dict[str, Any]:
+        training = training_at(point).model_dump(mode="json")
+        return {name: training[name] for name in names}
+
+    return [
+        {"labels": label.record() | values_at(label.axes), "key": cell.spec.key if cell.spec else None}
+        for cell in cells
+        for label in cell.labels
+    ]

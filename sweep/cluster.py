@@ -8,14 +8,9 @@ from pathlib import Path
 
 import ray
 
-# glibc gives large blocks back to the kernel at every step and page-faults them in again; keeping
-# up to 1 GiB of them makes CPU training faster, and keeping much more lets a worker's memory grow.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_ARENA_MAX": "2",
-}
+# glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
+# 4 KiB page at a time; with huge pages there are 512 times fewer faults, at no cost in kept memory.
+ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 WORKER_ENVIRONMENT = ALLOCATOR | {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -70,11 +70,15 @@ class SearchSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """What one trial holds on the cluster; fractions share a device, `retries` follow a failure."""
+    """What one trial holds on the cluster; fractions share a device, `retries` follow a failure.
+
+    `cells_per_worker` cells train in one trial side by side; "auto" is what was fastest where Phase A ran.
+    """
 
     cpus: Annotated[float, Field(gt=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
     max_concurrent: Count | None = None
+    cells_per_worker: Count | Literal["auto"] = "auto"
     retries: Annotated[int, Field(ge=0)] = 3
 
     @field_validator("cpus", "gpus")

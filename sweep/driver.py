@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sweep.configuration import Study
 from sweep.interruption import Interruption
 from sweep.ledger import Ledger
-from sweep.planning import make_plan, publish_plan
+from sweep.planning import Plan, make_plan, publish_plan
 from sweep.preparation import Prepared, prepare
 from sweep.progress import Progress
 from sweep.provenance import provenance
@@ -42,31 +42,41 @@ def run_study(study: Study, *, address: str | None, progress: Progress) -> Outco
     publish_plan(plan, study=study, ledger=ledger)
     interruption = Interruption()
     if plan.pending or not plan.phase_a_done:
-        _execute(study, prepared, ledger, address=address, progress=progress, interruption=interruption)
+        _execute(study, prepared, plan, address=address, progress=progress, interruption=interruption)
     return Outcome(dict(ledger.counts()), interruption.signal)
 
 
 def _execute(
     study: Study,
     prepared: Prepared,
-    ledger: Ledger,
+    plan: Plan,
     *,
     address: str | None,
     progress: Progress,
     interruption: Interruption,
 ) -> None:
     from sweep.cluster import check_capacity, connected
-    from sweep.execution import Trials, open_board, run_phase_a
+    from sweep.execution import Trials, open_board, run_phase_a, share_base_weights
+    from trainables.phase_a import load_artifact
 
+    ledger = Ledger(study.storage)
     progress.say("joining the cluster" if address else "starting a local cluster")
     with connected(address), interruption.listening():  # in this order: Ray sets a SIGTERM handler of its own
         slots = check_capacity(cpus=study.resources.cpus, gpus=study.resources.gpus)
+        weights = share_base_weights(study, prepared.setup)
         with open_board(interruption.requested) as board:
-            if not run_phase_a(study, prepared, board=board, progress=progress):
+            if not run_phase_a(study, prepared, weights=weights, board=board, progress=progress):
                 return
-            plan = make_plan(study, prepared, ledger)
-            publish_plan(plan, study=study, ledger=ledger)
+            if not plan.phase_a_done:  # its losses were not known to the first plan
+                plan = make_plan(study, prepared, ledger)
+                publish_plan(plan, study=study, ledger=ledger)
+            ledger.record_precision(load_artifact(prepared.artifact).tuning.precision)
             if plan.pending and not interruption.requested.is_set():
-                progress.start(plan, concurrent=min(slots, study.resources.max_concurrent or slots))
-                trials = Trials(ledger, board=board, progress=progress, stop_requested=interruption.requested)
-                trials.run(study, prepared, plan)
+                trials = Trials(
+                    ledger,
+                    weights=weights,
+                    board=board,
+                    progress=progress,
+                    stop_requested=interruption.requested,
+                )
+                trials.run(study, prepared, plan, slots=min(slots, study.resources.max_concurrent or slots))

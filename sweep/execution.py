@@ -17,17 +17,24 @@ from ray.tune.experiment import Trial
 from sweep.cluster import Board
 from sweep.configuration import Study
 from sweep.errors import PhaseAError
+from sweep.grouping import group_cells
 from sweep.ledger import Ledger
 from sweep.planning import Plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
 from trainables import columns
+from trainables.base_weights import BaseWeights, read_base_weights
+from trainables.cell import Shared
+from trainables.compute import choose_precision, open_device
 from trainables.phase_a import PhaseAJob, load_artifact, make_artifact
-from trainables.phase_b import Shared
 from trainables.replay import CellSpec
-from trainables.tune_entry import train_cell
+from trainables.trainee import Setup
+from trainables.tune_entry import train_cells
 
 POLL_SECONDS = 1.0
+STORE_SHARE = (
+    0.5  # of a node's object store that the base weights may take; larger ones are read by each worker
+)
 SCRATCH_DIRECTORY = "ray"  # Tune's own files, gone when the run ends
 
 
@@ -52,27 +59,56 @@ def open_board(stop_requested: threading.Event) -> Iterator["ActorHandle[Any]"]:
         forwarder.join()
 
 
-def _phase_a_task(job: PhaseAJob, board: "ActorHandle[Any]") -> bool:
+def share_base_weights(study: Study, setup: Setup) -> "ray.ObjectRef[BaseWeights | None]":
+    """Put the base weights into the object store, read once by a worker; None if they are too large for it."""
+    room = STORE_SHARE * min(
+        node["Resources"].get("object_store_memory", 0)
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    )
+    task: Any = ray.remote(_base_weights_task).options(
+        num_cpus=study.resources.cpus, num_gpus=study.resources.gpus
+    )
+    reference: ray.ObjectRef[BaseWeights | None] = task.remote(setup, room)
+    return reference
+
+
+def _base_weights_task(setup: Setup, room: float) -> BaseWeights | None:
+    precision = choose_precision(setup.settings.dtype, open_device(use_gpu=setup.use_gpu))
+    weights = read_base_weights(setup.source, precision=precision)
+    return weights if weights.size <= room else None
+
+
+def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, board: "ActorHandle[Any]") -> bool:
     return make_artifact(
         job,
+        weights=weights,
         should_stop=lambda: bool(ray.get(board.stopping.remote())),
         report=lambda step, steps: board.tell_phase_a.remote(step, steps),
     )
 
 
-def run_phase_a(study: Study, prepared: Prepared, *, board: "ActorHandle[Any]", progress: Progress) -> bool:
+def run_phase_a(
+    study: Study,
+    prepared: Prepared,
+    *,
+    weights: "ray.ObjectRef[BaseWeights | None]",
+    board: "ActorHandle[Any]",
+    progress: Progress,
+) -> bool:
     """Make the artifact on a worker unless it is there. Returns False if a stop ended it early.
 
     Raises PhaseAError where the worker failed more often than `resources.retries`.
     """
-    job = PhaseAJob(prepared.setup, study.phase_a, prepared.task_a, prepared.task_b, prepared.artifact)
+    tasks = prepared.task_a, prepared.task_b
+    job = PhaseAJob(prepared.setup, study.phase_a, *tasks, study.phase_b.batch_size, prepared.artifact)
     task = ray.remote(_phase_a_task).options(
         num_cpus=study.resources.cpus,
         num_gpus=study.resources.gpus,
         max_retries=study.resources.retries,
         retry_exceptions=True,
     )
-    result = task.remote(job, board)
+    result = task.remote(job, weights, board)
     while not ray.wait([result], timeout=POLL_SECONDS)[0]:
         progress.phase_a(*ray.get(board.phase_a.remote()))
     try:
@@ -80,7 +116,8 @@ def run_phase_a(study: Study, prepared: Prepared, *, board: "ActorHandle[Any]", 
     except RayError as error:
         raise PhaseAError(f"Phase A failed; nothing of task B was run:\n{error}") from error
     if finished:
-        progress.phase_a_done(load_artifact(prepared.artifact).summary())
+        artifact = load_artifact(prepared.artifact)
+        progress.phase_a_done(artifact.summary(), artifact.tuning)
     return finished
 
 
@@ -105,19 +142,22 @@ class _Watcher(_DriverOnly, tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         if columns.STEP in result and not result.get("done"):
-            self.progress.cell_row(trial.config["key"], result)
+            self.progress.cell_row(result["key"], result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
-        self.progress.cell_ended(trial.config["key"], self.ledger.state(trial.config["key"]))
+        for key in trial.config["keys"]:
+            self.progress.cell_ended(key, self.ledger.state(key))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
-        self.progress.cell_retried(trial.config["key"])
+        for key in trial.config["keys"]:
+            self.progress.cell_retried(key)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
-        self.progress.cell_failed(trial.config["key"])
+        for key in trial.config["keys"]:
+            self.progress.cell_failed(key)
 
 
 class _StopOnceIdle(_DriverOnly, tune.Stopper):
@@ -135,42 +175,70 @@ class _StopOnceIdle(_DriverOnly, tune.Stopper):
 
 @dataclass(frozen=True)
 class Trials:
-    """Phase B on the cluster: one Tune trial a pending cell."""
+    """Phase B on the cluster: one Tune trial for the cells that train in one process."""
 
     ledger: Ledger
     _: KW_ONLY
+    weights: "ray.ObjectRef[BaseWeights | None]"
     board: "ActorHandle[Any]"
     progress: Progress
     stop_requested: threading.Event
 
-    def run(self, study: Study, prepared: Prepared, plan: Plan) -> None:
-        """Execute the pending cells; record in the ledger those that ran out of retries."""
-        cells = {cell.spec.key: cell.spec for cell in plan.pending if cell.spec is not None}
-        for key in cells:
-            (self.ledger.cell_folder(key) / columns.FAILURE_FILE).unlink(missing_ok=True)
+    def run(self, study: Study, prepared: Prepared, plan: Plan, *, slots: int) -> None:
+        """Execute the pending cells; record in the ledger those that ran out of retries.
+
+        `slots` is how many trials run at a time.
+        """
+        artifact = load_artifact(prepared.artifact)
+        specs = [cell.spec for cell in plan.pending if cell.spec is not None]
+        for spec in specs:
+            (self.ledger.cell_folder(spec.key) / columns.FAILURE_FILE).unlink(missing_ok=True)
+        shared = Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b)
+        asked = study.resources.cells_per_worker
+        groups = group_cells(specs, together=artifact.tuning.cells if asked == "auto" else asked, slots=slots)
+        self.progress.start(plan, workers=min(slots, len(groups)), together=max(map(len, groups)))
+        failed = self._execute(study, shared, groups)
+        companions = [[spec] for spec in specs if spec.key in failed and len(groups[0]) > 1]
+        if companions and not self.stop_requested.is_set():  # each alone, so that one cannot fail the others
+            failed = self._execute(study, shared, companions)
+        for key, failure in failed.items():
+            self.ledger.record_failure(key, attempts=study.resources.retries + 1, **failure)
+
+    def _execute(
+        self, study: Study, shared: Shared, groups: list[list[CellSpec]]
+    ) -> dict[str, dict[str, str]]:
+        """Run every group to its end; return the error and log of each cell that ran out of retries."""
         scratch = self.ledger.root / SCRATCH_DIRECTORY
         shutil.rmtree(scratch, ignore_errors=True)
-        results = self._tuner(study, prepared, cells, scratch).fit()
-        for result in (results[position] for position in range(len(results))):
-            if result.error is not None and result.config is not None:
-                self._record_failure(result.config["key"], result, attempts=study.resources.retries + 1)
+        results = self._tuner(study, shared, groups, scratch).fit()
+        failed = {
+            key: _failure(result)
+            for result in (results[position] for position in range(len(results)))
+            if result.error is not None and result.config is not None
+            for key in result.config["keys"]
+            if not self.ledger.finished(key)
+        }
         shutil.rmtree(scratch, ignore_errors=True)
+        return failed
 
-    def _tuner(
-        self, study: Study, prepared: Prepared, cells: dict[str, CellSpec], scratch: Path
-    ) -> tune.Tuner:
-        shared = Shared(prepared.setup, load_artifact(prepared.artifact), prepared.task_a, prepared.task_b)
+    def _tuner(self, study: Study, shared: Shared, groups: list[list[CellSpec]], scratch: Path) -> tune.Tuner:
         watcher = _Watcher(self.progress, self.ledger)
+        cells = {spec.key: spec for group in groups for spec in group}
         trainable = tune.with_parameters(
-            train_cell, shared=shared, cells=cells, storage=self.ledger.root, board=self.board
+            train_cells,
+            shared=shared,
+            weights=self.weights,
+            cells=cells,
+            storage=self.ledger.root,
+            board=self.board,
         )
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
-            param_space={"key": tune.grid_search(list(cells))},
+            param_space={"keys": tune.grid_search([[spec.key for spec in group] for group in groups])},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=study.resources.max_concurrent,
                 reuse_actors=True,
-                trial_dirname_creator=lambda trial: str(trial.config["key"]),
+                trial_dirname_creator=lambda trial: str(trial.config["keys"][0]),
             ),
             run_config=tune.RunConfig(
                 name="trials",
@@ -182,10 +250,10 @@ class Trials:
             ),
         )
 
-    def _record_failure(self, key: str, result: tune.Result, *, attempts: int) -> None:
-        if self.ledger.finished(key):
-            return
-        log = Path(result.path) / "error.txt"
-        text = log.read_text() if log.is_file() else str(result.error)
-        last = [line for line in str(result.error).splitlines() if line.strip()][-1]
-        self.ledger.record_failure(key, error=last.strip(), log=text, attempts=attempts)
+
+def _failure(result: tune.Result) -> dict[str, str]:
+    """Return the last line of a trial's error and its whole log."""
+    log = Path(result.path) / "error.txt"
+    text = log.read_text() if log.is_file() else str(result.error)
+    last = [line for line in str(result.error).splitlines() if line.strip()][-1]
+    return {"error": last.strip(), "log": text}

@@ -21,25 +21,41 @@ class LedgerError(ValueError):
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Where a cell stands: one of columns.CELL_STATES, and the seconds it took once it is finished."""
+
+    state: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Ledger:
-    """A study directory."""
+    """A study directory. Every method reads it anew; those over many cells read each cell once."""
 
     root: Path
 
     def cell_folder(self, key: str) -> Path:
         return self.root / columns.CELLS_DIRECTORY / key
 
-    def state(self, key: str | None) -> str:
-        """Return the state of a cell, one of columns.CELL_STATES; `key` is None while it is unknown."""
+    def standing(self, key: str | None) -> Standing:
+        """Return where a cell stands; `key` is None while it is unknown."""
         if key is None:
-            return columns.MISSING
+            return Standing(columns.MISSING)
         folder = self.cell_folder(key)
         result = read_result(folder)
         if result is not None:
-            return str(result["state"])
+            return Standing(str(result["state"]), result.get("seconds"))
         if (folder / columns.FAILURE_FILE).is_file():
-            return columns.FAILED
-        return columns.PARTIAL if folder.is_dir() else columns.MISSING
+            return Standing(columns.FAILED)
+        return Standing(columns.PARTIAL if folder.is_dir() else columns.MISSING)
+
+    def standings(self, keys: Iterable[str | None]) -> dict[str | None, Standing]:
+        """Return where each of several cells stands, by key."""
+        return {key: self.standing(key) for key in dict.fromkeys(keys)}
+
+    def state(self, key: str | None) -> str:
+        """Return the state of a cell, one of columns.CELL_STATES; `key` is None while it is unknown."""
+        return self.standing(key).state
 
     def finished(self, key: str | None) -> bool:
         return self.state(key) in (columns.DONE, columns.DIVERGED)
@@ -53,29 +69,26 @@ class Ledger:
         record = self._read(columns.PLAN_FILE)
         return record["cells"] if record else []
 
+    def planned_states(self) -> list[tuple[dict[str, Any], str]]:
+        """Return every planned label's entry beside the state of its cell."""
+        entries = self.plan()
+        standings = self.standings(entry["key"] for entry in entries)
+        return [(entry, standings[entry["key"]].state) for entry in entries]
+
     def counts(self) -> Counter[str]:
-        """Return how many distinct runs are in each state; a label without a key is its own run."""
-        runs = {entry["key"] or json.dumps(entry["labels"]): entry["key"] for entry in self.plan()}
-        return Counter(self.state(key) for key in runs.values())
+        """Return how many distinct runs are in each state."""
+        return count_runs(self.planned_states())
 
     def rows(self, key: str) -> list[dict[str, Any]]:
         """Return the evaluation points of a cell so far."""
         record = self._read(f"{columns.CELLS_DIRECTORY}/{key}/{columns.ROWS_FILE}")
         return record["rows"] if record else []
 
-    def seconds_of_finished(self) -> list[float]:
-        """Return the seconds that each finished cell took."""
-        keys = {entry["key"] for entry in self.plan() if entry["key"]}
-        results = [read_result(self.cell_folder(key)) for key in keys]
-        return [float(result["seconds"]) for result in results if result and result["state"] == columns.DONE]
-
     def check_meaning(self, fingerprint: dict[str, Any]) -> None:
         """Raise LedgerError if finished cells of this study mean something else than `fingerprint`."""
         record = self.study_record()
-        if record is None or not any(self.finished(entry["key"]) for entry in self.plan()):
-            return
-        differences = list(_differences(record["fingerprint"], fingerprint))
-        if differences:
+        differences = [] if record is None else list(_differences(record["fingerprint"], fingerprint))
+        if differences and any(self.finished(entry["key"]) for entry in self.plan()):
             lines = "\n".join(f"  {line}" for line in differences)
             raise LedgerError(
                 f"{self.root} holds finished cells of another configuration:\n{lines}\n"
@@ -99,6 +112,13 @@ class Ledger:
         }
         publish_json(self.root / columns.STUDY_FILE, record)
 
+    def record_precision(self, precision: str) -> None:
+        """Record what "auto" became: the precision that the Phase A artifact was computed in."""
+        record = self.study_record()
+        assert record is not None
+        if record["dtype"] != precision:
+            publish_json(self.root / columns.STUDY_FILE, record | {"dtype": precision})
+
     def axes(self, study: Study) -> list[str]:
         """Return the further axes that this study or an earlier run of it searched."""
         record = self.study_record()
@@ -107,18 +127,26 @@ class Ledger:
     def publish_plan(self, entries: Iterable[dict[str, Any]]) -> None:
         """Record the plan, and keep the labels of cells that an earlier plan has finished."""
         planned = list(entries)
+        labels: dict[str | None, list[dict[str, Any]]] = {}
+        for entry in planned:
+            labels.setdefault(entry["key"], []).append(entry["labels"])
+
+        def dropped(entry: dict[str, Any]) -> bool:
+            return entry["labels"] not in labels.get(entry["key"], [])
+
         axes = [name for name in planned[0]["labels"] if name not in columns.LABEL_COLUMNS]
-        earlier = [self._with_axes(entry, axes) for entry in self.plan() if self.finished(entry["key"])]
-        kept = [entry for entry in earlier if entry not in planned]
-        publish_json(
-            self.root / columns.PLAN_FILE, {"schema": columns.SCHEMA_VERSION, "cells": planned + kept}
-        )
+        earlier = [entry for entry in self.plan() if dropped(entry) and self.finished(entry["key"])]
+        kept = [entry for entry in (self._with_axes(entry, axes) for entry in earlier) if dropped(entry)]
+        record = {"schema": columns.SCHEMA_VERSION, "cells": planned + kept}
+        publish_json(self.root / columns.PLAN_FILE, record)
 
     def _with_axes(self, entry: dict[str, Any], axes: list[str]) -> dict[str, Any]:
         """Return a finished cell's entry, its label completed by axes that were searched only later."""
-        cell = json.loads((self.cell_folder(entry["key"]) / columns.CELL_FILE).read_text())
-        values = {name: cell["hyperparameters"][name] for name in axes}
-        return {"labels": values | entry["labels"], "key": entry["key"]} if axes else entry
+        values = entry["labels"]
+        if not all(name in values for name in axes):
+            path = self.cell_folder(entry["key"]) / columns.CELL_FILE
+            values = json.loads(path.read_text())["hyperparameters"] | values
+        return {"labels": {name: values[name] for name in axes} | entry["labels"], "key": entry["key"]}
 
     def record_failure(self, key: str, *, error: str, log: str, attempts: int) -> None:
         """Record that a cell ran out of retries; its log is kept beside it."""
@@ -145,6 +173,12 @@ class Ledger:
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise LedgerError(f"{path} cannot be read: {error}") from error
         return record
+
+
+def count_runs(planned: Iterable[tuple[dict[str, Any], str]]) -> Counter[str]:
+    """Count distinct runs by state; a label without a key is its own run."""
+    runs = {entry["key"] or json.dumps(entry["labels"]): state for entry, state in planned}
+    return Counter(runs.values())
 
 
 def open_existing(root: Path) -> Ledger:

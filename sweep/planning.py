@@ -38,10 +38,13 @@ def make_plan(study: Study, prepared: Prepared, ledger: Ledger) -> Plan:
     """Compare the configuration with the ledger. Raises ValueError where a strategy cannot be served."""
     pool_losses, steps = _phase_a(study, prepared)
     cells = plan_cells(study, prepared, artifact_key=prepared.artifact.name, pool_losses=pool_losses)
-    states = [ledger.state(cell.spec.key if cell.spec else None) for cell in cells]
-    finished = ledger.seconds_of_finished()
-    seconds = statistics.mean(finished) if finished else None
-    return Plan(cells, states, pool_losses is not None, steps, seconds)
+    keys = [cell.spec.key if cell.spec else None for cell in cells]
+    standings = ledger.standings([*keys, *(entry["key"] for entry in ledger.plan())])
+    states = [standings[key].state for key in keys]
+    done = [each for each in standings.values() if each.state == columns.DONE]
+    seconds = [each.seconds for each in done if each.seconds is not None]
+    average = statistics.mean(seconds) if seconds else None
+    return Plan(cells, states, pool_losses is not None, steps, average)
 
 
 def publish_plan(plan: Plan, *, study: Study, ledger: Ledger) -> None:

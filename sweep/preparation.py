@@ -14,6 +14,8 @@ from trainables.models import ModelSource, load_tokenizer, resolve_model
 from trainables.tasks.prepare import PreparedTask, prepare_task
 from trainables.trainee import Setup
 
+# Raised when the training code gives other numbers for the same configuration: old and new cells do not mix.
+NUMERICS = 2
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
 
@@ -56,7 +58,8 @@ def _fingerprint(
     if study.phase_a.adapter is not None:
         phase_a = {"adapter": _adapter_digest(study, source)}
     phase_b = study.phase_b.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | set(study.search.axes))
-    sections = {
+    sections: dict[str, Any] = {
+        "engine": {"numerics": NUMERICS},
         "model": {
             "fingerprint": source.fingerprint,
             "dtype": model["dtype"],

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,6 +12,9 @@ from rich.text import Text
 from sweep.planning import Plan
 from sweep.preparation import Prepared
 from trainables import columns
+
+if TYPE_CHECKING:
+    from trainables.tuning import Tuning
 
 PHASE_A_LINES = 10  # plain lines over all of Phase A
 
@@ -61,24 +64,27 @@ class Progress:
             self._phase_a_step = step
             self.say(self._status)
 
-    def phase_a_done(self, summary: dict[str, float]) -> None:
-        """Say what Phase A changed."""
+    def phase_a_done(self, summary: dict[str, float], tuning: "Tuning") -> None:
+        """Say what Phase A changed, and how it computed."""
         self._status = ""
         self.say(
             f"Phase A: task A loss {summary['task_a_loss_before']:.4f} -> {summary['task_a_loss_after']:.4f}, "
             f"task B loss {summary['task_b_loss_before']:.4f} -> {summary['task_b_loss_after']:.4f}"
         )
+        self.say(f"computed on {tuning.describe()}")
 
-    def start(self, plan: Plan, *, concurrent: int) -> None:
-        """Begin with the cells of `plan`, of which `concurrent` run at a time."""
-        self._concurrent = concurrent
+    def start(self, plan: Plan, *, workers: int, together: int) -> None:
+        """Begin with the cells of `plan`, on `workers` at a time that train up to `together` cells each."""
+        self._concurrent = workers * together
         self._names = {cell.spec.key: cell.name for cell in plan.cells if cell.spec}
         self._steps = {cell.spec.key: cell.steps for cell in plan.cells if cell.spec}
         self._total = len(plan.cells)
         self._done = self._total - len(plan.pending)
         if plan.seconds_a_cell is not None:
             self._durations = [plan.seconds_a_cell]
-        self.say(f"{len(plan.pending)} cells to run, {self._done} already finished, {concurrent} at a time")
+        fused = f", {together} cells together in each" if together > 1 else ""
+        at_work = f"{workers} worker{'s' if workers > 1 else ''}{fused}"
+        self.say(f"{len(plan.pending)} cells to run, {self._done} already finished, on {at_work}")
 
     def cell_row(self, key: str, row: dict[str, Any]) -> None:
         """Take in a running cell's newest row."""

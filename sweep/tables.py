@@ -1,15 +1,20 @@
 """The plan and the status of a study as tables on the terminal."""
 
 from collections import Counter
+from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sweep.configuration import Study
-from sweep.ledger import Ledger
+from sweep.ledger import Ledger, count_runs
 from sweep.planning import Plan
 from sweep.preparation import Prepared
 from trainables import columns
+
+BLOCK = 100  # rows that rich is given as one
 
 
 def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console) -> None:
@@ -17,12 +22,12 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
     console.print(f"model: {prepared.source.describe()}", highlight=False, soft_wrap=True)
     phase_a = "done" if plan.phase_a_done else f"{plan.phase_a_steps} steps"
     console.print(f"Phase A: {phase_a} (artifact {prepared.artifact.name})", highlight=False)
-    table = Table("cell", "state", "steps", "tokens", "minutes", box=None)
     minutes = "" if plan.seconds_a_cell is None else f"{plan.seconds_a_cell / 60:.1f}"
+    rows = []
     for cell, state in zip(plan.cells, plan.states, strict=True):
         tokens = f"{cell.tokens:,}" if cell.spec else f"about {cell.tokens:,}"
-        table.add_row(cell.name, state, str(cell.steps), tokens, minutes)
-    console.print(table)
+        rows.append((cell.name, state, str(cell.steps), tokens, minutes))
+    console.print(_lay_out(("cell", "state", "steps", "tokens", "minutes"), rows, width=console.width))
     labels = sum(len(cell.labels) for cell in plan.cells)
     states = ", ".join(f"{count} {state}" for state, count in Counter(plan.states).items())
     console.print(f"{labels} labels, {len(plan.cells)} cells: {states}", highlight=False)
@@ -47,18 +52,31 @@ def print_status(ledger: Ledger, *, console: Console) -> None:
     """Print the counts by state, then every cell that is not done, with its error if it has one."""
     record = ledger.study_record()
     assert record is not None
-    counts = ledger.counts()
+    planned = ledger.planned_states()
+    counts = count_runs(planned)
     total = sum(counts.values())
     console.print(f"study {record['name']}: {counts[columns.DONE]} of {total} cells done", highlight=False)
-    table = Table("cell", "state", "detail", box=None)
-    for entry in ledger.plan():
-        state = ledger.state(entry["key"])
-        if state == columns.DONE:
-            continue
-        label = ", ".join(f"{name} {value}" for name, value in entry["labels"].items())
-        table.add_row(label, state, _detail(ledger, entry["key"], state))
-    if table.row_count:
-        console.print(table)
+    rows = []
+    for entry, state in planned:
+        if state != columns.DONE:
+            label = ", ".join(f"{name} {value}" for name, value in entry["labels"].items())
+            rows.append((label, state, _detail(ledger, entry["key"], state)))
+    if rows:
+        console.print(_lay_out(("cell", "state", "detail"), rows, width=console.width))
+
+
+def _lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> Table:
+    """Return a table of rows; where none of them needs to wrap, blocks of them, which look alike.
+
+    Laying out 10,000 rows one by one takes rich seconds.
+    """
+    table = Table(*header, box=None)
+    needed = sum(max(map(cell_len, column)) + 2 for column in zip(header, *rows, strict=True))
+    block = BLOCK if needed <= width else 1
+    for start in range(0, len(rows), block):
+        cells = zip(*rows[start : start + block], strict=True)
+        table.add_row(*(Text("\n".join(column)) for column in cells))
+    return table
 
 
 def _detail(ledger: Ledger, key: str | None, state: str) -> str:
@@ -69,5 +87,5 @@ def _detail(ledger: Ledger, key: str | None, state: str) -> str:
         return (
             f"{failure['error']} (after {failure['attempts']} attempts; log: {ledger.root / failure['log']})"
         )
-    rows = ledger.rows(key)
+    rows = ledger.rows(key) if state != columns.MISSING else []
     return f"at step {rows[-1][columns.STEP]}" if rows else ""

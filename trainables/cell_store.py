@@ -1,5 +1,7 @@
 """One cell's directory: rows, losses, checkpoints, and the result that is written last."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,6 @@ import numpy as np
 from safetensors.numpy import save
 
 from trainables import columns
-from trainables.adapters import AdapterWeights, save_adapter
 from trainables.checkpoints import (
     Tensors,
     Values,
@@ -18,7 +19,6 @@ from trainables.checkpoints import (
 )
 from trainables.publish import publish_bytes, publish_directory, publish_json
 from trainables.results import read_result
-from trainables.settings import LoraSettings
 
 Row = dict[str, float | int | None]
 
@@ -45,10 +45,11 @@ class CellStore:
     def newest_checkpoint(self) -> tuple[Tensors, Values] | None:
         return load_newest_checkpoint(self.folder)
 
-    def keep_adapter(self, weights: AdapterWeights, *, lora: LoraSettings, base_model: str) -> None:
-        target = self.folder / columns.ADAPTER_DIRECTORY
-        with publish_directory(target) as folder:
-            save_adapter(weights, folder, lora=lora, base_model=base_model)
+    @contextmanager
+    def adapter_directory(self) -> Iterator[Path]:
+        """Yield the empty directory that becomes the final adapter's."""
+        with publish_directory(self.folder / columns.ADAPTER_DIRECTORY) as folder:
+            yield folder
 
     def finish(self, result: dict[str, Any]) -> None:
         """Publish the result: from here on the cell is finished and never runs again."""

@@ -1,63 +1,63 @@
-"""Where a run computes: device and precision through accelerate, and what to do when memory runs out."""
+"""Where a run computes: device and precision, and how many tokens fit on it at a time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from trainables.settings import Precision
+
 T = TypeVar("T")
-SMALLEST_BUDGET = 128  # padded tokens; below this a smaller microbatch saves nothing worth having
-TRAINING_TOKENS = {"cpu": 1024, "cuda": 16384}  # padded tokens of one microbatch, by device type
-EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
+Work = Literal["training", "evaluation"]
+SMALLEST_BUDGET = 128  # tokens; below this a smaller microbatch saves nothing worth having
 
 
 @dataclass
 class Compute:
-    """A device with its precision and the microbatch sizes (padded tokens) that fit on it so far."""
+    """A device with its precision, and the tokens of a microbatch that fit on it so far."""
 
-    accelerator: Accelerator
-    training_tokens: int
-    evaluation_tokens: int
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.accelerator.device
-        return device
+    device: torch.device
+    precision: Precision
+    tokens: dict[Work, int] = field(default_factory=dict)
 
     def describe(self) -> str:
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        return f"{name}, {self.accelerator.mixed_precision}"
+        """Return the device and precision in words, as results name them."""
+        return f"{device_name(self.device)}, {self.precision}"
 
-    def train_within_memory(self, work: Callable[[int], T]) -> T:
-        """Return `work(token_budget)`, halving the budget and starting over when memory runs out."""
+    def within_memory(self, work: Work, compute: Callable[[int], T]) -> T:
+        """Return `compute(token_budget)`, halving the budget and starting over when memory runs out."""
         while True:
             try:
-                return work(self.training_tokens)
+                return compute(self.tokens[work])
             except (RuntimeError, MemoryError) as error:
-                self.training_tokens = _smaller(self.training_tokens, error)
-
-    def evaluate_within_memory(self, work: Callable[[int], T]) -> T:
-        """Like `train_within_memory`, with the budget of evaluation."""
-        while True:
-            try:
-                return work(self.evaluation_tokens)
-            except (RuntimeError, MemoryError) as error:
-                self.evaluation_tokens = _smaller(self.evaluation_tokens, error)
+                self.tokens[work] = _smaller(self.tokens[work], error)
 
 
-def open_compute(dtype: str, *, use_gpu: bool) -> Compute:
-    """Open the first visible GPU where the worker was given one, else the CPU.
+def open_device(*, use_gpu: bool) -> torch.device:
+    """Return the first visible GPU where the worker was given one, else the CPU.
 
-    A logical GPU without CUDA behind it computes on the CPU; `describe` says so in every result.
-    `dtype` "bf16" computes in bf16 over fp32 adapters.
+    A logical GPU without CUDA behind it computes on the CPU; every result says so.
     """
-    precision: Literal["bf16", "no"] = "bf16" if dtype == "bf16" else "no"
-    accelerator = Accelerator(cpu=not (use_gpu and torch.cuda.is_available()), mixed_precision=precision)
-    kind = accelerator.device.type
-    return Compute(accelerator, TRAINING_TOKENS[kind], EVALUATION_TOKENS[kind])
+    device: torch.device = Accelerator(cpu=not (use_gpu and torch.cuda.is_available())).device
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return what the device is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def choose_precision(asked: Literal["auto", "bf16", "fp32"], device: torch.device) -> Precision:
+    """Return the precision of activations: what was asked, and for "auto" bf16 where hardware has it."""
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if capable else "fp32"
 
 
 def _smaller(budget: int, error: RuntimeError | MemoryError) -> int:

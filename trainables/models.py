@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trainables.digests import digest_files
 from trainables.publish import publish_directory
-from trainables.settings import ModelSettings
+from trainables.settings import ModelSettings, Precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -147,8 +147,8 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_base_model(source: ModelSource, *, dtype: str, attention: str) -> "PreTrainedModel":
-    """Load the frozen base model on the CPU in `dtype` ("bf16" or "fp32")."""
+def load_base_model(source: ModelSource, *, precision: Precision) -> "PreTrainedModel":
+    """Load the frozen base model on the CPU; a safetensors file is mapped, not read twice."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -157,8 +157,7 @@ def load_base_model(source: ModelSource, *, dtype: str, attention: str) -> "PreT
         model = AutoModelForCausalLM.from_pretrained(
             location,
             revision=source.revision or "main",
-            dtype={"bf16": torch.bfloat16, "fp32": torch.float32}[dtype],
-            attn_implementation=attention,
+            dtype={"bf16": torch.bfloat16, "fp32": torch.float32}[precision],
             trust_remote_code=source.trust_remote_code,
             use_safetensors=True,
         )
@@ -169,15 +168,15 @@ def load_base_model(source: ModelSource, *, dtype: str, attention: str) -> "PreT
 
 
 def load_empty_model(source: ModelSource) -> "PreTrainedModel":
-    """Build the model's modules on the meta device: shapes and names, no weights."""
-    import torch
+    """Build the model's modules with their buffers, but with every weight on the meta device."""
+    from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
     location = str(_dequantised(source)) if source.origin == "gguf" else source.location
     config = AutoConfig.from_pretrained(
         location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
     )
-    with torch.device("meta"):
+    with init_empty_weights(include_buffers=False):
         return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call, no-any-return]
             config, trust_remote_code=source.trust_remote_code
         )

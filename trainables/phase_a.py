@@ -6,37 +6,32 @@ The artifact is a directory named by its content key: adapter, losses, and a man
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 
-from trainables.adapters import (
-    AdapterWeights,
-    adapter_weights,
-    initialise_adapter,
-    load_adapter,
-    save_adapter,
-    set_adapter_weights,
-)
+from trainables.adapters import load_adapter, save_adapter
+from trainables.base_weights import BaseWeights
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
 from trainables.columns import ADAPTER_DIRECTORY
-from trainables.compute import Compute
 from trainables.digests import digest_files
+from trainables.dropout import DropoutStream
 from trainables.evaluation import MEASURED, Losses, evaluate
+from trainables.lora import AdapterBank, AdapterWeights
 from trainables.losses import token_weighted
 from trainables.publish import publish_directory
 from trainables.replay import phase_a_stream
 from trainables.settings import PhaseASettings
 from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
-from trainables.trainee import Setup, load_trainee
-from trainables.training import TrainingRun
+from trainables.trainee import Setup, Trainee, load_trainee
+from trainables.training import Diverged, Lane, TrainingGroup
+from trainables.tuning import Tuning, choose_cells
 
 MANIFEST_FILE = "manifest.json"
 LOSSES_FILE = "losses.safetensors"
@@ -53,7 +48,7 @@ class Artifact:
 
     `pool_nll`, `pool_tokens`: over task A's training pool, with the finished adapter.
     `validation_nll`, `validation_tokens`: over both validation sets (step 0 of every Phase B run).
-    `base_nll`: over both validation sets, before Phase A.
+    `base_nll`: over both validation sets, before Phase A. `tuning`: how it was computed.
     """
 
     adapter: AdapterWeights
@@ -62,6 +57,7 @@ class Artifact:
     validation_nll: tuple[Losses, Losses]
     validation_tokens: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     base_nll: tuple[Losses, Losses]
+    tuning: Tuning
 
     @property
     def pool_losses(self) -> Losses:
@@ -82,12 +78,16 @@ class Artifact:
 
 @dataclass(frozen=True)
 class PhaseAJob:
-    """All that Phase A's result depends on, and where to put it (`folder`, named by the key)."""
+    """All that Phase A's result depends on, and where to put it (`folder`, named by the key).
+
+    `batch_size` is Phase B's, for measuring how many cells train fastest together.
+    """
 
     setup: Setup
     settings: PhaseASettings
     task_a: PreparedTask
     task_b: PreparedTask
+    batch_size: int
     folder: Path
 
 
@@ -99,6 +99,7 @@ def artifact_exists(folder: Path) -> bool:
 def make_artifact(
     job: PhaseAJob,
     *,
+    weights: BaseWeights | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     report: Callable[[int, int], None] = lambda step, steps: None,
 ) -> bool:
@@ -108,73 +109,78 @@ def make_artifact(
     """
     if artifact_exists(job.folder):
         return True
-    model, compute = load_trainee(job.setup)
+    trainee = load_trainee(job.setup, weights=weights)
     partial = job.folder.with_name(job.folder.name + PARTIAL_SUFFIX)
     if job.settings.adapter is not None:
-        initialise_adapter(model, seed=0)
-        base = _validate(model, job, compute)
-        set_adapter_weights(model, load_adapter(job.settings.adapter))
+        base = _validate(job, trainee, trainee.model.new_bank(1))
+        bank = trainee.model.new_bank(1)
+        bank.weights[0] = trainee.model.import_weights(load_adapter(job.settings.adapter))
     else:
-        finished = _train(model, job, compute, partial=partial, should_stop=should_stop, report=report)
+        finished = _train(job, trainee, partial=partial, should_stop=should_stop, report=report)
         if finished is None:
             return False
-        base = finished
-    _publish(model, job, compute, base=base)
+        bank, base = finished
+    _publish(job, trainee, bank=bank, base=base)
     shutil.rmtree(partial, ignore_errors=True)
     return True
 
 
 def _train(
-    model: PeftModel,
     job: PhaseAJob,
-    compute: Compute,
+    trainee: Trainee,
     *,
     partial: Path,
     should_stop: Callable[[], bool],
     report: Callable[[int, int], None],
-) -> tuple[Losses, Losses] | None:
-    """Leave the trained adapter in `model`; return the base model's validation losses."""
-    seed = stream_integer(job.settings.seed, "phase_a")
-    run = TrainingRun(
-        model,
+) -> tuple[AdapterBank, tuple[Losses, Losses]] | None:
+    """Return the trained adapter and the base model's validation losses; None if stopped before the end."""
+    seed, model = stream_integer(job.settings.seed, "phase_a"), trainee.model
+    lane = Lane(
+        model.fresh_weights(seed=seed),
         stream=phase_a_stream(len(job.task_a.train), seed=job.settings.seed, training=job.settings),
         tasks=(job.task_a.train, job.task_b.train),
         settings=job.settings,
-        compute=compute,
-        dropout_seed=seed,
+        dropout=DropoutStream.of(seed, model),
     )
-    initialise_adapter(model, seed=seed)
     saved = load_newest_checkpoint(partial)
     if saved is None:
-        base = _validate(model, job, compute)
+        base = _validate(job, trainee, model.new_bank(1))
     else:
         tensors, values = saved
         base = tensors.pop("base.task_a").numpy(), tensors.pop("base.task_b").numpy()
-        run.restore(tensors, values)
-    report(run.counters.step, run.stream.steps)
-    for step in run.steps():
-        report(step, run.stream.steps)
+        lane.restore(tensors, values)
+    group = TrainingGroup(model, [lane], compute=trainee.compute)
+    report(lane.counters.step, lane.stream.steps)
+    while not lane.finished:
+        group.step()
+        step = lane.counters.step
+        if lane.diverged_at is not None:
+            raise Diverged(lane.diverged_at)
+        report(step, lane.stream.steps)
         stopping = should_stop()
         if stopping or step % job.settings.checkpoint_every == 0:
-            tensors, values = run.state()
+            tensors, values = lane.state()
             tensors |= {
                 f"base.{name}": torch.from_numpy(nll)
                 for name, nll in zip(("task_a", "task_b"), base, strict=True)
             }
             save_checkpoint(partial, step=step, tensors=tensors, values=values)
-        if stopping and not run.finished:
+        if stopping and not lane.finished:
             return None
-    return base
+    return group.bank, base
 
 
-def _validate(model: PeftModel, job: PhaseAJob, compute: Compute) -> tuple[Losses, Losses]:
-    task_a, task_b = job.task_a.validation, job.task_b.validation
-    return evaluate(model, task_a, compute=compute), evaluate(model, task_b, compute=compute)
+def _validate(job: PhaseAJob, trainee: Trainee, bank: AdapterBank) -> tuple[Losses, Losses]:
+    task_a, task_b = (
+        evaluate(trainee.model, task.validation, bank=bank, compute=trainee.compute)[0]
+        for task in (job.task_a, job.task_b)
+    )
+    return task_a, task_b
 
 
-def _publish(model: PeftModel, job: PhaseAJob, compute: Compute, *, base: tuple[Losses, Losses]) -> None:
-    pool = evaluate(model, job.task_a.train, compute=compute)
-    after = _validate(model, job, compute)
+def _publish(job: PhaseAJob, trainee: Trainee, *, bank: AdapterBank, base: tuple[Losses, Losses]) -> None:
+    (pool,) = evaluate(trainee.model, job.task_a.train, bank=bank, compute=trainee.compute)
+    after = _validate(job, trainee, bank)
     arrays: dict[str, npt.NDArray[Any]] = {
         "pool_nll": pool,
         "pool_tokens": job.task_a.train.supervised_counts(MEASURED).astype(np.int64),
@@ -183,18 +189,28 @@ def _publish(model: PeftModel, job: PhaseAJob, compute: Compute, *, base: tuple[
         arrays[f"{name}_nll"] = after[position]
         arrays[f"{name}_base_nll"] = base[position]
         arrays[f"{name}_tokens"] = task.validation.supervised_counts(MEASURED).astype(np.int64)
+    tuning = replace(trainee.tuning, cells=_choose_cells(job, trainee))
+    trainee.check_weights()
     with publish_directory(job.folder) as folder:
         adapter = folder / ADAPTER_DIRECTORY
         adapter.mkdir()
-        lora = job.setup.settings.lora
-        save_adapter(adapter_weights(model), adapter, lora=lora, base_model=job.setup.base_model)
+        weights = trainee.model.export_weights(bank.weights[0])
+        save_adapter(weights, adapter, lora=job.setup.settings.lora, base_model=job.setup.base_model)
         save_file(arrays, folder / LOSSES_FILE)
         manifest = {
             "key": job.folder.name,
             "content": digest_files(_content(folder)),
-            "computed_on": compute.describe(),
+            "computed_on": trainee.compute.describe(),
+            "tuning": tuning.record(),
         }
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _choose_cells(job: PhaseAJob, trainee: Trainee) -> int:
+    """Measure how many Phase B cells train fastest together, on a batch of typical lengths."""
+    lengths = np.sort(job.task_b.train.lengths)
+    typical = lengths[np.linspace(0, len(lengths) - 1, job.batch_size).round().astype(int)]
+    return choose_cells(trainee.model, compute=trainee.compute, lengths=typical.tolist())
 
 
 def _content(folder: Path) -> list[Path]:
@@ -210,7 +226,7 @@ def load_artifact(folder: Path) -> Artifact:
                 f"{folder} is damaged: its files differ from its manifest; delete it to train it again"
             )
         arrays = load_file(folder / LOSSES_FILE)
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{folder} is not a whole Phase A artifact: {error}; delete it to train it again"
         ) from error
@@ -221,4 +237,5 @@ def load_artifact(folder: Path) -> Artifact:
         validation_nll=(arrays["task_a_nll"], arrays["task_b_nll"]),
         validation_tokens=(arrays["task_a_tokens"], arrays["task_b_tokens"]),
         base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
+        tuning=Tuning(**manifest["tuning"]),
     )

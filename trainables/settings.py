@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 BUILT_IN_TASKS = ("math", "hotpotqa", "arithmetic", "multihop")
 GENERATED_TASKS = ("arithmetic", "multihop")
 
+Precision = Literal["bf16", "fp32"]
+
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -28,12 +30,16 @@ class LoraSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The base model: a hub id, a local directory, a GGUF file, or the alias `smollm2-135m`."""
+    """The base model: a hub id, a local directory, a GGUF file, or the alias `smollm2-135m`.
+
+    "auto" is settled on the first worker: bf16 where the hardware computes it, and the attention that
+    is fastest there. The Phase A artifact records both, and every cell uses them.
+    """
 
     name: str = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
     revision: str | None = None
-    dtype: Literal["bf16", "fp32"] = "bf16"
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    attention: Literal["auto", "eager", "sdpa", "flash"] = "auto"
     trust_remote_code: bool = False
     lora: LoraSettings = LoraSettings()
 

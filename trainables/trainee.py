@@ -1,19 +1,22 @@
-"""The model that a worker trains: base weights and adapter, kept loaded from one cell to the next.
+"""The model that a worker trains: base weights and adapters, kept loaded from one cell to the next.
 
 The driver imports this module for `Setup` alone, so torch is imported where the model is built.
 """
 
+import os
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from trainables.models import ModelSource, load_base_model
+from trainables.models import ModelError, ModelSource, load_base_model
 from trainables.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from transformers import PreTrainedModel
 
+    from trainables.base_weights import BaseWeights
     from trainables.compute import Compute
+    from trainables.lora import LoraModel
+    from trainables.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,140 @@ class Setup:
         return self.source.location
 
 
-@lru_cache(maxsize=1)
-def load_trainee(setup: Setup) -> "tuple[PeftModel, Compute]":
-    """Return the model on its device, with an adapter whose weights the caller must set.
+@dataclass(frozen=True)
+class Trainee:
+    """A model ready to train and how it computes; `weights` are the shared ones it lies on, if any."""
 
-    A process keeps the last one: the base weights are frozen, so cells may follow each other on it.
+    setup: Setup
+    model: "LoraModel"
+    compute: "Compute"
+    tuning: "Tuning"
+    weights: "BaseWeights | None"
+
+    def check_weights(self) -> None:
+        """Raise SharedWeightsError where shared weights that were computed on have changed."""
+        if self.weights is not None and self.compute.device.type == "cpu":
+            self.weights.check()
+
+
+_loaded: dict[Setup, Trainee] = {}  # at most one: a process keeps the model from cell to cell
+
+
+def load_trainee(
+    setup: Setup, *, weights: "BaseWeights | None" = None, tuning: "Tuning | None" = None
+) -> Trainee:
+    """Return the model on its device, with adapters that the caller must set.
+
+    `tuning` is how Phase A computed: its precision is kept, the rest is measured anew on another kind of
+    device. Raises ModelError or AdapterError where the model cannot be trained here.
     """
-    from trainables.adapters import attach_adapter
-    from trainables.compute import open_compute
+    if setup not in _loaded:
+        _loaded.clear()
+        _loaded[setup] = _load(setup, weights, tuning)
+    return _loaded[setup]
 
-    compute = open_compute(setup.settings.dtype, use_gpu=setup.use_gpu)
-    base = load_base_model(setup.source, dtype=setup.settings.dtype, attention=setup.settings.attention)
-    return attach_adapter(base, setup.settings.lora).to(compute.device), compute
+
+def _load(setup: Setup, weights: "BaseWeights | None", tuning: "Tuning | None") -> Trainee:
+    from trainables.attention import AttentionError
+    from trainables.base_weights import build_base_model
+    from trainables.compute import Compute, choose_precision, device_name, open_device
+    from trainables.losses import LogitsError
+
+    device = open_device(use_gpu=setup.use_gpu)
+    asked = setup.settings.dtype if tuning is None or setup.settings.dtype != "auto" else tuning.precision
+    precision = choose_precision(asked, device)
+    if weights is None or weights.precision != precision:
+        weights, base = None, load_base_model(setup.source, precision=precision)
+    else:
+        base = build_base_model(setup.source, weights)
+    base.to(device)  # type: ignore[arg-type]
+    known = (
+        tuning if tuning and (tuning.device, tuning.precision) == (device_name(device), precision) else None
+    )
+    try:
+        model, tuning = make_trainable(
+            base, setup.settings, tuning=known, fingerprint=setup.source.fingerprint
+        )
+    except (AttentionError, LogitsError) as error:
+        raise ModelError(f"model.name: {setup.source.describe()}: {error}") from error
+    return Trainee(setup, model, Compute(device, precision, dict(tuning.tokens)), tuning, weights)
+
+
+def make_trainable(
+    base: "PreTrainedModel", settings: ModelSettings, *, tuning: "Tuning | None", fingerprint: str
+) -> "tuple[LoraModel, Tuning]":
+    """Put lean layers, adapters and packed attention into `base`, on its device and in its precision.
+
+    Without a `tuning` the device is measured, or what was measured before under `fingerprint` is taken.
+    Raises AdapterError, AttentionError or LogitsError where the model cannot be computed so.
+    """
+    from trainables.attention import use_packed_attention
+    from trainables.lean_layers import slim
+    from trainables.lora import LoraModel
+
+    slim(base)
+    model = LoraModel(base, settings.lora)
+    if tuning is None:
+        tuning = _tune(model, settings, fingerprint)
+    use_packed_attention(base, tuning.attention)
+    if tuning.checkpointing:
+        _recompute_layers(base)
+    _check_logits(model)
+    return model, tuning
+
+
+def _tune(model: "LoraModel", settings: ModelSettings, fingerprint: str) -> "Tuning":
+    """Measure the device, or take what was measured before for this model on this kind of device."""
+    import torch
+
+    from trainables.attention import use_packed_attention
+    from trainables.compute import device_name
+    from trainables.tuning import cached, choose_attention, tune
+
+    share = torch.get_num_threads() / (os.cpu_count() or 1)
+    key = {
+        "model": fingerprint,
+        "settings": settings.model_dump(mode="json", exclude={"name", "revision"}),
+        "device": device_name(model.device),
+        "precision": str(model.dtype),
+        "share": share,
+        "torch": torch.__version__,
+    }
+
+    def measure() -> "Tuning":
+        attention: str = settings.attention
+        if attention == "auto":
+            attention = choose_attention(model.base, model.device, model.dtype)
+        use_packed_attention(model.base, attention)
+        return tune(model, attention=attention, threads_share=share)
+
+    return cached(key, measure)
+
+
+def _recompute_layers(base: "PreTrainedModel") -> None:
+    """Keep each layer's input alone and compute the rest again in the backward pass (Chen et al. 2016)."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+    for module in base.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = (
+                True  # where it looks; the model stays in evaluation mode, without its own dropout
+            )
+
+
+def _check_logits(model: "LoraModel") -> None:
+    """Raise LogitsError if the model does more to its logits than the output layer does."""
+    import torch
+
+    from trainables.losses import LogitsError, hidden_states, model_inputs, output_layer
+    from trainables.tuning import probe_batch
+
+    batch = probe_batch([8], lanes=1).to(model.device)
+    with torch.inference_mode():
+        ours = output_layer(model.base)(hidden_states(model.base, batch))
+        theirs = model.base(**model_inputs(batch)).logits
+    if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
+        raise LogitsError(
+            "the model scales or caps its logits after the output layer, which the chunked loss does not do"
+        )

@@ -1,23 +1,25 @@
-"""The one training loop: Phase A and Phase B are both a TrainingRun over a Stream.
+"""The one training loop: Phase A and every Phase B cell are lanes of a TrainingGroup.
 
-It yields control after every optimiser step; evaluating, recording and checkpointing are the
-caller's. Everything that the next step depends on is in `state()`.
+A lane is one adapter with its own stream, optimiser and dropout. Lanes in one group share the frozen
+layers' work and nothing else. Evaluating, recording and checkpointing are the caller's.
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
 from transformers import get_scheduler
 
-from trainables.batches import Example, cut_into_microbatches
+from trainables.batches import Example, LaneBatch, Microbatch, pack
 from trainables.compute import Compute
-from trainables.losses import supervised_nll
+from trainables.dropout import DropoutStream
+from trainables.lora import AdapterBank, LoraModel, accumulate_gradients
+from trainables.losses import by_example, supervised_nll
 from trainables.replay import Stream
 from trainables.settings import TrainingSettings
 from trainables.tasks.tokenised import TokenisedExamples
@@ -54,28 +56,25 @@ class Counters:
         return taken
 
 
-class TrainingRun:
-    """Trains the adapter of `model` in place over `stream`, one optimiser step at a time.
+class Lane:
+    """One adapter in training: its order, its optimiser, its dropout and how far it is.
 
-    `tasks` are the training pools of task A and task B, as `stream.sources` numbers them.
+    `adapter` is the row (P,) it begins from. `tasks` are the training pools of task A and task B, as
+    `stream.sources` numbers them.
     """
 
     def __init__(
         self,
-        model: PeftModel,
+        adapter: torch.Tensor,
         *,
         stream: Stream,
         tasks: tuple[TokenisedExamples, TokenisedExamples],
         settings: TrainingSettings,
-        compute: Compute,
-        dropout_seed: int,
+        dropout: DropoutStream | None,
     ) -> None:
-        self.model, self.stream, self.tasks = model, stream, tasks
-        self.settings, self.compute = settings, compute
-        self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        self.optimiser = torch.optim.AdamW(
-            self.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay
-        )
+        self.stream, self.tasks, self.settings, self.dropout = stream, tasks, settings, dropout
+        self.adapter = torch.nn.Parameter(adapter.clone())
+        self.optimiser = torch.optim.AdamW([self.adapter], lr=settings.lr, weight_decay=settings.weight_decay)
         self.scheduler = get_scheduler(
             settings.schedule,
             self.optimiser,
@@ -83,7 +82,7 @@ class TrainingRun:
             num_training_steps=stream.steps,
         )
         self.counters = Counters()
-        torch.manual_seed(dropout_seed)
+        self.diverged_at: int | None = None
 
     @property
     def epoch(self) -> float:
@@ -98,87 +97,146 @@ class TrainingRun:
     def finished(self) -> bool:
         return self.counters.step == self.stream.steps
 
-    def steps(self) -> Iterator[int]:
-        """Train to the end, yielding the number of steps taken after each. Raises Diverged."""
-        while not self.finished:
-            started = time.perf_counter()
-            self._take_step()
-            elapsed = time.perf_counter() - started
-            self.counters.seconds += elapsed
-            self.counters.recent_seconds += elapsed
-            yield self.counters.step
-
-    def _take_step(self) -> None:
-        sources, indices = self.stream.batch(self.counters.step)
+    def batch(self, step: int) -> LaneBatch:
+        """Return what optimiser step `step` (from 0) trains on."""
+        sources, indices = self.stream.batch(step)
         examples: list[Example] = [(self.tasks[s], int(i)) for s, i in zip(sources, indices, strict=True)]
-        supervised = [int(task.supervised_counts(self.settings.loss_on)[index]) for task, index in examples]
-        self.model.train()
-        nll = self.compute.train_within_memory(
-            lambda budget: self._accumulate(examples, sum(supervised), budget)
-        )
+        return LaneBatch(examples, self.settings.loss_on, self.dropout, step)
+
+    def supervised(self) -> int:
+        """Return the number of supervised tokens of the next step's batch."""
+        return sum(self._supervised_of(source) for source in (0, 1))
+
+    def _supervised_of(self, source: int) -> int:
+        sources, indices = self.stream.batch(self.counters.step)
+        counts = self.tasks[source].supervised_counts(self.settings.loss_on)
+        return int(counts[indices[sources == source]].sum())
+
+    def advance(self, nll: float, *, seconds: float) -> None:
+        """Take the optimiser step with the accumulated gradient, or stay where the loss is not finite."""
+        self.counters.seconds += seconds
+        self.counters.recent_seconds += seconds
         if not math.isfinite(nll):
-            raise Diverged(self.counters.step + 1)
+            self.diverged_at = self.counters.step + 1
+            return
         if self.settings.gradient_clipping is not None:
-            self.compute.accelerator.clip_grad_norm_(
-                self.parameters.values(), self.settings.gradient_clipping
-            )
+            torch.nn.utils.clip_grad_norm_([self.adapter], self.settings.gradient_clipping)
         self.optimiser.step()
+        self._count(nll)
         self.scheduler.step()
-        self._count(
-            sources, np.array(supervised), nll, sum(int(task.lengths[index]) for task, index in examples)
-        )
 
-    def _accumulate(self, examples: list[Example], supervised: int, token_budget: int) -> float:
-        """Leave the gradient of the whole batch's mean loss in the parameters; return its summed nll."""
-        self.optimiser.zero_grad(set_to_none=True)
-        total = 0.0
-        batches = cut_into_microbatches(examples, token_budget=token_budget, loss_on=self.settings.loss_on)
-        for batch in batches:
-            with self.compute.accelerator.autocast():
-                nll = supervised_nll(self.model, batch.to(self.compute.device)).sum()
-            self.compute.accelerator.backward(nll / supervised)
-            total += nll.item()
-        return total
-
-    def _count(self, sources: np.ndarray, supervised: np.ndarray, nll: float, tokens: int) -> None:
+    def _count(self, nll: float) -> None:
         counters = self.counters
+        sources, indices = self.stream.batch(counters.step)
         for source in (0, 1):
+            supervised = self._supervised_of(source)
             counters.examples[source] += int((sources == source).sum())
-            counters.supervised[source] += int(supervised[sources == source].sum())
-        counters.step += 1
+            counters.supervised[source] += supervised
+            counters.recent_supervised += supervised
+            counters.recent_tokens += int(self.tasks[source].lengths[indices[sources == source]].sum())
         counters.recent_nll += nll
-        counters.recent_supervised += int(supervised.sum())
-        counters.recent_tokens += tokens
+        counters.step += 1
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return all that the next step depends on, as tensors by name and JSON values by name."""
-        tensors = {f"adapter.{name}": value.detach().cpu().clone() for name, value in self.parameters.items()}
-        moments = self.optimiser.state_dict()["state"]
-        for position, name in enumerate(self.parameters):
-            for moment, value in moments.get(position, {}).items():
-                tensors[f"optimiser.{moment}.{name}"] = value.detach().cpu().clone()
-        tensors["rng.cpu"] = torch.get_rng_state()
-        if self.compute.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.compute.device)
+        tensors = {"adapter": self.adapter.detach().cpu().clone()}
+        for moments in self.optimiser.state_dict()["state"].values():
+            tensors |= {f"optimiser.{name}": value.cpu().clone() for name, value in moments.items()}
         return tensors, {"counters": asdict(self.counters), "scheduler": self.scheduler.state_dict()}
 
     def restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[f"adapter.{name}"])
-        positions = {name: position for position, name in enumerate(self.parameters)}
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser."):
-                _, moment, name = key.split(".", 2)
-                moments.setdefault(positions[name], {})[moment] = value
+            self.adapter.copy_(tensors["adapter"])
+        moments = {
+            name.removeprefix("optimiser."): value
+            for name, value in tensors.items()
+            if name.startswith("optimiser.")
+        }
         self.scheduler.load_state_dict(values["scheduler"])
         groups = self.optimiser.state_dict()["param_groups"]
-        for group, rate in zip(groups, self.scheduler.get_last_lr(), strict=True):
-            group["lr"] = rate
-        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        groups[0]["lr"] = self.scheduler.get_last_lr()[0]
+        self.optimiser.load_state_dict({"state": {0: moments} if moments else {}, "param_groups": groups})
         self.counters = Counters(**values["counters"])
-        torch.set_rng_state(tensors["rng.cpu"])
-        if self.compute.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["rng.cuda"], self.compute.device)
+
+
+class TrainingGroup:
+    """Lanes that take their steps together; one that is finished or diverged is taken out by its owner."""
+
+    def __init__(self, model: LoraModel, lanes: Sequence[Lane], *, compute: Compute) -> None:
+        self.model, self.compute = model, compute
+        self._assembler = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._ahead: _Ahead | None = None
+        self.lanes: list[Lane] = []
+        self.bank = model.new_bank(1)
+        self.keep(lanes)
+
+    def keep(self, lanes: Sequence[Lane]) -> None:
+        """Go on with these lanes alone."""
+        self.lanes = list(lanes)
+        if not lanes:
+            self._assembler.shutdown(cancel_futures=True)
+            return
+        bank = self.model.new_bank(len(lanes))
+        for row, lane in enumerate(lanes):
+            bank.weights[row].copy_(lane.adapter.detach())
+            lane.adapter.data, lane.adapter.grad = bank.weights[row], bank.gradients[row]
+        self.bank = bank
+
+    def bank_of(self, lanes: Sequence[Lane]) -> AdapterBank:
+        """Return a bank that holds these lanes' adapters as they are now."""
+        if len(lanes) == len(self.lanes):
+            return self.bank
+        rows = [self.lanes.index(lane) for lane in lanes]
+        return AdapterBank(self.bank.weights[rows], self.bank.gradients[rows])
+
+    def step(self) -> None:
+        """Take one optimiser step in every lane; a lane with a loss that is not finite marks itself."""
+        started = time.perf_counter()
+        self.model.install(self.bank)
+        nll = self.compute.within_memory("training", self._accumulate)
+        seconds = (time.perf_counter() - started) / len(self.lanes)
+        for lane, value in zip(self.lanes, nll, strict=True):
+            lane.advance(value, seconds=seconds)
+
+    def _accumulate(self, token_budget: int) -> list[float]:
+        """Leave each lane's whole-batch mean gradient in the bank; return each lane's summed nll."""
+        self.bank.gradients.zero_()
+        batches = self._take(token_budget)
+        shares = 1 / np.array([lane.supervised() for lane in self.lanes])
+        results = []
+        for batch in batches:
+            nll = supervised_nll(self.model, batch)
+            weights = np.repeat(shares[batch.lanes], batch.counts).astype(np.float32)
+            accumulate_gradients((nll * torch.from_numpy(weights).to(nll.device)).sum())
+            results.append((batch, nll.detach()))
+        totals = np.zeros(len(self.lanes))
+        for batch, tokens in results:
+            np.add.at(totals, batch.lanes, by_example(tokens, batch))
+        return totals.tolist()
+
+    def _take(self, token_budget: int) -> list[Microbatch]:
+        """Return this step's microbatches, and begin to assemble the next step's beside the training."""
+        steps = [lane.counters.step for lane in self.lanes]
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.made_for == (self.lanes, steps, token_budget):
+            batches = ahead.batches.result()
+        else:
+            batches = self._assemble(self.lanes, steps, token_budget)
+        following = [step + 1 for step in steps]
+        if all(step < lane.stream.steps for lane, step in zip(self.lanes, following, strict=True)):
+            work = (self.lanes, following, token_budget)
+            self._ahead = _Ahead(work, self._assembler.submit(self._assemble, *work))
+        return batches
+
+    def _assemble(self, lanes: list[Lane], steps: list[int], token_budget: int) -> list[Microbatch]:
+        batches = [lane.batch(step) for lane, step in zip(lanes, steps, strict=True)]
+        return [batch.to(self.compute.device) for batch in pack(batches, token_budget=token_budget)]
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """Microbatches in the making: the lanes, steps and token budget they are for."""
+
+    made_for: tuple[list[Lane], list[int], int]
+    batches: "Future[list[Microbatch]]"

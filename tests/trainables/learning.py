@@ -1,21 +1,22 @@
 """Building blocks for tests that train: prepared tasks, a model with an adapter, a Phase A job."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 
 from sweep.configuration import Study
 from sweep.preparation import Prepared, prepare
-from trainables.adapters import initialise_adapter
-from trainables.cell_store import CellStore
-from trainables.compute import Compute
+from trainables.cell import Shared
+from trainables.cell_store import CellStore, Row
+from trainables.lora import AdapterBank
 from trainables.phase_a import PhaseAJob, load_artifact, make_artifact
-from trainables.phase_b import Shared
+from trainables.phase_b import run_cells
 from trainables.replay import CellSpec, realise
+from trainables.settings import PhaseBSettings
 from trainables.strategies import Pool
-from trainables.trainee import load_trainee
+from trainables.trainee import Trainee, load_trainee
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,21 @@ class Learning:
 
     @property
     def job(self) -> PhaseAJob:
-        prepared = self.prepared
-        return PhaseAJob(
-            prepared.setup, self.study.phase_a, prepared.task_a, prepared.task_b, prepared.artifact
-        )
+        prepared, batch_size = self.prepared, self.study.phase_b.batch_size
+        tasks = prepared.task_a, prepared.task_b
+        return PhaseAJob(prepared.setup, self.study.phase_a, *tasks, batch_size, prepared.artifact)
 
-    def trainee(self, *, seed: int = 0) -> tuple[PeftModel, Compute]:
-        """Return the model with an adapter that already does something (B is not zero)."""
-        model, compute = load_trainee(self.prepared.setup)
-        initialise_adapter(model, seed=seed)
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                if "lora_B" in name:
-                    value.normal_(0, 0.05)
-        return model, compute
+    def trainee(self) -> Trainee:
+        return load_trainee(self.prepared.setup)
+
+    def bank(self, *seeds: int) -> AdapterBank:
+        """Return adapters that already do something (B is not zero), one a seed."""
+        model = self.trainee().model
+        bank = model.new_bank(len(seeds))
+        for row, seed in enumerate(seeds):
+            drawn = torch.randn(model.size, generator=torch.Generator().manual_seed(seed))
+            bank.weights[row] = 0.05 * drawn
+        return bank
 
     def shared(self) -> Shared:
         """Make the Phase A artifact if need be, and return what every cell shares."""
@@ -48,10 +50,17 @@ class Learning:
         artifact = load_artifact(self.prepared.artifact)
         return Shared(self.prepared.setup, artifact, self.prepared.task_a, self.prepared.task_b)
 
-    def spec(self, strategy: str | None = "random", *, mix: float = 0.5, seed: int = 0) -> CellSpec:
+    def spec(
+        self,
+        strategy: str | None = "random",
+        *,
+        mix: float = 0.5,
+        seed: int = 0,
+        training: PhaseBSettings | None = None,
+    ) -> CellSpec:
         train = self.prepared.task_a.train
         pool = Pool(len(train), train.difficulty, self.shared().artifact.pool_losses)
-        training, size = self.study.phase_b, len(self.prepared.task_b.train)
+        training, size = training or self.study.phase_b, len(self.prepared.task_b.train)
         realised = realise(strategy, mix=mix, seed=seed, pool=pool, task_b_size=size, training=training)
         return CellSpec(f"{strategy}-{mix}-{seed}", strategy, mix, seed, training, realised.stream.digest)
 
@@ -61,3 +70,12 @@ class Learning:
 
 def learn(study: Study) -> Learning:
     return Learning(study, prepare(study))
+
+
+def run_cell(
+    spec: CellSpec, *, shared: Shared, store: CellStore, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Row]:
+    """Run one cell by itself and yield its rows."""
+    stores = {spec.key: store}
+    for _, row in run_cells([spec], shared=shared, stores=stores, should_stop=should_stop):
+        yield row

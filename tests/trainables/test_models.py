@@ -73,7 +73,7 @@ def test_the_packaged_smollm2_becomes_plain_trainable_linears(monkeypatch: pytes
     source = resolve_model(ModelSettings(name=SMOLLM2_ALIAS))
     assert source.origin == "gguf"
     assert load_tokenizer(source).eos_token == "<|im_end|>"
-    model = load_base_model(source, dtype="bf16", attention="eager")
+    model = load_base_model(source, precision="bf16")
     assert type(model.model.layers[0].self_attn.q_proj) is torch.nn.Linear
     assert not hasattr(model.config, "quantization_config")
     assert model.dtype == torch.bfloat16

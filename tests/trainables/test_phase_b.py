@@ -1,6 +1,7 @@
 """One cell, without Ray: rows, pairing, exact resumption, divergence."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from sweep.configuration import Study, validate_study
-from tests.trainables.learning import Learning, learn
+from tests.trainables.learning import Learning, learn, run_cell
+from tests.trainables.reference import plain_losses
 from trainables import columns
+from trainables import trainee as trainee_module
+from trainables.base_weights import SharedWeightsError, read_base_weights
 from trainables.cell_store import Row
-from trainables.evaluation import evaluate
-from trainables.phase_b import run_cell
+from trainables.phase_b import run_cells
+from trainables.replay import CellSpec
 from trainables.trainee import load_trainee
 
 
@@ -124,13 +128,9 @@ def test_the_final_adapter_loads_with_peft_and_gives_the_last_row(study: Study) 
     learning = learn(study)
     rows = run(learning, "cell")
     base = AutoModelForCausalLM.from_pretrained(study.model.name)
-    model = PeftModel.from_pretrained(base, learning.store("cell").folder / "adapter")
-    _, compute = load_trainee(learning.prepared.setup)
-    validation = learning.prepared.task_a.validation
-    nll = evaluate(model, validation, compute=compute)
-    assert nll.sum() / validation.supervised_counts("completion").sum() == pytest.approx(
-        rows[-1]["task_a_loss"], rel=1e-5
-    )
+    model = PeftModel.from_pretrained(base, learning.store("cell").folder / "adapter").eval()
+    nll, tokens = plain_losses(model, learning.prepared.task_a.validation)
+    assert nll.sum() / tokens.sum() == pytest.approx(rows[-1]["task_a_loss"], rel=1e-5)
 
 
 def test_adapters_are_kept_only_where_asked(study_values: dict[str, Any]) -> None:
@@ -155,3 +155,117 @@ def test_a_diverged_cell_is_an_outcome_with_finite_rows(study_values: dict[str, 
     assert result["state"] == columns.DIVERGED
     assert result["step"] > 0
     assert all(np.isfinite(row["task_a_loss"]) for row in rows)
+
+
+def together(learning: Learning, specs: list[CellSpec], **options: Any) -> dict[str, list[Row]]:
+    """Run cells in one process and return the rows that their directories hold."""
+    stores = {spec.key: learning.store(spec.key) for spec in specs}
+    for _ in run_cells(specs, shared=learning.shared(), stores=stores, **options):
+        pass
+    return {spec.key: stored(learning, spec.key) for spec in specs}
+
+
+def mixed_cells(learning: Learning) -> list[CellSpec]:
+    """Cells that differ in what they replay, in their seed, length, rate and what is supervised."""
+    long, short = learning.study.phase_b, learning.study.phase_b.model_copy(update={"epochs": 1, "lr": 0.003})
+    everything = long.model_copy(update={"loss_on": "all"})
+    return [
+        learning.spec("random", seed=1),
+        learning.spec("difficulty_hard", seed=1),
+        learning.spec(None, mix=0, seed=2, training=short),
+        learning.spec("loss_ascending", seed=3, training=everything),
+    ]
+
+
+def assert_equal_runs(found: list[Row], expected: list[Row], *, nats: float) -> None:
+    assert len(found) == len(expected)
+    for ours, theirs in zip(measured(found), measured(expected), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert ours[name] == pytest.approx(value, abs=nats), name
+
+
+def test_cells_trained_together_equal_their_solo_runs(study: Study, tmp_path: Path) -> None:
+    """Dropout included, through cells that end early and leave the others training."""
+    learning = learn(study)
+    fused = together(learning, mixed_cells(learning))
+    alone = learn(study.model_copy(update={"storage": tmp_path / "alone"}))
+    for spec in mixed_cells(alone):
+        rows = together(alone, [spec])[spec.key]
+        assert_equal_runs(fused[spec.key], rows, nats=1e-4)
+        for name in ("task_a_nll", "task_b_nll", "steps"):
+            ours, theirs = (
+                load_file(where.store(spec.key).folder / columns.LOSSES_FILE)[name]
+                for where in (learning, alone)
+            )
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+        assert learning.store(spec.key).result() is not None
+        ours, theirs = (
+            load_file(where.store(spec.key).folder / "adapter/adapter_model.safetensors")
+            for where in (learning, alone)
+        )
+        assert all(np.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 7])
+def test_cells_stopped_together_may_go_on_in_other_company(
+    study: Study, tmp_path: Path, stop_after: int
+) -> None:
+    learning = learn(study)
+    asked: list[None] = []
+
+    def stop() -> bool:
+        asked.append(None)
+        return len(asked) == stop_after
+
+    specs = mixed_cells(learning)
+    together(learning, specs, should_stop=stop)
+    resumed = together(learning, specs[:1]) | together(learning, specs[1:])
+    alone = learn(study.model_copy(update={"storage": tmp_path / "alone"}))
+    for spec in mixed_cells(alone):
+        assert_equal_runs(resumed[spec.key], together(alone, [spec])[spec.key], nats=1e-4)
+
+
+def test_a_cell_that_diverges_leaves_its_companions_as_they_were(study: Study, tmp_path: Path) -> None:
+    learning = learn(study)
+    wild = study.phase_b.model_copy(update={"lr": 1e30, "gradient_clipping": None})
+    steady, diverging = learning.spec("random", seed=1), learning.spec("random", seed=2, training=wild)
+    rows = together(learning, [diverging, steady])[steady.key]
+    result = learning.store(diverging.key).result()
+    assert result is not None
+    assert result["state"] == columns.DIVERGED
+    alone = learn(study.model_copy(update={"storage": tmp_path / "alone"}))
+    assert_equal_runs(rows, together(alone, [alone.spec("random", seed=1)])[steady.key], nats=1e-4)
+
+
+def test_overwritten_shared_weights_end_the_cell_without_a_result(study: Study) -> None:
+    learning = learn(study)
+    shared, spec = learning.shared(), learning.spec()
+    trainee_module._loaded.clear()
+    weights = read_base_weights(learning.prepared.source, precision="fp32")
+    store = learning.store(spec.key)
+    cell = run_cells([spec], shared=shared, stores={spec.key: store}, weights=weights)
+    next(cell)
+    next(iter(weights.arrays.values()))[0, 0] += 1
+    with pytest.raises(SharedWeightsError, match="overwritten"):
+        list(cell)
+    assert store.result() is None
+    trainee_module._loaded.clear()
+
+
+def test_shared_weights_give_the_numbers_of_weights_of_ones_own(study: Study) -> None:
+    learning = learn(study)
+    shared, spec = learning.shared(), learning.spec()
+    rows = run(learning, "own")
+    trainee_module._loaded.clear()
+    weights = read_base_weights(learning.prepared.source, precision="fp32")
+    found = [
+        row
+        for _, row in run_cells(
+            [spec], shared=shared, stores={spec.key: learning.store("lent")}, weights=weights
+        )
+    ]
+    mapped = load_trainee(learning.prepared.setup).model.base.get_input_embeddings().weight
+    assert any(mapped.data_ptr() == array.ctypes.data for array in weights.arrays.values())
+    assert measured(found) == measured(rows)
+    trainee_module._loaded.clear()

@@ -3,95 +3,126 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from sweep.configuration import Study, validate_study
 from tests.trainables.learning import Learning, learn
+from tests.trainables.reference import peft_model, plain_nll
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
 from trainables.compute import Compute
+from trainables.dropout import DropoutStream
 from trainables.replay import phase_a_stream
-from trainables.training import Diverged, TrainingRun
+from trainables.training import Lane, TrainingGroup
+
+CPU = torch.device("cpu")
 
 
-def begin(learning: Learning, **changes: Any) -> TrainingRun:
-    model, compute = learning.trainee()
+def begin(learning: Learning, **changes: Any) -> TrainingGroup:
+    """Return a group of one lane that trains task A."""
+    trainee = learning.trainee()
     settings = learning.study.phase_a.model_copy(update=changes)
     prepared = learning.prepared
-    stream = phase_a_stream(len(prepared.task_a.train), seed=0, training=settings)
-    tasks = (prepared.task_a.train, prepared.task_b.train)
-    return TrainingRun(model, stream=stream, tasks=tasks, settings=settings, compute=compute, dropout_seed=7)
+    lane = Lane(
+        learning.bank(0).weights[0],
+        stream=phase_a_stream(len(prepared.task_a.train), seed=0, training=settings),
+        tasks=(prepared.task_a.train, prepared.task_b.train),
+        settings=settings,
+        dropout=DropoutStream.of(7, trainee.model),
+    )
+    return TrainingGroup(trainee.model, [lane], compute=Compute(CPU, "fp32", {"training": 1024}))
 
 
-def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in run.parameters.items()}
+def finish(group: TrainingGroup) -> Lane:
+    (lane,) = group.lanes
+    while not lane.finished:
+        group.step()
+    return lane
 
 
 def test_a_run_resumed_at_any_step_equals_an_uninterrupted_one_bit_for_bit(
     study: Study, tmp_path: Path
 ) -> None:
     learning = learn(study)
-    whole = begin(learning)
-    for step in whole.steps():
+    group = begin(learning)
+    (whole,) = group.lanes
+    while not whole.finished:
+        group.step()
         tensors, values = whole.state()
+        step = whole.counters.step
         save_checkpoint(tmp_path / str(step), step=step, tensors=tensors, values=values)
-    expected = weights(whole)
     for step in range(1, whole.stream.steps):
-        resumed = begin(learning)
+        group = begin(learning)
+        (resumed,) = group.lanes
         torch.manual_seed(99)
         saved = load_newest_checkpoint(tmp_path / str(step))
         assert saved is not None
         resumed.restore(*saved)
         assert resumed.counters.step == step
-        for _ in resumed.steps():
-            pass
-        for name, value in weights(resumed).items():
-            assert torch.equal(value, expected[name]), f"{name} after resuming at step {step}"
+        finish(group)
+        assert torch.equal(resumed.adapter, whole.adapter), f"after resuming at step {step}"
         assert resumed.counters.recent_nll == whole.counters.recent_nll
 
 
-@pytest.mark.parametrize("budget", [1, 300, 700])
-def test_the_gradient_is_the_whole_batchs_however_it_is_cut(
-    study_values: dict[str, Any], budget: int
-) -> None:
+@pytest.mark.parametrize("budget", [1, 128, 300, 700])
+def test_the_gradient_is_the_whole_batchs_however_it_is_cut(study: Study, budget: int) -> None:
+    """Dropout included: its masks belong to the examples, not to the microbatch."""
+    learning = learn(study)
+    gradients, losses = [], []
+    for tokens in (budget, 10**6):
+        group = begin(learning)
+        group.model.install(group.bank)
+        losses.append(group._accumulate(tokens))
+        gradients.append(group.bank.gradients.clone())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    assert gradients[0].count_nonzero() > 0.9 * gradients[0].numel()
+
+
+def test_a_step_is_the_plain_loops_step(study_values: dict[str, Any]) -> None:
+    """Against PEFT, whole logits and torch's own clipping, one example at a time."""
     study_values["model"]["lora"]["dropout"] = 0.0
     learning = learn(validate_study(study_values, origin="test"))
-    gradients = []
-    for tokens in (budget, 10**6):
-        run = begin(learning)
-        run.compute.training_tokens = tokens
-        sources, indices = run.stream.batch(0)
-        examples = [(run.tasks[source], int(index)) for source, index in zip(sources, indices, strict=True)]
-        run._accumulate(examples, 100, tokens)
-        gradients.append(
-            {name: value.grad.clone() for name, value in run.parameters.items() if value.grad is not None}
-        )
-    assert gradients[0].keys() == gradients[1].keys() == run.parameters.keys()
-    for name, value in gradients[0].items():
-        torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-7)
+    group = begin(learning, gradient_clipping=0.5)
+    (lane,) = group.lanes
+    model = peft_model(learning, lane.adapter)
+    named = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    optimiser = torch.optim.AdamW(named.values(), lr=lane.settings.lr, weight_decay=0.0)
+    examples = lane.batch(0).examples
+    supervised = sum(int(task.supervised_counts("completion")[index]) for task, index in examples)
+    for task, index in examples:
+        (plain_nll(model, task, index) / supervised).backward()
+    torch.nn.utils.clip_grad_norm_(named.values(), 0.5)
+    optimiser.step()
+    group.step()
+    ours = group.model.export_weights(lane.adapter)
+    for name, value in named.items():
+        expected = value.detach().numpy()
+        np.testing.assert_allclose(ours[name.replace(".default", "")], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_running_out_of_memory_halves_the_microbatch_and_goes_on(
+def test_running_out_of_memory_halves_the_microbatch_and_goes_on_with_the_same_numbers(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = begin(learn(study))
-    run.compute.training_tokens = 1024
-    accumulate, budgets = run._accumulate, []
+    expected = finish(begin(learn(study))).adapter
+    group = begin(learn(study))
+    accumulate, budgets = group._accumulate, []
 
-    def short_of_memory(examples: Any, supervised: int, budget: int) -> float:
+    def short_of_memory(budget: int) -> list[float]:
         budgets.append(budget)
+        nll = accumulate(budget)
         if budget > 300:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return accumulate(examples, supervised, budget)
+        return nll
 
-    monkeypatch.setattr(run, "_accumulate", short_of_memory)
-    next(run.steps())
-    assert budgets == [1024, 512, 256]
-    assert run.counters.step == 1
+    monkeypatch.setattr(group, "_accumulate", short_of_memory)
+    lane = finish(group)
+    assert budgets[:4] == [1024, 512, 256, 256]
+    torch.testing.assert_close(lane.adapter, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_an_error_that_is_not_about_memory_is_not_retried(study: Study) -> None:
-    _, compute = learn(study).trainee()
+def test_an_error_that_is_not_about_memory_is_not_retried() -> None:
     calls = []
 
     def broken(budget: int) -> None:
@@ -99,34 +130,36 @@ def test_an_error_that_is_not_about_memory_is_not_retried(study: Study) -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        Compute.train_within_memory(compute, broken)
+        Compute(CPU, "fp32", {"training": 1024}).within_memory("training", broken)
     assert len(calls) == 1
 
 
 def test_the_learning_rate_warms_up_and_decays_to_zero(study: Study) -> None:
-    run = begin(learn(study), warmup_steps=2, lr=0.5)
-    rates = [run.learning_rate]
-    for _ in run.steps():
-        rates.append(run.learning_rate)
+    group = begin(learn(study), warmup_steps=2, lr=0.5)
+    (lane,) = group.lanes
+    rates = [lane.learning_rate]
+    while not lane.finished:
+        group.step()
+        rates.append(lane.learning_rate)
     assert rates[:3] == [0.0, 0.25, 0.5]
     assert rates[-1] == 0.0
     assert rates[3] < rates[2]
 
 
 def test_counters_tell_what_was_seen_of_each_task(study: Study) -> None:
-    run = begin(learn(study))
-    for _ in run.steps():
-        pass
-    train = run.tasks[0]
-    assert run.counters.examples == [2 * len(train), 0]
-    assert run.counters.supervised == [2 * int(train.supervised_counts("completion").sum()), 0]
+    lane = finish(begin(learn(study)))
+    train = lane.tasks[0]
+    assert lane.counters.examples == [2 * len(train), 0]
+    assert lane.counters.supervised == [2 * int(train.supervised_counts("completion").sum()), 0]
+    assert lane.counters.recent_tokens == 2 * int(train.lengths.sum())
 
 
-def test_a_loss_that_is_not_finite_raises_diverged_at_its_step(study: Study) -> None:
-    run = begin(learn(study))
-    steps = run.steps()
-    next(steps)
+def test_a_lane_with_a_loss_that_is_not_finite_stays_where_it_is(study: Study) -> None:
+    group = begin(learn(study))
+    (lane,) = group.lanes
+    group.step()
     with torch.no_grad():
-        next(iter(run.parameters.values())).fill_(float("nan"))
-    with pytest.raises(Diverged, match="step 2"):
-        next(steps)
+        lane.adapter.fill_(float("nan"))
+    group.step()
+    assert lane.diverged_at == 2
+    assert lane.counters.step == 1

@@ -1,0 +1,1 @@
+"""What the README's numbers are made with: commands that measure, and the runs they compare with."""

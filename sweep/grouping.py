@@ -1,0 +1,24 @@
+"""Which cells train in one process: cells of like batches, no more than keep every worker busy."""
+
+from collections.abc import Sequence
+
+from trainables.replay import CellSpec
+
+
+def group_cells(specs: Sequence[CellSpec], *, together: int, slots: int) -> list[list[CellSpec]]:
+    """Return `specs` in groups of at most `together`, in their order.
+
+    Cells of one group share batch size, length and evaluation points, so that none waits for another;
+    groups are kept small enough for `slots` workers to have one each.
+    """
+    size = max(1, min(together, -(-len(specs) // slots)))
+    alike: dict[tuple[object, ...], list[CellSpec]] = {}
+    for spec in specs:
+        alike.setdefault(_shape(spec), []).append(spec)
+    return [cells[start : start + size] for cells in alike.values() for start in range(0, len(cells), size)]
+
+
+def _shape(spec: CellSpec) -> tuple[object, ...]:
+    training = spec.training
+    length = (training.steps, training.epochs, spec.mix if training.mix_mode == "add" else None)
+    return (training.batch_size, training.eval_every, *length)

@@ -1,0 +1,250 @@
+"""Large studies: each cell is read once a pass, shared work is done once, and nothing else changes."""
+
+import io
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from sweep import cells as cells_module
+from sweep.cells import Label, PlannedCell, plan_cells, plan_record, study_labels
+from sweep.configuration import Study, validate_study
+from sweep.ledger import Ledger
+from sweep.planning import Plan, make_plan
+from sweep.preparation import PHASE_B_BOOKKEEPING, Prepared, prepare
+from sweep.tables import BLOCK, print_plan, print_status
+from trainables import columns, strategies
+from trainables.digests import digest_json
+from trainables.publish import publish_json
+from trainables.replay import Realisation, realise
+from trainables.strategies import STRATEGIES, Pool
+
+SEEDS, MIXES = list(range(6)), [0, 0.25, 0.5]
+GRIDS: dict[str, dict[str, Any]] = {
+    "add": {},
+    "substitute": {"mix": [0, 0.25, 0.9], "mix_mode": ["substitute"]},
+    "a whole pool": {"mix": [1.0]},
+    "mixes that round alike": {"mix": [0, 0.01, 0.5, 0.51]},
+    "further axes": {"lr": [0.01, 0.02], "batch_size": [3, 5], "seed": [0, 1]},
+    "steps": {"steps": [1, 5, 40], "seed": [0]},
+}
+
+_opened: list[str] | None = None
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _opened is not None and event == "open" and isinstance(arguments[0], str):
+        _opened.append(arguments[0])
+
+
+sys.addaudithook(_hook)  # sees every open(), however it is called
+
+
+@contextmanager
+def reads(root: Path) -> Iterator[Counter[str]]:
+    """Count how often each file of a study is opened while the block runs, by its path in the study."""
+    global _opened
+    counts: Counter[str] = Counter()
+    _opened = []
+    try:
+        yield counts
+    finally:
+        opened, _opened = _opened, None
+        counts.update(str(Path(name).relative_to(root)) for name in opened if name.startswith(f"{root}/"))
+
+
+@pytest.fixture
+def values(study_values: dict[str, Any]) -> dict[str, Any]:
+    search = {"strategy": list(STRATEGIES), "mix": MIXES, "seed": SEEDS}
+    return {**study_values, "search": search}
+
+
+def prepared_study(values: dict[str, Any]) -> tuple[Study, Prepared]:
+    study = validate_study(values, origin="test")
+    return study, prepare(study)
+
+
+def losses_of(prepared: Prepared) -> np.ndarray:
+    return np.random.default_rng(0).random(len(prepared.task_a.train)).round(1)  # with ties
+
+
+def planned(study: Study, prepared: Prepared) -> list[PlannedCell]:
+    return plan_cells(study, prepared, artifact_key="a", pool_losses=losses_of(prepared))
+
+
+@pytest.fixture
+def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Study, Prepared, Ledger]:
+    """A study whose every second cell is finished, every fourth half done, the others missing."""
+    study, prepared = prepared_study(values)
+    monkeypatch.setattr("sweep.planning._phase_a", lambda study, prepared: (losses_of(prepared), 6))
+    ledger = Ledger(study.storage)
+    cells = plan_cells(study, prepared, artifact_key=prepared.artifact.name, pool_losses=losses_of(prepared))
+    ledger.open(study, fingerprint=prepared.fingerprint, details={})
+    ledger.publish_plan(plan_record(cells, study=study, axes=[]))
+    for number, cell in enumerate(cells):
+        assert cell.spec is not None
+        folder = ledger.cell_folder(cell.spec.key)
+        if number % 2 == 0:
+            publish_json(folder / columns.RESULT_FILE, {"state": columns.DONE, "seconds": 2.0})
+        elif number % 4 == 1:
+            publish_json(folder / columns.ROWS_FILE, {"rows": [{columns.STEP: 4}]})
+    return study, prepared, ledger
+
+
+def test_planning_reads_the_plan_and_every_cell_once(finished: tuple[Study, Prepared, Ledger]) -> None:
+    study, prepared, ledger = finished
+    with reads(ledger.root) as counts:
+        plan = make_plan(study, prepared, ledger)
+    results = {name for name in counts if name.endswith(columns.RESULT_FILE)}
+    assert len(results) == len(plan.cells)
+    assert set(counts.values()) == {1}
+    assert counts.keys() == results | {columns.PLAN_FILE}
+    assert plan.seconds_a_cell == 2.0
+
+
+def test_status_reads_every_file_once(finished: tuple[Study, Prepared, Ledger]) -> None:
+    ledger = finished[2]
+    with reads(ledger.root) as counts:
+        print_status(ledger, console=Console(file=io.StringIO()))
+    states = Counter(state for _, state in ledger.planned_states())
+    assert set(counts.values()) == {1}
+    assert len(counts) == 2 + states.total() + states[columns.PARTIAL]  # study, plan, results, rows
+
+
+def test_an_unchanged_plan_is_published_without_reading_a_cell(
+    finished: tuple[Study, Prepared, Ledger],
+) -> None:
+    ledger = finished[2]
+    before = ledger.plan()
+    with reads(ledger.root) as counts:
+        ledger.publish_plan(before)
+    assert not [name for name in counts if name.startswith(columns.CELLS_DIRECTORY)]
+    assert ledger.plan() == before
+
+
+def test_a_smaller_plan_keeps_what_was_finished_and_reads_only_that(
+    finished: tuple[Study, Prepared, Ledger],
+) -> None:
+    ledger = finished[2]
+    before = ledger.planned_states()
+    entries = [entry for entry, _ in before[:5]]
+    with reads(ledger.root) as counts:
+        ledger.publish_plan(entries)
+    assert counts.total() <= len(before) + 3
+    assert ledger.plan() == entries + [entry for entry, state in before[5:] if state == columns.DONE]
+
+
+class _CountedLabels(dict[str, Any]):
+    """Labels that count how often they are compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        _CountedLabels.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = None
+
+
+def test_publishing_compares_each_entry_with_its_own_cell_alone(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    seeds = range(200)
+    ledger.publish_plan({"labels": {columns.SEED: seed}, "key": f"{seed:020d}"} for seed in seeds)
+    ledger.publish_plan(
+        {"labels": _CountedLabels({columns.SEED: seed}), "key": f"{seed:020d}"} for seed in reversed(seeds)
+    )
+    assert 0 < _CountedLabels.compared <= 2 * len(seeds)
+
+
+def test_the_pool_is_ordered_once_a_seed_and_slots_are_drawn_once_a_mix(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, prepared = prepared_study(values)
+    ordered: Counter[str] = Counter()
+    for name, strategy in list(STRATEGIES.items()):
+        monkeypatch.setitem(strategies.STRATEGIES, name, _counting(strategy, name, ordered))
+    drawn = []
+
+    def counting_realise(strategy: str | None, **given: Any) -> Realisation:
+        drawn.append((given["seed"], given["mix"]))
+        return realise(strategy, **given)
+
+    monkeypatch.setattr(cells_module, "realise", counting_realise)
+    planned(study, prepared)
+    assert len(drawn) == len(set(drawn)) == len(SEEDS) * len(MIXES)
+    replayed = len(SEEDS) * (len(MIXES) - 1)  # mixes that replay, where slots are drawn with a random order
+    assert ordered == {name: len(SEEDS) + (replayed if name == "random" else 0) for name in STRATEGIES}
+
+
+def _counting(strategy: strategies.Strategy, name: str, counts: Counter[str]) -> strategies.Strategy:
+    def order(pool: Pool, generator: np.random.Generator) -> strategies.Indices:
+        counts[name] += 1
+        return strategy.order(pool, generator)
+
+    return replace(strategy, order=order)
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
+def test_every_cell_is_what_a_worker_realises_from_its_label_alone(
+    values: dict[str, Any], grid: dict[str, Any]
+) -> None:
+    study, prepared = prepared_study({**values, "search": values["search"] | grid})
+    expected = _one_by_one(study, prepared)
+    found = planned(study, prepared)
+    assert [(cell.labels, cell.spec.key, cell.steps, cell.tokens) for cell in found if cell.spec] == expected
+
+
+def _one_by_one(study: Study, prepared: Prepared) -> list[tuple[Any, ...]]:
+    """Plan without sharing anything between labels: the definition of a cell's key and size."""
+    train, pool_b = prepared.task_a.train, prepared.task_b.train
+    pool = Pool(len(train), train.difficulty, losses_of(prepared))
+    cells: dict[str, tuple[Any, ...]] = {}
+    for label in study_labels(study):
+        training = study.training_at(dict(label.axes))
+        strategy = None if label.strategy == columns.NO_REPLAY else label.strategy
+        stream = realise(
+            strategy, mix=label.mix, seed=label.seed, pool=pool, task_b_size=len(pool_b), training=training
+        ).stream
+        meaning = {
+            "artifact": "a",
+            "task_b": prepared.task_b.digest,
+            "seed": label.seed,
+            "order": stream.digest,
+            "training": training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING),
+        }
+        key = digest_json(meaning)
+        lengths = np.stack([train.lengths, pool_b.lengths])  # pools of equal size
+        tokens = int(lengths[stream.sources, stream.indices].sum())
+        labels = (*cells[key][0], label) if key in cells else (label,)
+        cells[key] = (labels, key, stream.steps, tokens)
+    return list(cells.values())
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_a_long_plan_prints_the_same_table_as_row_by_row(values: dict[str, Any], width: int) -> None:
+    study, prepared = prepared_study(values)
+    cells = [
+        PlannedCell((Label("random", 0.5, seed),), None, 3, 10**6 + seed) for seed in range(2 * BLOCK + 7)
+    ]
+    plan = Plan(cells, [columns.MISSING] * len(cells), False, 5, None)
+    shown = Console(file=io.StringIO(), width=width)
+    print_plan(plan, study=study, prepared=prepared, console=shown)
+    expected = Table("cell", "state", "steps", "tokens", "minutes", box=None)
+    for cell in cells:
+        expected.add_row(cell.name, columns.MISSING, "3", f"about {cell.tokens:,}", "")
+    alone = Console(file=io.StringIO(), width=width)
+    alone.print(expected)
+    assert text_of(alone) in text_of(shown)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()

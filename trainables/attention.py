@@ -1,0 +1,214 @@
+"""Causal attention over packed examples: each token attends to its own example's earlier tokens.
+
+Registered with transformers under the names in ATTENTIONS; the model is handed (1 or K, T) tokens
+without padding and the boundaries between examples.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, PreTrainedModel
+
+QUERY_BLOCK = 256  # queries of one block; its scores stay in a CPU core's cache
+
+
+class AttentionError(ValueError):
+    """A model whose attention cannot be computed over packed examples."""
+
+
+class _BlockwiseAttention(torch.autograd.Function):
+    """softmax(scale q k^T + causal mask) v of one example, a block of queries at a time.
+
+    q (H, L, D), k and v (h, L, D) with h a divisor of H (grouped queries). Keys after a block are
+    never touched; the backward pass computes the probabilities again instead of keeping them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+        out = torch.empty_like(q)
+        for block in _blocks(q, k, scale):
+            mixed = torch.bmm(block.probabilities(), v[:, : block.end])
+            block.part(out).copy_(mixed.view_as(block.part(out)))
+        ctx.save_for_backward(q, k, v)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        q, k, v = ctx.saved_tensors
+        grad_q = torch.empty_like(q)
+        grad_k, grad_v = (torch.zeros_like(one, dtype=torch.float32) for one in (k, v))
+        for block in _blocks(q, k, ctx.scale):
+            mine = block.rows(block.part(gradient))
+            weights = block.probabilities()
+            grad_v[:, : block.end] += torch.bmm(weights.transpose(1, 2), mine)
+            scores = torch._softmax_backward_data(
+                torch.bmm(mine, v[:, : block.end].transpose(1, 2)), weights, -1, weights.dtype
+            )
+            from_keys = torch.bmm(scores, k[:, : block.end]).mul_(ctx.scale)
+            block.part(grad_q).copy_(from_keys.view_as(block.part(grad_q)))
+            grad_k[:, : block.end] += torch.bmm(scores.transpose(1, 2), block.queries)
+        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
+
+
+class _Block:
+    """Queries start..end of every head against keys 0..end."""
+
+    def __init__(self, q: torch.Tensor, k: torch.Tensor, scale: float, start: int) -> None:
+        self.start, self.end = start, min(start + QUERY_BLOCK, q.shape[1])
+        self.shared_heads = len(k)
+        self.keys = k[:, : self.end]
+        self.queries = self.rows(self.part(q)) * scale
+
+    def part(self, heads: torch.Tensor) -> torch.Tensor:
+        """Return the block of (H, L, D) as a view (h, H / h, block, D)."""
+        span = heads[:, self.start : self.end]
+        return span.view(self.shared_heads, -1, *span.shape[1:])
+
+    def rows(self, part: torch.Tensor) -> torch.Tensor:
+        """Lay the heads that share keys one after another: (h, H / h * block, D)."""
+        return part.flatten(1, 2)
+
+    def probabilities(self) -> torch.Tensor:
+        """(h, H / h * block, end)."""
+        scores = torch.bmm(self.queries, self.keys.transpose(1, 2))
+        length = self.end - self.start
+        on_diagonal = scores.view(self.shared_heads, -1, length, self.end)[..., self.start :]
+        on_diagonal += _causal_mask(length, scores.dtype)
+        return torch.softmax(scores, -1)
+
+
+def _blocks(q: torch.Tensor, k: torch.Tensor, scale: float) -> Iterator[_Block]:
+    return (_Block(q, k, scale, start) for start in range(0, q.shape[1], QUERY_BLOCK))
+
+
+@lru_cache(maxsize=QUERY_BLOCK * 2)
+def _causal_mask(length: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.full((length, length), float("-inf"), dtype=dtype).triu(1)
+
+
+Example = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # q (H, L, D), k and v (h, L, D)
+
+
+def _one_by_one(
+    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor],
+) -> Callable[..., tuple[torch.Tensor, None]]:
+    """Make an attention over packed examples of one over a single example."""
+
+    def packed(
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        *,
+        scaling: float,
+        cu_seq_lens_q: torch.Tensor,
+        max_length_q: int,
+        dropout: float = 0.0,
+        sliding_window: int | None = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, None]:
+        _check_window(sliding_window, max_length_q)
+        flat = [_flatten_rows(heads) for heads in (query, key, value)]
+        bounds = cu_seq_lens_q.tolist()
+        parts = [
+            attend(flat[0][:, start:end], flat[1][:, start:end], flat[2][:, start:end], scaling)
+            for start, end in pairwise(bounds)
+        ]
+        out = torch.cat(parts, dim=1).transpose(0, 1)  # (K * T, H, D)
+        return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None
+
+    return packed
+
+
+def _flatten_rows(heads: torch.Tensor) -> torch.Tensor:
+    """(K, H, T, D) as (H, K * T, D); a view where K is 1."""
+    return heads.transpose(0, 1).flatten(1, 2)
+
+
+def _check_window(sliding_window: int | None, longest: int) -> None:
+    if sliding_window is not None and sliding_window < longest:
+        raise AttentionError(
+            f"the model attends within a window of {sliding_window} tokens and an example has {longest}: "
+            f"set max_length to at most {sliding_window}"
+        )
+
+
+def _blockwise(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+    attended: torch.Tensor = _BlockwiseAttention.apply(q, k, v, scale)  # type: ignore[no-untyped-call]
+    return attended
+
+
+def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(
+        q[None], k[None], v[None], is_causal=True, scale=scale, enable_gqa=True
+    )[0]
+
+
+def _varlen(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """FlashAttention over all examples in one kernel (Dao 2023), on GPUs in bf16."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    _check_window(sliding_window, max_length_q)
+    q, k, v = (_flatten_rows(heads).transpose(0, 1) for heads in (query, key, value))  # (K * T, H, D)
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = (heads.repeat_interleave(groups, dim=1) for heads in (k, v))
+    bounds, longest = cu_seq_lens_q, max_length_q
+    out = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(-1, 0))
+    assert isinstance(out, torch.Tensor)
+    return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None
+
+
+ATTENTIONS: dict[str, Callable[..., tuple[torch.Tensor, None]]] = {
+    "eager": _one_by_one(_blockwise),
+    "sdpa": _one_by_one(_sdpa),
+    "flash": _varlen,
+}
+
+
+def use_packed_attention(base: PreTrainedModel, name: str) -> None:
+    """Let `base` compute the attention `name` of ATTENTIONS. Raises AttentionError where it cannot."""
+    if not getattr(base, "_supports_attention_backend", False):
+        raise AttentionError(
+            f"model.name: {type(base).__name__} cannot attend over packed examples in this release of "
+            "transformers; a model whose attention goes through its AttentionInterface is needed"
+        )
+    registered = f"packed_{name}"
+    AttentionInterface.register(registered, ATTENTIONS[name])
+    base.set_attn_implementation(registered)
+
+
+def attentions_on(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
+    """Return the names of ATTENTIONS that can be computed there."""
+    if device.type == "cuda" and dtype == torch.bfloat16 and _has_varlen():
+        return ("flash", "sdpa", "eager")
+    return ("eager", "sdpa")
+
+
+def _has_varlen() -> bool:
+    """Whether torch has the kernel with a causal window (2.11 and later)."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "window_size" in inspect.signature(varlen_attn).parameters

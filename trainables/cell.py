@@ -1,0 +1,174 @@
+"""One Phase B cell: its lane, its rows so far, and what it leaves in the ledger."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainables import columns
+from trainables.adapters import save_adapter
+from trainables.cell_store import CellStore, Row
+from trainables.dropout import DropoutStream
+from trainables.evaluation import Losses
+from trainables.losses import example_weighted, token_weighted
+from trainables.phase_a import Artifact
+from trainables.replay import CellSpec, Realisation, realise
+from trainables.strategies import Pool
+from trainables.streams import stream_integer
+from trainables.tasks.prepare import PreparedTask
+from trainables.trainee import Setup, Trainee
+from trainables.training import Lane
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all cells of a study share; the driver puts it into the object store once."""
+
+    setup: Setup
+    artifact: Artifact
+    task_a: PreparedTask
+    task_b: PreparedTask
+
+    @property
+    def pool(self) -> Pool:
+        train = self.task_a.train
+        return Pool(len(train), train.difficulty, self.artifact.pool_losses)
+
+
+@dataclass
+class _History:
+    """Rows so far, and every example's nll at each of them: one array a point and task."""
+
+    rows: list[Row]
+    nll: tuple[list[Losses], list[Losses]]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "steps": np.array([row[columns.STEP] for row in self.rows], np.int64),
+            "task_a_nll": np.stack(self.nll[0]),
+            "task_b_nll": np.stack(self.nll[1]),
+        }
+
+
+class Cell:
+    """A cell at work: its lane, its history, and its directory."""
+
+    def __init__(self, spec: CellSpec, *, shared: Shared, store: CellStore, trainee: Trainee) -> None:
+        """Continue from the newest checkpoint, or begin with step 0 as Phase A measured it."""
+        self.spec, self.shared, self.store, self.trainee = spec, shared, store, trainee
+        self.realisation = realise(
+            spec.strategy,
+            mix=spec.mix,
+            seed=spec.seed,
+            pool=shared.pool,
+            task_b_size=len(shared.task_b.train),
+            training=spec.training,
+        )
+        assert self.realisation.stream.digest == spec.order_hash, (
+            "a worker realised another order than the driver"
+        )
+        self.lane = Lane(
+            trainee.model.import_weights(shared.artifact.adapter),
+            stream=self.realisation.stream,
+            tasks=(shared.task_a.train, shared.task_b.train),
+            settings=spec.training,
+            dropout=DropoutStream.of(stream_integer(spec.seed, "dropout"), trainee.model),
+        )
+        self.history = _History([], ([], []))
+        saved = store.newest_checkpoint()
+        if saved is None:
+            store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
+            self.add_row(shared.artifact.validation_nll, {"train_loss": None, "tokens_per_second": None})
+        else:
+            self._restore(*saved)
+
+    def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
+        points = tensors.pop("history.task_a_nll").numpy(), tensors.pop("history.task_b_nll").numpy()
+        self.history = _History(values.pop("rows"), (list(points[0]), list(points[1])))
+        self.lane.restore(tensors, values)
+
+    @property
+    def due(self) -> bool:
+        """Whether the step just taken is an evaluation point."""
+        return self.lane.counters.step % self.spec.training.eval_every == 0 or self.lane.finished
+
+    def add_row(self, nll: tuple[Losses, Losses], recent: dict[str, Any]) -> Row:
+        """Record an evaluation point: `nll` of both validation sets, and the training since the last."""
+        counters, (tokens_a, tokens_b) = self.lane.counters, self.shared.artifact.validation_tokens
+        row: Row = {
+            columns.STEP: counters.step,
+            columns.EPOCH: self.lane.epoch,
+            columns.TASK_A_LOSS: token_weighted(nll[0], tokens_a),
+            columns.TASK_B_LOSS: token_weighted(nll[1], tokens_b),
+            columns.TASK_A_LOSS_PER_EXAMPLE: example_weighted(nll[0], tokens_a),
+            columns.TASK_B_LOSS_PER_EXAMPLE: example_weighted(nll[1], tokens_b),
+            columns.TRAIN_LOSS: recent["train_loss"],
+            columns.LEARNING_RATE: self.lane.learning_rate,
+            columns.TASK_A_EXAMPLES: counters.examples[0],
+            columns.TASK_B_EXAMPLES: counters.examples[1],
+            columns.TASK_A_TOKENS: counters.supervised[0],
+            columns.TASK_B_TOKENS: counters.supervised[1],
+            columns.TOKENS_PER_SECOND: recent["tokens_per_second"],
+            columns.SECONDS: counters.seconds,
+        }
+        self.history.rows.append(row)
+        for points, values in zip(self.history.nll, nll, strict=True):
+            points.append(values)
+        tokens = {"task_a_tokens": tokens_a, "task_b_tokens": tokens_b}
+        self.store.record(self.history.rows, self.history.arrays() | tokens)
+        return row
+
+    def checkpoint(self) -> None:
+        """Publish all that is needed to go on from here."""
+        tensors, values = self.lane.state()
+        arrays = self.history.arrays()
+        tensors |= {
+            f"history.{name}": torch.from_numpy(arrays[name]) for name in ("task_a_nll", "task_b_nll")
+        }
+        self.store.checkpoint(self.lane.counters.step, tensors, values | {"rows": self.history.rows})
+
+    def finish(self, state: str, *, step: int) -> None:
+        """Publish the result: from here on the cell is finished. Raises SharedWeightsError before it."""
+        self.trainee.check_weights()
+        result = {
+            "state": state,
+            "step": step,
+            "total_steps": self.lane.stream.steps,
+            "seconds": self.lane.counters.seconds,
+            "computed_on": self.trainee.compute.describe(),
+        }
+        if state == columns.DONE and self.spec.training.keep_adapters:
+            self._keep_adapter()
+        self.store.finish(result)
+
+    def _keep_adapter(self) -> None:
+        setup = self.shared.setup
+        weights = self.trainee.model.export_weights(self.lane.adapter)
+        with self.store.adapter_directory() as folder:
+            save_adapter(weights, folder, lora=setup.settings.lora, base_model=setup.base_model)
+
+
+def _description(spec: CellSpec, realisation: Realisation) -> dict[str, Any]:
+    return {
+        "key": spec.key,
+        "strategy": spec.strategy or columns.NO_REPLAY,
+        "mix": spec.mix,
+        "seed": spec.seed,
+        "hyperparameters": spec.training.model_dump(mode="json"),
+        "order_hash": spec.order_hash,
+        "slots_hash": realisation.slots_hash,
+    }
+
+
+def _selection(realisation: Realisation, shared: Shared) -> dict[str, Any]:
+    """Return the replayed examples, one list a column."""
+    train, chosen = shared.task_a.train, realisation.selection
+    return {
+        "index": chosen.tolist(),
+        "id": [train.ids[i] for i in chosen],
+        "level": [train.levels[i] for i in chosen],
+        "type": [train.types[i] for i in chosen],
+        "tokens": [int(train.lengths[i]) for i in chosen],
+        "loss": [float(value) for value in shared.artifact.pool_losses[chosen]],
+    }
