@@ -45,7 +45,7 @@ Record = dict[str, Any]
 @click.option(
     "--ledger-cells", type=int, multiple=True, help=f"Make up a ledger of this size [{LEDGER_CELLS}]."
 )
-@click.option("--quick", is_flag=True, help="Ledgers of 100 and 1,000 cells alone, under a minute.")
+@click.option("--quick", is_flag=True, help="No real run; whole commands on 100 and 1,000 cells.")
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
 def overhead(run_cells: tuple[int, ...], ledger_cells: tuple[int, ...], quick: bool, output: Path) -> None:
     """Measure what the sweep costs beside training.
@@ -60,7 +60,7 @@ def overhead(run_cells: tuple[int, ...], ledger_cells: tuple[int, ...], quick: b
         folder = Path(name)
         model = make_model(folder / "model")
         runs = [measure_run(cells, model=model, folder=folder) for cells in sorted(run_cells)]
-        ledgers = measure_ledgers(sorted(ledger_cells), model=model, folder=folder)
+        ledgers = measure_ledgers(sorted(ledger_cells), model=model, folder=folder, inside=not quick)
     record = {
         "machine": describe_machine(),
         "concurrent": CONCURRENT,
@@ -79,7 +79,7 @@ def measure_run(cells: int, *, model: Path, folder: Path) -> Record:
     to the last, by cell after the first. `driver_bytes` is the peak of the driver process alone.
     """
     values = one_step_study(cells, model=model, folder=folder, concurrent=CONCURRENT)
-    measured = _measure_inside("run", str(_write(values, folder)))
+    measured = _measure_inside("run", str(write_configuration(values, folder)))
     results = [path / columns.RESULT_FILE for path in _cell_folders(Path(values["storage"]))]
     assert len(results) == cells
     busy = sum(json.loads(path.read_text())["seconds"] for path in results) / CONCURRENT
@@ -112,7 +112,7 @@ def _driver_bytes_a_cell(smaller: Record, larger: Record) -> float:
     return grown / further
 
 
-def measure_ledgers(sizes: Sequence[int], *, model: Path, folder: Path) -> list[Record]:
+def measure_ledgers(sizes: Sequence[int], *, model: Path, folder: Path, inside: bool = True) -> list[Record]:
     """Make up a ledger of each size and time every command on it."""
     small = full_size_study(CELLS_A_SEED, model=model, folder=folder)
     warm_up, _ = _make_up(small, folder=folder, synced=False)
@@ -129,7 +129,7 @@ def measure_ledgers(sizes: Sequence[int], *, model: Path, folder: Path) -> list[
             "run": (config, warm_up),
         }
         for command, (place, warm) in places.items():
-            record[command] = measure_command(command, str(place), warm_up=str(warm))
+            record[command] = measure_command(command, str(place), warm_up=str(warm) if inside else None)
         records.append(record)
     return records
 
@@ -138,26 +138,29 @@ def _make_up(values: Record, *, folder: Path, synced: bool) -> tuple[Path, float
     """Write a ledger; return its configuration's path and the seconds that its cells took."""
     with nullcontext() if synced else unsynced():
         seconds = make_up_ledger(validate_study(values, origin="overhead"))
-    return _write(values, folder), seconds
+    return write_configuration(values, folder), seconds
 
 
-def measure_command(command: str, place: str, *, warm_up: str) -> Record:
-    """Time a whole command in a fresh process, then the part of it that is not imports in another."""
-    seconds = _measure_whole(command, place)
-    inside = _measure_inside("--warm-up", warm_up, command, place)
-    record = {
-        "seconds": seconds,
-        "seconds_without_imports": inside["seconds"],
-        "cpu_seconds_without_imports": inside["cpu_seconds"],
-        "peak_bytes": inside["peak"],
-        "growth_bytes": inside["peak"] - inside["peak_before"],
-        "loaded": inside["loaded"],
-    }
-    click.echo(
-        f"  {command}: {seconds:.1f} s, {inside['seconds']:.2f} s without imports "
-        f"({inside['cpu_seconds']:.2f} s of CPU); {_mib(inside['peak'])}, "
-        f"of which {_mib(record['growth_bytes'])} for the cells"
-    )
+def measure_command(command: str, place: str, *, warm_up: str | None) -> Record:
+    """Time a whole command in a fresh process; with `warm_up`, also the part of it that is not imports.
+
+    That part is measured in another process, which has run the command on the study `warm_up` before.
+    """
+    record: Record = {"seconds": _measure_whole(command, place)}
+    click.echo(f"  {command}: {record['seconds']:.1f} s")
+    if warm_up is not None:
+        inside = _measure_inside("--warm-up", warm_up, command, place)
+        record |= {
+            "seconds_without_imports": inside["seconds"],
+            "cpu_seconds_without_imports": inside["cpu_seconds"],
+            "peak_bytes": inside["peak"],
+            "growth_bytes": inside["peak"] - inside["peak_before"],
+            "loaded": inside["loaded"],
+        }
+        click.echo(
+            f"    without imports {inside['seconds']:.2f} s ({inside['cpu_seconds']:.2f} s of CPU); "
+            f"{_mib(inside['peak'])}, of which {_mib(record['growth_bytes'])} for the cells"
+        )
     return record
 
 
@@ -176,7 +179,7 @@ def _measure_inside(*arguments: str) -> Record:
     return record
 
 
-def _write(values: Record, folder: Path) -> Path:
+def write_configuration(values: Record, folder: Path) -> Path:
     path = folder / f"{values['study']}.yaml"
     path.write_text(yaml.safe_dump(values))
     return path

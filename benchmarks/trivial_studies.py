@@ -106,10 +106,16 @@ def _common(model: Path, *, folder: Path, name: str) -> dict[str, Any]:
 
 def make_phase_a(study: Study, prepared: Prepared) -> Floats:
     """Run Phase A in this process unless its artifact is there; return the pool's losses."""
-    tasks = prepared.task_a, prepared.task_b
-    make_artifact(
-        PhaseAJob(prepared.setup, study.phase_a, *tasks, study.phase_b.batch_size, prepared.artifact)
+    job = PhaseAJob(
+        prepared.setup,
+        study.phase_a,
+        prepared.task_a,
+        prepared.task_b,
+        batch_size=study.phase_b.batch_size,
+        tokens=0,  # nothing of Phase B is trained with it
+        folder=prepared.artifact,
     )
+    make_artifact(job)
     return load_artifact(prepared.artifact).pool_losses
 
 

@@ -63,9 +63,13 @@ def _execute(
     progress.say("joining the cluster" if address else "starting a local cluster")
     with connected(address), interruption.listening():  # in this order: Ray sets a SIGTERM handler of its own
         slots = check_capacity(cpus=study.resources.cpus, gpus=study.resources.gpus)
+        slots = min(slots, study.resources.max_concurrent or slots)
         weights = share_base_weights(study, prepared.setup)
         with open_board(interruption.requested) as board:
-            if not run_phase_a(study, prepared, weights=weights, board=board, progress=progress):
+            tokens = sum(cell.tokens for cell in plan.pending) / slots
+            if not run_phase_a(
+                study, prepared, weights=weights, board=board, progress=progress, tokens=tokens
+            ):
                 return
             if not plan.phase_a_done:  # its losses were not known to the first plan
                 plan = make_plan(study, prepared, ledger)
@@ -79,4 +83,4 @@ def _execute(
                     progress=progress,
                     stop_requested=interruption.requested,
                 )
-                trials.run(study, prepared, plan, slots=min(slots, study.resources.max_concurrent or slots))
+                trials.run(study, prepared, plan, slots=slots)

@@ -95,13 +95,21 @@ def run_phase_a(
     weights: "ray.ObjectRef[BaseWeights | None]",
     board: "ActorHandle[Any]",
     progress: Progress,
+    tokens: float,
 ) -> bool:
     """Make the artifact on a worker unless it is there. Returns False if a stop ended it early.
 
-    Raises PhaseAError where the worker failed more often than `resources.retries`.
+    `tokens` are those that one worker will train on in Phase B. Raises PhaseAError where the worker failed more often than `resources.retries`.
     """
-    tasks = prepared.task_a, prepared.task_b
-    job = PhaseAJob(prepared.setup, study.phase_a, *tasks, study.phase_b.batch_size, prepared.artifact)
+    job = PhaseAJob(
+        prepared.setup,
+        study.phase_a,
+        prepared.task_a,
+        prepared.task_b,
+        batch_size=study.phase_b.batch_size,
+        tokens=tokens,
+        folder=prepared.artifact,
+    )
     task = ray.remote(_phase_a_task).options(
         num_cpus=study.resources.cpus,
         num_gpus=study.resources.gpus,

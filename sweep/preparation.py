@@ -64,6 +64,7 @@ def _fingerprint(
             "fingerprint": source.fingerprint,
             "dtype": model["dtype"],
             "attention": model["attention"],
+            "compile": model["compile"],
         },
         "lora": model["lora"],
         "phase_a": phase_a,

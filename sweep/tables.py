@@ -71,7 +71,7 @@ def _lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int
     Laying out 10,000 rows one by one takes rich seconds.
     """
     table = Table(*header, box=None)
-    needed = sum(max(map(cell_len, column)) + 2 for column in zip(header, *rows, strict=True))
+    needed = sum(max(map(cell_len, {*column})) + 2 for column in zip(header, *rows, strict=True))
     block = BLOCK if needed <= width else 1
     for start in range(0, len(rows), block):
         cells = zip(*rows[start : start + block], strict=True)

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
+PREFIX = "packed_"  # of the names that transformers knows the attentions by
 QUERY_BLOCK = 256  # queries of one block; its scores stay in a CPU core's cache
 
 
@@ -193,9 +194,15 @@ def use_packed_attention(base: PreTrainedModel, name: str) -> None:
             f"model.name: {type(base).__name__} cannot attend over packed examples in this release of "
             "transformers; a model whose attention goes through its AttentionInterface is needed"
         )
-    registered = f"packed_{name}"
-    AttentionInterface.register(registered, ATTENTIONS[name])
-    base.set_attn_implementation(registered)
+    AttentionInterface.register(PREFIX + name, ATTENTIONS[name])
+    base.set_attn_implementation(PREFIX + name)
+
+
+def keep_attention_out_of_graphs(base: PreTrainedModel) -> None:
+    """Let compiled layers call the attention as it is: its shapes differ with every microbatch."""
+    registered: str = base.config._attn_implementation
+    attend = torch.compiler.disable(ATTENTIONS[registered.removeprefix(PREFIX)])  # type: ignore[no-untyped-call]
+    AttentionInterface.register(registered, attend)
 
 
 def attentions_on(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""RMS norm and gated MLP with fewer passes over memory, and nothing kept that is cheap to compute again.
+"""RMS norm, gated MLP and rotary attention with fewer passes over memory, and nothing kept that is cheap
+to compute again.
 
 Each takes a module's place only after it gave the same numbers on a trial input.
 """
@@ -8,8 +9,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaAttention, eager_attention_forward
 
 TRIAL_TOKENS = 8
+MLP_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+ATTENTION_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 class _RootMeanSquareNorm(torch.autograd.Function):
@@ -47,6 +52,75 @@ class _GatedUnit(torch.autograd.Function):
         return grad_gate, functional.silu(gate).mul_(gradient)
 
 
+class _Rotation(torch.autograd.Function):
+    """Rotary position embedding (Su et al. 2021), the two halves of a head paired as in Llama.
+
+    heads (n, H, D), cos and sin (n, D). Swapping halves is a product with a signed permutation: exact,
+    and faster than copying strided halves.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        cos, sin = cos[:, None], sin[:, None]
+        return torch.addcmul(heads * cos, heads @ _half_turn(heads), sin)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        cos, sin = (angle[:, None] for angle in ctx.saved_tensors)
+        turned_back = (gradient * sin) @ _half_turn(gradient).T
+        return torch.addcmul(turned_back, gradient, cos), None, None
+
+
+_half_turns: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = {}
+
+
+def _half_turn(heads: torch.Tensor) -> torch.Tensor:
+    """Return the matrix (D, D) that takes (a, b) to (-b, a), each half of a head."""
+    key = (heads.shape[-1], heads.dtype, heads.device)
+    if key not in _half_turns:
+        half = torch.eye(heads.shape[-1] // 2)
+        none = torch.zeros_like(half)
+        turn = torch.cat((torch.cat((none, half), 1), torch.cat((-half, none), 1)))
+        _half_turns[key] = turn.to(heads.dtype).to(heads.device)
+    return _half_turns[key]
+
+
+class LeanAttention(torch.nn.Module):
+    """Stands in for Llama's self-attention without a cache; calls the model's attention function."""
+
+    def __init__(self, original: LlamaAttention) -> None:
+        super().__init__()
+        for name in ATTENTION_PROJECTIONS:
+            self.add_module(name, original.get_submodule(name))
+        self.config, self.head_dim, self.scaling = original.config, original.head_dim, original.scaling
+        self.num_key_value_groups, self.layer_idx = original.num_key_value_groups, original.layer_idx
+        self.is_causal = True
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        lanes, length, _ = hidden_states.shape
+        cos, sin = (angle.expand(lanes, -1, -1).flatten(0, 1) for angle in position_embeddings)
+        *inputs, output = self.children()
+        query, key, value = (
+            projection(hidden_states).view(lanes * length, -1, self.head_dim) for projection in inputs
+        )
+        query, key = (_Rotation.apply(heads, cos, sin) for heads in (query, key))  # type: ignore[no-untyped-call]
+        heads = (one.view(lanes, length, -1, self.head_dim).transpose(1, 2) for one in (query, key, value))
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        mixed, _ = attend(self, *heads, attention_mask, scaling=self.scaling, **options)
+        result: torch.Tensor = output(mixed.reshape(lanes, length, -1))
+        return result, None
+
+
 class LeanNorm(torch.nn.Module):
     """Stands in for a model's RMS norm."""
 
@@ -66,7 +140,7 @@ class LeanGatedMLP(torch.nn.Module):
 
     def __init__(self, original: torch.nn.Module) -> None:
         super().__init__()
-        for name in ("gate_proj", "up_proj", "down_proj"):
+        for name in MLP_PROJECTIONS:
             self.add_module(name, original.get_submodule(name))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -79,35 +153,58 @@ class LeanGatedMLP(torch.nn.Module):
 def slim(base: PreTrainedModel) -> int:
     """Put lean layers into `base` wherever they reproduce what is there; return how many.
 
-    A norm or MLP of another kind (an offset weight, another activation) stays as it is.
+    A norm, MLP or attention of another kind (an offset weight, another activation, normed queries) stays
+    as it is.
     """
     replaced = 0
     for name, module in list(base.named_modules()):
         stand_in = _stand_in(module)
-        if stand_in is not None and _agree(module, stand_in[0], width=stand_in[1]):
+        if stand_in is not None and _agree(module, stand_in):
             parent, _, leaf = name.rpartition(".")
-            setattr(base.get_submodule(parent), leaf, stand_in[0])
+            setattr(base.get_submodule(parent), leaf, stand_in)
             replaced += 1
     return replaced
 
 
-def _stand_in(module: torch.nn.Module) -> tuple[torch.nn.Module, int] | None:
-    """Return the lean layer for `module` and the width of its input, None where there is none."""
-    epsilon = getattr(module, "variance_epsilon", None)
-    weight = getattr(module, "weight", None)
-    if type(module).__name__.endswith("RMSNorm") and isinstance(epsilon, float) and weight is not None:
-        return LeanNorm(weight, epsilon), len(weight)
-    projections = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if type(module).__name__.endswith("MLP") and all(isinstance(p, torch.nn.Linear) for p in projections):
-        return LeanGatedMLP(module), projections[0].in_features  # type: ignore[union-attr]
+def _stand_in(module: torch.nn.Module) -> torch.nn.Module | None:
+    """Return the lean layer for `module`, None where there is none."""
+    kind = type(module).__name__
+    epsilon, weight = getattr(module, "variance_epsilon", None), getattr(module, "weight", None)
+    if kind.endswith("RMSNorm") and isinstance(epsilon, float) and isinstance(weight, torch.nn.Parameter):
+        return LeanNorm(weight, epsilon)
+    if kind.endswith("MLP") and _has_linear(module, MLP_PROJECTIONS):
+        return LeanGatedMLP(module)
+    if type(module) is LlamaAttention:  # others add windows, caps or norms that a trial need not show
+        return LeanAttention(module)
     return None
 
 
-def _agree(original: torch.nn.Module, lean: torch.nn.Module, *, width: int) -> bool:
+def _has_linear(module: torch.nn.Module, names: tuple[str, ...]) -> bool:
+    return all(isinstance(getattr(module, name, None), torch.nn.Linear) for name in names)
+
+
+def _agree(original: torch.nn.Module, lean: torch.nn.Module) -> bool:
+    """Say whether both give the same numbers on a trial input, rounding aside."""
     weight = next(original.parameters())
-    trial = torch.randn(1, TRIAL_TOKENS, width, generator=torch.Generator().manual_seed(0))
-    trial = trial.to(weight.device, weight.dtype)
+    trial, options = _trial(lean, weight)
     tolerance = 1e-5 if weight.dtype == torch.float32 else 2e-2
     with torch.inference_mode():
-        expected, found = original(trial), lean(trial)
+        expected, found = original(trial, **options), lean(trial, **options)
+    if isinstance(found, tuple):
+        expected, found = expected[0], found[0]
     return bool((expected - found).norm() <= tolerance * expected.norm())
+
+
+def _trial(lean: torch.nn.Module, weight: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(weight.device, weight.dtype)
+
+    options: dict[str, Any] = {}
+    if isinstance(lean, LeanAttention):
+        angles = draw(1, TRIAL_TOKENS, lean.head_dim // 2).repeat(1, 1, 2)
+        options = {"position_embeddings": (angles.cos(), angles.sin()), "attention_mask": None}
+        bounds = torch.tensor([0, TRIAL_TOKENS], dtype=torch.int32, device=weight.device)
+        options |= {"cu_seq_lens_q": bounds, "max_length_q": TRIAL_TOKENS}  # for packed attention
+    return draw(1, TRIAL_TOKENS, weight.shape[-1]), options

@@ -42,14 +42,15 @@ class _ProjectedLoss(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(targets), chunk):
             span = slice(start, start + chunk)
-            wanted = targets[span, None]
-            log_probabilities = functional.linear(hidden[span], weight, bias).float()
-            log_probabilities -= log_probabilities.logsumexp(-1, keepdim=True)
-            nll[span] = -log_probabilities.gather(1, wanted)[:, 0]
+            logits = functional.linear(hidden[span], weight, bias).float()
+            at_target = logits.gather(1, targets[span, None])
+            largest = logits.amax(-1, keepdim=True)
+            unnormalised = logits.sub_(largest).exp_()
+            total = unnormalised.sum(-1, keepdim=True)
+            nll[span] = (total.log() + largest - at_target)[:, 0]
             if gradient is not None:
-                residual = log_probabilities.exp_()
-                residual.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=residual.dtype))
-                gradient[span] = residual.to(hidden.dtype) @ weight
+                expected = (unnormalised.to(hidden.dtype) @ weight).float() / total
+                gradient[span] = (expected - weight[targets[span]]).to(hidden.dtype)
         ctx.save_for_backward(gradient)
         return nll
 

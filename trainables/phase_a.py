@@ -19,6 +19,7 @@ from trainables.adapters import load_adapter, save_adapter
 from trainables.base_weights import BaseWeights
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
 from trainables.columns import ADAPTER_DIRECTORY
+from trainables.compilation import compile_layers, worth_compiling
 from trainables.digests import digest_files
 from trainables.dropout import DropoutStream
 from trainables.evaluation import MEASURED, Losses, evaluate
@@ -80,7 +81,8 @@ class Artifact:
 class PhaseAJob:
     """All that Phase A's result depends on, and where to put it (`folder`, named by the key).
 
-    `batch_size` is Phase B's, for measuring how many cells train fastest together.
+    `batch_size` is Phase B's and `tokens` those that a worker trains on in it: what is settled for
+    Phase B depends on them.
     """
 
     setup: Setup
@@ -88,6 +90,7 @@ class PhaseAJob:
     task_a: PreparedTask
     task_b: PreparedTask
     batch_size: int
+    tokens: float
     folder: Path
 
 
@@ -120,7 +123,8 @@ def make_artifact(
         if finished is None:
             return False
         bank, base = finished
-    _publish(job, trainee, bank=bank, base=base)
+    tuning = _settle(job, trainee)
+    _publish(job, trainee, bank=bank, base=base, tuning=tuning)
     shutil.rmtree(partial, ignore_errors=True)
     return True
 
@@ -178,7 +182,9 @@ def _validate(job: PhaseAJob, trainee: Trainee, bank: AdapterBank) -> tuple[Loss
     return task_a, task_b
 
 
-def _publish(job: PhaseAJob, trainee: Trainee, *, bank: AdapterBank, base: tuple[Losses, Losses]) -> None:
+def _publish(
+    job: PhaseAJob, trainee: Trainee, *, bank: AdapterBank, base: tuple[Losses, Losses], tuning: Tuning
+) -> None:
     (pool,) = evaluate(trainee.model, job.task_a.train, bank=bank, compute=trainee.compute)
     after = _validate(job, trainee, bank)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -189,7 +195,6 @@ def _publish(job: PhaseAJob, trainee: Trainee, *, bank: AdapterBank, base: tuple
         arrays[f"{name}_nll"] = after[position]
         arrays[f"{name}_base_nll"] = base[position]
         arrays[f"{name}_tokens"] = task.validation.supervised_counts(MEASURED).astype(np.int64)
-    tuning = replace(trainee.tuning, cells=_choose_cells(job, trainee))
     trainee.check_weights()
     with publish_directory(job.folder) as folder:
         adapter = folder / ADAPTER_DIRECTORY
@@ -206,11 +211,18 @@ def _publish(job: PhaseAJob, trainee: Trainee, *, bank: AdapterBank, base: tuple
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def _choose_cells(job: PhaseAJob, trainee: Trainee) -> int:
-    """Measure how many Phase B cells train fastest together, on a batch of typical lengths."""
+def _settle(job: PhaseAJob, trainee: Trainee) -> Tuning:
+    """Return how Phase B is computed, and compute so from here on: step 0 is measured as later points are."""
+    asked, model, compute = job.setup.settings.compile, trainee.model, trainee.compute
+    if asked == "on":
+        compile_layers(model.base)
+    compiled = asked == "on" or (
+        asked == "auto" and worth_compiling(model, compute=compute, tokens=job.tokens)
+    )
     lengths = np.sort(job.task_b.train.lengths)
     typical = lengths[np.linspace(0, len(lengths) - 1, job.batch_size).round().astype(int)]
-    return choose_cells(trainee.model, compute=trainee.compute, lengths=typical.tolist())
+    cells = choose_cells(model, compute=compute, lengths=typical.tolist())
+    return replace(trainee.tuning, compiled=compiled, cells=cells)
 
 
 def _content(folder: Path) -> list[Path]:

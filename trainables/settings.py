@@ -32,14 +32,16 @@ class LoraSettings(Settings):
 class ModelSettings(Settings):
     """The base model: a hub id, a local directory, a GGUF file, or the alias `smollm2-135m`.
 
-    "auto" is settled on the first worker: bf16 where the hardware computes it, and the attention that
-    is fastest there. The Phase A artifact records both, and every cell uses them.
+    "auto" is settled on the first worker: bf16 where the hardware computes it, the attention that is
+    fastest there, `torch.compile` where it pays for itself over the study. The Phase A artifact records
+    what was settled, and every cell follows it.
     """
 
     name: str = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
     revision: str | None = None
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     attention: Literal["auto", "eager", "sdpa", "flash"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     trust_remote_code: bool = False
     lora: LoraSettings = LoraSettings()
 

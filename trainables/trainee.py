@@ -101,6 +101,7 @@ def make_trainable(
     Raises AdapterError, AttentionError or LogitsError where the model cannot be computed so.
     """
     from trainables.attention import use_packed_attention
+    from trainables.compilation import compile_layers
     from trainables.lean_layers import slim
     from trainables.lora import LoraModel
 
@@ -111,6 +112,8 @@ def make_trainable(
     use_packed_attention(base, tuning.attention)
     if tuning.checkpointing:
         _recompute_layers(base)
+    if tuning.compiled:
+        compile_layers(base)
     _check_logits(model)
     return model, tuning
 

@@ -43,7 +43,7 @@ class Tuning:
     """How a model is computed on one kind of device.
 
     `tokens` of a microbatch, per kind of work; `checkpointing` recomputes layers in the backward pass;
-    `cells` that train fastest in one process.
+    `compiled` layers from Phase A's last evaluations on; `cells` that train fastest in one process.
     """
 
     device: str
@@ -51,6 +51,7 @@ class Tuning:
     attention: str
     tokens: dict[Work, int]
     checkpointing: bool
+    compiled: bool = False
     cells: int = 1
 
     def record(self) -> dict[str, Any]:
@@ -59,9 +60,10 @@ class Tuning:
     def describe(self) -> str:
         """Return one line for plans and logs."""
         recomputed = ", layers recomputed" if self.checkpointing else ""
+        compiled = ", compiled" if self.compiled else ""
         return (
             f"{self.device}, {self.precision}, {self.attention} attention, {self.tokens['training']:,} tokens a "
-            f"microbatch ({self.tokens['evaluation']:,} in evaluation){recomputed}"
+            f"microbatch ({self.tokens['evaluation']:,} in evaluation){recomputed}{compiled}"
         )
 
 

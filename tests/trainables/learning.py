@@ -28,9 +28,16 @@ class Learning:
 
     @property
     def job(self) -> PhaseAJob:
-        prepared, batch_size = self.prepared, self.study.phase_b.batch_size
-        tasks = prepared.task_a, prepared.task_b
-        return PhaseAJob(prepared.setup, self.study.phase_a, *tasks, batch_size, prepared.artifact)
+        prepared = self.prepared
+        return PhaseAJob(
+            prepared.setup,
+            self.study.phase_a,
+            prepared.task_a,
+            prepared.task_b,
+            batch_size=self.study.phase_b.batch_size,
+            tokens=1000.0,
+            folder=prepared.artifact,
+        )
 
     def trainee(self) -> Trainee:
         return load_trainee(self.prepared.setup)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from trainables.lean_layers import LeanGatedMLP, LeanNorm, slim
+from trainables.lean_layers import LeanAttention, LeanGatedMLP, LeanNorm, slim
 
 SIZES: dict[str, Any] = {
     "hidden_size": 24,
@@ -31,11 +31,11 @@ def models() -> tuple[LlamaForCausalLM, LlamaForCausalLM]:
     return plain, slimmed
 
 
-def test_every_norm_and_mlp_of_a_llama_is_replaced() -> None:
+def test_every_norm_mlp_and_attention_of_a_llama_is_replaced() -> None:
     _, slimmed = models()
-    assert slim(slimmed) == 2 * (2 + 1) + 1
+    assert slim(slimmed) == 5 + 2 + 2
     kinds = [type(module) for module in slimmed.modules()]
-    assert (kinds.count(LeanNorm), kinds.count(LeanGatedMLP)) == (5, 2)
+    assert [kinds.count(kind) for kind in (LeanNorm, LeanGatedMLP, LeanAttention)] == [5, 2, 2]
 
 
 def test_outputs_and_gradients_are_the_plain_models() -> None:

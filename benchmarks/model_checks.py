@@ -1,0 +1,202 @@
+"""Checks of a whole small model against the plain path: every example's loss, and the adapters' gradients."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.findings import DTYPES, Finding, Scene, normwise
+from benchmarks.lengths import make_up
+from benchmarks.plain import PlainModel, plain_base, same_base
+from trainables import losses
+from trainables.attention import attentions_on
+from trainables.batches import LaneBatch, Microbatch, pack
+from trainables.compute import Work, device_name
+from trainables.dropout import DropoutStream
+from trainables.lora import AdapterBank, LoraModel, accumulate_gradients
+from trainables.losses import by_example, supervised_nll
+from trainables.settings import LoraSettings, ModelSettings, Precision
+from trainables.tasks.tokenised import TokenisedExamples
+from trainables.trainee import make_trainable
+from trainables.tuning import Tuning
+
+LORA = LoraSettings(r=8, alpha=16, dropout=0.1)
+PAIRS = [(300, 120), (5, 2), (130, 129), (2, 1), (64, 10), (257, 200), (31, 7), (513, 400)]
+BUDGETS = (1, 300, 2**20)  # tokens: an example a microbatch, some, all
+NATS: dict[Precision, float] = {"fp32": 1e-4, "bf16": 5e-2}  # a token
+GRADIENT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 6e-2}  # by norm, the worst of all factors
+
+Examples = list[tuple[TokenisedExamples, int]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of lanes computed once: every example's nll (K, n), nats a token, and the adapters' gradients (K, P)."""
+
+    nll: np.ndarray
+    gradients: torch.Tensor
+
+
+def check_attention_in_the_model(scene: Scene) -> Iterator[Finding]:
+    """A model with each attention, two lanes of unequal length and dropout, however its batch is cut."""
+    for precision, dtype in DTYPES.items():
+        examples = _two_lanes(scene)
+        plain = None
+        for attention in attentions_on(scene.device, dtype):
+            model = trainable(scene, precision, attention=attention)
+            bank = adapters(model, len(examples))
+            plain = plain or plain_result(scene, precision, model, bank, examples)
+            for budget in BUDGETS:
+                found = compute(model, bank, examples, budget=budget)
+                title = f"model with {attention} attention, {precision}, {budget} tokens at a time"
+                yield from _compare(title, found, plain, model, precision)
+
+
+def check_chunks(scene: Scene) -> Iterator[Finding]:
+    """The loss and its gradient, however the vocabulary projection is cut."""
+    for precision in DTYPES:
+        examples = _two_lanes(scene)
+        model = trainable(scene, precision)
+        bank = adapters(model, len(examples))
+        plain = plain_result(scene, precision, model, bank, examples)
+        for rows in (1, 7, 2**16):
+            with logits_in_chunk(scene, rows * scene.sizes["vocab_size"]):
+                found = compute(model, bank, examples, budget=2**20)
+            yield from _compare(
+                f"loss in chunks of {rows} tokens, {precision}", found, plain, model, precision
+            )
+
+
+def check_checkpointing(scene: Scene) -> Iterator[Finding]:
+    """Recomputing layers in the backward pass changes nothing, dropout included."""
+    for precision in DTYPES:
+        examples, results = _two_lanes(scene), []
+        for recompute in (False, True):
+            model = trainable(scene, precision, checkpointing=recompute)
+            results.append(compute(model, adapters(model, 2), examples, budget=700))
+        yield from _compare(f"layers recomputed, {precision}", results[1], results[0], model, precision)
+
+
+def check_copies(scene: Scene) -> Iterator[Finding]:
+    """Microbatches copied from another thread while the GPU is busy arrive whole."""
+    task = make_up(PAIRS * 8, vocabulary=scene.sizes["vocab_size"], seed=7)
+    lane = LaneBatch(all_of(task), "completion", DropoutStream(3, 16), 0)
+    batches = pack([lane] * 2, token_budget=700)
+    load = scene.draw(4096, 4096, dtype=torch.float32, seed=0)
+    with ThreadPoolExecutor(1) as thread:
+        moved = thread.submit(lambda: [batch.to(scene.device) for batch in batches])
+        for _ in range(20):
+            load = load @ load / load.norm()
+        differing = sum(_differ(one, other) for one, other in zip(moved.result(), batches, strict=True))
+    yield Finding(f"copies of {len(batches)} microbatches while computing: those that differ", differing, 0)
+
+
+def trainable(
+    scene: Scene, precision: Precision, *, attention: str | None = None, checkpointing: bool = False
+) -> LoraModel:
+    """Return the scene's model as the engine trains it."""
+    attention = attention or attentions_on(scene.device, DTYPES[precision])[0]
+    tokens: dict[Work, int] = {"training": 600, "evaluation": 600}
+    tuning = Tuning(device_name(scene.device), precision, attention, tokens, checkpointing)
+    settings = ModelSettings(name="check", lora=LORA)
+    model, _ = make_trainable(same_base(scene, precision), settings, tuning=tuning, fingerprint="check")
+    return model
+
+
+def adapters(model: LoraModel, cells: int) -> AdapterBank:
+    """Return adapters that do something: neither factor is zero."""
+    bank = model.new_bank(cells)
+    for row in range(cells):
+        drawn = torch.randn(model.size, generator=torch.Generator().manual_seed(row))
+        bank.weights[row] = 0.05 * drawn.to(model.device)
+    return bank
+
+
+def compute(model: LoraModel, bank: AdapterBank, lanes: Sequence[LaneBatch], *, budget: int) -> Result:
+    """Compute every lane's loss and gradient with the engine."""
+    model.install(bank)
+    bank.gradients.zero_()
+    nll = _nothing(lanes)
+    for batch in pack(lanes, token_budget=budget):
+        batch = batch.to(model.device)
+        tokens = supervised_nll(model, batch)
+        accumulate_gradients(tokens.sum())
+        nll[batch.lanes, batch.places] = by_example(tokens, batch) / batch.counts
+    return Result(nll, bank.gradients.clone())
+
+
+def plain_result(
+    scene: Scene, precision: Precision, model: LoraModel, bank: AdapterBank, lanes: Sequence[LaneBatch]
+) -> Result:
+    """Compute the same plainly, in fp32 on the same weights."""
+    nll = _nothing(lanes)
+    gradients = torch.zeros_like(bank.gradients)
+    for row, lane in enumerate(lanes):
+        plain = PlainModel(plain_base(scene, precision), LORA, model.export_weights(bank.weights[row]))
+        found = plain.step_nll(list(lane.examples), dropout=lane.dropout, step=lane.step)
+        counts = [task.supervised_counts("completion")[index] for task, index in lane.examples]
+        nll[row, : len(found)] = np.array(found) / counts
+        gradients[row] = model.import_weights(_gradients(plain))
+    return Result(nll, gradients)
+
+
+@contextmanager
+def logits_in_chunk(scene: Scene, numbers: int) -> Iterator[None]:
+    """Let the loss compute so many logits at a time."""
+    before = losses.LOGITS_IN_CHUNK[scene.device.type]
+    losses.LOGITS_IN_CHUNK[scene.device.type] = numbers
+    try:
+        yield
+    finally:
+        losses.LOGITS_IN_CHUNK[scene.device.type] = before
+
+
+def _nothing(lanes: Sequence[LaneBatch]) -> np.ndarray:
+    return np.zeros((len(lanes), max(len(lane.examples) for lane in lanes)))
+
+
+def _two_lanes(scene: Scene) -> list[LaneBatch]:
+    """Return lanes of eight and of five examples, at different steps of different dropout streams."""
+    task = make_up(PAIRS, vocabulary=scene.sizes["vocab_size"], seed=4)
+    layers = len(LORA.target_modules) * scene.sizes["num_hidden_layers"]
+    chosen: list[Examples] = [all_of(task), all_of(task)[4:1:-1] + all_of(task)[5:7]]
+    return [
+        LaneBatch(examples, "completion", DropoutStream(seed, layers), step=3 * seed)
+        for seed, examples in enumerate(chosen)
+    ]
+
+
+def _compare(
+    title: str, found: Result, expected: Result, model: LoraModel, precision: Precision
+) -> Iterator[Finding]:
+    """Compare nats a token of each example, and the gradients factor by factor."""
+    yield Finding(f"{title}, nats", float(np.abs(found.nll - expected.nll).max()), NATS[precision])
+    worst = 0.0
+    for ours, theirs in zip(found.gradients, expected.gradients, strict=True):
+        named, wanted = model.export_weights(ours), model.export_weights(theirs)
+        worst = max(
+            worst, *(normwise(torch.from_numpy(named[n]), torch.from_numpy(wanted[n])) for n in wanted)
+        )
+    yield Finding(f"{title}, gradient", worst, GRADIENT[precision])
+
+
+def _gradients(plain: PlainModel) -> dict[str, Any]:
+    return {
+        name: weight.grad.cpu().numpy()
+        for name, weight in plain.parameters.items()
+        if weight.grad is not None
+    }
+
+
+def all_of(task: TokenisedExamples) -> Examples:
+    """Return every example of a task."""
+    return [(task, index) for index in range(len(task))]
+
+
+def _differ(moved: Microbatch, batch: Microbatch) -> bool:
+    pairs = [(getattr(moved, field.name), getattr(batch, field.name)) for field in fields(batch)]
+    return not all(torch.equal(one.cpu(), other) for one, other in pairs if isinstance(other, torch.Tensor))

@@ -1,0 +1,70 @@
+"""Models to measure: one that can be downloaded or lies here, or random weights in a known model's shape."""
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+
+from trainables.compute import Compute, choose_precision
+from trainables.lora import LoraModel
+from trainables.models import load_base_model, resolve_model
+from trainables.settings import ModelSettings
+from trainables.trainee import make_trainable
+from trainables.tuning import Tuning
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "tinyllama-shape": {  # TinyLlama-1.1B
+        "hidden_size": 2048,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "intermediate_size": 5632,
+        "vocab_size": 32000,
+        "tie_word_embeddings": False,
+    },
+    "smollm2-shape": {  # SmolLM2-135M
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
+    "tiny-shape": {  # for dry runs
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 128,
+        "vocab_size": 512,
+        "tie_word_embeddings": True,
+    },
+}
+
+
+def open_model(name: str, device: torch.device) -> tuple[LoraModel, Compute, Tuning]:
+    """Return a model of SHAPES, or what `name` means to a study, as a worker would train it on `device`.
+
+    Raises ModelError where it is not found.
+    """
+    settings = ModelSettings(name=name)
+    precision = choose_precision("auto", device)
+    if name in SHAPES:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        base, fingerprint = random_base(device=device, dtype=dtype, **SHAPES[name]), f"random:{name}"
+    else:
+        source = resolve_model(settings)
+        base, fingerprint = load_base_model(source, precision=precision), source.fingerprint
+        base.to(device)  # type: ignore[arg-type]
+    model, tuning = make_trainable(base, settings, tuning=None, fingerprint=fingerprint)
+    return model, Compute(device, precision, dict(tuning.tokens)), tuning
+
+
+def random_base(*, device: torch.device, dtype: torch.dtype, seed: int = 0, **sizes: Any) -> PreTrainedModel:
+    """Return a Llama with random weights; `sizes` are LlamaConfig's."""
+    torch.manual_seed(seed)
+    with torch.device(device):
+        base: PreTrainedModel = AutoModelForCausalLM.from_config(LlamaConfig(**sizes), dtype=dtype)  # type: ignore[no-untyped-call]
+    base.config.use_cache = False
+    return base

@@ -1,0 +1,89 @@
+"""The overhead benchmark: what it makes up reads back as real, and its measurements measure."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import analysis
+from benchmarks.overhead import measure_command, write_configuration
+from benchmarks.trivial_studies import (
+    CELLS_A_SEED,
+    full_size_study,
+    make_model,
+    make_up_ledger,
+    one_step_study,
+    unsynced,
+)
+from sweep.cells import study_labels
+from sweep.configuration import validate_study
+from sweep.ledger import Ledger
+from sweep.planning import make_plan
+from sweep.preparation import prepare
+from trainables import columns
+
+CELLS = 3
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("trivial_model"))
+
+
+def made_up(model: Path, folder: Path) -> dict[str, Any]:
+    values = one_step_study(CELLS, model=model, folder=folder, concurrent=1)
+    with unsynced():
+        make_up_ledger(validate_study(values, origin="test"))
+    return values
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_made_up_ledger_reads_back_as_finished(model: Path, tmp_path: Path) -> None:
+    values = made_up(model, tmp_path)
+    study = validate_study(values, origin="test")
+    ledger = Ledger(study.storage)
+    assert ledger.counts() == {columns.DONE: CELLS}
+    prepared = prepare(study)
+    ledger.check_meaning(prepared.fingerprint)
+    plan = make_plan(study, prepared, ledger)
+    assert plan.phase_a_done
+    assert not plan.pending
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frame = analysis.load(study.storage)
+    assert set(frame["state"]) == {columns.DONE}
+    assert sorted(frame.groupby(columns.SEED)[columns.STEP].max()) == [1] * CELLS
+
+
+def test_a_ledger_made_without_waiting_for_the_disk_has_the_same_cells(model: Path, tmp_path: Path) -> None:
+    values = made_up(model, tmp_path)
+    storage = Path(values["storage"])
+    quick = contents(storage / columns.CELLS_DIRECTORY)
+    make_up_ledger(validate_study(values, origin="test"))
+    assert contents(storage / columns.CELLS_DIRECTORY) == quick
+    assert len(quick) == CELLS * 5
+
+
+def test_a_run_with_nothing_left_starts_no_ray(model: Path, tmp_path: Path) -> None:
+    values = made_up(model, tmp_path)
+    before = contents(Path(values["storage"]) / columns.CELLS_DIRECTORY)
+    config = str(write_configuration(values, tmp_path))
+    record = measure_command("run", config, warm_up=config)
+    assert "ray" not in record["loaded"]
+    assert 0 < record["seconds_without_imports"] < record["seconds"]
+    assert contents(Path(values["storage"]) / columns.CELLS_DIRECTORY) == before
+
+
+@pytest.mark.parametrize("cells", [100, 1000, 10_000])
+def test_a_full_size_study_has_exactly_the_cells_asked_for(cells: int, model: Path, tmp_path: Path) -> None:
+    values = full_size_study(cells, model=model, folder=tmp_path)
+    assert len(study_labels(validate_study(values, origin="test"))) == cells
+
+
+def test_a_part_of_a_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"multiple of {CELLS_A_SEED}, got 30"):
+        full_size_study(30, model=tmp_path, folder=tmp_path)
