@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test bench bench-quick gpu-check lint clean
 
 setup: $(READY)
 
@@ -21,6 +21,26 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Real MATH and HotpotQA from a directory (`make bench DATA=dir`), from the hub without one. Hours on a CPU.
+DATA ?=
+FROM_DATA := $(if $(DATA),--data $(DATA))
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks step $(FROM_DATA)
+	$(BIN)/python -m benchmarks startup
+	$(BIN)/python -m benchmarks overhead
+	$(BIN)/python -m benchmarks study $(FROM_DATA)
+
+bench-quick: $(READY)
+	$(BIN)/python -m benchmarks step --quick
+	$(BIN)/python -m benchmarks startup
+	$(BIN)/python -m benchmarks overhead --quick
+	$(BIN)/python -m benchmarks study --config benchmarks/study_quick.yaml
+
+# Needs no setup: the machine's own python with torch >= 2.11, transformers and what the command lists.
+gpu-check:
+	$(PYTHON) -m benchmarks gpu-check
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -20,7 +20,8 @@ class Entry:
 
 COMMANDS = {
     "study": Entry("benchmarks.study", "study", "A whole study: ours against HF Trainer, two ways."),
-    "step": Entry("benchmarks.step", "step", "One optimiser step and one evaluation, part by part."),
+    "step": Entry("benchmarks.step", "step", "Training and evaluation: tokens/s, and the share of the peak."),
+    "startup": Entry("benchmarks.startup", "startup", "Time to the first step, and the workers' memory."),
     "overhead": Entry("benchmarks.overhead", "overhead", "What the sweep costs beside training."),
     "gpu-check": Entry("benchmarks.gpu_check", "gpu_check", "Whether the GPU path is right, and how fast."),
 }

@@ -6,6 +6,7 @@ Adapters (under 1 % here), norms and what is computed twice are left out.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -30,9 +31,9 @@ class ModelSize:
 
     @classmethod
     def of(cls, base: PreTrainedModel) -> "ModelSize":
-        config = base.config
+        config: Any = base.config
         head = output_layer(base).weight
-        embedding = base.get_input_embeddings().weight
+        embedding: Any = base.get_input_embeddings().weight
         ends = head.numel() + (0 if embedding is head else embedding.numel())
         total = sum(parameter.numel() for parameter in base.parameters())
         heads = config.num_attention_heads

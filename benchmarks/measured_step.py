@@ -5,16 +5,16 @@ What is timed is what a cell runs: lanes in a TrainingGroup, with dropout, batch
 
 import resource
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from benchmarks.flops import Load, ModelSize, load_of, model_flops, needed_flops
 from benchmarks.machine import gemm_peak
+from trainables.batches import pack
 from trainables.compute import Compute
-from trainables.dropout import DropoutStream
 from trainables.evaluation import evaluate
 from trainables.lora import LoraModel
 from trainables.replay import Stream, phase_a_stream, realise
@@ -24,6 +24,7 @@ from trainables.tasks.tokenised import TokenisedExamples
 from trainables.training import Lane, TrainingGroup
 
 STEPS = 4096  # of a stream; more than any measurement takes
+PACKED_STEPS = 8  # that the share of padding is taken from
 WARM_UP_STEPS = {"cpu": 1, "cuda": 2}
 
 Work = Literal["training", "evaluation"]
@@ -59,7 +60,7 @@ class Measurement:
 
     `flops` and `flops_needed` are a second's, by `model_flops` and `needed_flops`; `peak` is the larger
     of the GEMM rates just before and just after, in the same unit. `peak_memory_gib` is the GPU's, or
-    on a CPU the process's since its start.
+    on a CPU the process's since its start. `useful` is the share of computed tokens that are not padding.
     """
 
     work: Work
@@ -73,6 +74,7 @@ class Measurement:
     flops_needed: float
     peak: float
     peak_memory_gib: float
+    useful: float
 
     @property
     def share_of_peak(self) -> float:
@@ -115,12 +117,13 @@ class Stopwatch:
             group.step()
         first = group.lanes[0].counters.step
         measured = self._measure("training", workload.name, group.step, cells=cells, batch_size=batch_size)
+        steps = range(first, first + measured.steps)
         load = Load()
         for lane in group.lanes:
-            for step in range(first, first + measured.steps):
-                load += load_of(lane.batch(step).examples)
+            load += load_of(example for step in steps for example in lane.batch(step).examples)
+        useful = useful_share(group.lanes, steps[:PACKED_STEPS], budget=self.compute.tokens["training"])
         group.keep([])
-        return measured.of(load, size=self.size)
+        return measured.of(load, size=self.size, useful=useful)
 
     def evaluation(self, name: str, tasks: Sequence[TokenisedExamples]) -> Measurement:
         """Measure one adapter on every example of `tasks`, one task after another as a cell does."""
@@ -171,7 +174,7 @@ class _Timed:
     peak: float
     peak_memory_gib: float
 
-    def of(self, load: Load, *, size: ModelSize, times: int = 1) -> Measurement:
+    def of(self, load: Load, *, size: ModelSize, times: int = 1, useful: float = 1.0) -> Measurement:
         """Return the rates of having done `load` `times` times."""
         training, each = self.work == "training", times / self.seconds
         return Measurement(
@@ -179,6 +182,7 @@ class _Timed:
             tokens_per_second=load.tokens * each,
             flops=model_flops(size, load, training=training) * each,
             flops_needed=needed_flops(size, load, training=training) * each,
+            useful=useful,
         )
 
 
@@ -193,11 +197,21 @@ def start_group(
             stream=workload.stream(seed=seed, training=training),
             tasks=(workload.task_a, workload.task_b),
             settings=training,
-            dropout=DropoutStream.of(seed, model),
+            dropout=model.dropout_stream(seed),
         )
         for seed in range(cells)
     ]
     return TrainingGroup(model, lanes, compute=compute)
+
+
+def useful_share(lanes: Sequence[Lane], steps: Iterable[int], *, budget: int) -> float:
+    """Return the examples' tokens over all that the microbatches hold: lanes are padded to equal width."""
+    useful = computed = 0
+    for step in steps:
+        batches = [replace(lane.batch(step), dropout=None) for lane in lanes]
+        useful += sum(load_of(batch.examples).tokens for batch in batches)
+        computed += sum(batch.tokens.numel() for batch in pack(batches, token_budget=budget))
+    return useful / computed
 
 
 def _peak_memory(device: torch.device) -> float:

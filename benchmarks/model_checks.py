@@ -15,17 +15,19 @@ from benchmarks.plain import PlainModel, plain_base, same_base
 from trainables import losses
 from trainables.attention import attentions_on
 from trainables.batches import LaneBatch, Microbatch, pack
-from trainables.compute import Work, device_name
+from trainables.compilation import undo_compilation
+from trainables.compute import device_name
 from trainables.dropout import DropoutStream
 from trainables.lora import AdapterBank, LoraModel, accumulate_gradients
 from trainables.losses import by_example, supervised_nll
 from trainables.settings import LoraSettings, ModelSettings, Precision
 from trainables.tasks.tokenised import TokenisedExamples
 from trainables.trainee import make_trainable
-from trainables.tuning import Tuning
+from trainables.tuning import Tuning, Work
 
 LORA = LoraSettings(r=8, alpha=16, dropout=0.1)
 PAIRS = [(300, 120), (5, 2), (130, 129), (2, 1), (64, 10), (257, 200), (31, 7), (513, 400)]
+MATRIX = 4096  # its products keep the GPU busy while microbatches are copied
 BUDGETS = (1, 300, 2**20)  # tokens: an example a microbatch, some, all
 NATS: dict[Precision, float] = {"fp32": 1e-4, "bf16": 5e-2}  # a token
 GRADIENT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 6e-2}  # by norm, the worst of all factors
@@ -81,27 +83,42 @@ def check_checkpointing(scene: Scene) -> Iterator[Finding]:
         yield from _compare(f"layers recomputed, {precision}", results[1], results[0], model, precision)
 
 
+def check_compiled(scene: Scene) -> Iterator[Finding]:
+    """Compiled layers, for microbatches of several sizes with one compilation."""
+    examples = _two_lanes(scene)
+    model = trainable(scene, "bf16", compiled=True)
+    bank = adapters(model, len(examples))
+    plain = plain_result(scene, "bf16", model, bank, examples)
+    for budget in BUDGETS:
+        found = compute(model, bank, examples, budget=budget)
+        title = f"compiled layers, bf16, {budget} tokens at a time"
+        yield from _compare(title, found, plain, model, "bf16")
+    undo_compilation(model.base)
+
+
 def check_copies(scene: Scene) -> Iterator[Finding]:
     """Microbatches copied from another thread while the GPU is busy arrive whole."""
     task = make_up(PAIRS * 8, vocabulary=scene.sizes["vocab_size"], seed=7)
     lane = LaneBatch(all_of(task), "completion", DropoutStream(3, 16), 0)
     batches = pack([lane] * 2, token_budget=700)
-    load = scene.draw(4096, 4096, dtype=torch.float32, seed=0)
+    load = scene.draw(MATRIX, MATRIX, dtype=torch.float32, seed=0)
     with ThreadPoolExecutor(1) as thread:
         moved = thread.submit(lambda: [batch.to(scene.device) for batch in batches])
-        for _ in range(20):
+        for _ in range(100):
             load = load @ load / load.norm()
         differing = sum(_differ(one, other) for one, other in zip(moved.result(), batches, strict=True))
     yield Finding(f"copies of {len(batches)} microbatches while computing: those that differ", differing, 0)
 
 
 def trainable(
-    scene: Scene, precision: Precision, *, attention: str | None = None, checkpointing: bool = False
+    scene: Scene, precision: Precision, *, attention: str | None = None, **choices: bool
 ) -> LoraModel:
-    """Return the scene's model as the engine trains it."""
+    """Return the scene's model as the engine trains it; `choices` are Tuning's."""
     attention = attention or attentions_on(scene.device, DTYPES[precision])[0]
     tokens: dict[Work, int] = {"training": 600, "evaluation": 600}
-    tuning = Tuning(device_name(scene.device), precision, attention, tokens, checkpointing)
+    tuning = Tuning(
+        device_name(scene.device), precision, attention, tokens, **({"checkpointing": False} | choices)
+    )
     settings = ModelSettings(name="check", lora=LORA)
     model, _ = make_trainable(same_base(scene, precision), settings, tuning=tuning, fingerprint="check")
     return model

@@ -6,6 +6,7 @@ give the cost of `plan`, `status` and a `run` with nothing left to do, each in a
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -146,8 +147,8 @@ def measure_command(command: str, place: str, *, warm_up: str | None) -> Record:
 
     That part is measured in another process, which has run the command on the study `warm_up` before.
     """
-    record: Record = {"seconds": _measure_whole(command, place)}
-    click.echo(f"  {command}: {record['seconds']:.1f} s")
+    record = _measure_whole(command, place)
+    click.echo(f"  {command}: {record['seconds']:.1f} s ({record['cpu_seconds']:.1f} s of CPU)")
     if warm_up is not None:
         inside = _measure_inside("--warm-up", warm_up, command, place)
         record |= {
@@ -164,12 +165,20 @@ def measure_command(command: str, place: str, *, warm_up: str | None) -> Record:
     return record
 
 
-def _measure_whole(command: str, place: str) -> float:
-    """Return the wall seconds of `python -m sweep COMMAND PLACE`."""
-    started = time.perf_counter()
+def _measure_whole(command: str, place: str) -> Record:
+    """Return the wall and CPU seconds of `python -m sweep COMMAND PLACE`."""
+    started, cpu_before = time.perf_counter(), _cpu_seconds_of_children()
     line = [sys.executable, "-m", "sweep", command, place]
     subprocess.run(line, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - started
+    return {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": _cpu_seconds_of_children() - cpu_before,
+    }
+
+
+def _cpu_seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _measure_inside(*arguments: str) -> Record:

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 
 from benchmarks.findings import DTYPES, Scene
 from benchmarks.shapes import random_base
+from trainables.adapters import AdapterWeights
 from trainables.dropout import DropoutStream, MaskTable, Rows
-from trainables.lora import AdapterWeights, peft_name
+from trainables.lora import peft_name
 from trainables.settings import LoraSettings, Precision
 from trainables.tasks.tokenised import TokenisedExamples
 

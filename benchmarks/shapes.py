@@ -1,10 +1,12 @@
 """Models to measure: one that can be downloaded or lies here, or random weights in a known model's shape."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
+from trainables.compilation import compile_layers
 from trainables.compute import Compute, choose_precision
 from trainables.lora import LoraModel
 from trainables.models import load_base_model, resolve_model
@@ -43,10 +45,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def open_model(name: str, device: torch.device) -> tuple[LoraModel, Compute, Tuning]:
+def open_model(
+    name: str, device: torch.device, *, compiled: bool = False
+) -> tuple[LoraModel, Compute, Tuning]:
     """Return a model of SHAPES, or what `name` means to a study, as a worker would train it on `device`.
 
-    Raises ModelError where it is not found.
+    `compiled` layers are compiled at their first use. Raises ModelError where the model is not found.
     """
     settings = ModelSettings(name=name)
     precision = choose_precision("auto", device)
@@ -58,6 +62,9 @@ def open_model(name: str, device: torch.device) -> tuple[LoraModel, Compute, Tun
         base, fingerprint = load_base_model(source, precision=precision), source.fingerprint
         base.to(device)  # type: ignore[arg-type]
     model, tuning = make_trainable(base, settings, tuning=None, fingerprint=fingerprint)
+    if compiled:
+        compile_layers(model.base)
+        tuning = replace(tuning, compiled=True)
     return model, Compute(device, precision, dict(tuning.tokens)), tuning
 
 

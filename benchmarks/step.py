@@ -43,7 +43,8 @@ def parse_cells(
 @click.option("--write-lengths", is_flag=True, help=f"Make {FILE.name} from --data, and no more.")
 @click.option("--cells", callback=parse_cells, metavar="N,N", help="Cells that train together.  [1,2,4,8]")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Of each measurement.")
-@click.option("--quick", is_flag=True, help="A second each and fewer cells.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the layers first, half a minute or more.")
+@click.option("--quick", is_flag=True, help="A second each, small batches, fewer cells.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
 def step(model: str, data: Path | None, folder: Path, **choices: Any) -> None:
     """Time training and evaluation: tokens a second, and the share of the machine's GEMM peak.
@@ -67,7 +68,9 @@ def step(model: str, data: Path | None, folder: Path, **choices: Any) -> None:
     plan = replace(PLANS[device.type], **(QUICK if choices["quick"] else {}))
     chosen = {name: choices[name] for name in ("cells", "seconds") if choices[name] is not None}
     plan = replace(plan, **chosen)
-    measured = measure_model(model, device=device, lengths=lengths, plan=plan, tell=click.echo)
+    measured = measure_model(
+        model, device=device, lengths=lengths, plan=plan, tell=click.echo, compiled=choices["compiled"]
+    )
     Console().print(*tables(measured), sep="\n")
     record = {
         "machine": describe_machine(),
@@ -98,18 +101,20 @@ def tables(measured: dict[str, Any]) -> tuple[Table, Table]:
     together = Table(
         title=f"{measured['model']}, training of cells together",
         caption="share: of the GEMM peak beside it (TFLOP/s), at 4 N a token in training and 2 N in evaluation; "
-        "needed: with the output layer for supervised tokens alone; ratio: to one cell's tokens/s",
+        "needed: with the output layer for supervised tokens alone; useful: tokens that are not padding; "
+        "ratio: to one cell's tokens/s",
     )
     for table, first in ((alone, "what"), (together, "cells, on")):
         table.add_column(first)
         for name in ("tokens/s", "TFLOP/s", "share", "needed", "peak", "GiB"):
             table.add_column(name, justify="right")
-    together.add_column("ratio", justify="right")
+    for name in ("useful", "ratio"):
+        together.add_column(name, justify="right")
     for one in measured["alone"]:
         alone.add_row(f"{one['work']}, {one['workload']}", *_columns(one))
     for one in measured["together"]:
         ratio = "" if one["ratio"] is None else f"{one['ratio']:.2f}"
-        together.add_row(f"{one['cells']}, {one['workload']}", *_columns(one), ratio)
+        together.add_row(f"{one['cells']}, {one['workload']}", *_columns(one), f"{one['useful']:.0%}", ratio)
     return alone, together
 
 

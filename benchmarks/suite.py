@@ -12,7 +12,6 @@ from benchmarks.shapes import open_model
 from trainables.tasks.tokenised import TokenisedExamples
 
 REPLAY = 0.1
-FUSED_BATCH = 8  # small enough that a device may have room for more than one cell
 FUSED_EXAMPLE = (256, 192)  # tokens of each, and of its prompt
 
 Tell = Callable[[str], None]
@@ -23,7 +22,7 @@ class Plan:
     """How much is measured; `batch_size`, `paragraphs` and `validation` are near the shipped configurations'.
 
     `seconds` of each measurement; `peak_seconds` of each GEMM peak, which is measured again after
-    `peak_age`; `cells` that train together.
+    `peak_age`; `cells` that train together, each with a `fused_batch` that leaves room for more.
     """
 
     batch_size: int
@@ -33,6 +32,7 @@ class Plan:
     peak_seconds: float
     peak_age: float = 2.0
     cells: tuple[int, ...] = (1, 2, 4, 8)
+    fused_batch: int = 8
 
 
 PLANS = {
@@ -43,16 +43,18 @@ QUICK: dict[str, Any] = {
     "seconds": 1.0,
     "peak_seconds": 0.3,
     "peak_age": 10.0,
-    "validation": 16,
+    "batch_size": 2,
+    "validation": 4,
     "cells": (1, 2),
+    "fused_batch": 2,
 }
 
 
 def measure_model(
-    name: str, *, device: torch.device, lengths: Lengths, plan: Plan, tell: Tell
+    name: str, *, device: torch.device, lengths: Lengths, plan: Plan, tell: Tell, compiled: bool = False
 ) -> dict[str, Any]:
     """Return a model's part of a result; a line is told for each measurement."""
-    model, compute, tuning = open_model(name, device)
+    model, compute, tuning = open_model(name, device, compiled=compiled)
     ceiling = Ceiling(device, model.dtype, seconds=plan.peak_seconds, age=plan.peak_age)
     stopwatch = Stopwatch(model, compute, seconds=plan.seconds, ceiling=ceiling)
     tell(f"{name}: {stopwatch.size.parameters / 1e6:,.0f} million parameters; {tuning.describe()}")
@@ -76,12 +78,13 @@ def measure_alone(
     stopwatch: Stopwatch, lengths: Lengths, *, plan: Plan, vocabulary: int
 ) -> Iterator[Measurement]:
     """Measure training and evaluation of one cell, on each task and on task B with replay."""
-    task_a, task_b = _tasks(lengths, plan=plan, vocabulary=vocabulary)
+    mix = mixed_lengths(lengths, plan=plan, vocabulary=vocabulary)
+    task_a, task_b = mix.task_a, mix.task_b
     held_a, held_b = _tasks(lengths, plan=plan, vocabulary=vocabulary, examples=plan.validation)
     for workload, held in (
         (Workload("math", task_a, task_b, None), [held_a]),
         (Workload("hotpotqa", task_a, task_b, 0.0), [held_b]),
-        (Workload("mix", task_a, task_b, REPLAY), [held_a, held_b]),
+        (mix, [held_a, held_b]),
     ):
         yield stopwatch.training(workload, cells=1, batch_size=plan.batch_size)
         yield stopwatch.evaluation(workload.name, held)
@@ -91,16 +94,22 @@ def measure_together(
     stopwatch: Stopwatch, lengths: Lengths, *, plan: Plan, vocabulary: int
 ) -> Iterator[Measurement]:
     """Measure the training of several cells in one process, on equal lengths and on the mix."""
-    task_a, task_b = _tasks(lengths, plan=plan, vocabulary=vocabulary)
-    for workload in (equal_lengths(vocabulary), Workload("mix", task_a, task_b, REPLAY)):
+    mix = mixed_lengths(lengths, plan=plan, vocabulary=vocabulary)
+    for workload in (equal_lengths(vocabulary), mix):
         for cells in plan.cells:
-            yield stopwatch.training(workload, cells=cells, batch_size=FUSED_BATCH)
+            yield stopwatch.training(workload, cells=cells, batch_size=plan.fused_batch)
 
 
 def equal_lengths(vocabulary: int) -> Workload:
     """Return examples of 256 tokens each."""
-    task = make_up([FUSED_EXAMPLE] * FUSED_BATCH * 4, vocabulary=vocabulary)
+    task = make_up([FUSED_EXAMPLE] * 32, vocabulary=vocabulary)
     return Workload(f"{FUSED_EXAMPLE[0]} tokens", task, task, None)
+
+
+def mixed_lengths(lengths: Lengths, *, plan: Plan, vocabulary: int) -> Workload:
+    """Return task B with a tenth as much of task A replayed."""
+    task_a, task_b = _tasks(lengths, plan=plan, vocabulary=vocabulary)
+    return Workload("mix", task_a, task_b, REPLAY)
 
 
 def ratio_to_one_cell(measurement: Measurement, among: list[Measurement]) -> float | None:

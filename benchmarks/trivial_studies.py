@@ -21,8 +21,9 @@ from sweep.planning import make_plan, publish_plan
 from sweep.preparation import Prepared, prepare
 from sweep.provenance import provenance
 from trainables import columns
+from trainables.artifact import load_artifact
 from trainables.cell_store import CellStore
-from trainables.phase_a import PhaseAJob, load_artifact, make_artifact
+from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.replay import realise
 from trainables.strategies import STRATEGIES, Floats, Pool
 
@@ -124,7 +125,9 @@ def make_up_ledger(study: Study) -> float:
     prepared, ledger = prepare(study), Ledger(study.storage)
     losses = make_phase_a(study, prepared)
     plan = make_plan(study, prepared, ledger)
-    ledger.open(study, fingerprint=prepared.fingerprint, details=provenance(prepared.source))
+    ledger.open(
+        study, fingerprint=prepared.fingerprint, details=provenance(prepared.source), precision="fp32"
+    )
     publish_plan(plan, study=study, ledger=ledger)
     started = time.perf_counter()
     for cell in plan.cells:

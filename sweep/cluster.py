@@ -84,6 +84,12 @@ def _temporary_directory() -> str | None:
     return str(Path(chosen).absolute()) if chosen else None
 
 
+def whole_machine() -> float:
+    """Return the CPUs of the cluster's largest node."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return max(float(held.get("CPU", 0)) for held in nodes)
+
+
 def check_capacity(*, cpus: float, gpus: float) -> int:
     """Return how many trials fit on the cluster at once. Raises ClusterError if not even one does."""
     fitting = 0

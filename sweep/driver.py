@@ -38,7 +38,10 @@ def run_study(study: Study, *, address: str | None, progress: Progress) -> Outco
     progress.describe(prepared)
     ledger.check_meaning(prepared.fingerprint)
     plan = make_plan(study, prepared, ledger)
-    ledger.open(study, fingerprint=prepared.fingerprint, details=provenance(prepared.source))
+    precision = plan.artifact.tuning.precision if plan.artifact else study.model.dtype
+    ledger.open(
+        study, fingerprint=prepared.fingerprint, details=provenance(prepared.source), precision=precision
+    )
     publish_plan(plan, study=study, ledger=ledger)
     interruption = Interruption()
     if plan.pending or not plan.phase_a_done:
@@ -57,7 +60,7 @@ def _execute(
 ) -> None:
     from sweep.cluster import check_capacity, connected
     from sweep.execution import Trials, open_board, run_phase_a, share_base_weights
-    from trainables.phase_a import load_artifact
+    from trainables.artifact import load_artifact
 
     ledger = Ledger(study.storage)
     progress.say("joining the cluster" if address else "starting a local cluster")
@@ -67,9 +70,16 @@ def _execute(
         weights = share_base_weights(study, prepared.setup)
         with open_board(interruption.requested) as board:
             tokens = sum(cell.tokens for cell in plan.pending) / slots
-            if not run_phase_a(
-                study, prepared, weights=weights, board=board, progress=progress, tokens=tokens
-            ):
+            finished = run_phase_a(
+                study,
+                prepared,
+                weights=weights,
+                board=board,
+                progress=progress,
+                tokens=tokens,
+                alone=address is None,
+            )
+            if not finished:
                 return
             if not plan.phase_a_done:  # its losses were not known to the first plan
                 plan = make_plan(study, prepared, ledger)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 
-from sweep.cluster import Board
+from sweep.cluster import Board, whole_machine
 from sweep.configuration import Study
 from sweep.errors import PhaseAError
 from sweep.grouping import group_cells
@@ -23,10 +24,11 @@ from sweep.planning import Plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
 from trainables import columns
+from trainables.artifact import load_artifact
 from trainables.base_weights import BaseWeights, read_base_weights
 from trainables.cell import Shared
 from trainables.compute import choose_precision, open_device
-from trainables.phase_a import PhaseAJob, load_artifact, make_artifact
+from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.replay import CellSpec
 from trainables.trainee import Setup
 from trainables.tune_entry import train_cells
@@ -79,7 +81,10 @@ def _base_weights_task(setup: Setup, room: float) -> BaseWeights | None:
     return weights if weights.size <= room else None
 
 
-def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, board: "ActorHandle[Any]") -> bool:
+def _phase_a_task(
+    job: PhaseAJob, weights: BaseWeights | None, board: "ActorHandle[Any]", cpus: float
+) -> bool:
+    torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
     return make_artifact(
         job,
         weights=weights,
@@ -96,10 +101,13 @@ def run_phase_a(
     board: "ActorHandle[Any]",
     progress: Progress,
     tokens: float,
+    alone: bool,
 ) -> bool:
     """Make the artifact on a worker unless it is there. Returns False if a stop ended it early.
 
-    `tokens` are those that one worker will train on in Phase B. Raises PhaseAError where the worker failed more often than `resources.retries`.
+    `tokens` are those that one worker will train on in Phase B. On a local cluster, where nothing else
+    runs beside it (`alone`), Phase A computes on all CPUs.
+    Raises PhaseAError where the worker failed more often than `resources.retries`.
     """
     job = PhaseAJob(
         prepared.setup,
@@ -110,13 +118,14 @@ def run_phase_a(
         tokens=tokens,
         folder=prepared.artifact,
     )
+    cpus = whole_machine() if alone and not study.resources.gpus else study.resources.cpus
     task = ray.remote(_phase_a_task).options(
-        num_cpus=study.resources.cpus,
+        num_cpus=cpus,
         num_gpus=study.resources.gpus,
         max_retries=study.resources.retries,
         retry_exceptions=True,
     )
-    result = task.remote(job, weights, board)
+    result = task.remote(job, weights, board, cpus)
     while not ray.wait([result], timeout=POLL_SECONDS)[0]:
         progress.phase_a(*ray.get(board.phase_a.remote()))
     try:

@@ -95,15 +95,17 @@ class Ledger:
                 "Undo the change, or keep both: choose another directory with --set storage=DIR"
             )
 
-    def open(self, study: Study, *, fingerprint: dict[str, Any], details: dict[str, Any]) -> None:
-        """Record the study as it will run now."""
+    def open(
+        self, study: Study, *, fingerprint: dict[str, Any], details: dict[str, Any], precision: str
+    ) -> None:
+        """Record the study as it will run now; `precision` is "auto" until a worker has settled it."""
         record = {
             "schema": columns.SCHEMA_VERSION,
             "name": study.study,
             "task_a": study.task_a.name,
             "task_b": study.task_b.name,
             "axes": self.axes(study),
-            "dtype": study.model.dtype,
+            "dtype": precision,
             "model": study.model.name,
             "mix_mode": study.phase_b.mix_mode,
             "config": study.model_dump(mode="json", exclude={"storage"}),

@@ -8,18 +8,23 @@ from sweep.configuration import Study
 from sweep.ledger import Ledger
 from sweep.preparation import Prepared
 from trainables import columns
-from trainables.strategies import Floats
+from trainables.artifact import Artifact, artifact_exists, load_artifact
+from trainables.replay import phase_a_stream
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a study beside their states; `phase_a_done` tells whether the artifact is there."""
+    """The cells of a study beside their states; `artifact` is Phase A's once it is there."""
 
     cells: list[PlannedCell]
     states: list[str]
-    phase_a_done: bool
+    artifact: Artifact | None
     phase_a_steps: int
     seconds_a_cell: float | None
+
+    @property
+    def phase_a_done(self) -> bool:
+        return self.artifact is not None
 
     @property
     def pending(self) -> list[PlannedCell]:
@@ -36,7 +41,8 @@ class Plan:
 
 def make_plan(study: Study, prepared: Prepared, ledger: Ledger) -> Plan:
     """Compare the configuration with the ledger. Raises ValueError where a strategy cannot be served."""
-    pool_losses, steps = _phase_a(study, prepared)
+    artifact = load_artifact(prepared.artifact) if artifact_exists(prepared.artifact) else None
+    pool_losses = artifact.pool_losses if artifact else None
     cells = plan_cells(study, prepared, artifact_key=prepared.artifact.name, pool_losses=pool_losses)
     keys = [cell.spec.key if cell.spec else None for cell in cells]
     standings = ledger.standings([*keys, *(entry["key"] for entry in ledger.plan())])
@@ -44,7 +50,7 @@ def make_plan(study: Study, prepared: Prepared, ledger: Ledger) -> Plan:
     done = [each for each in standings.values() if each.state == columns.DONE]
     seconds = [each.seconds for each in done if each.seconds is not None]
     average = statistics.mean(seconds) if seconds else None
-    return Plan(cells, states, pool_losses is not None, steps, average)
+    return Plan(cells, states, artifact, _phase_a_steps(study, prepared), average)
 
 
 def publish_plan(plan: Plan, *, study: Study, ledger: Ledger) -> None:
@@ -52,13 +58,7 @@ def publish_plan(plan: Plan, *, study: Study, ledger: Ledger) -> None:
     ledger.publish_plan(plan_record(plan.cells, study=study, axes=ledger.axes(study)))
 
 
-def _phase_a(study: Study, prepared: Prepared) -> tuple[Floats | None, int]:
-    """Return the pool's losses if Phase A is finished, and the steps it takes."""
-    from trainables.phase_a import artifact_exists, load_artifact
-    from trainables.replay import phase_a_stream
-
-    stream = phase_a_stream(len(prepared.task_a.train), seed=study.phase_a.seed, training=study.phase_a)
-    steps = 0 if study.phase_a.adapter else stream.steps
-    return (
-        load_artifact(prepared.artifact).pool_losses if artifact_exists(prepared.artifact) else None
-    ), steps
+def _phase_a_steps(study: Study, prepared: Prepared) -> int:
+    if study.phase_a.adapter:
+        return 0
+    return phase_a_stream(len(prepared.task_a.train), seed=study.phase_a.seed, training=study.phase_a).steps

@@ -45,7 +45,7 @@ def prepare(study: Study) -> Prepared:
     phase_a = {name: value for name, value in fingerprint.items() if name not in ("task_b", "phase_b")}
     key = digest_json(phase_a | {"task_b.validation": task_b.validation.digest})
     folder = study.phase_a.cache or study.storage / ARTIFACTS_DIRECTORY
-    setup = Setup(source, study.model, use_gpu=study.resources.gpus > 0)
+    setup = Setup(source, study.model, use_gpu=study.resources.gpus > 0, cpus=study.resources.cpus)
     return Prepared(source, setup, task_a, task_b, folder / key, fingerprint)
 
 
@@ -79,7 +79,9 @@ def _fingerprint(
 def _adapter_digest(study: Study, source: ModelSource) -> str:
     """Check the user's adapter against the model's shape, without its weights."""
     from trainables.adapters import check_adapter
+    from trainables.lora import adapter_shapes
     from trainables.models import load_empty_model
 
     assert study.phase_a.adapter is not None
-    return check_adapter(study.phase_a.adapter, lora=study.model.lora, base=load_empty_model(source))
+    shapes = adapter_shapes(load_empty_model(source), study.model.lora)
+    return check_adapter(study.phase_a.adapter, lora=study.model.lora, shapes=shapes)

@@ -22,6 +22,8 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
     console.print(f"model: {prepared.source.describe()}", highlight=False, soft_wrap=True)
     phase_a = "done" if plan.phase_a_done else f"{plan.phase_a_steps} steps"
     console.print(f"Phase A: {phase_a} (artifact {prepared.artifact.name})", highlight=False)
+    computed = plan.artifact.tuning.describe() if plan.artifact else "settled when Phase A starts"
+    console.print(f"computing: {computed}", highlight=False, soft_wrap=True)
     minutes = "" if plan.seconds_a_cell is None else f"{plan.seconds_a_cell / 60:.1f}"
     rows = []
     for cell, state in zip(plan.cells, plan.states, strict=True):

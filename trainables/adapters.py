@@ -4,23 +4,32 @@ Weights travel as NumPy arrays (fp32), so that Ray's object store shares them wi
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from transformers import PreTrainedModel
 
 from trainables.digests import digest_files
-from trainables.lora import AdapterError, AdapterWeights, adapter_shapes
 from trainables.settings import LoraSettings
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+AdapterWeights = dict[str, npt.NDArray[np.float32]]  # by PEFT's names
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 
 
-def lora_config(lora: LoraSettings, *, base_model: str | None = None) -> LoraConfig:
+class AdapterError(ValueError):
+    """An adapter that does not fit the model or the configuration."""
+
+
+def lora_config(lora: LoraSettings, *, base_model: str | None = None) -> "LoraConfig":
     """Return PEFT's form of the settings."""
+    from peft import LoraConfig
+
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
@@ -47,8 +56,8 @@ def load_adapter(folder: Path) -> AdapterWeights:
         raise AdapterError(f"{folder / WEIGHTS_FILE} is not a readable safetensors file: {error}") from error
 
 
-def check_adapter(folder: Path, *, lora: LoraSettings, base: PreTrainedModel) -> str:
-    """Check that a user's adapter fits `lora` and `base` (which may be on the meta device).
+def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[int, int]]) -> str:
+    """Check that a user's adapter fits `lora` and has the weights that `shapes` names.
 
     Returns its digest. Raises AdapterError naming what differs.
     """
@@ -58,18 +67,19 @@ def check_adapter(folder: Path, *, lora: LoraSettings, base: PreTrainedModel) ->
             f"phase_a.adapter: {folder} lacks {', '.join(absent)}; it must be a PEFT adapter directory"
         )
     _check_config(folder, lora)
-    expected = adapter_shapes(base, lora)
     found = {name: array.shape for name, array in load_adapter(folder).items()}
-    if found != expected:
-        name = min(name for name in {**expected, **found} if expected.get(name) != found.get(name))
+    if found != shapes:
+        name = min(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
         raise AdapterError(
             f"phase_a.adapter: {folder} does not fit the model: {name} is {found.get(name, 'absent')}, "
-            f"the model needs {expected.get(name, 'no such weight')}"
+            f"the model needs {shapes.get(name, 'no such weight')}"
         )
     return digest_files([folder / CONFIG_FILE, folder / WEIGHTS_FILE])
 
 
 def _check_config(folder: Path, lora: LoraSettings) -> None:
+    from peft import LoraConfig
+
     try:
         config = LoraConfig.from_pretrained(str(folder))
     except (TypeError, ValueError, KeyError) as error:

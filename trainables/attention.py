@@ -80,7 +80,7 @@ class _Block:
         scores = torch.bmm(self.queries, self.keys.transpose(1, 2))
         length = self.end - self.start
         on_diagonal = scores.view(self.shared_heads, -1, length, self.end)[..., self.start :]
-        on_diagonal += _causal_mask(length, scores.dtype)
+        on_diagonal += _causal_mask(length, scores.dtype, scores.device)
         return torch.softmax(scores, -1)
 
 
@@ -89,8 +89,9 @@ def _blocks(q: torch.Tensor, k: torch.Tensor, scale: float) -> Iterator[_Block]:
 
 
 @lru_cache(maxsize=QUERY_BLOCK * 2)
-def _causal_mask(length: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.full((length, length), float("-inf"), dtype=dtype).triu(1)
+def _causal_mask(length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    with torch.inference_mode(False):  # kept for training, whoever asks first
+        return torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu(1)
 
 
 Example = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # q (H, L, D), k and v (h, L, D)

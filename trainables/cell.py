@@ -8,11 +8,9 @@ import torch
 
 from trainables import columns
 from trainables.adapters import save_adapter
+from trainables.artifact import Artifact, Losses
+from trainables.averages import example_weighted, token_weighted
 from trainables.cell_store import CellStore, Row
-from trainables.dropout import DropoutStream
-from trainables.evaluation import Losses
-from trainables.losses import example_weighted, token_weighted
-from trainables.phase_a import Artifact
 from trainables.replay import CellSpec, Realisation, realise
 from trainables.strategies import Pool
 from trainables.streams import stream_integer
@@ -73,7 +71,7 @@ class Cell:
             stream=self.realisation.stream,
             tasks=(shared.task_a.train, shared.task_b.train),
             settings=spec.training,
-            dropout=DropoutStream.of(stream_integer(spec.seed, "dropout"), trainee.model),
+            dropout=trainee.model.dropout_stream(stream_integer(spec.seed, "dropout")),
         )
         self.history = _History([], ([], []))
         saved = store.newest_checkpoint()

@@ -9,9 +9,9 @@ from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from trainables.settings import Precision
+from trainables.tuning import Work
 
 T = TypeVar("T")
-Work = Literal["training", "evaluation"]
 SMALLEST_BUDGET = 128  # tokens; below this a smaller microbatch saves nothing worth having
 
 

@@ -4,14 +4,9 @@ Every token of every adapted layer takes one row of a fixed table of independent
 Which row is drawn by a counter: (cell's dropout seed, optimiser step, place in the batch).
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 import torch
-
-if TYPE_CHECKING:
-    from trainables.lora import LoraModel
 
 TABLE_ROWS = 2**14
 TABLE_SEED = 0x0D120
@@ -43,11 +38,6 @@ class DropoutStream:
 
     def __init__(self, seed: int, layers: int) -> None:
         self.seed, self.layers = seed, layers
-
-    @classmethod
-    def of(cls, seed: int, model: "LoraModel") -> "DropoutStream | None":
-        """Return the stream for a model's adapted layers, None where its rate is zero."""
-        return cls(seed, len(model.adapters)) if model.lora.dropout > 0 else None
 
     def rows(self, step: int, place: int, length: int) -> Rows:
         """Return the table rows (layers, length) of the example at `place` in the batch of `step`.

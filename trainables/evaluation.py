@@ -7,16 +7,15 @@ train differently are measured alike.
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from trainables.artifact import Losses
 from trainables.batches import LaneBatch, pack
 from trainables.compute import Compute
 from trainables.lora import AdapterBank, LoraModel
 from trainables.losses import by_example, supervised_nll
 from trainables.tasks.tokenised import TokenisedExamples
 
-Losses = npt.NDArray[np.float64]
 MEASURED: Literal["completion"] = "completion"
 
 

@@ -79,10 +79,11 @@ def _half_turn(heads: torch.Tensor) -> torch.Tensor:
     """Return the matrix (D, D) that takes (a, b) to (-b, a), each half of a head."""
     key = (heads.shape[-1], heads.dtype, heads.device)
     if key not in _half_turns:
-        half = torch.eye(heads.shape[-1] // 2)
-        none = torch.zeros_like(half)
-        turn = torch.cat((torch.cat((none, half), 1), torch.cat((-half, none), 1)))
-        _half_turns[key] = turn.to(heads.dtype).to(heads.device)
+        with torch.inference_mode(False):  # kept for training, whoever asks first
+            half = torch.eye(heads.shape[-1] // 2)
+            none = torch.zeros_like(half)
+            turn = torch.cat((torch.cat((none, half), 1), torch.cat((-half, none), 1)))
+            _half_turns[key] = turn.to(heads.device, heads.dtype)
     return _half_turns[key]
 
 

@@ -10,19 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from trainables.dropout import MaskTable
+from trainables.adapters import AdapterError, AdapterWeights
+from trainables.dropout import DropoutStream, MaskTable
 from trainables.settings import LoraSettings
-
-AdapterWeights = dict[str, npt.NDArray[np.float32]]  # by PEFT's names, see `peft_name`
-
-
-class AdapterError(ValueError):
-    """An adapter that does not fit the model or the configuration."""
 
 
 class _AdaptedProduct(torch.autograd.Function):
@@ -169,6 +163,10 @@ class LoraModel:
             adapter.a = _leaf(bank, position, (adapter.rank, adapter.in_features))
             adapter.b = _leaf(bank, position + size_a, (adapter.out_features, adapter.rank))
             position += size_a + size_b
+
+    def dropout_stream(self, seed: int) -> DropoutStream | None:
+        """Return a cell's choice of masks for the adapted layers, None where nothing is dropped."""
+        return DropoutStream(seed, len(self.adapters)) if self.lora.dropout > 0 else None
 
     def set_mask_rows(self, rows: torch.Tensor | None) -> None:
         """Choose each token's dropout masks: (adapters, K * T) rows of the mask table, or no dropout."""

@@ -100,13 +100,3 @@ def by_example(nll: torch.Tensor, batch: Microbatch) -> npt.NDArray[np.float64]:
     """Sum the tokens' nll over each example: (m,) nats, in fp64."""
     starts = np.concatenate(([0], np.cumsum(batch.counts)[:-1]))
     return np.add.reduceat(nll.detach().double().cpu().numpy(), starts)
-
-
-def token_weighted(nll: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]) -> float:
-    """Return the reported loss: sum of nll over sum of tokens (nats a token)."""
-    return float(nll.sum() / tokens.sum())
-
-
-def example_weighted(nll: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]) -> float:
-    """Return the mean over examples of their mean nll (nats a token)."""
-    return float((nll / tokens).mean())

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from trainables.adapters import load_adapter, save_adapter
+from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, Losses, artifact_content, artifact_exists
 from trainables.base_weights import BaseWeights
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
 from trainables.columns import ADAPTER_DIRECTORY
 from trainables.compilation import compile_layers, worth_compiling
 from trainables.digests import digest_files
-from trainables.dropout import DropoutStream
-from trainables.evaluation import MEASURED, Losses, evaluate
-from trainables.lora import AdapterBank, AdapterWeights
-from trainables.losses import token_weighted
+from trainables.evaluation import MEASURED, evaluate
+from trainables.lora import AdapterBank
+from trainables.measuring import choose_cells
 from trainables.publish import publish_directory
 from trainables.replay import phase_a_stream
 from trainables.settings import PhaseASettings
@@ -32,49 +32,9 @@ from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
 from trainables.trainee import Setup, Trainee, load_trainee
 from trainables.training import Diverged, Lane, TrainingGroup
-from trainables.tuning import Tuning, choose_cells
+from trainables.tuning import Tuning
 
-MANIFEST_FILE = "manifest.json"
-LOSSES_FILE = "losses.safetensors"
 PARTIAL_SUFFIX = ".partial"
-
-
-class ArtifactError(ValueError):
-    """A Phase A artifact that cannot be read back whole."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """What Phase A leaves behind. Losses are summed nll per example (nats), tokens are supervised.
-
-    `pool_nll`, `pool_tokens`: over task A's training pool, with the finished adapter.
-    `validation_nll`, `validation_tokens`: over both validation sets (step 0 of every Phase B run).
-    `base_nll`: over both validation sets, before Phase A. `tuning`: how it was computed.
-    """
-
-    adapter: AdapterWeights
-    pool_nll: Losses
-    pool_tokens: npt.NDArray[np.int64]
-    validation_nll: tuple[Losses, Losses]
-    validation_tokens: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-    base_nll: tuple[Losses, Losses]
-    tuning: Tuning
-
-    @property
-    def pool_losses(self) -> Losses:
-        """Mean nll a token of each training example: what `loss_*` strategies order by."""
-        return self.pool_nll / self.pool_tokens
-
-    def summary(self) -> dict[str, float]:
-        """Return the token-weighted validation losses before and after Phase A."""
-        both = zip(
-            ("task_a", "task_b"), self.base_nll, self.validation_nll, self.validation_tokens, strict=True
-        )
-        summary = {}
-        for name, before, after, tokens in both:
-            summary[f"{name}_loss_before"] = token_weighted(before, tokens)
-            summary[f"{name}_loss_after"] = token_weighted(after, tokens)
-        return summary
 
 
 @dataclass(frozen=True)
@@ -92,11 +52,6 @@ class PhaseAJob:
     batch_size: int
     tokens: float
     folder: Path
-
-
-def artifact_exists(folder: Path) -> bool:
-    """Say whether a finished artifact is at `folder`."""
-    return (folder / MANIFEST_FILE).is_file()
 
 
 def make_artifact(
@@ -144,7 +99,7 @@ def _train(
         stream=phase_a_stream(len(job.task_a.train), seed=job.settings.seed, training=job.settings),
         tasks=(job.task_a.train, job.task_b.train),
         settings=job.settings,
-        dropout=DropoutStream.of(seed, model),
+        dropout=model.dropout_stream(seed),
     )
     saved = load_newest_checkpoint(partial)
     if saved is None:
@@ -204,7 +159,7 @@ def _publish(
         save_file(arrays, folder / LOSSES_FILE)
         manifest = {
             "key": job.folder.name,
-            "content": digest_files(_content(folder)),
+            "content": digest_files(artifact_content(folder)),
             "computed_on": trainee.compute.describe(),
             "tuning": tuning.record(),
         }
@@ -223,31 +178,3 @@ def _settle(job: PhaseAJob, trainee: Trainee) -> Tuning:
     typical = lengths[np.linspace(0, len(lengths) - 1, job.batch_size).round().astype(int)]
     cells = choose_cells(model, compute=compute, lengths=typical.tolist())
     return replace(trainee.tuning, compiled=compiled, cells=cells)
-
-
-def _content(folder: Path) -> list[Path]:
-    return [folder / LOSSES_FILE, *(folder / ADAPTER_DIRECTORY).iterdir()]
-
-
-def load_artifact(folder: Path) -> Artifact:
-    """Read a finished artifact. Raises ArtifactError if its files are not those it was published with."""
-    try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text())
-        if digest_files(_content(folder)) != manifest["content"]:
-            raise ArtifactError(
-                f"{folder} is damaged: its files differ from its manifest; delete it to train it again"
-            )
-        arrays = load_file(folder / LOSSES_FILE)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{folder} is not a whole Phase A artifact: {error}; delete it to train it again"
-        ) from error
-    return Artifact(
-        adapter=load_adapter(folder / ADAPTER_DIRECTORY),
-        pool_nll=arrays["pool_nll"],
-        pool_tokens=arrays["pool_tokens"],
-        validation_nll=(arrays["task_a_nll"], arrays["task_b_nll"]),
-        validation_tokens=(arrays["task_a_tokens"], arrays["task_b_tokens"]),
-        base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
-        tuning=Tuning(**manifest["tuning"]),
-    )

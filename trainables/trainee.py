@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker needs to build the model: the same for every cell of a study."""
+    """What a worker needs to build the model: the same for every cell of a study.
+
+    `cpus` is what a cell is given; a CPU worker counts on that part of its machine's memory.
+    """
 
     source: ModelSource
     settings: ModelSettings
     use_gpu: bool
+    cpus: float
 
     @property
     def base_model(self) -> str:
@@ -83,9 +87,10 @@ def _load(setup: Setup, weights: "BaseWeights | None", tuning: "Tuning | None") 
     known = (
         tuning if tuning and (tuning.device, tuning.precision) == (device_name(device), precision) else None
     )
+    share = min(1.0, setup.cpus / (os.cpu_count() or 1))
     try:
         model, tuning = make_trainable(
-            base, setup.settings, tuning=known, fingerprint=setup.source.fingerprint
+            base, setup.settings, tuning=known, fingerprint=setup.source.fingerprint, memory_share=share
         )
     except (AttentionError, LogitsError) as error:
         raise ModelError(f"model.name: {setup.source.describe()}: {error}") from error
@@ -93,11 +98,17 @@ def _load(setup: Setup, weights: "BaseWeights | None", tuning: "Tuning | None") 
 
 
 def make_trainable(
-    base: "PreTrainedModel", settings: ModelSettings, *, tuning: "Tuning | None", fingerprint: str
+    base: "PreTrainedModel",
+    settings: ModelSettings,
+    *,
+    tuning: "Tuning | None",
+    fingerprint: str,
+    memory_share: float = 1.0,
 ) -> "tuple[LoraModel, Tuning]":
     """Put lean layers, adapters and packed attention into `base`, on its device and in its precision.
 
     Without a `tuning` the device is measured, or what was measured before under `fingerprint` is taken.
+    `memory_share` is the part of the machine's memory that a model on the CPU may count on.
     Raises AdapterError, AttentionError or LogitsError where the model cannot be computed so.
     """
     from trainables.attention import use_packed_attention
@@ -108,7 +119,7 @@ def make_trainable(
     slim(base)
     model = LoraModel(base, settings.lora)
     if tuning is None:
-        tuning = _tune(model, settings, fingerprint)
+        tuning = _tune(model, settings, fingerprint, memory_share)
     use_packed_attention(base, tuning.attention)
     if tuning.checkpointing:
         _recompute_layers(base)
@@ -118,21 +129,21 @@ def make_trainable(
     return model, tuning
 
 
-def _tune(model: "LoraModel", settings: ModelSettings, fingerprint: str) -> "Tuning":
+def _tune(model: "LoraModel", settings: ModelSettings, fingerprint: str, memory_share: float) -> "Tuning":
     """Measure the device, or take what was measured before for this model on this kind of device."""
     import torch
 
     from trainables.attention import use_packed_attention
     from trainables.compute import device_name
-    from trainables.tuning import cached, choose_attention, tune
+    from trainables.measuring import choose_attention, tune
+    from trainables.tuning import cached
 
-    share = torch.get_num_threads() / (os.cpu_count() or 1)
     key = {
         "model": fingerprint,
         "settings": settings.model_dump(mode="json", exclude={"name", "revision"}),
         "device": device_name(model.device),
         "precision": str(model.dtype),
-        "share": share,
+        "memory_share": memory_share,
         "torch": torch.__version__,
     }
 
@@ -141,7 +152,7 @@ def _tune(model: "LoraModel", settings: ModelSettings, fingerprint: str) -> "Tun
         if attention == "auto":
             attention = choose_attention(model.base, model.device, model.dtype)
         use_packed_attention(model.base, attention)
-        return tune(model, attention=attention, threads_share=share)
+        return tune(model, attention=attention, memory_share=memory_share)
 
     return cached(key, measure)
 
@@ -163,7 +174,7 @@ def _check_logits(model: "LoraModel") -> None:
     import torch
 
     from trainables.losses import LogitsError, hidden_states, model_inputs, output_layer
-    from trainables.tuning import probe_batch
+    from trainables.measuring import probe_batch
 
     batch = probe_batch([8], lanes=1).to(model.device)
     with torch.inference_mode():

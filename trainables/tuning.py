@@ -1,41 +1,21 @@
-"""What is found out about a device before it trains: attention, tokens at a time, cells at a time.
+"""How a model is computed on one kind of device: what was settled, and the cache of what was measured.
 
-Measured once for a model on a device, cached, and recorded in the Phase A artifact, so that every
-cell of a study computes alike.
+Imports nothing heavy; `measuring` fills it in.
 """
 
 import json
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import psutil
-import torch
-
-from trainables.attention import ATTENTIONS, attentions_on
-from trainables.batches import LaneBatch, Microbatch, pack
-from trainables.compute import SMALLEST_BUDGET, Compute, Work, device_name
 from trainables.digests import digest_json
-from trainables.lora import LoraModel, accumulate_gradients
-from trainables.losses import supervised_nll
 from trainables.models import cache_directory
 from trainables.publish import publish_json
 from trainables.settings import Precision
 
 VERSION = 1  # part of the cache's key: raise it when what is measured changes
-LARGEST: dict[str, dict[Work, int]] = {  # more tokens at a time gain nothing beyond these
-    "cpu": {"training": 1024, "evaluation": 2048},
-    "cuda": {"training": 32768, "evaluation": 131072},
-}
-USEFUL_TOKENS = {"cpu": 256, "cuda": 4096}  # below these a device idles, and recomputing layers pays
-MEMORY_SHARE = 0.5  # of what is there; the rest is for weights, workspace and fragmentation
-PROBE_TOKENS = 64
-PROBE_LENGTH = 768  # of the example that attentions are compared on
-FUSED = (1, 2, 4, 8)
-WORTHWHILE = 1.1  # times the throughput; noise stays below it
+Work = Literal["training", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -81,131 +61,3 @@ def cached(key: dict[str, Any], measure: Callable[[], Tuning]) -> Tuning:
 def tuning_path(key: dict[str, Any]) -> Path:
     """Return the cache file of a measurement."""
     return cache_directory() / "tuning" / f"{digest_json(key | {'version': VERSION})}.json"
-
-
-def choose_attention(base: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> str:
-    """Return the attention whose forward and backward pass is fastest at the model's head shape."""
-    config: Any = base.config
-    heads, shared = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    sizes = (heads, shared or heads, shared or heads)
-    inputs = [
-        torch.randn(1, n, PROBE_LENGTH, width, device=device, dtype=dtype).requires_grad_() for n in sizes
-    ]
-    bounds = torch.tensor([0, PROBE_LENGTH], dtype=torch.int32, device=device)
-
-    def attend(name: str) -> None:
-        out, _ = ATTENTIONS[name](
-            base, *inputs, None, scaling=width**-0.5, cu_seq_lens_q=bounds, max_length_q=PROBE_LENGTH
-        )
-        out.sum().backward()  # type: ignore[no-untyped-call]
-
-    return min(attentions_on(device, dtype), key=lambda name: seconds_of(lambda: attend(name), device))
-
-
-def seconds_of(work: Callable[[], object], device: torch.device, *, repeats: int = 3) -> float:
-    """Return the median time of `work`, after one run that does not count."""
-    times = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
-
-
-def choose_tokens(model: LoraModel, *, threads_share: float) -> tuple[dict[Work, int], bool]:
-    """Return the microbatch sizes that fit, and whether layers must be recomputed for a useful one.
-
-    `threads_share` is the part of the machine's memory that a CPU worker may count on.
-    """
-    device = model.device
-    largest, room = LARGEST[device.type], MEMORY_SHARE * _memory(device, threads_share)
-    kept = _kept_bytes(model)
-    layers = model.base.config.num_hidden_layers
-    tokens = _power_of_two(room / kept, largest["training"])
-    checkpointing = tokens < USEFUL_TOKENS[device.type]
-    if checkpointing:
-        states = model.base.config.hidden_size * model.dtype.itemsize * layers
-        tokens = _power_of_two(room / (kept / layers + states), largest["training"])
-    evaluation = _power_of_two(room / kept * layers, largest["evaluation"])
-    return {"training": tokens, "evaluation": max(evaluation, tokens)}, checkpointing
-
-
-def _memory(device: torch.device, threads_share: float) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[1])
-    return float(psutil.virtual_memory().total) * threads_share
-
-
-def _power_of_two(tokens: float, largest: int) -> int:
-    return max(SMALLEST_BUDGET, min(largest, 1 << (max(1, int(tokens)).bit_length() - 1)))
-
-
-def _kept_bytes(model: LoraModel) -> float:
-    """Return the bytes a token that the forward pass keeps for the backward pass, frozen weights aside."""
-    frozen = {parameter.untyped_storage().data_ptr() for parameter in model.base.parameters()}
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in frozen:
-            kept[storage.data_ptr()] = min(storage.nbytes(), tensor.nbytes * 4)
-        return tensor
-
-    batch = probe_batch([PROBE_TOKENS], lanes=1).to(model.device)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        supervised_nll(model, batch).sum()
-    return sum(kept.values()) / PROBE_TOKENS
-
-
-def probe_batch(lengths: Sequence[int], *, lanes: int) -> Microbatch:
-    """Return a microbatch of made-up examples of these lengths in every lane, one row each."""
-    import numpy as np
-
-    from trainables.tasks.tokenised import TokenisedExamples
-
-    n = len(lengths)
-    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    tokens = (np.arange(offsets[-1]) % 97 + 1).astype(np.int32)
-    prompts = np.array([max(1, length // 2) for length in lengths], np.int32)
-    none = (None,) * n
-    task = TokenisedExamples(tokens, offsets, prompts, np.full(n, np.nan), none, none, ("",) * n)
-    everything = LaneBatch([(task, index) for index in range(n)], "completion")
-    (batch,) = pack([everything] * lanes, token_budget=int(offsets[-1]) * lanes)
-    return batch
-
-
-def choose_cells(model: LoraModel, *, compute: Compute, lengths: Sequence[int]) -> int:
-    """Return how many cells of one study train fastest together, by aggregate tokens a second.
-
-    `lengths` are those of one cell's optimiser batch. Where it fills a microbatch by itself the device
-    is saturated and nothing is measured; a larger number must be worth its while to be chosen.
-    """
-    room = compute.tokens["training"] // max(1, sum(lengths))
-    candidates = [cells for cells in FUSED if cells == 1 or cells <= room]
-    speeds = {cells: _fused_speed(model, compute, lengths, cells) for cells in candidates[1:] and candidates}
-    best = 1
-    for cells in candidates[1:]:
-        if speeds[cells] > WORTHWHILE * speeds[best]:
-            best = cells
-    return best
-
-
-def _fused_speed(model: LoraModel, compute: Compute, lengths: Sequence[int], cells: int) -> float:
-    bank = model.new_bank(cells)
-    model.install(bank)
-    batch = probe_batch(lengths, lanes=cells).to(compute.device)
-
-    def train() -> None:
-        accumulate_gradients(supervised_nll(model, batch).sum())
-
-    return cells * sum(lengths) / seconds_of(train, compute.device)
-
-
-def tune(model: LoraModel, *, attention: str, threads_share: float) -> Tuning:
-    """Measure what fits on the model's device, with the attention that it computes now."""
-    tokens, checkpointing = choose_tokens(model, threads_share=threads_share)
-    precision: Precision = "bf16" if model.dtype == torch.bfloat16 else "fp32"
-    return Tuning(device_name(model.device), precision, attention, tokens, checkpointing)

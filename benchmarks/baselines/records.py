@@ -56,7 +56,7 @@ def find_label(text: str, *, study: Study) -> Label:
 def start_of_cells(own: Path, *, artifact: Path | None) -> tuple[Path, Floats | None]:
     """Return the adapter that cells start from and the pool's losses: `artifact`'s, else those in `own`."""
     if artifact is not None:
-        from trainables.phase_a import load_artifact
+        from trainables.artifact import load_artifact
 
         return artifact / ADAPTER_DIRECTORY, load_artifact(artifact).pool_losses
     pool = own / POOL_FILE

@@ -52,7 +52,7 @@ def test_our_record_holds_every_cell_of_the_ledger_with_its_rows(study_values: d
     study_values["search"]["strategy"] = ["random"]
     learning = learn(validate_study(study_values, origin="test"))
     ledger, (control, replay) = Ledger(learning.study.storage), study_labels(learning.study)
-    ledger.open(learning.study, fingerprint=prepare(learning.study).fingerprint, details={})
+    ledger.open(learning.study, fingerprint=prepare(learning.study).fingerprint, details={}, precision="fp32")
     specs = {control: learning.spec(None, mix=0), replay: learning.spec("random", mix=0.5)}
     rows = {
         label: list(run_cell(spec, shared=learning.shared(), store=learning.store(spec.key)))

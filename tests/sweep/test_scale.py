@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,10 +85,12 @@ def planned(study: Study, prepared: Prepared) -> list[PlannedCell]:
 def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Study, Prepared, Ledger]:
     """A study whose every second cell is finished, every fourth half done, the others missing."""
     study, prepared = prepared_study(values)
-    monkeypatch.setattr("sweep.planning._phase_a", lambda study, prepared: (losses_of(prepared), 6))
+    artifact = SimpleNamespace(pool_losses=losses_of(prepared))
+    monkeypatch.setattr("sweep.planning.artifact_exists", lambda folder: True)
+    monkeypatch.setattr("sweep.planning.load_artifact", lambda folder: artifact)
     ledger = Ledger(study.storage)
     cells = plan_cells(study, prepared, artifact_key=prepared.artifact.name, pool_losses=losses_of(prepared))
-    ledger.open(study, fingerprint=prepared.fingerprint, details={})
+    ledger.open(study, fingerprint=prepared.fingerprint, details={}, precision="fp32")
     ledger.publish_plan(plan_record(cells, study=study, axes=[]))
     for number, cell in enumerate(cells):
         assert cell.spec is not None

@@ -8,10 +8,11 @@ import torch
 
 from sweep.configuration import Study
 from sweep.preparation import Prepared, prepare
+from trainables.artifact import load_artifact
 from trainables.cell import Shared
 from trainables.cell_store import CellStore, Row
 from trainables.lora import AdapterBank
-from trainables.phase_a import PhaseAJob, load_artifact, make_artifact
+from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.phase_b import run_cells
 from trainables.replay import CellSpec, realise
 from trainables.settings import PhaseBSettings

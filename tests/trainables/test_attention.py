@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from trainables import attention
 from trainables.attention import ATTENTIONS, AttentionError, attentions_on, use_packed_attention
 from trainables.losses import hidden_states
-from trainables.tuning import probe_batch
+from trainables.measuring import probe_batch
 
 LENGTHS = [5, 130, 1, 64, 7]
 

@@ -11,10 +11,14 @@ from trainables.compilation import Timing, compile_layers, undo_compilation, wor
 from trainables.compute import Compute
 from trainables.lora import LoraModel, accumulate_gradients
 from trainables.losses import supervised_nll
+from trainables.measuring import probe_batch
 from trainables.settings import LoraSettings, ModelSettings
 from trainables.trainee import make_trainable
-from trainables.tuning import Tuning, probe_batch
+from trainables.tuning import Tuning
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
 COMPUTE = Compute(torch.device("cpu"), "fp32", {"training": 1024})
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 1, "vocab_size": 100}
 
@@ -37,7 +41,6 @@ def train(model: LoraModel, lengths: list[int], lanes: int) -> tuple[torch.Tenso
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore")
 def test_compiled_layers_give_the_plain_numbers_at_any_shape() -> None:
     shapes = [([30, 7], 1), ([9, 9, 9], 2)]
     model = small_model()

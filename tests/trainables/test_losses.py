@@ -10,10 +10,11 @@ from sweep.configuration import Study
 from tests.trainables.learning import learn
 from tests.trainables.reference import peft_model, plain_losses, plain_nll
 from trainables import losses
+from trainables.averages import example_weighted, token_weighted
 from trainables.batches import LaneBatch, Microbatch, pack
 from trainables.compute import Compute
 from trainables.evaluation import evaluate
-from trainables.losses import by_example, example_weighted, supervised_nll, token_weighted
+from trainables.losses import by_example, supervised_nll
 from trainables.tasks.tokenised import TokenisedExamples
 
 

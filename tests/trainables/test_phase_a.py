@@ -13,7 +13,8 @@ from sweep.preparation import prepare
 from tests.trainables.learning import learn
 from tests.trainables.reference import plain_losses
 from trainables.adapters import AdapterError
-from trainables.phase_a import ArtifactError, load_artifact, make_artifact
+from trainables.artifact import ArtifactError, load_artifact
+from trainables.phase_a import make_artifact
 
 
 def test_phase_a_lowers_the_loss_of_task_a(study: Study) -> None:

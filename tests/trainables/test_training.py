@@ -12,7 +12,6 @@ from tests.trainables.learning import Learning, learn
 from tests.trainables.reference import peft_model, plain_nll
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
 from trainables.compute import Compute
-from trainables.dropout import DropoutStream
 from trainables.replay import phase_a_stream
 from trainables.training import Lane, TrainingGroup
 
@@ -29,7 +28,7 @@ def begin(learning: Learning, **changes: Any) -> TrainingGroup:
         stream=phase_a_stream(len(prepared.task_a.train), seed=0, training=settings),
         tasks=(prepared.task_a.train, prepared.task_b.train),
         settings=settings,
-        dropout=DropoutStream.of(7, trainee.model),
+        dropout=trainee.model.dropout_stream(7),
     )
     return TrainingGroup(trainee.model, [lane], compute=Compute(CPU, "fp32", {"training": 1024}))
 
