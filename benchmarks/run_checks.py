@@ -20,7 +20,7 @@ from trainables.settings import PhaseASettings
 from trainables.tasks.tokenised import TokenisedExamples
 from trainables.training import Lane, TrainingGroup
 
-RUN = PhaseASettings(steps=8, batch_size=6, lr=1e-3, warmup_steps=2, weight_decay=0.01)
+RUN = PhaseASettings(steps=8, batch_size=6, lr=2e-3, warmup_steps=2, weight_decay=0.01, gradient_clipping=0.1)
 NATS = 1e-4  # a token
 CELLS = 4
 BUDGET = 600  # tokens

@@ -63,13 +63,14 @@ class _Rotation(torch.autograd.Function):
     def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
         cos, sin = cos[:, None], sin[:, None]
-        return torch.addcmul(heads * cos, heads @ _half_turn(heads), sin)
+        turned = (heads.flatten(0, 1) @ _half_turn(heads)).view_as(heads)
+        return torch.addcmul(heads * cos, turned, sin)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         cos, sin = (angle[:, None] for angle in ctx.saved_tensors)
-        turned_back = (gradient * sin) @ _half_turn(gradient).T
-        return torch.addcmul(turned_back, gradient, cos), None, None
+        turned_back = (gradient * sin).flatten(0, 1) @ _half_turn(gradient).T
+        return torch.addcmul(turned_back.view_as(gradient), gradient, cos), None, None
 
 
 _half_turns: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = {}

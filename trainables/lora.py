@@ -39,7 +39,8 @@ class _AdaptedProduct(torch.autograd.Function):
         rows: torch.Tensor | None,
     ) -> torch.Tensor:
         a, b = a.to(x.dtype), b.to(x.dtype) * scale
-        low = torch.bmm(_drop(x, table, rows), a.transpose(1, 2))
+        mask = _mask(x, table, rows)
+        low = torch.bmm(x if mask is None else x * mask, a.transpose(1, 2))
         ctx.save_for_backward(x, weight, a, b, low, table, rows)
         ctx.scale = scale
         return functional.linear(x, weight, bias).baddbmm_(low, b.transpose(1, 2))
@@ -48,27 +49,25 @@ class _AdaptedProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, a, b, low, table, rows = ctx.saved_tensors
         gradient = gradient.contiguous()
+        mask = _mask(x, table, rows)
         low_gradient = torch.bmm(gradient, b)
-        gradient_a = torch.bmm(low_gradient.transpose(1, 2), _drop(x, table, rows))
+        gradient_a = torch.bmm(low_gradient.transpose(1, 2), x if mask is None else x * mask)
         gradient_b = torch.bmm(gradient.transpose(1, 2), low)
         gradient_x = None
         if ctx.needs_input_grad[0]:
             gradient_x = gradient @ weight
-            if table is None:
+            if mask is None:
                 gradient_x.baddbmm_(low_gradient, a)
             else:
-                gradient_x.addcmul_(torch.bmm(low_gradient, a), _mask(x, table, rows))
+                gradient_x.addcmul_(torch.bmm(low_gradient, a), mask)
         return gradient_x, None, None, gradient_a.float(), gradient_b.float() * ctx.scale, None, None, None
 
 
-def _mask(x: torch.Tensor, table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return table.index_select(0, rows).view_as(x)
-
-
-def _drop(x: torch.Tensor, table: torch.Tensor | None, rows: torch.Tensor | None) -> torch.Tensor:
+def _mask(x: torch.Tensor, table: torch.Tensor | None, rows: torch.Tensor | None) -> torch.Tensor | None:
+    """Return the dropout mask of every number in x, None where nothing is dropped."""
     if table is None or rows is None:
-        return x
-    return x * _mask(x, table, rows)
+        return None
+    return table.index_select(0, rows).view_as(x)
 
 
 class AdaptedLinear(torch.nn.Module):
