@@ -9,8 +9,16 @@ from pathlib import Path
 import ray
 
 # glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
-# 4 KiB page at a time; with huge pages there are 512 times fewer faults, at no cost in kept memory.
-ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+# 4 KiB page at a time. Huge pages make 512 times fewer faults; keeping up to 1 GiB makes next to none.
+ALLOCATOR = {
+    "GLIBC_TUNABLES": ":".join(
+        [
+            "glibc.malloc.hugetlb=1",
+            f"glibc.malloc.trim_threshold={1 << 30}",
+            f"glibc.malloc.mmap_threshold={256 << 20}",
+        ]
+    )
+}
 WORKER_ENVIRONMENT = ALLOCATOR | {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

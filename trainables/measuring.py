@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 
@@ -17,6 +18,7 @@ from trainables.compute import SMALLEST_BUDGET, Compute, device_name
 from trainables.lora import LoraModel, accumulate_gradients
 from trainables.losses import supervised_nll
 from trainables.settings import Precision
+from trainables.tasks.tokenised import TokenisedExamples
 from trainables.tuning import Tuning, Work
 
 LARGEST: dict[str, dict[Work, int]] = {  # more tokens at a time gain nothing beyond these
@@ -118,46 +120,51 @@ def _kept_bytes(model: LoraModel) -> float:
 
 def probe_batch(lengths: Sequence[int], *, lanes: int) -> Microbatch:
     """Return a microbatch of made-up examples of these lengths in every lane, one row each."""
-    import numpy as np
+    (batch,) = pack([probe_lane(lengths)] * lanes, token_budget=sum(lengths) * lanes)
+    return batch
 
-    from trainables.tasks.tokenised import TokenisedExamples
 
+def probe_lane(lengths: Sequence[int]) -> LaneBatch:
+    """Return made-up examples of these lengths, the second half of each supervised."""
     n = len(lengths)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     tokens = (np.arange(offsets[-1]) % 97 + 1).astype(np.int32)
     prompts = np.array([max(1, length // 2) for length in lengths], np.int32)
     none = (None,) * n
     task = TokenisedExamples(tokens, offsets, prompts, np.full(n, np.nan), none, none, ("",) * n)
-    everything = LaneBatch([(task, index) for index in range(n)], "completion")
-    (batch,) = pack([everything] * lanes, token_budget=int(offsets[-1]) * lanes)
-    return batch
+    return LaneBatch([(task, index) for index in range(n)], "completion")
 
 
-def choose_cells(model: LoraModel, *, compute: Compute, lengths: Sequence[int]) -> int:
-    """Return how many cells of one study train fastest together, by aggregate tokens a second.
+def choose_cells(model: LoraModel, *, compute: Compute, batches: Sequence[Sequence[int]]) -> int:
+    """Return how many cells of one study train fastest together, by useful tokens a second in all.
 
-    `lengths` are those of one cell's optimiser batch. Where it fills a microbatch by itself the device
-    is saturated and nothing is measured; a larger number must be worth its while to be chosen.
+    `batches` are the lengths of optimiser batches, one a cell. Where one fills a microbatch by itself the
+    device is saturated and nothing is measured; nor is a number of cells whose longest examples side by
+    side exceed a microbatch. A larger number must be worth its while to be chosen.
     """
-    room = compute.tokens["training"] // max(1, sum(lengths))
-    candidates = [cells for cells in FUSED if cells == 1 or cells <= room]
-    speeds = {cells: _fused_speed(model, compute, lengths, cells) for cells in candidates[1:] and candidates}
-    best = 1
-    for cells in candidates[1:]:
-        if speeds[cells] > WORTHWHILE * speeds[best]:
-            best = cells
+    room = compute.tokens["training"] // max(max(map(sum, batches)), max(map(max, batches)))
+    candidates = [cells for cells in FUSED if 1 < cells <= min(room, len(batches))]
+    if not candidates:
+        return 1
+    best, fastest = 1, _fused_speed(model, compute, batches[:1])
+    for cells in candidates:
+        speed = _fused_speed(model, compute, batches[:cells])
+        if speed > WORTHWHILE * fastest:
+            best, fastest = cells, speed
     return best
 
 
-def _fused_speed(model: LoraModel, compute: Compute, lengths: Sequence[int], cells: int) -> float:
-    bank = model.new_bank(cells)
-    model.install(bank)
-    batch = probe_batch(lengths, lanes=cells).to(compute.device)
+def _fused_speed(model: LoraModel, compute: Compute, batches: Sequence[Sequence[int]]) -> float:
+    """Return useful tokens a second when these batches train side by side, one a lane."""
+    model.install(model.new_bank(len(batches)))
+    lanes = [probe_lane(lengths) for lengths in batches]
+    packed = [batch.to(compute.device) for batch in pack(lanes, token_budget=compute.tokens["training"])]
 
     def train() -> None:
-        accumulate_gradients(supervised_nll(model, batch).sum())
+        for batch in packed:
+            accumulate_gradients(supervised_nll(model, batch).sum())
 
-    return cells * sum(lengths) / seconds_of(train, compute.device)
+    return sum(map(sum, batches)) / seconds_of(train, compute.device)
 
 
 def tune(model: LoraModel, *, attention: str, memory_share: float) -> Tuning:

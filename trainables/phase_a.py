@@ -24,7 +24,7 @@ from trainables.compilation import compile_layers, worth_compiling
 from trainables.digests import digest_files
 from trainables.evaluation import MEASURED, evaluate
 from trainables.lora import AdapterBank
-from trainables.measuring import choose_cells
+from trainables.measuring import FUSED, choose_cells
 from trainables.publish import publish_directory
 from trainables.replay import phase_a_stream
 from trainables.settings import PhaseASettings
@@ -174,7 +174,9 @@ def _settle(job: PhaseAJob, trainee: Trainee) -> Tuning:
     compiled = asked == "on" or (
         asked == "auto" and worth_compiling(model, compute=compute, tokens=job.tokens)
     )
-    lengths = np.sort(job.task_b.train.lengths)
-    typical = lengths[np.linspace(0, len(lengths) - 1, job.batch_size).round().astype(int)]
-    cells = choose_cells(model, compute=compute, lengths=typical.tolist())
+    lengths = job.task_b.train.lengths
+    batches = [
+        np.roll(lengths, shift * job.batch_size)[: job.batch_size].tolist() for shift in range(max(FUSED))
+    ]
+    cells = choose_cells(model, compute=compute, batches=batches)
     return replace(trainee.tuning, compiled=compiled, cells=cells)
