@@ -106,6 +106,32 @@ def test_an_interrupted_study_checkpoints_and_says_how_to_go_on(
     assert not results(storage)
 
 
+def test_cells_that_share_a_worker_give_the_tables_of_cells_alone(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
+    study_values["search"]["seed"] = [0, 1]
+    frames = []
+    for together in (1, 3):
+        storage = tmp_path / str(together)
+        resources = {"cells_per_worker": together, "max_concurrent": 1}
+        assert run({**study_values, "storage": str(storage), "resources": resources}).states == {
+            columns.DONE: 6
+        }
+        frames.append(table(storage))
+    pd.testing.assert_frame_equal(*frames, check_exact=False, rtol=0, atol=1e-4)
+
+
+def test_a_cell_that_fails_does_not_fail_those_it_trained_with(study_values: dict[str, Any]) -> None:
+    study_values["resources"] = {"cells_per_worker": 3, "max_concurrent": 1, "retries": 0}
+    run({**study_values, "search": {**study_values["search"], "mix": [0]}})
+    study_values["search"]["seed"] = [0, 1]
+    broken, *others = _pending_keys(study_values)
+    ledger = Ledger(Path(study_values["storage"]))
+    (ledger.cell_folder(broken) / columns.CELL_FILE).mkdir(parents=True)
+    assert run(study_values).states == {columns.DONE: 1 + len(others), columns.FAILED: 1}
+    assert all(ledger.finished(key) for key in others)
+
+
 def test_a_failing_cell_is_retried_then_reported_while_the_others_go_on(study_values: dict[str, Any]) -> None:
     study_values["search"] |= {"strategy": ["random"], "mix": [0, 0.5]}
     study_values["resources"] = {"retries": 1}
