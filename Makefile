@@ -28,6 +28,7 @@ FROM_DATA := $(if $(DATA),--data $(DATA))
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks step $(FROM_DATA)
+	$(BIN)/python -m benchmarks profile
 	$(BIN)/python -m benchmarks startup
 	$(BIN)/python -m benchmarks overhead
 	$(BIN)/python -m benchmarks study $(FROM_DATA)

@@ -21,6 +21,9 @@ class Entry:
 COMMANDS = {
     "study": Entry("benchmarks.study", "study", "A whole study: ours against HF Trainer, two ways."),
     "step": Entry("benchmarks.step", "step", "Training and evaluation: tokens/s, and the share of the peak."),
+    "profile": Entry(
+        "benchmarks.profile_step", "profile_step", "The operations a training step spends its time in."
+    ),
     "startup": Entry("benchmarks.startup", "startup", "Time to the first step, and the workers' memory."),
     "overhead": Entry("benchmarks.overhead", "overhead", "What the sweep costs beside training."),
     "gpu-check": Entry("benchmarks.gpu_check", "gpu_check", "Whether the GPU path is right, and how fast."),
