@@ -33,11 +33,14 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks overhead
 	$(BIN)/python -m benchmarks study $(FROM_DATA)
 
+# Minutes, on generated data; what it finds goes to results/bench-quick.
+QUICK := results/bench-quick
+
 bench-quick: $(READY)
-	$(BIN)/python -m benchmarks step --quick
-	$(BIN)/python -m benchmarks startup
-	$(BIN)/python -m benchmarks overhead --quick
-	$(BIN)/python -m benchmarks study --config benchmarks/study_quick.yaml
+	$(BIN)/python -m benchmarks step --quick --folder $(QUICK)
+	$(BIN)/python -m benchmarks startup --folder $(QUICK)
+	$(BIN)/python -m benchmarks overhead --quick -o $(QUICK)
+	$(BIN)/python -m benchmarks study --config benchmarks/study_quick.yaml --folder $(QUICK)
 
 # Needs no setup: the machine's own python with torch >= 2.11, transformers and what the command lists.
 gpu-check:

@@ -215,9 +215,11 @@ class Trials:
         groups = group_cells(specs, together=artifact.tuning.cells if asked == "auto" else asked, slots=slots)
         self.progress.start(plan, workers=min(slots, len(groups)), together=max(map(len, groups)))
         failed = self._execute(study, shared, groups)
-        companions = [[spec] for spec in specs if spec.key in failed and len(groups[0]) > 1]
+        grouped = {spec.key for group in groups if len(group) > 1 for spec in group}
+        companions = [[spec] for spec in specs if spec.key in failed and spec.key in grouped]
+        failed = {key: failure for key, failure in failed.items() if key not in grouped}
         if companions and not self.stop_requested.is_set():  # each alone, so that one cannot fail the others
-            failed = self._execute(study, shared, companions)
+            failed |= self._execute(study, shared, companions)
         for key, failure in failed.items():
             self.ledger.record_failure(key, attempts=study.resources.retries + 1, **failure)
 

@@ -79,16 +79,16 @@ def load_artifact(folder: Path) -> Artifact:
                 f"{folder} is damaged: its files differ from its manifest; delete it to train it again"
             )
         arrays = load_file(folder / LOSSES_FILE)
+        return Artifact(
+            adapter=load_adapter(folder / ADAPTER_DIRECTORY),
+            pool_nll=arrays["pool_nll"],
+            pool_tokens=arrays["pool_tokens"],
+            validation_nll=(arrays["task_a_nll"], arrays["task_b_nll"]),
+            validation_tokens=(arrays["task_a_tokens"], arrays["task_b_tokens"]),
+            base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
+            tuning=Tuning(**manifest["tuning"]),
+        )
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{folder} is not a whole Phase A artifact: {error}; delete it to train it again"
         ) from error
-    return Artifact(
-        adapter=load_adapter(folder / ADAPTER_DIRECTORY),
-        pool_nll=arrays["pool_nll"],
-        pool_tokens=arrays["pool_tokens"],
-        validation_nll=(arrays["task_a_nll"], arrays["task_b_nll"]),
-        validation_tokens=(arrays["task_a_tokens"], arrays["task_b_tokens"]),
-        base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
-        tuning=Tuning(**manifest["tuning"]),
-    )

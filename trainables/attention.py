@@ -114,9 +114,9 @@ def _one_by_one(
         max_length_q: int,
         dropout: float = 0.0,
         sliding_window: int | None = None,
-        **_: Any,
+        **options: Any,
     ) -> tuple[torch.Tensor, None]:
-        _check_window(sliding_window, max_length_q)
+        _check_options(sliding_window, max_length_q, options)
         flat = [_flatten_rows(heads) for heads in (query, key, value)]
         bounds = cu_seq_lens_q.tolist()
         parts = [
@@ -134,7 +134,13 @@ def _flatten_rows(heads: torch.Tensor) -> torch.Tensor:
     return heads.transpose(0, 1).flatten(1, 2)
 
 
-def _check_window(sliding_window: int | None, longest: int) -> None:
+def _check_options(sliding_window: int | None, longest: int, options: dict[str, Any]) -> None:
+    """Raise AttentionError for what would change the numbers and is not computed here."""
+    unknown = [name for name in ("s_aux", "softcap") if options.get(name) is not None]
+    if unknown:
+        raise AttentionError(
+            f"the model's attention needs {', '.join(unknown)}, which packed attention does not have"
+        )
     if sliding_window is not None and sliding_window < longest:
         raise AttentionError(
             f"the model attends within a window of {sliding_window} tokens and an example has {longest}: "
@@ -165,12 +171,12 @@ def _varlen(
     max_length_q: int,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """FlashAttention over all examples in one kernel (Dao 2023), on GPUs in bf16."""
     from torch.nn.attention.varlen import varlen_attn
 
-    _check_window(sliding_window, max_length_q)
+    _check_options(sliding_window, max_length_q, options)
     q, k, v = (_flatten_rows(heads).transpose(0, 1) for heads in (query, key, value))  # (K * T, H, D)
     groups = q.shape[1] // k.shape[1]
     if groups > 1:

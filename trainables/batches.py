@@ -106,10 +106,8 @@ def _fill_bins(lengths: Ints, capacity: int) -> list[list[int]]:
 
 def _lay_out(lanes: Sequence[LaneBatch], chosen: Sequence[Sequence[int]]) -> Microbatch:
     """Lay the chosen examples of each lane into its row."""
-    width = max(
-        sum(_lengths([lane.examples[i] for i in row]).tolist())
-        for lane, row in zip(lanes, chosen, strict=True)
-    )
+    lengths = [_lengths([lane.examples[i] for i in row]) for lane, row in zip(lanes, chosen, strict=True)]
+    width, longest = int(max(map(np.sum, lengths))), int(np.concatenate(lengths).max())
     tokens = np.zeros((len(lanes), width), np.int64)
     positions = np.zeros_like(tokens)
     layers = next((lane.dropout.layers for lane in lanes if lane.dropout is not None), None)
@@ -134,14 +132,15 @@ def _lay_out(lanes: Sequence[LaneBatch], chosen: Sequence[Sequence[int]]) -> Mic
             places.append(place)
             bounds.append(number * width + end)
             start = end
-        if start < width:
-            positions[number, start:] = np.arange(width - start)
-            bounds.append((number + 1) * width)
+        for padding in range(start, width, longest):  # in pieces, so that it never looks like a long example
+            end = min(padding + longest, width)
+            positions[number, padding:end] = np.arange(end - padding)
+            bounds.append(number * width + end)
     return Microbatch(
         tokens=torch.from_numpy(tokens),
         positions=torch.from_numpy(positions),
         bounds=torch.tensor(bounds, dtype=torch.int32),
-        longest=int(np.diff(bounds).max()),
+        longest=longest,
         supervised=torch.from_numpy(np.concatenate(supervised).astype(np.int64)),
         targets=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
         counts=np.array(counts, np.int64),

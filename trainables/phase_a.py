@@ -117,7 +117,7 @@ def _train(
             raise Diverged(lane.diverged_at)
         report(step, lane.stream.steps)
         stopping = should_stop()
-        if stopping or step % job.settings.checkpoint_every == 0:
+        if stopping or lane.finished or step % job.settings.checkpoint_every == 0:
             tensors, values = lane.state()
             tensors |= {
                 f"base.{name}": torch.from_numpy(nll)
@@ -179,4 +179,4 @@ def _settle(job: PhaseAJob, trainee: Trainee) -> Tuning:
         np.roll(lengths, shift * job.batch_size)[: job.batch_size].tolist() for shift in range(max(FUSED))
     ]
     cells = choose_cells(model, compute=compute, batches=batches)
-    return replace(trainee.tuning, compiled=compiled, cells=cells)
+    return replace(trainee.tuning, tokens=dict(compute.tokens), compiled=compiled, cells=cells)

@@ -4,7 +4,7 @@ The driver imports this module for `Setup` alone, so torch is imported where the
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trainables.models import ModelError, ModelSource, load_base_model
@@ -126,6 +126,7 @@ def make_trainable(
     if tuning.compiled:
         compile_layers(base)
     _check_logits(model)
+    _check_packing(model)
     return model, tuning
 
 
@@ -133,7 +134,7 @@ def _tune(model: "LoraModel", settings: ModelSettings, fingerprint: str, memory_
     """Measure the device, or take what was measured before for this model on this kind of device."""
     import torch
 
-    from trainables.attention import use_packed_attention
+    from trainables.attention import AttentionError, attentions_on, use_packed_attention
     from trainables.compute import device_name
     from trainables.measuring import choose_attention, tune
     from trainables.tuning import cached
@@ -151,6 +152,12 @@ def _tune(model: "LoraModel", settings: ModelSettings, fingerprint: str, memory_
         attention: str = settings.attention
         if attention == "auto":
             attention = choose_attention(model.base, model.device, model.dtype)
+        usable = attentions_on(model.device, model.dtype)
+        if attention not in usable:
+            raise AttentionError(
+                f"model.attention: {attention!r} cannot be computed on {device_name(model.device)} in "
+                f"{model.dtype}; choose from auto, {', '.join(usable)}"
+            )
         use_packed_attention(model.base, attention)
         return tune(model, attention=attention, memory_share=memory_share)
 
@@ -183,4 +190,28 @@ def _check_logits(model: "LoraModel") -> None:
     if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
         raise LogitsError(
             "the model scales or caps its logits after the output layer, which the chunked loss does not do"
+        )
+
+
+def _check_packing(model: "LoraModel") -> None:
+    """Raise AttentionError if an example's numbers depend on what it is packed with."""
+    import torch
+
+    from trainables.attention import AttentionError
+    from trainables.batches import pack
+    from trainables.losses import hidden_states
+    from trainables.measuring import probe_lane
+
+    lane = probe_lane([8, 5])
+    apart = [replace(lane, examples=[example]) for example in lane.examples]
+    with torch.inference_mode():
+        together, *alone = (
+            hidden_states(model.base, pack([one], token_budget=13)[0].to(model.device))[0].float()
+            for one in (lane, *apart)
+        )
+    expected = torch.cat(alone)
+    if (together - expected).norm() > 5e-2 * expected.norm():
+        raise AttentionError(
+            "an example's hidden states depend on the examples packed beside it: the model mixes tokens by more "
+            "than attention"
         )

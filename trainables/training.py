@@ -76,7 +76,7 @@ class Lane:
         self.adapter = torch.nn.Parameter(adapter.clone())
         self.optimiser = torch.optim.AdamW([self.adapter], lr=settings.lr, weight_decay=settings.weight_decay)
         self.scheduler = get_scheduler(
-            settings.schedule,
+            _schedule(settings),
             self.optimiser,
             num_warmup_steps=settings.warmup_steps,
             num_training_steps=stream.steps,
@@ -158,6 +158,13 @@ class Lane:
         groups[0]["lr"] = self.scheduler.get_last_lr()[0]
         self.optimiser.load_state_dict({"state": {0: moments} if moments else {}, "param_groups": groups})
         self.counters = Counters(**values["counters"])
+
+
+def _schedule(settings: TrainingSettings) -> str:
+    """Return transformers' name of the schedule; its "constant" knows no warm-up."""
+    if settings.schedule == "constant" and settings.warmup_steps > 0:
+        return "constant_with_warmup"
+    return settings.schedule
 
 
 class TrainingGroup:
