@@ -85,3 +85,21 @@ def test_an_example_beyond_the_models_window_is_refused_with_what_to_do() -> Non
             AttentionError, match="window of 8 tokens and an example has 9: set max_length to at most 8"
         ):
             hidden_states(model, probe_batch([9], lanes=1))
+
+
+def test_what_packed_attention_does_not_compute_is_refused_by_name() -> None:
+    heads = torch.zeros(1, 2, 3, 4)
+    bounds = torch.tensor([0, 3], dtype=torch.int32)
+    for option in ("softcap", "s_aux"):
+        with pytest.raises(AttentionError, match=option):
+            ATTENTIONS["eager"](
+                torch.nn.Identity(),
+                heads,
+                heads,
+                heads,
+                None,
+                scaling=1.0,
+                cu_seq_lens_q=bounds,
+                max_length_q=3,
+                **{option: torch.ones(1)},
+            )

@@ -135,3 +135,13 @@ def assert_whole(batch: Microbatch, task: TokenisedExamples) -> None:
         assert np.array_equal(positions[a:b], np.arange(b - a))
     if len(batch.tokens) == 1:
         assert batch.tokens.numel() == sum(int(task.lengths[place]) for place in batch.places)
+
+
+def test_the_padding_behind_a_short_lane_never_looks_like_a_long_example(study: Study) -> None:
+    task = learn(study).prepared.task_a.train
+    one = LaneBatch([(task, 0)], "completion")
+    longest = int(task.lengths.max())
+    for batch in pack([whole(task), one], token_budget=10**6):
+        assert batch.longest <= longest
+        assert np.diff(batch.bounds.numpy()).max() == batch.longest
+        assert batch.positions.max() < longest

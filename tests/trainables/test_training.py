@@ -145,6 +145,16 @@ def test_the_learning_rate_warms_up_and_decays_to_zero(study: Study) -> None:
     assert rates[3] < rates[2]
 
 
+def test_a_constant_schedule_warms_up_too(study: Study) -> None:
+    group = begin(learn(study), schedule="constant", warmup_steps=2, lr=0.5)
+    (lane,) = group.lanes
+    rates = [lane.learning_rate]
+    while not lane.finished:
+        group.step()
+        rates.append(lane.learning_rate)
+    assert rates == [0.0, 0.25] + [0.5] * (len(rates) - 2)
+
+
 def test_counters_tell_what_was_seen_of_each_task(study: Study) -> None:
     lane = finish(begin(learn(study)))
     train = lane.tasks[0]
