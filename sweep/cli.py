@@ -1,18 +1,26 @@
 """The command line: run, resume, plan, status, export."""
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from trainables.redaction import redact
 
 from sweep.errors import PhaseAError
+from sweep.lease import LeaseLostError
+from trainables.storage.base import StorageError
+from trainables.storage.locations import check_location
+
+if TYPE_CHECKING:
+    from sweep.configuration import Study
 
 EXIT_FAILED, EXIT_USER_ERROR = 1, 2
 
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+STORAGE = click.argument("storage", callback=lambda context, parameter, value: check_location(value))
 OVERRIDES = click.option(
     "--set",
     "overrides",
@@ -49,11 +57,16 @@ def cli() -> None:
 @CONFIG
 @OVERRIDES
 @ADDRESS
-def run(config: Path, overrides: tuple[str, ...], address: str | None) -> None:
+@click.option(
+    "--new-study",
+    is_flag=True,
+    help="Where finished cells mean something else than CONFIG, run it beside them: in <storage>-2, -3, ...",
+)
+def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study: bool) -> None:
     """Run every cell of CONFIG that is not finished yet.
 
     Run it again to go on after an interruption, or after adding seeds, mixes or strategies: finished
-    cells are never run again. Ctrl-C or SIGTERM checkpoints the running cells first.
+    cells are never run again. Ctrl-C, SIGTERM or SIGUSR1 checkpoints the running cells first.
 
     \b
     python -m sweep run configs/demo.yaml
@@ -62,17 +75,17 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None) -> None:
     """
     from sweep.configuration import load_study
 
-    _run(load_study(config, overrides), address)
+    _run(load_study(config, overrides), address, new_study=new_study)
 
 
 @cli.command()
-@DIRECTORY
+@STORAGE
 @ADDRESS
-def resume(directory: Path, address: str | None) -> None:
-    """Go on with the study in DIRECTORY, with the configuration stored there."""
+def resume(storage: str, address: str | None) -> None:
+    """Go on with the study in STORAGE (a directory or s3://...), with the configuration stored there."""
     from sweep.ledger import open_existing, stored_study
 
-    _run(stored_study(open_existing(directory)), address)
+    _run(stored_study(open_existing(storage)), address)
 
 
 @cli.command()
@@ -84,72 +97,85 @@ def plan(config: Path, overrides: tuple[str, ...]) -> None:
     Starts no cluster and loads no weights.
     """
     from sweep.configuration import load_study
+    from sweep.driver import study_storage
     from sweep.ledger import Ledger
     from sweep.planning import make_plan
     from sweep.preparation import prepare
+    from sweep.recording import check_meaning
     from sweep.tables import print_plan
 
     study = load_study(config, overrides)
-    prepared, ledger = prepare(study), Ledger(study.storage)
-    ledger.check_meaning(prepared.fingerprint)
-    print_plan(make_plan(study, prepared, ledger), study=study, prepared=prepared, console=Console())
+    prepared, ledger = prepare(study), Ledger(study_storage(study))
+    check_meaning(ledger, prepared.fingerprint)
+    planned = make_plan(study, prepared, ledger, say=click.echo)
+    print_plan(planned, study=study, prepared=prepared, console=Console())
 
 
 @cli.command()
-@DIRECTORY
-def status(directory: Path) -> None:
-    """Show what is done, running, failed and missing in the study in DIRECTORY."""
+@STORAGE
+def status(storage: str) -> None:
+    """Show what is done, running, failed, damaged and missing in the study in STORAGE."""
     from sweep.ledger import open_existing
     from sweep.tables import print_status
 
-    print_status(open_existing(directory), console=Console())
+    print_status(open_existing(storage), console=Console())
 
 
 @cli.command()
-@DIRECTORY
+@STORAGE
 @click.option("--format", "form", type=click.Choice(["original"]), required=True, help="The format to write.")
 @click.option(
-    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Default: DIRECTORY/export."
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Default: STORAGE/export, or ./export where STORAGE is not a directory.",
 )
-def export(directory: Path, form: str, output: Path | None) -> None:
-    """Write the finished cells of the study in DIRECTORY as files for other tools.
+def export(storage: str, form: str, output: Path | None) -> None:
+    """Write the finished cells of the study in STORAGE as files for other tools.
 
     "original": one forgetting_history_*.json a cell, as the single-seed script wrote them.
     """
     from sweep.export import export_original
     from sweep.ledger import open_existing
 
-    ledger = open_existing(directory)
-    written = export_original(ledger, output or ledger.root / "export")
-    click.echo(f"{len(written)} histories in {output or ledger.root / 'export'}")
+    ledger = open_existing(storage)
+    folder = output or Path("" if "://" in storage else storage, "export")
+    written = export_original(ledger, folder)
+    click.echo(f"{len(written)} histories in {folder}")
 
 
-def _run(study: Any, address: str | None) -> None:
+def _run(study: "Study", address: str | None, *, new_study: bool = False) -> None:
     from sweep.driver import run_study
     from sweep.progress import Progress
 
     with Progress(Console()) as progress:
-        outcome = run_study(study, address=address, progress=progress)
+        outcome = run_study(study, address=address, progress=progress, new_study=new_study)
+    place = shlex.quote(outcome.storage)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
-    click.echo(f"{study.storage}: {counts}")
+    click.echo(f"{outcome.storage}: {counts}")
     if outcome.interrupted_by is not None:
-        click.echo(f"interrupted; go on with: python -m sweep resume {study.storage}")
+        click.echo(f"interrupted; go on with: python -m sweep resume {place}")
         sys.exit(128 + outcome.interrupted_by)
-    if outcome.failed:
-        click.echo(f"see why with: python -m sweep status {study.storage}")
+    if outcome.paused is not None:
+        click.echo(
+            f"paused: {outcome.paused}\nonce that is mended, go on with: python -m sweep resume {place}"
+        )
         sys.exit(EXIT_FAILED)
-    click.echo(f"figures: python -m analysis report {study.storage}")
+    if outcome.failed:
+        click.echo(f"see why with: python -m sweep status {place}")
+        sys.exit(EXIT_FAILED)
+    click.echo(f"figures: python -m analysis report {place}")
 
 
 def main() -> None:
     """Run the command line; whatever the user can mend is one readable block and exit code 2."""
     try:
         cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
-    except PhaseAError as error:
-        click.echo(f"error: {error}", err=True)
+    except (PhaseAError, LeaseLostError, StorageError) as error:
+        click.echo(f"error: {redact(str(error))}", err=True)
         sys.exit(EXIT_FAILED)
     except ValueError as error:
         if not type(error).__module__.startswith(("sweep.", "trainables.")):
             raise
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {redact(str(error))}", err=True)
         sys.exit(EXIT_USER_ERROR)

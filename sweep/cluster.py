@@ -1,4 +1,4 @@
-"""The Ray cluster: starting or joining one, quietly, and the board through which the driver stops it."""
+"""The Ray cluster: starting or joining one, quietly, and how much of it there is."""
 
 import logging
 import os
@@ -38,26 +38,6 @@ TUNE_ENVIRONMENT = {
 
 class ClusterError(ValueError):
     """A cluster that cannot be reached or cannot serve the study."""
-
-
-class Board:
-    """An actor through which the driver speaks to its workers, and Phase A tells how far it is."""
-
-    def __init__(self) -> None:
-        self._stopping = False
-        self._phase_a = (0, 0)
-
-    def stop(self) -> None:
-        self._stopping = True
-
-    def stopping(self) -> bool:
-        return self._stopping
-
-    def tell_phase_a(self, step: int, steps: int) -> None:
-        self._phase_a = (step, steps)
-
-    def phase_a(self) -> tuple[int, int]:
-        return self._phase_a
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The study's configuration: one YAML file, validated whole before anything heavy is imported."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,12 +10,26 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainables.columns import MIX, SEED, STRATEGY
-from trainables.settings import Count, ModelSettings, PhaseASettings, PhaseBSettings, Settings, TaskSettings
+from trainables.settings import (
+    LARGEST,
+    Count,
+    ModelSettings,
+    PhaseASettings,
+    PhaseBSettings,
+    Seed,
+    Settings,
+    TaskSettings,
+)
+from trainables.storage.locations import check_location
 from trainables.strategies import STRATEGIES
 
 AXES = tuple(
     sorted(set(PhaseBSettings.model_fields) - {"keep_adapters"})
 )  # phase_b fields that may be searched
+MOST_VALUES = 100_000  # in one file, its aliases written out
+DEEPEST = 100  # sections inside sections
+MOST_LABELS = 1_000_000  # points of one search space
+PLURAL = (list, tuple, dict, set)  # what YAML can put where one value of an axis belongs
 
 
 class ConfigurationError(ValueError):
@@ -28,7 +43,7 @@ class SearchSettings(Settings):
 
     strategy: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(STRATEGIES)
     mix: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = (0.1,)
-    seed: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
+    seed: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
 
     @model_validator(mode="before")
     @classmethod
@@ -54,8 +69,13 @@ class SearchSettings(Settings):
                 )
             if not values:
                 raise ValueError(f"axis {name!r} has no value")
+            if any(isinstance(value, PLURAL) for value in values):
+                raise ValueError(f"axis {name!r} must list plain values, got {list(values)!r:.200}")
             if len(set(values)) != len(values):
-                raise ValueError(f"axis {name!r} names a value twice: {list(values)}")
+                raise ValueError(f"axis {name!r} names a value twice: {list(values)!r:.200}")
+        sizes = [len(values) for values in (self.strategy, self.mix, self.seed, *self.axes.values())]
+        if math.prod(sizes) > MOST_LABELS:
+            raise ValueError(f"the axes span {math.prod(sizes):,} points, at most {MOST_LABELS:,} make a study")
         return self
 
     @property
@@ -73,13 +93,17 @@ class ResourceSettings(Settings):
     """What one trial holds on the cluster; fractions share a device, `retries` follow a failure.
 
     `cells_per_worker` cells train in one trial side by side; "auto" is what was fastest where Phase A ran.
+    `progress_timeout`: seconds without a microbatch after which a worker is ended and its cell retried.
+    `storage_patience`: seconds that a run waits, cells paused, for storage that is full or does not answer.
     """
 
     cpus: Annotated[float, Field(gt=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
     max_concurrent: Count | None = None
     cells_per_worker: Count | Literal["auto"] = "auto"
-    retries: Annotated[int, Field(ge=0)] = 3
+    retries: Annotated[int, Field(ge=0, le=LARGEST)] = 3
+    progress_timeout: Annotated[float, Field(gt=0)] = 1800
+    storage_patience: Annotated[float, Field(ge=0)] = 600
 
     @field_validator("cpus", "gpus")
     @classmethod
@@ -90,14 +114,17 @@ class ResourceSettings(Settings):
 
 
 class Study(Settings):
-    """One study: everything that `run` needs to know. Paths are absolute once validated."""
+    """One study: everything that `run` needs to know. Paths are absolute once validated.
+
+    `storage` is a directory, or s3://bucket/prefix with pyarrow's options as its query.
+    """
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
-    storage: Path
+    storage: str
     model: ModelSettings = ModelSettings()
     task_a: TaskSettings = TaskSettings(name="math")
     task_b: TaskSettings = TaskSettings(name="hotpotqa")
-    max_length: Annotated[int, Field(ge=8)] = 2048
+    max_length: Annotated[int, Field(ge=8, le=LARGEST)] = 2048
     phase_a: PhaseASettings = PhaseASettings()
     phase_b: PhaseBSettings = PhaseBSettings()
     search: SearchSettings = SearchSettings()
@@ -119,8 +146,8 @@ class Study(Settings):
 
     @field_validator("storage")
     @classmethod
-    def make_absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+    def check_storage(cls, location: str) -> str:
+        return check_location(location)
 
     @model_validator(mode="after")
     def check_whole(self) -> Self:
@@ -177,7 +204,17 @@ def validate_study(values: dict[str, Any], *, origin: str) -> Study:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice instead of keeping the last."""
+    """Safe YAML that refuses a key given twice instead of keeping the last, and endless nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=self.get_mark())
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -190,14 +227,44 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
     return loader.construct_mapping(node, deep=True)
 
 
+def _bounded_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value: int = loader.construct_yaml_int(node)
+    if abs(value) >= 2**63:
+        raise yaml.MarkedYAMLError(problem="an integer is too large", problem_mark=node.start_mark)
+    return value
+
+
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+_Loader.add_constructor("tag:yaml.org,2002:int", _bounded_integer)
 
 
 def _parse(text: str, *, origin: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, TypeError) as error:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        _count_values(node, counts={})
+        return None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
+        # PyYAML raises the last three for a value that does not fit its tag, such as `!!bool x`
         raise ConfigurationError(f"{origin}: not valid YAML: {error}") from error
+
+
+def _count_values(node: yaml.Node | None, *, counts: dict[int, int]) -> int:
+    """Return how many values a node stands for once its aliases are written out; refuse more than MOST_VALUES.
+
+    Nine aliases of nine aliases, ten deep, are a page of text and 3 billion values.
+    """
+    if node is None or id(node) in counts:
+        return counts.get(id(node), 0)
+    counts[id(node)] = MOST_VALUES  # until it is known: an alias inside its own anchor is without end
+    inner = node.value if isinstance(node, yaml.CollectionNode) else []
+    parts = itertools.chain.from_iterable(inner) if isinstance(node, yaml.MappingNode) else inner
+    counts[id(node)] = 1 + sum(_count_values(part, counts=counts) for part in parts)
+    if counts[id(node)] > MOST_VALUES:
+        raise yaml.MarkedYAMLError(
+            problem=f"it stands for more than {MOST_VALUES:,} values", problem_mark=node.start_mark
+        )
+    return counts[id(node)]
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -205,15 +272,15 @@ def _apply(values: dict[str, Any], override: str) -> None:
     name, separator, text = override.partition("=")
     keys = name.strip().split(".")
     if not separator or not all(keys):
-        raise ConfigurationError(f"--set {override!r}: write it as section.field=value")
+        raise ConfigurationError(f"--set {override!r:.200}: write it as section.field=value")
     node = values
     for key in keys[:-1]:
         if isinstance(node.get(key), str) and key == "model":
             node[key] = {"name": node[key]}
         node = node.setdefault(key, {})
         if not isinstance(node, dict):
-            raise ConfigurationError(f"--set {override!r}: {key} is a value, not a section")
-    node[keys[-1]] = _parse(text, origin=f"--set {override!r}")
+            raise ConfigurationError(f"--set {override!r:.200}: {key} is a value, not a section")
+    node[keys[-1]] = _parse(text, origin=f"--set {override!r:.200}")
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

@@ -1,64 +1,44 @@
 """What runs on the cluster: the Phase A task, and the trials that Tune executes. Imports Ray."""
 
-import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
 import torch
 from ray import tune
-from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
+from trainables.redaction import redact
 
-from sweep.cluster import Board, whole_machine
+from sweep.cluster import whole_machine
 from sweep.configuration import Study
 from sweep.errors import PhaseAError
 from sweep.grouping import group_cells
+from sweep.lease import Lease
 from sweep.ledger import Ledger
+from sweep.outages import Outages, Pause
 from sweep.planning import Plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
 from trainables import columns
-from trainables.artifact import load_artifact
+from trainables.artifact import Artifact
 from trainables.base_weights import BaseWeights, read_base_weights
 from trainables.cell import Shared
+from trainables.claims import ClaimLostError
 from trainables.compute import choose_precision, open_device
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.replay import CellSpec
+from trainables.storage.base import StoragePausedError
 from trainables.trainee import Setup
-from trainables.tune_entry import train_cells
+from trainables.tune_entry import Office, check_shared, train_cells
 
 POLL_SECONDS = 1.0
 STORE_SHARE = (
     0.5  # of a node's object store that the base weights may take; larger ones are read by each worker
 )
-SCRATCH_DIRECTORY = "ray"  # Tune's own files, gone when the run ends
-
-
-@contextmanager
-def open_board(stop_requested: threading.Event) -> Iterator["ActorHandle[Any]"]:
-    """Yield the board; once `stop_requested` is set, the board tells every worker."""
-    board: Any = ray.remote(Board).options(num_cpus=0).remote()
-    closing = threading.Event()
-
-    def forward() -> None:
-        while not closing.is_set():
-            if stop_requested.wait(POLL_SECONDS / 2):
-                ray.get(board.stop.remote())
-                return
-
-    forwarder = threading.Thread(target=forward, daemon=True)
-    forwarder.start()
-    try:
-        yield board
-    finally:
-        closing.set()
-        forwarder.join()
 
 
 def share_base_weights(study: Study, setup: Setup) -> "ray.ObjectRef[BaseWeights | None]":
@@ -82,15 +62,25 @@ def _base_weights_task(setup: Setup, room: float) -> BaseWeights | None:
 
 
 def _phase_a_task(
-    job: PhaseAJob, weights: BaseWeights | None, board: "ActorHandle[Any]", cpus: float
-) -> bool:
+    job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float
+) -> bool | StoragePausedError:
+    """Return whether the artifact is whole now, or what was wrong with the storage."""
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
-    return make_artifact(
-        job,
-        weights=weights,
-        should_stop=lambda: bool(ray.get(board.stopping.remote())),
-        report=lambda step, steps: board.tell_phase_a.remote(step, steps),
-    )
+    try:
+        check_shared(office.storage)
+        with office.watched("Phase A") as pulse:
+            return make_artifact(
+                job,
+                weights=weights,
+                term=office.term,
+                pulse=pulse,
+                report=lambda step, steps: office.board.tell_phase_a.remote(step, steps),
+                warn=office.say,
+            )
+    except StoragePausedError as error:
+        return error
+    except ClaimLostError:
+        return False
 
 
 def run_phase_a(
@@ -98,12 +88,13 @@ def run_phase_a(
     prepared: Prepared,
     *,
     weights: "ray.ObjectRef[BaseWeights | None]",
-    board: "ActorHandle[Any]",
+    office: Office,
+    outages: Outages,
     progress: Progress,
     tokens: float,
     alone: bool,
 ) -> bool:
-    """Make the artifact on a worker unless it is there. Returns False if a stop ended it early.
+    """Make the artifact on a worker. Returns False if a stop, or storage that stays away, ended it early.
 
     `tokens` are those that one worker will train on in Phase B. On a local cluster, where nothing else
     runs beside it (`alone`), Phase A computes on all CPUs.
@@ -116,7 +107,7 @@ def run_phase_a(
         prepared.task_b,
         batch_size=study.phase_b.batch_size,
         tokens=tokens,
-        folder=prepared.artifact,
+        storage=prepared.artifact,
     )
     cpus = whole_machine() if alone and not study.resources.gpus else study.resources.cpus
     task = ray.remote(_phase_a_task).options(
@@ -125,17 +116,24 @@ def run_phase_a(
         max_retries=study.resources.retries,
         retry_exceptions=True,
     )
-    result = task.remote(job, weights, board, cpus)
+    while True:
+        ended = _follow(task.remote(job, weights, office, cpus), office, progress)
+        if not isinstance(ended, StoragePausedError):
+            return ended
+        if not outages.wait_out([(str(ended), ended.needed)]):
+            return False
+
+
+def _follow(
+    result: "ray.ObjectRef[bool | StoragePausedError]", office: Office, progress: Progress
+) -> bool | StoragePausedError:
+    """Show how far Phase A is until its task ends."""
     while not ray.wait([result], timeout=POLL_SECONDS)[0]:
-        progress.phase_a(*ray.get(board.phase_a.remote()))
+        progress.phase_a(*ray.get(office.board.phase_a.remote()))
     try:
-        finished: bool = ray.get(result)
+        return ray.get(result)
     except RayError as error:
-        raise PhaseAError(f"Phase A failed; nothing of task B was run:\n{error}") from error
-    if finished:
-        artifact = load_artifact(prepared.artifact)
-        progress.phase_a_done(artifact.summary(), artifact.tuning)
-    return finished
+        raise PhaseAError(f"Phase A failed; nothing of task B was run:\n{redact(str(error))}") from error
 
 
 class _DriverOnly:
@@ -197,59 +195,77 @@ class Trials:
     ledger: Ledger
     _: KW_ONLY
     weights: "ray.ObjectRef[BaseWeights | None]"
-    board: "ActorHandle[Any]"
+    office: Office
+    lease: Lease
+    outages: Outages
     progress: Progress
     stop_requested: threading.Event
 
     def run(self, study: Study, prepared: Prepared, plan: Plan, *, slots: int) -> None:
         """Execute the pending cells; record in the ledger those that ran out of retries.
 
-        `slots` is how many trials run at a time.
+        `slots` is how many trials run at a time. Cells that the storage stopped go on once it is back.
         """
-        artifact = load_artifact(prepared.artifact)
-        specs = [cell.spec for cell in plan.pending if cell.spec is not None]
-        for spec in specs:
-            (self.ledger.cell_folder(spec.key) / columns.FAILURE_FILE).unlink(missing_ok=True)
+        assert plan.artifact is not None
+        artifact = plan.artifact
         shared = Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b)
-        asked = study.resources.cells_per_worker
-        groups = group_cells(specs, together=artifact.tuning.cells if asked == "auto" else asked, slots=slots)
+        specs = [cell.spec for cell in plan.pending if cell.spec is not None]
+        groups = self._group(study, artifact, specs, slots)
         self.progress.start(plan, workers=min(slots, len(groups)), together=max(map(len, groups)))
-        failed = self._execute(study, shared, groups)
-        grouped = {spec.key for group in groups if len(group) > 1 for spec in group}
-        companions = [[spec] for spec in specs if spec.key in failed and spec.key in grouped]
-        failed = {key: failure for key, failure in failed.items() if key not in grouped}
-        if companions and not self.stop_requested.is_set():  # each alone, so that one cannot fail the others
-            failed |= self._execute(study, shared, companions)
+        failed: dict[str, dict[str, str]] = {}
+        while specs:
+            failed |= self._attempt(study, shared, groups)
+            pauses: list[Pause] = ray.get(self.office.board.take_pauses.remote())
+            if self.stop_requested.is_set() or not pauses or not self.outages.wait_out(pauses):
+                break
+            specs = [spec for spec in specs if spec.key not in failed and not self._finished(spec.key)]
+            groups = self._group(study, artifact, specs, slots)
+        self.lease.check()
         for key, failure in failed.items():
             self.ledger.record_failure(key, attempts=study.resources.retries + 1, **failure)
+
+    def _group(
+        self, study: Study, artifact: Artifact, specs: list[CellSpec], slots: int
+    ) -> list[list[CellSpec]]:
+        asked = study.resources.cells_per_worker
+        return group_cells(specs, together=artifact.tuning.cells if asked == "auto" else asked, slots=slots)
+
+    def _attempt(
+        self, study: Study, shared: Shared, groups: list[list[CellSpec]]
+    ) -> dict[str, dict[str, str]]:
+        """Run every group; then each companion of a failed cell alone, so that one cannot fail the others."""
+        failed = self._execute(study, shared, groups)
+        grouped = {spec.key for group in groups if len(group) > 1 for spec in group}
+        companions = [
+            [spec] for group in groups for spec in group if spec.key in failed and spec.key in grouped
+        ]
+        failed = {key: failure for key, failure in failed.items() if key not in grouped}
+        if companions and not self.stop_requested.is_set():
+            failed |= self._execute(study, shared, companions)
+        return failed
 
     def _execute(
         self, study: Study, shared: Shared, groups: list[list[CellSpec]]
     ) -> dict[str, dict[str, str]]:
         """Run every group to its end; return the error and log of each cell that ran out of retries."""
-        scratch = self.ledger.root / SCRATCH_DIRECTORY
-        shutil.rmtree(scratch, ignore_errors=True)
-        results = self._tuner(study, shared, groups, scratch).fit()
-        failed = {
-            key: _failure(result)
-            for result in (results[position] for position in range(len(results)))
-            if result.error is not None and result.config is not None
-            for key in result.config["keys"]
-            if not self.ledger.finished(key)
-        }
-        shutil.rmtree(scratch, ignore_errors=True)
-        return failed
+        with TemporaryDirectory(prefix="forgetting-sweep-") as scratch:  # Tune's own files
+            results = self._tuner(study, shared, groups, Path(scratch)).fit()
+            return {
+                key: _failure(result)
+                for result in (results[position] for position in range(len(results)))
+                if result.error is not None and result.config is not None
+                for key in result.config["keys"]
+                if not self._finished(key)
+            }
+
+    def _finished(self, key: str) -> bool:
+        return self.ledger.state(key) in (columns.DONE, columns.DIVERGED)
 
     def _tuner(self, study: Study, shared: Shared, groups: list[list[CellSpec]], scratch: Path) -> tune.Tuner:
         watcher = _Watcher(self.progress, self.ledger)
         cells = {spec.key: spec for group in groups for spec in group}
         trainable = tune.with_parameters(
-            train_cells,
-            shared=shared,
-            weights=self.weights,
-            cells=cells,
-            storage=self.ledger.root,
-            board=self.board,
+            train_cells, shared=shared, weights=self.weights, cells=cells, office=self.office
         )
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),

@@ -17,12 +17,12 @@ def export_original(ledger: Ledger, output: Path) -> list[Path]:
     """
     record = ledger.study_record()
     assert record is not None
-    entries = ledger.plan()
-    several = len({entry["labels"][columns.SEED] for entry in entries}) > 1
+    planned = ledger.planned_standings()
+    several = len({entry["labels"][columns.SEED] for entry, _ in planned}) > 1
     further = [*([columns.SEED] if several else []), *record["axes"]]
     written = []
-    for entry in entries:
-        if not ledger.finished(entry["key"]):
+    for entry, standing in planned:
+        if standing.state not in (columns.DONE, columns.DIVERGED):
             continue
         path = output / _file_name(record, entry["labels"], further)
         publish_json(path, _history(record, entry["labels"], ledger.rows(entry["key"])))

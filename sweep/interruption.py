@@ -1,4 +1,7 @@
-"""Turning SIGINT and SIGTERM into a clean stop: running cells checkpoint, then the driver ends."""
+"""Turning signals into a clean stop: running cells checkpoint, then the driver ends.
+
+SIGUSR1 is the warning that Slurm and others send some time before they end a job.
+"""
 
 import signal
 import threading
@@ -6,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interruption:

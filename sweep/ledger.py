@@ -1,210 +1,193 @@
-"""The ledger: a study's directory read as the record of what is planned, done and failed.
+"""The ledger: a study's storage read as the record of what is planned, done and failed.
 
-The only source of truth for what is done. Needs neither Ray nor torch.
+The only source of truth for what is done. Every file is checked against a checksum; what is damaged counts
+as not there, and is named. Needs neither Ray nor torch.
 """
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from trainables.redaction import redact
 
 from sweep.configuration import Study, validate_study
 from trainables import columns
-from trainables.publish import publish_bytes, publish_json
-from trainables.results import read_result
+from trainables.digests import KEY_LENGTH
+from trainables.manifest import check_files
+from trainables.seals import DamagedError
+from trainables.storage.base import FileInfo, Storage
+from trainables.storage.locations import open_storage
+
+KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
+FAILURE_LOG = "failure.log"
+READERS = 16  # files read at a time: an object store answers many at once
+Entry = dict[str, Any]
 
 
 class LedgerError(ValueError):
-    """A study directory that cannot be used as asked; the message says why and what to do."""
+    """A study that cannot be used as asked; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a cell stands: one of columns.CELL_STATES, and the seconds it took once it is finished."""
+    """Where a cell stands: one of columns.CELL_STATES.
+
+    `seconds` it took and the digest of the `artifact` it began from, once it is finished; `damage` names the
+    file for which a finished cell does not count as finished.
+    """
 
     state: str
     seconds: float | None = None
+    artifact: str | None = None
+    damage: str | None = None
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """A study directory. Every method reads it anew; those over many cells read each cell once."""
+    """A study's storage. Every method reads it anew; those over many cells list them once."""
 
-    root: Path
+    storage: Storage
 
-    def cell_folder(self, key: str) -> Path:
-        return self.root / columns.CELLS_DIRECTORY / key
-
-    def standing(self, key: str | None) -> Standing:
-        """Return where a cell stands; `key` is None while it is unknown."""
-        if key is None:
-            return Standing(columns.MISSING)
-        folder = self.cell_folder(key)
-        result = read_result(folder)
-        if result is not None:
-            return Standing(str(result["state"]), result.get("seconds"))
-        if (folder / columns.FAILURE_FILE).is_file():
-            return Standing(columns.FAILED)
-        return Standing(columns.PARTIAL if folder.is_dir() else columns.MISSING)
+    def cell(self, key: str) -> Storage:
+        return self.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}")
 
     def standings(self, keys: Iterable[str | None]) -> dict[str | None, Standing]:
-        """Return where each of several cells stands, by key."""
-        return {key: self.standing(key) for key in dict.fromkeys(keys)}
+        """Return where each of several cells stands, by key; the key None is of a cell not yet known."""
+        found = self._files_by_cell()
+        known = list(dict.fromkeys(keys))
+        with ThreadPoolExecutor(READERS) as readers:
+            return dict(zip(known, readers.map(lambda key: self._standing(key, found), known), strict=True))
 
-    def state(self, key: str | None) -> str:
-        """Return the state of a cell, one of columns.CELL_STATES; `key` is None while it is unknown."""
-        return self.standing(key).state
+    def state(self, key: str) -> str:
+        """Return the state of a cell, one of columns.CELL_STATES."""
+        return self._standing(key, {key: self.cell(key).files()}).state
 
-    def finished(self, key: str | None) -> bool:
-        return self.state(key) in (columns.DONE, columns.DIVERGED)
+    def _files_by_cell(self) -> dict[str, dict[str, FileInfo]]:
+        found: dict[str, dict[str, FileInfo]] = {}
+        for name, info in self.storage.files(columns.CELLS_DIRECTORY).items():
+            key, _, file = name.partition("/")
+            found.setdefault(key, {})[file] = info
+        return found
+
+    def _standing(self, key: str | None, found: dict[str, dict[str, FileInfo]]) -> Standing:
+        files = found.get(key, {}) if key else {}
+        if not files or key is None:
+            return Standing(columns.MISSING)
+        cell, damage = self.cell(key), None
+        if columns.RESULT_FILE in files:
+            try:
+                result = cell.read_record(columns.RESULT_FILE)
+                if result is not None:
+                    check_files(cell, result["files"], found=files, since=files[columns.RESULT_FILE].modified)
+                    return Standing(result["state"], result["seconds"], result["artifact"])
+            except DamagedError as error:
+                damage = str(error)
+        failed = columns.FAILURE_FILE in files and damage is None
+        return Standing(columns.FAILED if failed else columns.PARTIAL, damage=damage)
+
+    def reopen(self, key: str) -> None:
+        """Make a cell that is damaged or failed ready to run again; its checkpoints stay."""
+        for name in (columns.RESULT_FILE, columns.FAILURE_FILE):
+            self.cell(key).delete(name)
 
     def study_record(self) -> dict[str, Any] | None:
-        """Return study.json, or None where no study has been started."""
+        """Return study.json, or None where no study has been started. Raises LedgerError if it is damaged."""
         return self._read(columns.STUDY_FILE)
 
-    def plan(self) -> list[dict[str, Any]]:
-        """Return the planned labels with their keys; empty before the first run."""
-        record = self._read(columns.PLAN_FILE)
-        return record["cells"] if record else []
+    def plan(self) -> list[Entry]:
+        """Return the planned labels with their keys; empty before the first run.
 
-    def planned_states(self) -> list[tuple[dict[str, Any], str]]:
-        """Return every planned label's entry beside the state of its cell."""
+        Raises LedgerError if the plan is damaged.
+        """
+        record = self._read(columns.PLAN_FILE)
+        entries: list[Entry] = record["cells"] if record else []
+        for entry in entries:
+            if entry["key"] is not None and not KEY.fullmatch(str(entry["key"])):
+                raise LedgerError(
+                    f"{self.storage.describe(columns.PLAN_FILE)}: {entry['key']!r} is no cell key"
+                )
+        return entries
+
+    def planned_standings(self) -> list[tuple[Entry, Standing]]:
+        """Return every planned label's entry beside the standing of its cell."""
         entries = self.plan()
         standings = self.standings(entry["key"] for entry in entries)
-        return [(entry, standings[entry["key"]].state) for entry in entries]
+        return [(entry, standings[entry["key"]]) for entry in entries]
 
     def counts(self) -> Counter[str]:
         """Return how many distinct runs are in each state."""
-        return count_runs(self.planned_states())
+        return count_runs(self.planned_standings())
 
     def rows(self, key: str) -> list[dict[str, Any]]:
-        """Return the evaluation points of a cell so far."""
-        record = self._read(f"{columns.CELLS_DIRECTORY}/{key}/{columns.ROWS_FILE}")
+        """Return the evaluation points of a cell so far. Raises DamagedError if they cannot be read."""
+        record = self.cell(key).read_record(columns.ROWS_FILE)
         return record["rows"] if record else []
 
-    def check_meaning(self, fingerprint: dict[str, Any]) -> None:
-        """Raise LedgerError if finished cells of this study mean something else than `fingerprint`."""
-        record = self.study_record()
-        differences = [] if record is None else list(_differences(record["fingerprint"], fingerprint))
-        if differences and any(self.finished(entry["key"]) for entry in self.plan()):
-            lines = "\n".join(f"  {line}" for line in differences)
-            raise LedgerError(
-                f"{self.root} holds finished cells of another configuration:\n{lines}\n"
-                "Undo the change, or keep both: choose another directory with --set storage=DIR"
-            )
-
-    def open(
-        self, study: Study, *, fingerprint: dict[str, Any], details: dict[str, Any], precision: str
-    ) -> None:
-        """Record the study as it will run now; `precision` is "auto" until a worker has settled it."""
-        record = {
-            "schema": columns.SCHEMA_VERSION,
-            "name": study.study,
-            "task_a": study.task_a.name,
-            "task_b": study.task_b.name,
-            "axes": self.axes(study),
-            "dtype": precision,
-            "model": study.model.name,
-            "mix_mode": study.phase_b.mix_mode,
-            "config": study.model_dump(mode="json", exclude={"storage"}),
-            "fingerprint": fingerprint,
-            "provenance": details,
-        }
-        publish_json(self.root / columns.STUDY_FILE, record)
-
-    def record_precision(self, precision: str) -> None:
-        """Record what "auto" became: the precision that the Phase A artifact was computed in."""
-        record = self.study_record()
-        assert record is not None
-        if record["dtype"] != precision:
-            publish_json(self.root / columns.STUDY_FILE, record | {"dtype": precision})
-
-    def axes(self, study: Study) -> list[str]:
-        """Return the further axes that this study or an earlier run of it searched."""
-        record = self.study_record()
-        return sorted(set(study.search.axes) | set(record["axes"] if record else []))
-
-    def publish_plan(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Record the plan, and keep the labels of cells that an earlier plan has finished."""
-        planned = list(entries)
-        labels: dict[str | None, list[dict[str, Any]]] = {}
-        for entry in planned:
-            labels.setdefault(entry["key"], []).append(entry["labels"])
-
-        def dropped(entry: dict[str, Any]) -> bool:
-            return entry["labels"] not in labels.get(entry["key"], [])
-
-        axes = [name for name in planned[0]["labels"] if name not in columns.LABEL_COLUMNS]
-        earlier = [entry for entry in self.plan() if dropped(entry) and self.finished(entry["key"])]
-        kept = [entry for entry in (self._with_axes(entry, axes) for entry in earlier) if dropped(entry)]
-        record = {"schema": columns.SCHEMA_VERSION, "cells": planned + kept}
-        publish_json(self.root / columns.PLAN_FILE, record)
-
-    def _with_axes(self, entry: dict[str, Any], axes: list[str]) -> dict[str, Any]:
-        """Return a finished cell's entry, its label completed by axes that were searched only later."""
-        values = entry["labels"]
-        if not all(name in values for name in axes):
-            path = self.cell_folder(entry["key"]) / columns.CELL_FILE
-            values = json.loads(path.read_text())["hyperparameters"] | values
-        return {"labels": {name: values[name] for name in axes} | entry["labels"], "key": entry["key"]}
+    def write(self, name: str, record: dict[str, Any]) -> None:
+        """Publish one of the study's own files."""
+        self.storage.write_record(name, record)
 
     def record_failure(self, key: str, *, error: str, log: str, attempts: int) -> None:
-        """Record that a cell ran out of retries; its log is kept beside it."""
-        folder = self.cell_folder(key)
-        publish_bytes(folder / "failure.log", log.encode())
-        failure = {
-            "error": error,
-            "log": f"{columns.CELLS_DIRECTORY}/{key}/failure.log",
-            "attempts": attempts,
-        }
-        publish_json(folder / columns.FAILURE_FILE, failure)
+        """Record that a cell ran out of retries; its log is kept beside it. Secrets are left out of both."""
+        self.cell(key).write(FAILURE_LOG, redact(log).encode())
+        name = f"{columns.CELLS_DIRECTORY}/{key}/{FAILURE_LOG}"
+        self.cell(key).write_record(
+            columns.FAILURE_FILE, {"error": redact(error), "log": name, "attempts": attempts}
+        )
 
     def failure(self, key: str) -> dict[str, Any]:
-        """Return what `record_failure` wrote."""
-        record: dict[str, Any] = json.loads((self.cell_folder(key) / columns.FAILURE_FILE).read_text())
-        return record
+        """Return what `record_failure` wrote. Raises DamagedError if it cannot be read."""
+        record = self.cell(key).read_record(columns.FAILURE_FILE)
+        return record or {"error": "unknown", "log": "", "attempts": 0}
+
+    def described_cells(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the key and description of every cell that has a readable one, planned or not."""
+        for key in self._files_by_cell():
+            try:
+                record = self.cell(key).read_record(columns.CELL_FILE) if KEY.fullmatch(key) else None
+            except DamagedError:
+                continue
+            if record is not None:
+                yield key, record
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        path = self.root / name
         try:
-            record: dict[str, Any] = json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise LedgerError(f"{path} cannot be read: {error}") from error
+            record = self.storage.read_record(name)
+        except DamagedError as error:
+            raise LedgerError(
+                f"{error}. No cell is lost: `run` with the study's configuration writes it anew"
+            ) from error
+        if record is not None and record.get("schema") != columns.SCHEMA_VERSION:
+            raise LedgerError(
+                f"{self.storage.describe(name)} has schema {record.get('schema')!r}, this version reads "
+                f"{columns.SCHEMA_VERSION}: use the version that wrote it, or another storage"
+            )
         return record
 
 
-def count_runs(planned: Iterable[tuple[dict[str, Any], str]]) -> Counter[str]:
+def count_runs(planned: Iterable[tuple[Entry, Standing]]) -> Counter[str]:
     """Count distinct runs by state; a label without a key is its own run."""
-    runs = {entry["key"] or json.dumps(entry["labels"]): state for entry, state in planned}
+    runs = {entry["key"] or json.dumps(entry["labels"]): standing.state for entry, standing in planned}
     return Counter(runs.values())
 
 
-def open_existing(root: Path) -> Ledger:
+def open_existing(location: str) -> Ledger:
     """Return the ledger of a study that was started. Raises LedgerError where there is none."""
-    ledger = Ledger(root.expanduser().absolute())
+    ledger = Ledger(open_storage(location))
     if ledger.study_record() is None:
-        raise LedgerError(f"{root} holds no study: there is no {columns.STUDY_FILE} in it")
+        raise LedgerError(f"{location} holds no study: there is no {columns.STUDY_FILE} in it")
     return ledger
 
 
 def stored_study(ledger: Ledger) -> Study:
-    """Return the configuration a study was last run with, at the directory it is in now."""
+    """Return the configuration a study was last run with, at the place it is in now."""
     record = ledger.study_record()
     assert record is not None
     return validate_study(
-        {**record["config"], "storage": str(ledger.root)}, origin=str(ledger.root / columns.STUDY_FILE)
+        {**record["config"], "storage": ledger.storage.location},
+        origin=ledger.storage.describe(columns.STUDY_FILE),
     )
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterable[str]:
-    """Yield one line for each field of two fingerprints that differs."""
-    for section in sorted(old.keys() | new.keys()):
-        before, after = old.get(section, {}), new.get(section, {})
-        searched = before.keys() ^ after.keys() if section == "phase_b" else set()  # part of the key instead
-        for field in sorted((before.keys() | after.keys()) - searched):
-            if before.get(field) != after.get(field):
-                yield f"{section}.{field}: finished with {before.get(field)!r}, now {after.get(field)!r}"

@@ -1,35 +1,48 @@
 """What a run needs before any compute: the model's source, tokenised tasks, keys and fingerprint.
 
-Reads data and the tokenizer, never the model's weights.
+Reads data and the tokenizer, never the model's weights; what this machine keeps from an earlier run is
+taken from there, without torch or transformers.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache, partial
+from importlib.metadata import version
 from typing import Any
 
 from sweep.configuration import Study
+from trainables.adapter_fit import adapter_parameters, fitting_digest
 from trainables.columns import ARTIFACTS_DIRECTORY
 from trainables.digests import digest_json
-from trainables.models import ModelSource, load_tokenizer, resolve_model
-from trainables.tasks.prepare import PreparedTask, prepare_task
+from trainables.models import ModelSource, load_tokenizer, resolve_model, tokenizer_identity
+from trainables.source_code import deciding_code
+from trainables.storage.base import Storage
+from trainables.storage.locations import open_storage
+from trainables.tasks.prepare import PreparedTask
+from trainables.tasks.task_cache import cached_task
 from trainables.trainee import Setup
 
 # Raised when the training code gives other numbers for the same configuration: old and new cells do not mix.
 NUMERICS = 2
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
+CODE_PACKAGES = ("torch", "transformers")
+NOT_PHASE_A = ("code", "task_b", "phase_b")  # sections that leave the key of Phase A's artifact as it is
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study's inputs, resolved. `artifact` is where its Phase A artifact is or will be."""
+    """A study's inputs, resolved. `artifact` is where its Phase A artifact is or will be.
+
+    `adapter_parameters`: how many numbers one adapter has.
+    """
 
     source: ModelSource
     setup: Setup
     task_a: PreparedTask
     task_b: PreparedTask
-    artifact: Path
+    artifact: Storage
     fingerprint: dict[str, Any]
+    adapter_parameters: int
 
 
 def prepare(study: Study) -> Prepared:
@@ -38,15 +51,27 @@ def prepare(study: Study) -> Prepared:
     Raises ModelError, TaskError or AdapterError.
     """
     source = resolve_model(study.model)
-    tokenizer = load_tokenizer(source)
-    task_a = prepare_task(study.task_a, tokenizer=tokenizer, max_length=study.max_length)
-    task_b = prepare_task(study.task_b, tokenizer=tokenizer, max_length=study.max_length)
+    task_a, task_b = _prepare_tasks(study, source)
     fingerprint = _fingerprint(study, source, (task_a, task_b))
-    phase_a = {name: value for name, value in fingerprint.items() if name not in ("task_b", "phase_b")}
+    phase_a = {name: value for name, value in fingerprint.items() if name not in NOT_PHASE_A}
     key = digest_json(phase_a | {"task_b.validation": task_b.validation.digest})
-    folder = study.phase_a.cache or study.storage / ARTIFACTS_DIRECTORY
+    artifacts = (
+        open_storage(study.phase_a.cache)
+        if study.phase_a.cache
+        else open_storage(study.storage).inside(ARTIFACTS_DIRECTORY)
+    )
+    parameters = adapter_parameters(source, study.model.lora)
     setup = Setup(source, study.model, use_gpu=study.resources.gpus > 0, cpus=study.resources.cpus)
-    return Prepared(source, setup, task_a, task_b, folder / key, fingerprint)
+    return Prepared(source, setup, task_a, task_b, artifacts.inside(key), fingerprint, parameters)
+
+
+def _prepare_tasks(study: Study, source: ModelSource) -> tuple[PreparedTask, PreparedTask]:
+    tokenizer, identity = cache(partial(load_tokenizer, source)), tokenizer_identity(source)
+    task_a, task_b = (
+        cached_task(settings, tokenizer=tokenizer, identity=identity, max_length=study.max_length)
+        for settings in (study.task_a, study.task_b)
+    )
+    return task_a, task_b
 
 
 def _fingerprint(
@@ -56,10 +81,11 @@ def _fingerprint(
     model = study.model.model_dump(mode="json")
     phase_a = study.phase_a.model_dump(mode="json", exclude=PHASE_A_BOOKKEEPING)
     if study.phase_a.adapter is not None:
-        phase_a = {"adapter": _adapter_digest(study, source)}
+        phase_a = {"adapter": fitting_digest(study.phase_a.adapter, source=source, lora=study.model.lora)}
     phase_b = study.phase_b.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | set(study.search.axes))
     sections: dict[str, Any] = {
         "engine": {"numerics": NUMERICS},
+        "code": _code(),
         "model": {
             "fingerprint": source.fingerprint,
             "dtype": model["dtype"],
@@ -76,12 +102,7 @@ def _fingerprint(
     return sections
 
 
-def _adapter_digest(study: Study, source: ModelSource) -> str:
-    """Check the user's adapter against the model's shape, without its weights."""
-    from trainables.adapters import check_adapter
-    from trainables.lora import adapter_shapes
-    from trainables.models import load_empty_model
-
-    assert study.phase_a.adapter is not None
-    shapes = adapter_shapes(load_empty_model(source), study.model.lora)
-    return check_adapter(study.phase_a.adapter, lora=study.model.lora, shapes=shapes)
+def _code() -> dict[str, str]:
+    """Return the versions of what computes: our modules' digests, and packages without their build's name."""
+    packages = {name: version(name).partition("+")[0] for name in CODE_PACKAGES}
+    return deciding_code() | packages

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,9 +12,6 @@ from rich.text import Text
 from sweep.planning import Plan
 from sweep.preparation import Prepared
 from trainables import columns
-
-if TYPE_CHECKING:
-    from trainables.tuning import Tuning
 
 PHASE_A_LINES = 10  # plain lines over all of Phase A
 
@@ -64,14 +61,13 @@ class Progress:
             self._phase_a_step = step
             self.say(self._status)
 
-    def phase_a_done(self, summary: dict[str, float], tuning: "Tuning") -> None:
-        """Say what Phase A changed, and how it computed."""
+    def phase_a_done(self, summary: dict[str, float]) -> None:
+        """Say what Phase A changed."""
         self._status = ""
         self.say(
             f"Phase A: task A loss {summary['task_a_loss_before']:.4f} -> {summary['task_a_loss_after']:.4f}, "
             f"task B loss {summary['task_b_loss_before']:.4f} -> {summary['task_b_loss_after']:.4f}"
         )
-        self.say(f"computed on {tuning.describe()}")
 
     def start(self, plan: Plan, *, workers: int, together: int) -> None:
         """Begin with the cells of `plan`, on `workers` at a time that train up to `together` cells each."""

@@ -9,10 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.configuration import Study
-from sweep.ledger import Ledger, count_runs
+from sweep.disk import disk_need
+from sweep.ledger import Ledger, Standing, count_runs
 from sweep.planning import Plan
 from sweep.preparation import Prepared
 from trainables import columns
+from trainables.seals import DamagedError
 
 BLOCK = 100  # rows that rich is given as one
 
@@ -20,18 +22,20 @@ BLOCK = 100  # rows that rich is given as one
 def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console) -> None:
     """Print every cell with its state and size, then the totals."""
     console.print(f"model: {prepared.source.describe()}", highlight=False, soft_wrap=True)
+    artifact = prepared.artifact.prefix.rpartition("/")[2]
     phase_a = "done" if plan.phase_a_done else f"{plan.phase_a_steps} steps"
-    console.print(f"Phase A: {phase_a} (artifact {prepared.artifact.name})", highlight=False)
+    console.print(f"Phase A: {phase_a} (artifact {artifact})", highlight=False)
     computed = plan.artifact.tuning.describe() if plan.artifact else "settled when Phase A starts"
     console.print(f"computing: {computed}", highlight=False, soft_wrap=True)
     minutes = "" if plan.seconds_a_cell is None else f"{plan.seconds_a_cell / 60:.1f}"
     rows = []
-    for cell, state in zip(plan.cells, plan.states, strict=True):
+    for cell, standing in zip(plan.cells, plan.standings, strict=True):
         tokens = f"{cell.tokens:,}" if cell.spec else f"about {cell.tokens:,}"
-        rows.append((cell.name, state, str(cell.steps), tokens, minutes))
+        rows.append((cell.name, standing.state, str(cell.steps), tokens, minutes))
     console.print(_lay_out(("cell", "state", "steps", "tokens", "minutes"), rows, width=console.width))
     labels = sum(len(cell.labels) for cell in plan.cells)
-    states = ", ".join(f"{count} {state}" for state, count in Counter(plan.states).items())
+    counted = Counter(standing.state for standing in plan.standings)
+    states = ", ".join(f"{count} {state}" for state, count in counted.items())
     console.print(f"{labels} labels, {len(plan.cells)} cells: {states}", highlight=False)
     pending = plan.pending
     console.print(
@@ -41,6 +45,10 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
     )
     if any(cell.spec is None for cell in plan.cells):
         console.print("loss_* strategies select by Phase A's losses: their cells may merge further after it")
+    for message in plan.damaged.values():
+        console.print(f"{message}: the cell would run again", highlight=False, markup=False, soft_wrap=True)
+    need = disk_need(plan.cells, study=study, prepared=prepared)
+    console.print(f"disk: {need.describe()}", highlight=False, soft_wrap=True)
     hours = plan.hours_left(study.resources.max_concurrent or 1)
     if hours is None:
         console.print("time: unknown until a cell has finished")
@@ -54,15 +62,15 @@ def print_status(ledger: Ledger, *, console: Console) -> None:
     """Print the counts by state, then every cell that is not done, with its error if it has one."""
     record = ledger.study_record()
     assert record is not None
-    planned = ledger.planned_states()
+    planned = ledger.planned_standings()
     counts = count_runs(planned)
     total = sum(counts.values())
     console.print(f"study {record['name']}: {counts[columns.DONE]} of {total} cells done", highlight=False)
     rows = []
-    for entry, state in planned:
-        if state != columns.DONE:
+    for entry, standing in planned:
+        if standing.state != columns.DONE:
             label = ", ".join(f"{name} {value}" for name, value in entry["labels"].items())
-            rows.append((label, state, _detail(ledger, entry["key"], state)))
+            rows.append((label, standing.state, _detail(ledger, entry["key"], standing)))
     if rows:
         console.print(_lay_out(("cell", "state", "detail"), rows, width=console.width))
 
@@ -81,13 +89,17 @@ def _lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int
     return table
 
 
-def _detail(ledger: Ledger, key: str | None, state: str) -> str:
+def _detail(ledger: Ledger, key: str | None, standing: Standing) -> str:
     if key is None:
         return "waits for Phase A"
-    if state == columns.FAILED:
-        failure = ledger.failure(key)
-        return (
-            f"{failure['error']} (after {failure['attempts']} attempts; log: {ledger.root / failure['log']})"
-        )
-    rows = ledger.rows(key) if state != columns.MISSING else []
+    try:
+        if standing.damage is not None:
+            return f"{standing.damage}; runs again"
+        if standing.state == columns.FAILED:
+            failure = ledger.failure(key)
+            log = ledger.storage.describe(failure["log"])
+            return f"{failure['error']} (after {failure['attempts']} attempts; log: {log})"
+        rows = ledger.rows(key) if standing.state != columns.MISSING else []
+    except DamagedError as error:
+        return str(error)
     return f"at step {rows[-1][columns.STEP]}" if rows else ""

@@ -4,12 +4,13 @@ Weights travel as NumPy arrays (fp32), so that Ray's object store shares them wi
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from trainables.digests import digest_files
 from trainables.settings import LoraSettings
@@ -42,10 +43,12 @@ def lora_config(lora: LoraSettings, *, base_model: str | None = None) -> "LoraCo
     )
 
 
-def save_adapter(weights: AdapterWeights, folder: Path, *, lora: LoraSettings, base_model: str) -> None:
-    """Write an adapter that `PeftModel.from_pretrained(base, folder)` loads."""
-    lora_config(lora, base_model=base_model).save_pretrained(str(folder))
-    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+def adapter_files(weights: AdapterWeights, *, lora: LoraSettings, base_model: str) -> dict[str, bytes]:
+    """Return the files of a folder that `PeftModel.from_pretrained(base, folder)` loads, by name."""
+    with TemporaryDirectory() as folder:
+        lora_config(lora, base_model=base_model).save_pretrained(folder)
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return files | {WEIGHTS_FILE: save(weights, metadata={"format": "pt"})}
 
 
 def load_adapter(folder: Path) -> AdapterWeights:

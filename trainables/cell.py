@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from trainables import columns
-from trainables.adapters import save_adapter
+from trainables.adapters import adapter_files
 from trainables.artifact import Artifact, Losses
 from trainables.averages import example_weighted, token_weighted
 from trainables.cell_store import CellStore, Row
@@ -50,7 +50,7 @@ class _History:
 
 
 class Cell:
-    """A cell at work: its lane, its history, and its directory."""
+    """A cell at work: its lane, its history, and its folder."""
 
     def __init__(self, spec: CellSpec, *, shared: Shared, store: CellStore, trainee: Trainee) -> None:
         """Continue from the newest checkpoint, or begin with step 0 as Phase A measured it."""
@@ -74,12 +74,15 @@ class Cell:
             dropout=trainee.model.dropout_stream(stream_integer(spec.seed, "dropout")),
         )
         self.history = _History([], ([], []))
-        saved = store.newest_checkpoint()
+        self.saved: tuple[int, int] | None = None  # what the newest checkpoint holds
+        saved = store.take()
+        store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
         if saved is None:
-            store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
             self.add_row(shared.artifact.validation_nll, {"train_loss": None, "tokens_per_second": None})
         else:
             self._restore(*saved)
+            self._record()
+            self.saved = self._position
 
     def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         points = tensors.pop("history.task_a_nll").numpy(), tensors.pop("history.task_b_nll").numpy()
@@ -88,8 +91,10 @@ class Cell:
 
     @property
     def due(self) -> bool:
-        """Whether the step just taken is an evaluation point."""
-        return self.lane.counters.step % self.spec.training.eval_every == 0 or self.lane.finished
+        """Whether the step reached is an evaluation point that has no row yet."""
+        step = self.lane.counters.step
+        measured = self.history.rows[-1][columns.STEP] == step
+        return not measured and (step % self.spec.training.eval_every == 0 or self.lane.finished)
 
     def add_row(self, nll: tuple[Losses, Losses], recent: dict[str, Any]) -> Row:
         """Record an evaluation point: `nll` of both validation sets, and the training since the last."""
@@ -113,18 +118,30 @@ class Cell:
         self.history.rows.append(row)
         for points, values in zip(self.history.nll, nll, strict=True):
             points.append(values)
-        tokens = {"task_a_tokens": tokens_a, "task_b_tokens": tokens_b}
-        self.store.record(self.history.rows, self.history.arrays() | tokens)
+        self._record()
         return row
 
+    def _record(self) -> None:
+        tokens_a, tokens_b = self.shared.artifact.validation_tokens
+        tokens = {"task_a_tokens": tokens_a, "task_b_tokens": tokens_b}
+        self.store.record(self.history.rows, self.history.arrays() | tokens)
+
     def checkpoint(self) -> None:
-        """Publish all that is needed to go on from here."""
+        """Publish all that is needed to go on from the last completed step, unless it is published."""
+        if self.saved == self._position:
+            return
         tensors, values = self.lane.state()
         arrays = self.history.arrays()
         tensors |= {
             f"history.{name}": torch.from_numpy(arrays[name]) for name in ("task_a_nll", "task_b_nll")
         }
         self.store.checkpoint(self.lane.counters.step, tensors, values | {"rows": self.history.rows})
+        self.saved = self._position
+
+    @property
+    def _position(self) -> tuple[int, int]:
+        """The steps taken and the points measured."""
+        return self.lane.counters.step, len(self.history.rows)
 
     def finish(self, state: str, *, step: int) -> None:
         """Publish the result: from here on the cell is finished. Raises SharedWeightsError before it."""
@@ -135,6 +152,7 @@ class Cell:
             "total_steps": self.lane.stream.steps,
             "seconds": self.lane.counters.seconds,
             "computed_on": self.trainee.compute.describe(),
+            "artifact": self.shared.artifact.content,
         }
         if state == columns.DONE and self.spec.training.keep_adapters:
             self._keep_adapter()
@@ -143,8 +161,7 @@ class Cell:
     def _keep_adapter(self) -> None:
         setup = self.shared.setup
         weights = self.trainee.model.export_weights(self.lane.adapter)
-        with self.store.adapter_directory() as folder:
-            save_adapter(weights, folder, lora=setup.settings.lora, base_model=setup.base_model)
+        self.store.keep_adapter(adapter_files(weights, lora=setup.settings.lora, base_model=setup.base_model))
 
 
 def _description(spec: CellSpec, realisation: Realisation) -> dict[str, Any]:

@@ -1,9 +1,6 @@
-"""One cell's directory: rows, losses, checkpoints, and the result that is written last."""
+"""One cell's folder: rows, losses, checkpoints, and the result that is written last."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,46 +14,62 @@ from trainables.checkpoints import (
     load_newest_checkpoint,
     save_checkpoint,
 )
-from trainables.publish import publish_bytes, publish_directory, publish_json
-from trainables.results import read_result
+from trainables.claims import CLAIM_FILE, Claim, take_claim
+from trainables.manifest import FileSet
+from trainables.storage.base import Storage
 
 Row = dict[str, float | int | None]
 
 
-@dataclass(frozen=True)
 class CellStore:
-    """Where one cell keeps what it has; every method leaves the directory fit to continue from."""
+    """Where one cell keeps what it has; every method leaves the folder fit to continue from.
 
-    folder: Path
+    `term` is the driver's: a worker of an earlier driver, or one that was given up, may no longer write.
+    `warn` is told of damaged files. Methods raise ClaimLostError or StorageError.
+    """
+
+    def __init__(
+        self, storage: Storage, *, term: int = 0, warn: Callable[[str], None] = lambda message: None
+    ) -> None:
+        self.storage, self.term, self.warn = storage, term, warn
+        self.files = FileSet(storage)
+        self._claim: Claim | None = None
+
+    def take(self) -> tuple[Tensors, Values] | None:
+        """Claim the cell for this worker; return its newest checkpoint, None if it has none."""
+        self._claim = take_claim(self.storage, term=self.term)
+        self.storage.delete(columns.FAILURE_FILE)
+        return load_newest_checkpoint(self.storage, warn=self.warn)
 
     def describe(self, description: dict[str, Any], selection: dict[str, Any]) -> None:
         """Record what the cell is, before it trains."""
-        publish_json(self.folder / columns.SELECTION_FILE, selection)
-        publish_json(self.folder / columns.CELL_FILE, description)
+        self._check_claim()
+        self.files.write_record(columns.SELECTION_FILE, selection)
+        self.files.write_record(columns.CELL_FILE, description)
 
     def record(self, rows: list[Row], losses: dict[str, np.ndarray]) -> None:
         """Publish all rows and per-example losses so far."""
-        publish_bytes(self.folder / columns.LOSSES_FILE, save(losses))
-        publish_json(self.folder / columns.ROWS_FILE, {"rows": rows})
+        self._check_claim()
+        self.files.write(columns.LOSSES_FILE, save(losses))
+        self.files.write_record(columns.ROWS_FILE, {"rows": rows})
 
     def checkpoint(self, step: int, tensors: Tensors, values: Values) -> None:
-        save_checkpoint(self.folder, step=step, tensors=tensors, values=values)
+        self._check_claim()
+        save_checkpoint(self.storage, step=step, tensors=tensors, values=values)
 
-    def newest_checkpoint(self) -> tuple[Tensors, Values] | None:
-        return load_newest_checkpoint(self.folder)
-
-    @contextmanager
-    def adapter_directory(self) -> Iterator[Path]:
-        """Yield the empty directory that becomes the final adapter's."""
-        with publish_directory(self.folder / columns.ADAPTER_DIRECTORY) as folder:
-            yield folder
+    def keep_adapter(self, files: dict[str, bytes]) -> None:
+        """Publish the final adapter's files, by name."""
+        self._check_claim()
+        for name, content in files.items():
+            self.files.write(f"{columns.ADAPTER_DIRECTORY}/{name}", content)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Publish the result: from here on the cell is finished and never runs again."""
-        publish_json(self.folder / columns.RESULT_FILE, result)
-        (self.folder / columns.FAILURE_FILE).unlink(missing_ok=True)
-        delete_checkpoints(self.folder)
+        self._check_claim()
+        self.storage.write_record(columns.RESULT_FILE, result | {"files": self.files.manifest})
+        delete_checkpoints(self.storage)
+        self.storage.delete(CLAIM_FILE)
 
-    def result(self) -> dict[str, Any] | None:
-        """Return the result of a finished cell, None for any other."""
-        return read_result(self.folder)
+    def _check_claim(self) -> None:
+        assert self._claim is not None, "a cell must be taken before anything is written"
+        self._claim.check()

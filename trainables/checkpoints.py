@@ -6,68 +6,66 @@ JSON values travel in the file's own header, so that tensors and values can neve
 import hashlib
 import json
 import re
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
-from trainables.publish import publish_bytes
+from trainables.columns import KEPT_CHECKPOINTS
+from trainables.storage.base import Storage
 
-KEPT = 2
 NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 
 Tensors = dict[str, torch.Tensor]
 Values = dict[str, Any]
 
 
-def save_checkpoint(folder: Path, *, step: int, tensors: Tensors, values: Values) -> None:
-    """Publish the state at `step` and delete all but the newest KEPT checkpoints."""
+def save_checkpoint(storage: Storage, *, step: int, tensors: Tensors, values: Values) -> None:
+    """Publish the state at `step` and delete all but the newest KEPT_CHECKPOINTS. Raises StorageError."""
     text = json.dumps(values)
     metadata = {"values": text, "checksum": _checksum(tensors, text)}
     ordered = {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
-    publish_bytes(folder / f"checkpoint-{step:08d}.safetensors", save(ordered, metadata=metadata))
-    for old in _newest_first(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
+    storage.write(f"checkpoint-{step:08d}.safetensors", save(ordered, metadata=metadata))
+    for old in _newest_first(storage)[KEPT_CHECKPOINTS:]:
+        storage.delete(old)
 
 
-def load_newest_checkpoint(folder: Path) -> tuple[Tensors, Values] | None:
-    """Return the newest checkpoint that reads back whole, or None; a damaged one is passed over."""
-    for path in _newest_first(folder):
-        read = _read(path)
-        if read is not None:
-            return read
+def load_newest_checkpoint(
+    storage: Storage, *, warn: Callable[[str], None] = lambda message: None
+) -> tuple[Tensors, Values] | None:
+    """Return the newest checkpoint that reads back whole, or None.
+
+    A damaged one is deleted, and passed over with a word to `warn`.
+    """
+    for name in _newest_first(storage):
+        try:
+            return _parse(storage.read(name))
+        except (FileNotFoundError, SafetensorError, ValueError, KeyError, RecursionError):
+            storage.delete(name)
+            warn(f"{storage.describe(name)} is damaged: going back to the checkpoint before it")
     return None
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Say whether there is anything to continue from."""
-    return bool(_newest_first(folder))
-
-
-def delete_checkpoints(folder: Path) -> None:
+def delete_checkpoints(storage: Storage) -> None:
     """Delete every checkpoint of a run that is finished."""
-    for path in _newest_first(folder):
-        path.unlink(missing_ok=True)
+    for name in _newest_first(storage):
+        storage.delete(name)
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted((path for path in folder.iterdir() if NAME.fullmatch(path.name)), reverse=True)
+def _newest_first(storage: Storage) -> list[str]:
+    return sorted((name for name in storage.files() if NAME.fullmatch(name)), reverse=True)
 
 
-def _read(path: Path) -> tuple[Tensors, Values] | None:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError):
-        return None
-    text = metadata.get("values", "")
-    if metadata.get("checksum") != _checksum(tensors, text):
-        return None
+def _parse(content: bytes) -> tuple[Tensors, Values]:
+    """Return what a checkpoint file holds. Raises SafetensorError, KeyError or ValueError if it is damaged."""
+    tensors = load(content)
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    text = metadata["values"]
+    if metadata["checksum"] != _checksum(tensors, text):
+        raise ValueError("the content does not match its checksum")
     values: Values = json.loads(text)
     return tensors, values
 

@@ -1,24 +1,29 @@
 """The names that training writes and analysis reads: ledger files, row columns, cell states.
 
 This is the whole contract between the packages; it imports nothing and holds no logic.
+
+Every JSON file of a study ends in a field "checksum": the first 32 hex digits of the SHA-256 of all bytes
+before the comma that precedes it. RESULT_FILE lists size and checksum of the cell's other files.
 """
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Files of a study directory.
 STUDY_FILE = "study.json"  # name, configuration, fingerprint, provenance
 PLAN_FILE = "plan.json"  # every planned label and, once known, the key of its cell
 ARTIFACTS_DIRECTORY = "phase_a"  # Phase A artifacts, one directory a content key
 CELLS_DIRECTORY = "cells"  # one directory a cell key
+LEASES_DIRECTORY = "leases"  # which driver works on the study, one file a term of office
 
 # Files of one cell's directory. RESULT_FILE is written last: the cell is finished once it is there.
 CELL_FILE = "cell.json"  # what the cell is: labels at creation, hyperparameters, order hash
 SELECTION_FILE = "selection.json"  # realised selection: ids, levels, types, lengths of replayed examples
 ROWS_FILE = "rows.json"  # one row per evaluation point, ROW_COLUMNS each
 LOSSES_FILE = "losses.safetensors"  # per-example validation losses at every evaluation point
-RESULT_FILE = "result.json"  # final state of a finished cell: DONE or DIVERGED
+RESULT_FILE = "result.json"  # final state of a finished cell: DONE or DIVERGED; its other files, by name
 FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
 ADAPTER_DIRECTORY = "adapter"  # final adapter in PEFT format
+KEPT_CHECKPOINTS = 2  # the newest ones of an unfinished run, so that a damaged one is not the last
 
 # What identifies a cell inside its study. Further axes of the search follow these.
 STRATEGY = "strategy"
@@ -62,7 +67,7 @@ ROW_COLUMNS = MEASURED_COLUMNS + TIMING_COLUMNS
 
 # The states of a cell.
 DONE = "done"  # trained to its last step
-DIVERGED = "diverged"  # a loss became NaN or infinite: an outcome, kept in every count
+DIVERGED = "diverged"  # a loss became NaN, infinite or exploded: an outcome, kept in every count
 FAILED = "failed"  # ran out of retries
 PARTIAL = "partial"  # has rows or a checkpoint but no result yet
 MISSING = "missing"  # planned, nothing on disk

@@ -16,8 +16,8 @@ from trainables.attention import keep_attention_out_of_graphs
 from trainables.compute import Compute
 from trainables.lora import LoraModel, accumulate_gradients
 from trainables.losses import supervised_nll
+from trainables.machine_cache import cache_directory
 from trainables.measuring import probe_batch, seconds_of
-from trainables.models import cache_directory
 
 LEAST_SECONDS = 30.0  # a compilation that must be measured costs at least this
 LARGEST_GAIN = 0.4  # of the training time; more was never seen

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from trainables.interruption import Pulse
 from trainables.settings import Precision
 from trainables.tuning import Work
 
@@ -17,11 +18,15 @@ SMALLEST_BUDGET = 128  # tokens; below this a smaller microbatch saves nothing w
 
 @dataclass
 class Compute:
-    """A device with its precision, and the tokens of a microbatch that fit on it so far."""
+    """A device with its precision, and the tokens of a microbatch that fit on it so far.
+
+    `pulse` is called after every microbatch, and may raise to end the work there.
+    """
 
     device: torch.device
     precision: Precision
     tokens: dict[Work, int] = field(default_factory=dict)
+    pulse: Pulse = lambda: None
 
     def describe(self) -> str:
         """Return the device and precision in words, as results name them."""

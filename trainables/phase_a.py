@@ -1,45 +1,44 @@
 """Phase A: training (or taking over) the adapter that every Phase B run starts from.
 
-The artifact is a directory named by its content key: adapter, losses, and a manifest written last.
+The artifact is a folder named by its content key: adapter, losses, and a manifest written last.
 """
 
-import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from trainables.adapters import load_adapter, save_adapter
-from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, Losses, artifact_content, artifact_exists
+from trainables.adapters import adapter_files, load_adapter
+from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, Losses
 from trainables.base_weights import BaseWeights
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
+from trainables.claims import Claim, take_claim
 from trainables.columns import ADAPTER_DIRECTORY
 from trainables.compilation import compile_layers, worth_compiling
-from trainables.digests import digest_files
 from trainables.evaluation import MEASURED, evaluate
+from trainables.interruption import Pulse, StoppedError
 from trainables.lora import AdapterBank
+from trainables.manifest import FileSet
 from trainables.measuring import FUSED, choose_cells
-from trainables.publish import publish_directory
 from trainables.replay import phase_a_stream
 from trainables.settings import PhaseASettings
+from trainables.storage.base import Storage
 from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
 from trainables.trainee import Setup, Trainee, load_trainee
 from trainables.training import Diverged, Lane, TrainingGroup
 from trainables.tuning import Tuning
 
-PARTIAL_SUFFIX = ".partial"
+PARTIAL = "partial"  # where the checkpoints are until the artifact is whole
 
 
 @dataclass(frozen=True)
 class PhaseAJob:
-    """All that Phase A's result depends on, and where to put it (`folder`, named by the key).
+    """All that Phase A's result depends on, and where to put it (`storage`, a folder named by the key).
 
     `batch_size` is Phase B's and `tokens` those that a worker trains on in it: what is settled for
     Phase B depends on them.
@@ -51,36 +50,45 @@ class PhaseAJob:
     task_b: PreparedTask
     batch_size: int
     tokens: float
-    folder: Path
+    storage: Storage
+
+    @property
+    def partial(self) -> Storage:
+        """Where an unfinished Phase A keeps its checkpoints."""
+        return self.storage.inside(PARTIAL)
 
 
 def make_artifact(
     job: PhaseAJob,
     *,
     weights: BaseWeights | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    term: int = 0,
+    pulse: Pulse = lambda: None,
     report: Callable[[int, int], None] = lambda step, steps: None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> bool:
     """Train or take over the adapter and publish the artifact; continue where an earlier try stopped.
 
-    `report` is told the step reached and their number. Returns False if `should_stop` ended it early.
+    `report` is told the step reached and their number, `warn` of damaged files. Returns False if `pulse`
+    raised StoppedError, after a checkpoint. Raises ClaimLostError or StorageError.
     """
-    if artifact_exists(job.folder):
+    if job.storage.read_record(MANIFEST_FILE) is not None:
         return True
+    claim = take_claim(job.partial, term=term)
     trainee = load_trainee(job.setup, weights=weights)
-    partial = job.folder.with_name(job.folder.name + PARTIAL_SUFFIX)
-    if job.settings.adapter is not None:
-        base = _validate(job, trainee, trainee.model.new_bank(1))
-        bank = trainee.model.new_bank(1)
-        bank.weights[0] = trainee.model.import_weights(load_adapter(job.settings.adapter))
-    else:
-        finished = _train(job, trainee, partial=partial, should_stop=should_stop, report=report)
-        if finished is None:
-            return False
-        bank, base = finished
-    tuning = _settle(job, trainee)
-    _publish(job, trainee, bank=bank, base=base, tuning=tuning)
-    shutil.rmtree(partial, ignore_errors=True)
+    trainee.compute.pulse = pulse
+    try:
+        if job.settings.adapter is not None:
+            base = _validate(job, trainee, trainee.model.new_bank(1))
+            bank = trainee.model.new_bank(1)
+            bank.weights[0] = trainee.model.import_weights(load_adapter(job.settings.adapter))
+        else:
+            bank, base = _train(job, trainee, claim=claim, report=report, warn=warn)
+        tuning = _settle(job, trainee)
+        _publish(job, trainee, bank=bank, base=base, tuning=tuning, claim=claim)
+    except StoppedError:
+        return False
+    job.storage.delete_folder(PARTIAL)
     return True
 
 
@@ -88,11 +96,11 @@ def _train(
     job: PhaseAJob,
     trainee: Trainee,
     *,
-    partial: Path,
-    should_stop: Callable[[], bool],
+    claim: Claim,
     report: Callable[[int, int], None],
-) -> tuple[AdapterBank, tuple[Losses, Losses]] | None:
-    """Return the trained adapter and the base model's validation losses; None if stopped before the end."""
+    warn: Callable[[str], None],
+) -> tuple[AdapterBank, tuple[Losses, Losses]]:
+    """Return the trained adapter and the base model's validation losses; a stop leaves a checkpoint."""
     seed, model = stream_integer(job.settings.seed, "phase_a"), trainee.model
     lane = Lane(
         model.fresh_weights(seed=seed),
@@ -101,7 +109,7 @@ def _train(
         settings=job.settings,
         dropout=model.dropout_stream(seed),
     )
-    saved = load_newest_checkpoint(partial)
+    saved = load_newest_checkpoint(job.partial, warn=warn)
     if saved is None:
         base = _validate(job, trainee, model.new_bank(1))
     else:
@@ -110,23 +118,26 @@ def _train(
         lane.restore(tensors, values)
     group = TrainingGroup(model, [lane], compute=trainee.compute)
     report(lane.counters.step, lane.stream.steps)
-    while not lane.finished:
-        group.step()
-        step = lane.counters.step
-        if lane.diverged_at is not None:
-            raise Diverged(lane.diverged_at)
-        report(step, lane.stream.steps)
-        stopping = should_stop()
-        if stopping or lane.finished or step % job.settings.checkpoint_every == 0:
-            tensors, values = lane.state()
-            tensors |= {
-                f"base.{name}": torch.from_numpy(nll)
-                for name, nll in zip(("task_a", "task_b"), base, strict=True)
-            }
-            save_checkpoint(partial, step=step, tensors=tensors, values=values)
-        if stopping and not lane.finished:
-            return None
+    try:
+        while not lane.finished:
+            group.step()
+            if lane.diverged_at is not None:
+                raise Diverged(lane.diverged_at)
+            report(lane.counters.step, lane.stream.steps)
+            if lane.finished or lane.counters.step % job.settings.checkpoint_every == 0:
+                _checkpoint(job, lane, base, claim)
+    except StoppedError:
+        _checkpoint(job, lane, base, claim)
+        raise
     return group.bank, base
+
+
+def _checkpoint(job: PhaseAJob, lane: Lane, base: tuple[Losses, Losses], claim: Claim) -> None:
+    claim.check()
+    tensors, values = lane.state()
+    for name, nll in zip(("task_a", "task_b"), base, strict=True):
+        tensors[f"base.{name}"] = torch.from_numpy(nll)
+    save_checkpoint(job.partial, step=lane.counters.step, tensors=tensors, values=values)
 
 
 def _validate(job: PhaseAJob, trainee: Trainee, bank: AdapterBank) -> tuple[Losses, Losses]:
@@ -138,7 +149,13 @@ def _validate(job: PhaseAJob, trainee: Trainee, bank: AdapterBank) -> tuple[Loss
 
 
 def _publish(
-    job: PhaseAJob, trainee: Trainee, *, bank: AdapterBank, base: tuple[Losses, Losses], tuning: Tuning
+    job: PhaseAJob,
+    trainee: Trainee,
+    *,
+    bank: AdapterBank,
+    base: tuple[Losses, Losses],
+    tuning: Tuning,
+    claim: Claim,
 ) -> None:
     (pool,) = evaluate(trainee.model, job.task_a.train, bank=bank, compute=trainee.compute)
     after = _validate(job, trainee, bank)
@@ -151,19 +168,15 @@ def _publish(
         arrays[f"{name}_base_nll"] = base[position]
         arrays[f"{name}_tokens"] = task.validation.supervised_counts(MEASURED).astype(np.int64)
     trainee.check_weights()
-    with publish_directory(job.folder) as folder:
-        adapter = folder / ADAPTER_DIRECTORY
-        adapter.mkdir()
-        weights = trainee.model.export_weights(bank.weights[0])
-        save_adapter(weights, adapter, lora=job.setup.settings.lora, base_model=job.setup.base_model)
-        save_file(arrays, folder / LOSSES_FILE)
-        manifest = {
-            "key": job.folder.name,
-            "content": digest_files(artifact_content(folder)),
-            "computed_on": trainee.compute.describe(),
-            "tuning": tuning.record(),
-        }
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n")
+    weights = trainee.model.export_weights(bank.weights[0])
+    lora, base_model = job.setup.settings.lora, job.setup.base_model
+    claim.check()
+    files = FileSet(job.storage)
+    files.write(LOSSES_FILE, save(arrays))
+    for name, content in adapter_files(weights, lora=lora, base_model=base_model).items():
+        files.write(f"{ADAPTER_DIRECTORY}/{name}", content)
+    manifest = {"files": files.manifest, "computed_on": trainee.compute.describe(), "tuning": tuning.record()}
+    job.storage.write_record(MANIFEST_FILE, manifest)
 
 
 def _settle(job: PhaseAJob, trainee: Trainee) -> Tuning:

@@ -3,18 +3,18 @@
 Yields rows; needs no Ray. Cells that train together share the frozen layers' work and nothing else.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from trainables import columns
 from trainables.base_weights import BaseWeights
 from trainables.cell import Cell, Shared
 from trainables.cell_store import CellStore, Row
 from trainables.evaluation import evaluate
+from trainables.interruption import Pulse, StoppedError
 from trainables.replay import CellSpec
 from trainables.trainee import Trainee, load_trainee
-from trainables.training import TrainingGroup
+from trainables.training import TrainingGroup, sound
 
 
 def run_cells(
@@ -23,42 +23,37 @@ def run_cells(
     shared: Shared,
     stores: Mapping[str, CellStore],
     weights: BaseWeights | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    pulse: Pulse = lambda: None,
 ) -> Iterator[tuple[str, Row]]:
     """Train cells side by side to their ends; yield each one's key and row as a row is recorded.
 
     `stores` are by key. Each continues from its newest checkpoint. Every evaluation point leaves a
-    checkpoint, and so does `should_stop`, which is asked after each step and ends the run early.
-    A diverged cell is finished.
+    checkpoint; so does StoppedError out of `pulse`, which ends the run early. A diverged cell is finished.
+    Raises ClaimLostError or StorageError; what was checkpointed is there to go on from.
     """
     trainee = load_trainee(shared.setup, weights=weights, tuning=shared.artifact.tuning)
+    trainee.compute.pulse = pulse
     cells = [Cell(spec, shared=shared, store=stores[spec.key], trainee=trainee) for spec in specs]
     for cell in cells:
         yield cell.spec.key, cell.history.rows[-1]
-        if cell.lane.finished:  # killed after its last checkpoint
-            cell.finish(columns.DONE, step=cell.lane.counters.step)
-    cells = [cell for cell in cells if not cell.lane.finished]
     group = TrainingGroup(trainee.model, [cell.lane for cell in cells], compute=trainee.compute)
-    while cells:
-        group.step()
-        measured = _measure([cell for cell in cells if _is_due(cell)], group, trainee)
-        stopping = should_stop()
-        for cell in cells:
-            if cell.lane.diverged_at is None and (cell in measured or (stopping and not cell.lane.finished)):
+    try:
+        while cells:
+            measured = _measure([cell for cell in cells if cell.due], group, trainee)
+            for cell, row in measured.items():
                 cell.checkpoint()
-        for cell, row in measured.items():
-            yield cell.spec.key, row
-        going_on = [cell for cell in cells if not _end(cell)]
-        if len(going_on) < len(cells):
-            cells = going_on
-            group.keep([cell.lane for cell in cells])
-        if stopping:
-            group.keep([])
-            return
-
-
-def _is_due(cell: Cell) -> bool:
-    return cell.lane.diverged_at is None and cell.due
+                yield cell.spec.key, row
+            going_on = [cell for cell in cells if not _end(cell)]
+            if len(going_on) < len(cells):
+                cells = going_on
+                group.keep([cell.lane for cell in cells])
+            if cells:
+                group.step()
+    except StoppedError:
+        for cell in cells:
+            if cell.lane.diverged_at is None:
+                cell.checkpoint()
+        group.keep([])
 
 
 def _measure(cells: Sequence[Cell], group: TrainingGroup, trainee: Trainee) -> dict[Cell, Row]:
@@ -72,10 +67,10 @@ def _measure(cells: Sequence[Cell], group: TrainingGroup, trainee: Trainee) -> d
         for task in (shared.task_a, shared.task_b)
     )
     seconds = (time.perf_counter() - started) / len(cells)
-    rows = {}
+    rows, tokens = {}, [counts.sum() for counts in shared.artifact.validation_tokens]
     for cell, *nll in zip(cells, losses_a, losses_b, strict=True):
         cell.lane.counters.seconds += seconds
-        if all(math.isfinite(values.sum()) for values in nll):
+        if all(sound(values.sum(), total) for values, total in zip(nll, tokens, strict=True)):
             rows[cell] = cell.add_row((nll[0], nll[1]), cell.lane.counters.take_recent())
         else:
             cell.lane.diverged_at = cell.lane.counters.step

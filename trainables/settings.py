@@ -6,12 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from trainables.storage.locations import check_location
+
 BUILT_IN_TASKS = ("math", "hotpotqa", "arithmetic", "multihop")
 GENERATED_TASKS = ("arithmetic", "multihop")
 
 Precision = Literal["bf16", "fp32"]
 
-Count = Annotated[int, Field(ge=1)]
+LARGEST = 2**31 - 1  # of all counts: they size arrays, and a typing error is not to allocate one
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Settings(BaseModel):
@@ -62,7 +66,7 @@ class TaskSettings(Settings):
     path: Path | None = None
     train: Count = 4000
     validation: Count = 400
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     paragraphs: Literal["all", "supporting"] = "all"
     prompt_format: Literal["instruct", "chat"] = "instruct"
     prompt: str | None = None
@@ -122,8 +126,15 @@ def template_columns(template: str) -> tuple[str, ...]:
 
 def existing(path: Path) -> Path:
     """Return `path` as an absolute one. Raises ValueError where there is nothing."""
-    path = path.expanduser().absolute()
-    if not path.exists():
+    try:
+        path = path.expanduser().absolute()
+    except RuntimeError as error:  # `~name` of nobody
+        raise ValueError(f"no home directory for {str(path)!r}") from error
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise ValueError(f"{str(path)[:200]!r} cannot be looked up: {error.strerror}") from error
+    if not found:
         raise ValueError(f"no file or directory at {path}")
     return path
 
@@ -135,7 +146,7 @@ class TrainingSettings(Settings):
     steps: Count | None = None
     lr: Annotated[float, Field(gt=0)] = 2e-4
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     batch_size: Count = 64
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clipping: Annotated[float, Field(gt=0)] | None = 1.0
@@ -153,13 +164,13 @@ class TrainingSettings(Settings):
 class PhaseASettings(TrainingSettings):
     """Phase A: task A alone. `adapter` brings a trained PEFT adapter instead of training one.
 
-    `cache` is a directory of artifacts that studies share; by default each study keeps its own.
+    `cache` is a storage of artifacts that studies share; by default each study keeps its own.
     """
 
     epochs: Count | None = 2
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     adapter: Path | None = None
-    cache: Path | None = None
+    cache: str | None = None
     checkpoint_every: Count = 10
 
     @field_validator("adapter")
@@ -169,8 +180,8 @@ class PhaseASettings(TrainingSettings):
 
     @field_validator("cache")
     @classmethod
-    def make_cache_absolute(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().absolute()
+    def check_cache(cls, location: str | None) -> str | None:
+        return None if location is None else check_location(location)
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,6 @@ A lane is one adapter with its own stream, optimiser and dropout. Lanes in one g
 layers' work and nothing else. Evaluating, recording and checkpointing are the caller's.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,13 +23,23 @@ from trainables.replay import Stream
 from trainables.settings import TrainingSettings
 from trainables.tasks.tokenised import TokenisedExamples
 
+EXPLODED = 100.0  # nats a token; a uniform guess over 50,000 words costs 10.8
+
 
 class Diverged(ArithmeticError):
-    """A loss became NaN or infinite; `step` is the optimiser step at which it was seen."""
+    """A loss became NaN, infinite or larger than EXPLODED; `step` is the optimiser step at which it was seen."""
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not finite at step {step}")
+        super().__init__(f"the loss is not finite or above {EXPLODED:g} nats a token at step {step}")
         self.step = step
+
+    def __reduce__(self) -> Any:
+        return Diverged, (self.step,)
+
+
+def sound(nll: float, tokens: float) -> bool:
+    """Say whether a summed loss over `tokens` is one that training can go on from."""
+    return nll <= EXPLODED * tokens  # False for NaN
 
 
 @dataclass
@@ -113,10 +122,10 @@ class Lane:
         return int(counts[indices[sources == source]].sum())
 
     def advance(self, nll: float, *, seconds: float) -> None:
-        """Take the optimiser step with the accumulated gradient, or stay where the loss is not finite."""
+        """Take the optimiser step with the accumulated gradient, or stay where the loss is not sound."""
         self.counters.seconds += seconds
         self.counters.recent_seconds += seconds
-        if not math.isfinite(nll):
+        if not sound(nll, self.supervised()):
             self.diverged_at = self.counters.step + 1
             return
         if self.settings.gradient_clipping is not None:
@@ -198,7 +207,7 @@ class TrainingGroup:
         return AdapterBank(self.bank.weights[rows], self.bank.gradients[rows])
 
     def step(self) -> None:
-        """Take one optimiser step in every lane; a lane with a loss that is not finite marks itself."""
+        """Take one optimiser step in every lane; a lane whose loss is not sound marks itself."""
         started = time.perf_counter()
         self.model.install(self.bank)
         nll = self.compute.within_memory("training", self._accumulate)
@@ -217,6 +226,7 @@ class TrainingGroup:
             weights = np.repeat(shares[batch.lanes], batch.counts).astype(np.float32)
             accumulate_gradients((nll * torch.from_numpy(weights).to(nll.device)).sum())
             results.append((batch, nll.detach()))
+            self.compute.pulse()
         totals = np.zeros(len(self.lanes))
         for batch, tokens in results:
             np.add.at(totals, batch.lanes, by_example(tokens, batch))

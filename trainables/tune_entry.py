@@ -3,7 +3,11 @@
 The only file here that knows Ray.
 """
 
-from pathlib import Path
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import ray
@@ -14,8 +18,54 @@ from trainables import columns
 from trainables.base_weights import BaseWeights
 from trainables.cell import Shared
 from trainables.cell_store import CellStore
+from trainables.claims import ClaimLostError
+from trainables.interruption import Pulse, StoppedError
 from trainables.phase_b import run_cells
 from trainables.replay import CellSpec
+from trainables.seals import DamagedError
+from trainables.storage.base import Storage, StoragePausedError
+from trainables.watchdog import Watchdog
+
+ASK_SECONDS = 0.2  # how often a worker asks whether it is to stop
+REPORTED = ("step", "task_a_loss", "task_b_loss")  # Tune keeps statistics of each, for each trial
+
+
+@dataclass(frozen=True)
+class Office:
+    """A worker's line to its driver: the study's storage, the driver's term of office, and its board.
+
+    A worker that makes no progress for `timeout` seconds is ended.
+    """
+
+    storage: Storage
+    _: KW_ONLY
+    term: int
+    board: "ActorHandle[Any]"
+    timeout: float
+
+    def say(self, message: str) -> None:
+        """Pass a message on to the user."""
+        ray.get(self.board.say.remote(message))
+
+    @contextmanager
+    def watched(self, work: str) -> Iterator[Pulse]:
+        """Yield the pulse of a piece of work: it notes progress, and raises StoppedError on request."""
+        with Watchdog(self.timeout, report=lambda message: self.say(f"{work}: {message}")) as watchdog:
+            yield self._pulse(watchdog)
+
+    def _pulse(self, watchdog: Watchdog) -> Callable[[], None]:
+        asked = 0.0
+
+        def pulse() -> None:
+            nonlocal asked
+            watchdog.beat()
+            if time.monotonic() - asked < ASK_SECONDS:
+                return
+            asked = time.monotonic()
+            if ray.get(self.board.stopping.remote()):
+                raise StoppedError
+
+        return pulse
 
 
 def train_cells(
@@ -24,23 +74,44 @@ def train_cells(
     shared: Shared,
     weights: BaseWeights | None,
     cells: dict[str, CellSpec],
-    storage: Path,
-    board: "ActorHandle[Any]",
+    office: Office,
 ) -> None:
     """Run the cells whose keys are in `config["keys"]`.
 
-    `weights` are the base model's, mapped from the object store. `board` is the actor that says whether the
-    driver wants to stop. The ledger's own checkpoints decide where to continue; Tune's are not used.
+    `weights` are the base model's, mapped from the object store. The ledger's own checkpoints decide where
+    to continue; Tune's are not used. Cells whose storage fails, or that another worker has taken over, are
+    left as they are, without an error: the driver decides.
     """
-    stores = {key: CellStore(storage / columns.CELLS_DIRECTORY / key) for key in config["keys"]}
-
-    def should_stop() -> bool:
-        return bool(ray.get(board.stopping.remote()))
-
-    pending = [cells[key] for key, store in stores.items() if store.result() is None]
-    if not pending or should_stop():
+    folders = {key: office.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}") for key in config["keys"]}
+    try:
+        check_shared(office.storage)
+        pending = [cells[key] for key, folder in folders.items() if not _finished(folder)]
+        stores = {
+            key: CellStore(folder, term=office.term, warn=office.say) for key, folder in folders.items()
+        }
+        with office.watched(f"{len(pending)} cell(s) from {config['keys'][0]}") as pulse:
+            pulse()
+            for key, row in run_cells(pending, shared=shared, stores=stores, weights=weights, pulse=pulse):
+                tune.report({"key": key} | {name: row[name] for name in REPORTED})
+    except (StoppedError, ClaimLostError):
         return
-    for key, row in run_cells(
-        pending, shared=shared, stores=stores, weights=weights, should_stop=should_stop
-    ):
-        tune.report({"key": key} | {name: value for name, value in row.items() if value is not None})
+    except StoragePausedError as error:
+        ray.get(office.board.pause.remote(str(error), error.needed))
+
+
+def check_shared(storage: Storage) -> None:
+    """Raise StoragePausedError where this node does not see the study."""
+    try:
+        storage.read(columns.STUDY_FILE)
+    except FileNotFoundError as error:
+        raise StoragePausedError(
+            f"{storage.describe(columns.STUDY_FILE)} is not there on node {socket.gethostname()}: "
+            "every node must see the study's storage"
+        ) from error
+
+
+def _finished(folder: Storage) -> bool:
+    try:
+        return folder.read_record(columns.RESULT_FILE) is not None
+    except DamagedError:
+        return False

@@ -6,15 +6,13 @@ Imports nothing heavy; `measuring` fills it in.
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from trainables.digests import digest_json
-from trainables.models import cache_directory
-from trainables.publish import publish_json
+from trainables.machine_cache import keep, recall
 from trainables.settings import Precision
 
-VERSION = 1  # part of the cache's key: raise it when what is measured changes
+VERSION = 2  # part of the cache's key: raise it when what is measured changes
 Work = Literal["training", "evaluation"]
 
 
@@ -49,15 +47,10 @@ class Tuning:
 
 def cached(key: dict[str, Any], measure: Callable[[], Tuning]) -> Tuning:
     """Return what was measured under `key` before on this machine, else measure and keep it."""
-    path = tuning_path(key)
-    try:
-        return Tuning(**json.loads(path.read_text()))
-    except (OSError, json.JSONDecodeError, TypeError):
-        tuning = measure()
-        publish_json(path, tuning.record())
-        return tuning
-
-
-def tuning_path(key: dict[str, Any]) -> Path:
-    """Return the cache file of a measurement."""
-    return cache_directory() / "tuning" / f"{digest_json(key | {'version': VERSION})}.json"
+    name = digest_json(key | {"version": VERSION})
+    kept = recall("tuning", name)
+    if kept is not None:
+        return Tuning(**json.loads(kept))
+    tuning = measure()
+    keep("tuning", name, json.dumps(tuning.record()).encode())
+    return tuning

@@ -18,9 +18,11 @@ import analysis
 from sweep.cli import cli
 from sweep.configuration import validate_study
 from sweep.driver import Outcome, run_study
-from sweep.ledger import Ledger, LedgerError
+from sweep.ledger import Ledger
 from sweep.progress import Progress
+from sweep.recording import OtherStudyError
 from trainables import columns
+from trainables.storage.locations import open_storage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -49,6 +51,17 @@ def _short_ray_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
 
 
+def ledger_of(values: dict[str, Any]) -> Ledger:
+    return Ledger(open_storage(values["storage"]))
+
+
+def break_cell(values: dict[str, Any], key: str) -> Path:
+    """Put a directory where a cell's file is to be published, so that it fails; return the directory."""
+    path = Path(values["storage"], columns.CELLS_DIRECTORY, key, columns.CELL_FILE)
+    path.mkdir(parents=True)
+    return path
+
+
 def command(values: dict[str, Any], tmp_path: Path) -> list[str]:
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -69,7 +82,7 @@ def test_a_study_grows_without_running_a_finished_cell_again(study_values: dict[
     frame = table(storage)
     assert set(frame[columns.SEED]) == {0, 1}
     study_values["phase_b"]["lr"] = 0.02
-    with pytest.raises(LedgerError, match=r"phase_b\.lr: finished with 0\.01, now 0\.02"):
+    with pytest.raises(OtherStudyError, match=r"phase_b\.lr: finished with 0\.01, now 0\.02"):
         run(study_values)
     assert results(storage) == second
 
@@ -126,27 +139,26 @@ def test_a_cell_that_fails_does_not_fail_those_it_trained_with(study_values: dic
     run({**study_values, "search": {**study_values["search"], "mix": [0]}})
     study_values["search"]["seed"] = [0, 1]
     broken, *others = _pending_keys(study_values)
-    ledger = Ledger(Path(study_values["storage"]))
-    (ledger.cell_folder(broken) / columns.CELL_FILE).mkdir(parents=True)
+    ledger = ledger_of(study_values)
+    break_cell(study_values, broken)
     assert run(study_values).states == {columns.DONE: 1 + len(others), columns.FAILED: 1}
-    assert all(ledger.finished(key) for key in others)
+    assert all(ledger.state(key) == columns.DONE for key in others)
 
 
 def test_a_failing_cell_is_retried_then_reported_while_the_others_go_on(study_values: dict[str, Any]) -> None:
     study_values["search"] |= {"strategy": ["random"], "mix": [0, 0.5]}
     study_values["resources"] = {"retries": 1}
-    ledger = Ledger(Path(study_values["storage"]))
+    ledger = ledger_of(study_values)
     run({**study_values, "search": {**study_values["search"], "mix": [0]}})
     values = {**study_values, "search": {**study_values["search"], "seed": [0, 1]}}
     broken = _pending_keys(values)[0]
-    ledger.cell_folder(broken).mkdir(parents=True)
-    (ledger.cell_folder(broken) / columns.CELL_FILE).mkdir()  # nothing can be published under this name
+    in_the_way = break_cell(study_values, broken)
     outcome = run(values)
     assert outcome.states == {columns.DONE: 3, columns.FAILED: 1}
     failure = ledger.failure(broken)
     assert failure["attempts"] == 2
-    assert "IsADirectoryError" in (ledger.root / failure["log"]).read_text()
-    (ledger.cell_folder(broken) / columns.CELL_FILE).rmdir()
+    assert "IsADirectoryError" in ledger.storage.read(failure["log"]).decode()
+    in_the_way.rmdir()
     assert run(values).states == {columns.DONE: 4}
 
 
@@ -206,7 +218,7 @@ def _pending_keys(values: dict[str, Any]) -> list[str]:
     from sweep.preparation import prepare
 
     study = validate_study(values, origin="test")
-    plan = make_plan(study, prepare(study), Ledger(study.storage))
+    plan = make_plan(study, prepare(study), Ledger(open_storage(study.storage)), say=print)
     return [cell.spec.key for cell in plan.pending if cell.spec]
 
 

@@ -1,4 +1,4 @@
-"""Large studies: each cell is read once a pass, shared work is done once, and nothing else changes."""
+"""Large studies: each cell is listed and read once a pass, shared work is done once, nothing else changes."""
 
 import io
 import sys
@@ -16,16 +16,18 @@ from rich.console import Console
 from rich.table import Table
 
 from sweep import cells as cells_module
+from sweep import recording
 from sweep.cells import Label, PlannedCell, plan_cells, plan_record, study_labels
 from sweep.configuration import Study, validate_study
-from sweep.ledger import Ledger
+from sweep.ledger import Ledger, Standing
 from sweep.planning import Plan, make_plan
 from sweep.preparation import PHASE_B_BOOKKEEPING, Prepared, prepare
 from sweep.tables import BLOCK, print_plan, print_status
 from trainables import columns, strategies
 from trainables.digests import digest_json
-from trainables.publish import publish_json
+from trainables.manifest import FileSet
 from trainables.replay import Realisation, realise
+from trainables.storage.locations import open_storage
 from trainables.strategies import STRATEGIES, Pool
 
 SEEDS, MIXES = list(range(6)), [0, 0.25, 0.5]
@@ -42,16 +44,16 @@ _opened: list[str] | None = None
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _opened is not None and event == "open" and isinstance(arguments[0], str):
+    if _opened is not None and event in ("open", "os.scandir") and isinstance(arguments[0], str):
         _opened.append(arguments[0])
 
 
-sys.addaudithook(_hook)  # sees every open(), however it is called
+sys.addaudithook(_hook)  # sees every open() and scandir(), however it is called
 
 
 @contextmanager
 def reads(root: Path) -> Iterator[Counter[str]]:
-    """Count how often each file of a study is opened while the block runs, by its path in the study."""
+    """Count how often each file and folder of a study is opened while the block runs, by its path there."""
     global _opened
     counts: Counter[str] = Counter()
     _opened = []
@@ -73,6 +75,10 @@ def prepared_study(values: dict[str, Any]) -> tuple[Study, Prepared]:
     return study, prepare(study)
 
 
+def root_of(ledger: Ledger) -> Path:
+    return Path(ledger.storage.location)
+
+
 def losses_of(prepared: Prepared) -> np.ndarray:
     return np.random.default_rng(0).random(len(prepared.task_a.train)).round(1)  # with ties
 
@@ -85,41 +91,49 @@ def planned(study: Study, prepared: Prepared) -> list[PlannedCell]:
 def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Study, Prepared, Ledger]:
     """A study whose every second cell is finished, every fourth half done, the others missing."""
     study, prepared = prepared_study(values)
-    artifact = SimpleNamespace(pool_losses=losses_of(prepared))
-    monkeypatch.setattr("sweep.planning.artifact_exists", lambda folder: True)
-    monkeypatch.setattr("sweep.planning.load_artifact", lambda folder: artifact)
-    ledger = Ledger(study.storage)
-    cells = plan_cells(study, prepared, artifact_key=prepared.artifact.name, pool_losses=losses_of(prepared))
-    ledger.open(study, fingerprint=prepared.fingerprint, details={}, precision="fp32")
-    ledger.publish_plan(plan_record(cells, study=study, axes=[]))
+    artifact = SimpleNamespace(pool_losses=losses_of(prepared), content="c")
+    monkeypatch.setattr("sweep.planning.load_artifact", lambda storage: artifact)
+    ledger = Ledger(open_storage(study.storage))
+    ledger.storage.make()
+    key = prepared.artifact.prefix.rpartition("/")[2]
+    cells = plan_cells(study, prepared, artifact_key=key, pool_losses=losses_of(prepared))
+    fingerprint = prepared.fingerprint
+    recording.open_study(ledger, study, fingerprint=fingerprint, details={}, precision="fp32")
+    recording.publish_plan(ledger, plan_record(cells, study=study, axes=[]))
     for number, cell in enumerate(cells):
         assert cell.spec is not None
-        folder = ledger.cell_folder(cell.spec.key)
+        storage = ledger.cell(cell.spec.key)
         if number % 2 == 0:
-            publish_json(folder / columns.RESULT_FILE, {"state": columns.DONE, "seconds": 2.0})
+            files = FileSet(storage)
+            files.write_record(columns.ROWS_FILE, {"rows": [{columns.STEP: 10}]})
+            result = {"state": columns.DONE, "seconds": 2.0, "artifact": "c", "files": files.manifest}
+            storage.write_record(columns.RESULT_FILE, result)
         elif number % 4 == 1:
-            publish_json(folder / columns.ROWS_FILE, {"rows": [{columns.STEP: 4}]})
+            storage.write_record(columns.ROWS_FILE, {"rows": [{columns.STEP: 4}]})
     return study, prepared, ledger
 
 
 def test_planning_reads_the_plan_and_every_cell_once(finished: tuple[Study, Prepared, Ledger]) -> None:
     study, prepared, ledger = finished
-    with reads(ledger.root) as counts:
-        plan = make_plan(study, prepared, ledger)
-    results = {name for name in counts if name.endswith(columns.RESULT_FILE)}
-    assert len(results) == len(plan.cells)
+    with reads(root_of(ledger)) as counts:
+        plan = make_plan(study, prepared, ledger, say=pytest.fail)
     assert set(counts.values()) == {1}
-    assert counts.keys() == results | {columns.PLAN_FILE}
+    finished_cells = [standing for standing in plan.standings if standing.state == columns.DONE]
+    files = {name for name in counts if name.endswith(".json")}
+    assert files == {name for name in files if name.endswith(columns.RESULT_FILE)} | {columns.PLAN_FILE}
+    assert len(files) == len(finished_cells) + 1
+    assert len(finished_cells) == len(plan.cells) / 2
     assert plan.seconds_a_cell == 2.0
 
 
 def test_status_reads_every_file_once(finished: tuple[Study, Prepared, Ledger]) -> None:
     ledger = finished[2]
-    with reads(ledger.root) as counts:
+    with reads(root_of(ledger)) as counts:
         print_status(ledger, console=Console(file=io.StringIO()))
-    states = Counter(state for _, state in ledger.planned_states())
+    states = Counter(standing.state for _, standing in ledger.planned_standings())
     assert set(counts.values()) == {1}
-    assert len(counts) == 2 + states.total() + states[columns.PARTIAL]  # study, plan, results, rows
+    read = [name for name in counts if name.endswith(".json")]
+    assert len(read) == 2 + states[columns.DONE] + states[columns.PARTIAL]  # study, plan, results, rows
 
 
 def test_an_unchanged_plan_is_published_without_reading_a_cell(
@@ -127,8 +141,8 @@ def test_an_unchanged_plan_is_published_without_reading_a_cell(
 ) -> None:
     ledger = finished[2]
     before = ledger.plan()
-    with reads(ledger.root) as counts:
-        ledger.publish_plan(before)
+    with reads(root_of(ledger)) as counts:
+        recording.publish_plan(ledger, before)
     assert not [name for name in counts if name.startswith(columns.CELLS_DIRECTORY)]
     assert ledger.plan() == before
 
@@ -137,12 +151,14 @@ def test_a_smaller_plan_keeps_what_was_finished_and_reads_only_that(
     finished: tuple[Study, Prepared, Ledger],
 ) -> None:
     ledger = finished[2]
-    before = ledger.planned_states()
+    before = ledger.planned_standings()
     entries = [entry for entry, _ in before[:5]]
-    with reads(ledger.root) as counts:
-        ledger.publish_plan(entries)
-    assert counts.total() <= len(before) + 3
-    assert ledger.plan() == entries + [entry for entry, state in before[5:] if state == columns.DONE]
+    with reads(root_of(ledger)) as counts:
+        recording.publish_plan(ledger, entries)
+    kept = [entry for entry, standing in before[5:] if standing.state == columns.DONE]
+    assert set(counts.values()) == {1}
+    assert len([name for name in counts if name.endswith(columns.RESULT_FILE)]) == len(kept)
+    assert ledger.plan() == entries + kept
 
 
 class _CountedLabels(dict[str, Any]):
@@ -158,11 +174,15 @@ class _CountedLabels(dict[str, Any]):
 
 
 def test_publishing_compares_each_entry_with_its_own_cell_alone(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger(open_storage(str(tmp_path)))
     seeds = range(200)
-    ledger.publish_plan({"labels": {columns.SEED: seed}, "key": f"{seed:020d}"} for seed in seeds)
-    ledger.publish_plan(
-        {"labels": _CountedLabels({columns.SEED: seed}), "key": f"{seed:020d}"} for seed in reversed(seeds)
+    recording.publish_plan(
+        ledger, ({"labels": {columns.SEED: seed}, "key": f"{seed:020d}"} for seed in seeds)
+    )
+    _CountedLabels.compared = 0
+    recording.publish_plan(
+        ledger,
+        ({"labels": _CountedLabels({columns.SEED: seed}), "key": f"{seed:020d}"} for seed in reversed(seeds)),
     )
     assert 0 < _CountedLabels.compared <= 2 * len(seeds)
 
@@ -237,7 +257,7 @@ def test_a_long_plan_prints_the_same_table_as_row_by_row(values: dict[str, Any],
     cells = [
         PlannedCell((Label("random", 0.5, seed),), None, 3, 10**6 + seed) for seed in range(2 * BLOCK + 7)
     ]
-    plan = Plan(cells, [columns.MISSING] * len(cells), False, 5, None)
+    plan = Plan(cells, [Standing(columns.MISSING)] * len(cells), None, 5, None)
     shown = Console(file=io.StringIO(), width=width)
     print_plan(plan, study=study, prepared=prepared, console=shown)
     expected = Table("cell", "state", "steps", "tokens", "minutes", box=None)

@@ -1,21 +1,28 @@
 """Building blocks for tests that train: prepared tasks, a model with an adapter, a Phase A job."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sweep.configuration import Study
 from sweep.preparation import Prepared, prepare
-from trainables.artifact import load_artifact
+from trainables import columns
+from trainables.artifact import Artifact, load_artifact
 from trainables.cell import Shared
 from trainables.cell_store import CellStore, Row
+from trainables.interruption import Pulse, StoppedError
 from trainables.lora import AdapterBank
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.phase_b import run_cells
 from trainables.replay import CellSpec, realise
 from trainables.settings import PhaseBSettings
+from trainables.storage.base import Storage
+from trainables.storage.directory import DirectoryStorage
+from trainables.storage.locations import open_storage
 from trainables.strategies import Pool
 from trainables.trainee import Trainee, load_trainee
 
@@ -37,7 +44,7 @@ class Learning:
             prepared.task_b,
             batch_size=self.study.phase_b.batch_size,
             tokens=1000.0,
-            folder=prepared.artifact,
+            storage=prepared.artifact,
         )
 
     def trainee(self) -> Trainee:
@@ -56,6 +63,7 @@ class Learning:
         """Make the Phase A artifact if need be, and return what every cell shares."""
         make_artifact(self.job)
         artifact = load_artifact(self.prepared.artifact)
+        assert artifact is not None
         return Shared(self.prepared.setup, artifact, self.prepared.task_a, self.prepared.task_b)
 
     def spec(
@@ -73,17 +81,54 @@ class Learning:
         return CellSpec(f"{strategy}-{mix}-{seed}", strategy, mix, seed, training, realised.stream.digest)
 
     def store(self, name: str) -> CellStore:
-        return CellStore(Path(self.study.storage) / "cells" / name)
+        return CellStore(open_storage(self.study.storage).inside(f"cells/{name}"))
 
 
 def learn(study: Study) -> Learning:
+    open_storage(study.storage).make()
     return Learning(study, prepare(study))
 
 
 def run_cell(
-    spec: CellSpec, *, shared: Shared, store: CellStore, should_stop: Callable[[], bool] = lambda: False
+    spec: CellSpec, *, shared: Shared, store: CellStore, pulse: Pulse = lambda: None
 ) -> Iterator[Row]:
     """Run one cell by itself and yield its rows."""
-    stores = {spec.key: store}
-    for _, row in run_cells([spec], shared=shared, stores=stores, should_stop=should_stop):
+    for _, row in run_cells([spec], shared=shared, stores={spec.key: store}, pulse=pulse):
         yield row
+
+
+def stop_at(count: int) -> Pulse:
+    """Return a pulse that asks to stop when it is called for the `count`-th time."""
+    calls = itertools.count(1)
+
+    def pulse() -> None:
+        if next(calls) == count:
+            raise StoppedError
+
+    return pulse
+
+
+def folder_of(store: CellStore | Storage) -> Path:
+    """Return the directory behind a cell's store or a storage."""
+    storage = store.storage if isinstance(store, CellStore) else store
+    assert isinstance(storage, DirectoryStorage)
+    return storage.path
+
+
+def read_json(store: CellStore, name: str) -> dict[str, Any]:
+    """Return one of a cell's records."""
+    record = store.storage.read_record(name)
+    assert record is not None
+    return record
+
+
+def result_of(store: CellStore) -> dict[str, Any] | None:
+    """Return the result of a finished cell, None for any other."""
+    return store.storage.read_record(columns.RESULT_FILE)
+
+
+def artifact_of(learning: Learning) -> Artifact:
+    """Return the finished artifact."""
+    artifact = load_artifact(learning.prepared.artifact)
+    assert artifact is not None
+    return artifact

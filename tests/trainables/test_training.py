@@ -13,6 +13,7 @@ from tests.trainables.reference import peft_model, plain_nll
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
 from trainables.compute import Compute
 from trainables.replay import phase_a_stream
+from trainables.storage.locations import open_storage
 from trainables.training import Lane, TrainingGroup
 
 CPU = torch.device("cpu")
@@ -50,12 +51,14 @@ def test_a_run_resumed_at_any_step_equals_an_uninterrupted_one_bit_for_bit(
         group.step()
         tensors, values = whole.state()
         step = whole.counters.step
-        save_checkpoint(tmp_path / str(step), step=step, tensors=tensors, values=values)
+        save_checkpoint(
+            open_storage(str(tmp_path)).inside(str(step)), step=step, tensors=tensors, values=values
+        )
     for step in range(1, whole.stream.steps):
         group = begin(learning)
         (resumed,) = group.lanes
         torch.manual_seed(99)
-        saved = load_newest_checkpoint(tmp_path / str(step))
+        saved = load_newest_checkpoint(open_storage(str(tmp_path)).inside(str(step)))
         assert saved is not None
         resumed.restore(*saved)
         assert resumed.counters.step == step

@@ -12,6 +12,7 @@ from trainables.tasks.records import (
     Item,
     Row,
     TaskError,
+    check_text,
     read_difficulty,
     read_label,
     read_text,
@@ -28,13 +29,13 @@ def read_item(row: Row, *, settings: TaskSettings) -> Item:
     Part of the released rows have a context that lacks supporting paragraphs: such a row keeps those
     there are, and only its question where there are none.
     """
-    paragraphs = read_pairs(row, column="context", fields=("title", "sentences"))
+    paragraphs = read_paragraphs(row)
     if settings.paragraphs == "supporting":
         facts = read_pairs(row, column="supporting_facts", fields=("title", "sent_id"))
-        titles = {title for title, _ in facts}
+        titles = [title for title, _ in facts]
         paragraphs = [(title, sentences) for title, sentences in paragraphs if title in titles]
     level = read_label(row, column="level")
-    text = [f"{title}: {' '.join(sentence.strip() for sentence in each)}" for title, each in paragraphs]
+    text = [f"{title}: {' '.join(sentence.strip() for sentence in sentences)}" for title, sentences in paragraphs]
     question = f"Question: {read_text(row, column='question').strip()}"
     return Item(
         message="\n\n".join([INSTRUCTION, *(["\n".join(text)] if text else []), question]),
@@ -44,6 +45,18 @@ def read_item(row: Row, *, settings: TaskSettings) -> Item:
         type=read_label(row, column="type"),
         difficulty=read_difficulty(level),
     )
+
+
+def read_paragraphs(row: Row) -> list[tuple[str, list[str]]]:
+    """Return a row's paragraphs: titles with their sentences."""
+    paragraphs = read_pairs(row, column="context", fields=("title", "sentences"))
+    for title, sentences in paragraphs:
+        texts = [title, *sentences] if isinstance(sentences, (list, tuple)) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise TaskError("column 'context' must hold titles with lists of sentences, all of them text")
+        for text in texts:
+            check_text(text, place="column 'context'")
+    return paragraphs
 
 
 def read_pairs(row: Row, *, column: str, fields: tuple[str, str]) -> list[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
+LONGEST_LIST = 1000  # characters of a message that lists what there is
 NAMED_DIFFICULTIES = {"easy": 1.0, "medium": 2.0, "hard": 3.0}
 
 
@@ -55,7 +56,7 @@ def content_hash(message: str) -> str:
 def read_value(row: Row, *, column: str) -> Any:
     """Return a row's value in a column it must have; it may be null."""
     if column not in row:
-        raise TaskError(f"no column {column!r}; the columns are {', '.join(map(str, row))}")
+        raise TaskError(f"no column {column!r}; the columns are {', '.join(map(str, row))[:LONGEST_LIST]}")
     return row[column]
 
 
@@ -66,7 +67,18 @@ def read_text(row: Row, *, column: str) -> str:
         raise TaskError(f"column {column!r} has no value (null)")
     if isinstance(value, (Mapping, list, tuple, bytes)):
         raise TaskError(f"column {column!r} must hold text or numbers, got {type(value).__name__}")
-    return str(value)
+    return check_text(str(value), place=f"column {column!r}")
+
+
+def check_text(text: str, *, place: str) -> str:
+    """Return `text`, which must be Unicode that UTF-8 can spell: JSON may escape half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TaskError(
+            f"{place} must hold Unicode text, got half a surrogate pair at character {error.start}"
+        ) from error
+    return text
 
 
 def read_label(row: Row, *, column: str) -> str | None:

@@ -15,6 +15,8 @@ from trainables.tasks.records import TaskError
 # The names a validation split goes by, the preferred one first.
 VALIDATION_SPLITS = ("validation", "valid", "val", "dev", "test")
 SPLITS = ("train", *VALIDATION_SPLITS)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_SECONDS = 10.0  # that the hub has to name a commit
 
 
 class Rows(Protocol):
@@ -55,7 +57,37 @@ def read_hub(hub: HubDataset) -> Splits:
             f"fill its cache (HF_HOME), or set path to a local copy"
         ) from error
     name = hub.id if hub.subset is None else f"{hub.id} ({hub.subset})"
-    return _choose_splits(loaded, source=f"hub {name}")
+    return _choose_splits(loaded, source=f"hub {name}{name_commit(_commit_of(loaded))}")
+
+
+def hub_commit(hub: HubDataset) -> str | None:
+    """Return a data set's newest commit, or the last one seen while the hub cannot be reached.
+
+    None where neither is known.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        return HfApi().dataset_info(hub.id, timeout=HUB_SECONDS).sha
+    except (HTTPError, OSError):
+        card = try_to_load_from_cache(hub.id, "README.md", repo_type="dataset")  # `datasets` fetched it
+        return Path(card).parent.name if isinstance(card, str) else None
+
+
+def name_commit(commit: str | None) -> str:
+    """Return how the source of a data set ends that was read at `commit`."""
+    return "" if commit is None else f" at {commit[:12]}"
+
+
+def _commit_of(splits: Mapping[str, Any]) -> str | None:
+    """Return the commit that downloaded splits are of: `datasets` keeps them in a folder of its name."""
+    import datasets
+
+    tables = [rows for rows in splits.values() if isinstance(rows, datasets.Dataset)]
+    folders = {Path(file["filename"]).parent.name for table in tables for file in table.cache_files}
+    commit = folders.pop() if len(folders) == 1 else ""
+    return commit if COMMIT.fullmatch(commit) else None
 
 
 def read_path(path: Path) -> Splits:
@@ -83,6 +115,10 @@ def read_file(path: Path) -> list[Any]:
         rows = READERS[path.suffix](path)
     except UnicodeDecodeError as error:
         raise TaskError(f"{path.name}: the text must be UTF-8 ({error})") from error
+    except RecursionError as error:
+        raise TaskError(f"{path.name}: not valid, it is nested too deeply") from error
+    except OSError as error:
+        raise TaskError(f"{path.name} cannot be read ({error})") from error
     if not rows:
         raise TaskError(f"{path.name} holds no rows")
     return rows
@@ -102,19 +138,24 @@ def _parse_object(line: str, *, place: str) -> Any:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         raise TaskError(f"{place}: not valid JSON ({error.msg} at column {error.colno})") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise TaskError(f"{place}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise TaskError(f"{place}: a row must be a JSON object, got {type(value).__name__}")
     return value
 
 
 def _read_json(path: Path) -> list[Any]:
+    text = path.read_text(encoding="utf-8")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         raise TaskError(
             f"{path.name}, line {error.lineno}: not valid JSON ({error.msg}); "
             f"a file with one object per line must end in .jsonl"
         ) from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise TaskError(f"{path.name}: not valid JSON ({error})") from error
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise TaskError(f"{path.name}: a .json file must hold a list of objects, got {type(value).__name__}")
     return value
@@ -137,11 +178,13 @@ def _read_csv(path: Path) -> list[Any]:
 
 
 def _read_parquet(path: Path) -> list[Any]:
-    from pyarrow import ArrowInvalid, parquet
+    from pyarrow import ArrowException, parquet
 
     try:
         rows: list[Any] = parquet.read_table(path).to_pylist()
-    except ArrowInvalid as error:
+    except UnicodeDecodeError:
+        raise
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise TaskError(f"{path.name}: not a valid Parquet file ({error})") from error
     return rows
 
@@ -156,10 +199,12 @@ READERS: dict[str, Callable[[Path], list[Any]]] = {
 
 def _read_saved_dataset(path: Path) -> Mapping[str, Rows]:
     import datasets
+    from pyarrow import ArrowException
 
     try:
         loaded = datasets.load_from_disk(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ArrowException) as error:
+        # `datasets` takes what the directory's JSON files hold for granted
         raise TaskError(f"{path.name}: not a complete datasets.save_to_disk directory ({error})") from error
     return loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
 

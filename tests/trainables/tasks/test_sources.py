@@ -4,16 +4,20 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 
 from trainables.tasks.records import TaskError
-from trainables.tasks.sources import HubDataset, read_hub, read_path
+from trainables.tasks.sources import HubDataset, hub_commit, read_hub, read_path
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROWS = [
     {"problem": "What is {2} + 3?", "level": "Level 1"},
     {"problem": 'Line one\nline "two", é', "level": "Level 2"},
@@ -192,3 +196,43 @@ def test_an_unreachable_hub_is_an_error_that_says_what_to_do(monkeypatch: pytest
     ):
         read_hub(HubDataset("a/b"))
     assert datasets.is_progress_bar_enabled()
+
+
+def test_a_dataset_from_the_hub_names_the_commit_it_was_read_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`datasets` keeps what it downloaded in a folder named after the commit."""
+    for split in ("train", "validation"):
+        datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / split)
+        (tmp_path / COMMIT).mkdir(exist_ok=True)
+        (tmp_path / split / "data-00000-of-00001.arrow").rename(tmp_path / COMMIT / f"{split}.arrow")
+    loaded = {
+        split: datasets.Dataset.from_file(str(tmp_path / COMMIT / f"{split}.arrow"))
+        for split in ("train", "validation")
+    }
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, subset: loaded)
+    assert read_hub(HubDataset("a/b")).source == f"hub a/b at {COMMIT[:12]}"
+
+
+def test_the_newest_commit_is_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dataset_info(self: HfApi, repo_id: str, *, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(sha=COMMIT if repo_id == "a/b" else None)
+
+    monkeypatch.setattr(HfApi, "dataset_info", dataset_info)
+    assert hub_commit(HubDataset("a/b")) == COMMIT
+
+
+@pytest.mark.parametrize("error", [HTTPError("no"), ConnectionError("offline"), TimeoutError()])
+def test_without_the_hub_the_commit_is_that_of_the_last_card(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def dataset_info(self: HfApi, repo_id: str, *, timeout: float) -> None:
+        raise error
+
+    cards = {"a/b": str(tmp_path / "snapshots" / COMMIT / "README.md"), "c/d": None}
+    monkeypatch.setattr(HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda name, file, *, repo_type: cards[name]
+    )
+    assert hub_commit(HubDataset("a/b")) == COMMIT
+    assert hub_commit(HubDataset("c/d")) is None

@@ -1,0 +1,132 @@
+"""What a run writes into the ledger about the study itself: its configuration, its meaning, its plan."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from sweep.configuration import Study
+from sweep.ledger import Entry, Ledger, LedgerError
+from trainables import columns
+from trainables.seals import DamagedError
+
+Say = Callable[[str], None]
+Fingerprint = dict[str, Any]
+
+
+class OtherStudyError(LedgerError):
+    """The storage holds finished cells that mean something else than the configuration."""
+
+
+def mend(ledger: Ledger, *, say: Say) -> None:
+    """Clear away the study's own files where they are damaged; what cells know of the plan is kept."""
+    for name in (columns.STUDY_FILE, columns.PLAN_FILE):
+        try:
+            ledger.storage.read_record(name)
+        except DamagedError as error:
+            say(f"{error}; it is written anew, no cell is lost")
+            ledger.storage.delete(name)
+    if ledger.storage.read_record(columns.PLAN_FILE) is None:
+        known = [_described(key, record) for key, record in ledger.described_cells()]
+        if known:
+            ledger.write(columns.PLAN_FILE, _plan_record(known))
+
+
+def _described(key: str, description: dict[str, Any]) -> Entry:
+    return {"labels": {name: description[name] for name in columns.LABEL_COLUMNS}, "key": key}
+
+
+def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
+    """Raise OtherStudyError if finished cells of this study mean something else than `fingerprint`."""
+    record = ledger.study_record()
+    differences = [] if record is None else list(_differences(record["fingerprint"], fingerprint))
+    finished = (columns.DONE, columns.DIVERGED)
+    if differences and any(standing.state in finished for _, standing in ledger.planned_standings()):
+        lines = "\n".join(f"  {line}" for line in differences)
+        raise OtherStudyError(
+            f"{ledger.storage.describe()} holds finished cells of another configuration:\n{lines}\n"
+            "Undo the change, or keep both: --new-study runs this one beside it, --set storage=PLACE elsewhere"
+        )
+
+
+def open_study(
+    ledger: Ledger, study: Study, *, fingerprint: Fingerprint, details: dict[str, Any], precision: str
+) -> None:
+    """Record the study as it will run now; `precision` is "auto" until a worker has settled it."""
+    record = {
+        "schema": columns.SCHEMA_VERSION,
+        "name": study.study,
+        "task_a": study.task_a.name,
+        "task_b": study.task_b.name,
+        "axes": searched_axes(ledger, study),
+        "dtype": precision,
+        "model": study.model.name,
+        "mix_mode": study.phase_b.mix_mode,
+        "config": study.model_dump(mode="json", exclude={"storage"}),
+        "fingerprint": fingerprint,
+        "provenance": details,
+    }
+    ledger.write(columns.STUDY_FILE, record)
+
+
+def record_precision(ledger: Ledger, precision: str) -> None:
+    """Record what "auto" became: the precision that the Phase A artifact was computed in."""
+    record = ledger.study_record()
+    assert record is not None
+    if record["dtype"] != precision:
+        ledger.write(columns.STUDY_FILE, record | {"dtype": precision})
+
+
+def searched_axes(ledger: Ledger, study: Study) -> list[str]:
+    """Return the further axes that this study or an earlier run of it searched."""
+    record = ledger.study_record()
+    return sorted(set(study.search.axes) | set(record["axes"] if record else []))
+
+
+def publish_plan(ledger: Ledger, entries: Iterable[Entry]) -> None:
+    """Record the plan, and keep the labels of cells that an earlier plan has finished."""
+    planned = list(entries)
+    labels: dict[str | None, list[dict[str, Any]]] = {}
+    for entry in planned:
+        labels.setdefault(entry["key"], []).append(entry["labels"])
+
+    def dropped(entry: Entry) -> bool:
+        return entry["labels"] not in labels.get(entry["key"], [])
+
+    axes = [name for name in planned[0]["labels"] if name not in columns.LABEL_COLUMNS]
+    earlier = [entry for entry in ledger.plan() if dropped(entry)]
+    standings = ledger.standings(entry["key"] for entry in earlier) if earlier else {}
+    ended = (columns.DONE, columns.DIVERGED)
+    kept = [
+        _with_axes(ledger, entry, axes)
+        for entry in earlier
+        if standings[entry["key"]].state in ended or standings[entry["key"]].damage
+    ]
+    ledger.write(columns.PLAN_FILE, _plan_record(planned + [entry for entry in kept if dropped(entry)]))
+
+
+def _plan_record(entries: list[Entry]) -> dict[str, Any]:
+    return {"schema": columns.SCHEMA_VERSION, "cells": entries}
+
+
+def _with_axes(ledger: Ledger, entry: Entry, axes: list[str]) -> Entry:
+    """Return a finished cell's entry, its label completed by axes that were searched only later."""
+    values = entry["labels"]
+    if not all(name in values for name in axes):
+        record = ledger.cell(entry["key"]).read_record(columns.CELL_FILE)
+        values = (record["hyperparameters"] if record else {}) | values
+    return {"labels": {name: values[name] for name in axes} | entry["labels"], "key": entry["key"]}
+
+
+def place_beside(location: str, *, attempt: int) -> str:
+    """Return the location of the study kept as the `attempt`-th beside another: results/demo-2."""
+    plain, query, options = location.partition("?")
+    return f"{plain}-{attempt}{query}{options}"
+
+
+def _differences(old: Fingerprint, new: Fingerprint) -> Iterator[str]:
+    """Yield one line for each field of two fingerprints that differs."""
+    for section in sorted(old.keys() | new.keys()):
+        before, after = old.get(section, {}), new.get(section, {})
+        searched = before.keys() ^ after.keys() if section == "phase_b" else set()  # part of the key instead
+        for field in sorted((before.keys() | after.keys()) - searched):
+            if before.get(field) != after.get(field):
+                yield f"{section}.{field}: finished with {before.get(field)!r}, now {after.get(field)!r}"

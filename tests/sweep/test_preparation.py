@@ -1,0 +1,98 @@
+"""Preparing a study: what a finished study's run loads, and what its fingerprint says about the code."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from sweep import preparation
+from sweep.configuration import Study, validate_study
+from sweep.preparation import prepare
+from trainables.adapters import lora_config
+from trainables.lora import adapter_shapes
+from trainables.models import load_empty_model, resolve_model
+
+HEAVY = ("torch", "transformers", "tokenizers", "datasets", "peft", "accelerate", "ray", "pandas")
+PREPARE = f"""
+import json, sys
+from sweep.configuration import validate_study
+from sweep.preparation import prepare
+
+prepared = prepare(validate_study(json.loads(sys.argv[1]), origin="test"))
+print(json.dumps({{
+    "heavy": [name for name in {HEAVY} if name in sys.modules],
+    "fingerprint": prepared.fingerprint,
+    "digests": [prepared.task_a.digest, prepared.task_b.digest],
+    "artifact": str(prepared.artifact),
+    "adapter_parameters": prepared.adapter_parameters,
+}}))
+"""
+
+
+@pytest.fixture
+def own_adapter(study: Study, tmp_path: Path) -> str:
+    """A PEFT adapter of the user's that fits the study."""
+    lora = study.model.lora
+    lora_config(lora).save_pretrained(str(tmp_path / "adapter"))
+    shapes = adapter_shapes(load_empty_model(resolve_model(study.model)), lora)
+    weights = {name: np.ones(shape, dtype=np.float32) for name, shape in shapes.items()}
+    save_file(weights, tmp_path / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"})
+    return str(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("brought", [False, True], ids=["trained", "the user's adapter"])
+def test_a_study_that_was_prepared_before_is_prepared_without_anything_heavy(
+    study_values: dict[str, Any], own_adapter: str, brought: bool
+) -> None:
+    if brought:
+        study_values["phase_a"] = {"adapter": own_adapter}
+    prepared = prepare(validate_study(study_values, origin="test"))
+    command = [sys.executable, "-c", PREPARE, json.dumps(study_values)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == {
+        "heavy": [],
+        "fingerprint": prepared.fingerprint,
+        "digests": [prepared.task_a.digest, prepared.task_b.digest],
+        "artifact": str(prepared.artifact),
+        "adapter_parameters": prepared.adapter_parameters,
+    }
+
+
+def test_an_adapters_size_grows_with_its_rank(study_values: dict[str, Any]) -> None:
+    small = prepare(validate_study(study_values, origin="test")).adapter_parameters
+    study_values["model"]["lora"]["r"] *= 3
+    assert prepare(validate_study(study_values, origin="test")).adapter_parameters == 3 * small
+
+
+def test_the_fingerprint_names_the_code_that_decides_numbers(study: Study) -> None:
+    code = prepare(study).fingerprint["code"]
+    assert {"trainables/losses.py", "trainables/training.py", "trainables/lora.py"} < code.keys()
+    assert code["transformers"] == version("transformers")
+    assert version("torch").startswith(code["torch"])
+    assert all(isinstance(value, str) for value in code.values())
+
+
+def test_changed_code_changes_the_fingerprint_and_no_key(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = prepare(study)
+    code = preparation.deciding_code() | {"trainables/losses.py": "changed"}
+    monkeypatch.setattr(preparation, "deciding_code", lambda: code)
+    after = prepare(study)
+    assert after.artifact == before.artifact
+    assert {name for name in after.fingerprint if after.fingerprint[name] != before.fingerprint[name]} == {
+        "code"
+    }
+
+
+def test_the_build_of_torch_is_no_part_of_its_version(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prepare(study).fingerprint["code"]
+    torch = before["torch"]
+    monkeypatch.setattr(preparation, "version", lambda name: f"{torch}+cu999" if name == "torch" else "1")
+    assert prepare(study).fingerprint["code"] == before | {"transformers": "1"}

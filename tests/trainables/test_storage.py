@@ -1,0 +1,187 @@
+"""Storage: one contract for a directory and an object store, and what happens when either fails."""
+
+import errno
+import os
+import pickle
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
+from trainables.seals import DamagedError, seal, unseal
+from trainables.storage.base import Storage, StorageError, StoragePausedError
+from trainables.storage.directory import DirectoryStorage
+from trainables.storage.locations import LocationError, check_location, open_storage
+
+
+@pytest.fixture(params=["directory", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "directory":
+        place = str(tmp_path / "study")
+    else:
+        store: ObjectStore = request.getfixturevalue("object_store")
+        place = store.uri()
+    opened = open_storage(check_location(place), patience=0.3)
+    opened.make()
+    return opened
+
+
+def test_a_file_reads_back_as_it_was_written_last(storage: Storage) -> None:
+    storage.write("a/b.bin", b"first")
+    storage.write("a/b.bin", b"second")
+    assert storage.read("a/b.bin") == b"second"
+    assert storage.inside("a").read("b.bin") == b"second"
+
+
+def test_files_are_listed_with_their_sizes_below_any_folder(storage: Storage) -> None:
+    for name in ("top", "cells/k1/rows", "cells/k1/adapter/w", "cells/k2/rows"):
+        storage.write(name, b"12345")
+    assert set(storage.files()) == {"top", "cells/k1/rows", "cells/k1/adapter/w", "cells/k2/rows"}
+    assert set(storage.inside("cells").files("k1")) == {"rows", "adapter/w"}
+    assert {info.size for info in storage.files().values()} == {5}
+    assert storage.files("absent") == {}
+
+
+def test_what_is_deleted_is_gone_and_what_is_absent_may_be_deleted(storage: Storage) -> None:
+    storage.write("folder/file", b"x")
+    storage.write("folder/inner/file", b"x")
+    storage.write("kept", b"x")
+    storage.delete("folder/file")
+    storage.delete("folder/file")
+    assert set(storage.files()) == {"folder/inner/file", "kept"}
+    storage.delete_folder("folder")
+    storage.delete_folder("folder")
+    assert set(storage.files()) == {"kept"}
+    with pytest.raises(FileNotFoundError):
+        storage.read("folder/file")
+
+
+def test_a_record_is_created_only_once(storage: Storage) -> None:
+    assert storage.create_record("leases/1", {"owner": "first"})
+    assert not storage.create_record("leases/1", {"owner": "second"})
+    assert storage.read_record("leases/1") == {"owner": "first"}
+    assert storage.read_record("leases/2") is None
+
+
+def test_a_storage_travels_to_a_worker(storage: Storage) -> None:
+    storage.write("file", b"x")
+    assert pickle.loads(pickle.dumps(storage.inside(""))).read("file") == b"x"
+
+
+@pytest.mark.parametrize("position", range(0, 60, 7))
+def test_any_flipped_bit_of_a_record_is_noticed(storage: Storage, position: int) -> None:
+    storage.write_record("record.json", {"loss": 1.25, "name": "a longer value to flip a bit of"})
+    content = bytearray(storage.read("record.json"))
+    content[position] ^= 1 << (position % 8)
+    storage.write("record.json", bytes(content))
+    with pytest.raises(DamagedError, match=r"record\.json is damaged"):
+        storage.read_record("record.json")
+
+
+def test_every_single_bit_of_a_sealed_record_counts() -> None:
+    sealed = seal({"a": [1, 2.5, None], "b": {"c": "\u00e9 text"}})
+    assert unseal(sealed) == {"a": [1, 2.5, None], "b": {"c": "\u00e9 text"}}
+    for place in range(len(sealed)):
+        for bit in range(8):
+            flipped = bytearray(sealed)
+            flipped[place] ^= 1 << bit
+            with pytest.raises(DamagedError):
+                unseal(bytes(flipped))
+        with pytest.raises(DamagedError):
+            unseal(sealed[:place])
+
+
+class Failing(DirectoryStorage):
+    """A directory whose writes fail a number of times before they work."""
+
+    failures: list[OSError]
+
+    def _write(self, name: str, content: bytes) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        super()._write(name, content)
+
+
+def failing(folder: Path, *codes: int, patience: float) -> Failing:
+    storage = Failing(str(folder), patience=patience)
+    object.__setattr__(storage, "failures", [OSError(code, os.strerror(code)) for code in codes])
+    return storage
+
+
+def test_a_failure_that_passes_is_tried_again(tmp_path: Path) -> None:
+    storage = failing(tmp_path, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, patience=30)
+    storage.write("file", b"x")
+    assert storage.read("file") == b"x"
+
+
+def test_a_failure_that_stays_pauses_and_leaves_the_old_file(tmp_path: Path) -> None:
+    storage = failing(tmp_path, patience=0.2)
+    storage.write("file", b"old")
+    storage.failures.extend(OSError(errno.EIO, "input/output error") for _ in range(100))
+    with pytest.raises(StoragePausedError, match=r"file did not answer for 0\.2 s"):
+        storage.write("file", b"new")
+    assert storage.read("file") == b"old"
+
+
+def test_a_failure_that_cannot_pass_is_not_tried_again(tmp_path: Path) -> None:
+    storage = failing(tmp_path, errno.EACCES, errno.EACCES, patience=30)
+    with pytest.raises(StorageError, match="PermissionError"):
+        storage.write("file", b"x")
+    assert len(storage.failures) == 1
+
+
+def test_a_directory_that_is_gone_is_an_outage_and_is_not_made_anew(tmp_path: Path) -> None:
+    storage = DirectoryStorage(str(tmp_path / "mounted"), patience=0.2)
+    with pytest.raises(StoragePausedError, match="the study's directory is not there"):
+        storage.write("file", b"x")
+    assert not (tmp_path / "mounted").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_pauses_with_the_room_it_needs_and_tears_nothing(small_disk: Path) -> None:
+    storage = DirectoryStorage(str(small_disk))
+    storage.write("checkpoint", b"old")
+    with pytest.raises(StoragePausedError, match=r"it needs 2\.0 MiB, and 1\.0 MiB are free") as caught:
+        storage.write("checkpoint", b"x" * (2 << 20))
+    assert caught.value.needed == 2 << 20
+    assert pickle.loads(pickle.dumps(caught.value)).needed == 2 << 20
+    assert storage.read("checkpoint") == b"old"
+    assert [path.name for path in small_disk.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("gs://bucket/prefix", "unknown scheme 'gs'"),
+        ("s3://bucket", "must name a bucket and a prefix"),
+        ("s3://bucket/a/../b", "must name a bucket and a prefix"),
+        ("s3://AKIAKEY:secret@bucket/prefix", "must hold no credentials"),
+        ("s3://bucket/prefix?secret_key=abc", "must hold no credentials"),
+    ],
+)
+def test_a_location_that_names_no_place_is_refused_without_its_secrets(location: str, message: str) -> None:
+    with pytest.raises(LocationError, match=message) as caught:
+        check_location(location)
+    assert "secret@" not in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_an_error_that_names_it(object_store: ObjectStore) -> None:  # noqa: F811
+    location = object_store.uri().replace("s3://studies/", "s3://other-bucket/")
+    with pytest.raises(StorageError, match="there is no bucket 'other-bucket'"):
+        open_storage(check_location(location), patience=0.2).make()

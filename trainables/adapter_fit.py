@@ -1,0 +1,70 @@
+"""What a model asks of its adapters: how large one is, and whether a user's fits. Answers are kept.
+
+Only a question that was not asked before on this machine builds the model (without weights) to look.
+"""
+
+import math
+from importlib.metadata import version
+from pathlib import Path
+
+from trainables.adapters import CONFIG_FILE, WEIGHTS_FILE, check_adapter
+from trainables.digests import digest_files, digest_json
+from trainables.file_digests import remembered_digest
+from trainables.machine_cache import keep, recall
+from trainables.models import ModelSource, load_empty_model
+from trainables.settings import LoraSettings
+from trainables.source_code import module_digests
+
+SIZES, FITTING = "adapter_sizes", "fitting_adapters"  # kinds of entries in the machine's cache
+CODE = ("trainables/adapters.py", "trainables/lora.py", "trainables/models.py")
+
+
+def adapter_parameters(source: ModelSource, lora: LoraSettings) -> int:
+    """Return the number of LoRA parameters of one adapter.
+
+    Raises AdapterError where a target module is not in the model, ModelError where there is no model.
+    """
+    key = _key(source, lora)
+    kept = recall(SIZES, key) if key else None
+    if kept is not None:
+        return int(kept)
+    count = sum(math.prod(shape) for shape in _shapes(source, lora).values())
+    if key:
+        keep(SIZES, key, str(count).encode())
+    return count
+
+
+def fitting_digest(folder: Path, *, source: ModelSource, lora: LoraSettings) -> str:
+    """Return the digest of the user's adapter in `folder`. Raises AdapterError where it does not fit."""
+    files = [folder / CONFIG_FILE, folder / WEIGHTS_FILE]
+    if all(file.is_file() for file in files):
+        digest = digest_files(files, digest=remembered_digest)
+        key = _key(source, lora, digest)
+        if key and recall(FITTING, key) is not None:
+            return digest
+    digest = check_adapter(folder, lora=lora, shapes=_shapes(source, lora))
+    key = _key(source, lora, digest)
+    if key:
+        keep(FITTING, key, b"")
+    return digest
+
+
+def _key(source: ModelSource, lora: LoraSettings, adapter: str | None = None) -> str | None:
+    """Return the key of an answer, None for a model that comes with code of its own: no key covers that."""
+    if source.trust_remote_code:
+        return None
+    return digest_json(
+        {
+            "model": source.fingerprint,
+            "lora": lora.model_dump(mode="json"),
+            "adapter": adapter,
+            "code": {name: module_digests()[name] for name in CODE},
+            "transformers": version("transformers"),
+        }
+    )
+
+
+def _shapes(source: ModelSource, lora: LoraSettings) -> dict[str, tuple[int, int]]:
+    from trainables.lora import adapter_shapes
+
+    return adapter_shapes(load_empty_model(source), lora)

@@ -1,0 +1,9 @@
+"""How long work in a worker is ended early: a pulse between two pieces of it, which may raise."""
+
+from collections.abc import Callable
+
+Pulse = Callable[[], None]  # called after every microbatch; raises StoppedError to end the work there
+
+
+class StoppedError(Exception):
+    """The driver asked to stop; whoever catches this checkpoints the last completed step."""

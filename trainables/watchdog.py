@@ -1,0 +1,52 @@
+"""Ends a process that makes no more progress, so that its work is tried again elsewhere."""
+
+import faulthandler
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+STDERR = 2
+BACKSTOP = 60.0  # seconds after which a process that does not even run Python code is ended
+
+
+class Watchdog:
+    """Kills this process if `beat` is not called for `seconds` inside the block.
+
+    `report` is told before, and every thread's stack goes to stderr.
+    """
+
+    def __init__(self, seconds: float, *, report: Callable[[str], None]) -> None:
+        self.seconds, self.report = seconds, report
+        self._beaten = time.monotonic()
+        self._left = threading.Event()
+
+    def beat(self) -> None:
+        """Take note of progress."""
+        self._beaten = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.beat()
+        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left.set()
+        faulthandler.cancel_dump_traceback_later()
+
+    def _watch(self) -> None:
+        while True:
+            silent = time.monotonic() - self._beaten
+            if silent >= self.seconds:
+                break
+            faulthandler.dump_traceback_later(self.seconds - silent + BACKSTOP, exit=True, file=STDERR)
+            if self._left.wait(self.seconds - silent):
+                return
+        self.report(f"no progress for {self.seconds:g} s: ended, to be tried again from the last checkpoint")
+        faulthandler.dump_traceback(file=STDERR)
+        os.kill(os.getpid(), signal.SIGKILL)
