@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from trainables.redaction import redact
 
 from sweep.errors import PhaseAError
 from sweep.lease import LeaseLostError
+from trainables.redaction import redact
 from trainables.storage.base import StorageError
 from trainables.storage.locations import check_location
 
@@ -113,12 +113,17 @@ def plan(config: Path, overrides: tuple[str, ...]) -> None:
 
 @cli.command()
 @STORAGE
-def status(storage: str) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Read every file of every finished cell, also those that no one has written to.",
+)
+def status(storage: str, check: bool) -> None:
     """Show what is done, running, failed, damaged and missing in the study in STORAGE."""
     from sweep.ledger import open_existing
     from sweep.tables import print_status
 
-    print_status(open_existing(storage), console=Console())
+    print_status(open_existing(storage), thorough=check, console=Console())
 
 
 @cli.command()
@@ -163,6 +168,9 @@ def _run(study: "Study", address: str | None, *, new_study: bool = False) -> Non
         sys.exit(EXIT_FAILED)
     if outcome.failed:
         click.echo(f"see why with: python -m sweep status {place}")
+        sys.exit(EXIT_FAILED)
+    if outcome.unfinished:
+        click.echo(f"{outcome.unfinished} cells are not finished; go on with: python -m sweep resume {place}")
         sys.exit(EXIT_FAILED)
     click.echo(f"figures: python -m analysis report {place}")
 

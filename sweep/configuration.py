@@ -75,7 +75,9 @@ class SearchSettings(Settings):
                 raise ValueError(f"axis {name!r} names a value twice: {list(values)!r:.200}")
         sizes = [len(values) for values in (self.strategy, self.mix, self.seed, *self.axes.values())]
         if math.prod(sizes) > MOST_LABELS:
-            raise ValueError(f"the axes span {math.prod(sizes):,} points, at most {MOST_LABELS:,} make a study")
+            raise ValueError(
+                f"the axes span {math.prod(sizes):,} points, at most {MOST_LABELS:,} make a study"
+            )
         return self
 
     @property

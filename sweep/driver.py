@@ -35,6 +35,11 @@ class Outcome:
     def failed(self) -> int:
         return self.states.get(columns.FAILED, 0)
 
+    @property
+    def unfinished(self) -> int:
+        """Count the cells that nothing kept from their end but that have not reached it."""
+        return self.states.get(columns.PARTIAL, 0) + self.states.get(columns.MISSING, 0)
+
 
 def run_study(study: Study, *, address: str | None, progress: Progress, new_study: bool = False) -> Outcome:
     """Execute every cell of `study` that is not finished; wait first while another driver is at it.
@@ -146,16 +151,18 @@ class _Run:
                     timeout=study.resources.progress_timeout,
                 )
                 if plan.artifact is None:
-                    finished = run_phase_a(
-                        study,
-                        self.prepared,
-                        weights=weights,
-                        office=office,
-                        outages=self.outages,
-                        progress=progress,
-                        tokens=sum(cell.tokens for cell in plan.cells) / slots,
-                        alone=address is None,
-                    )
+                    # Studies may share artifacts: whoever comes second waits, and finds it made.
+                    with held(self.prepared.artifact, say=progress.say, on_lost=requested.set) as lease:
+                        finished = run_phase_a(
+                            study,
+                            self.prepared,
+                            weights=weights,
+                            office=replace(office, term=lease.term),
+                            outages=self.outages,
+                            progress=progress,
+                            tokens=sum(cell.tokens for cell in plan.cells) / slots,
+                            alone=address is None,
+                        )
                     if not finished:
                         return
                     plan = self._plan()  # Phase A's losses were not known to the first one

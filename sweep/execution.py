@@ -11,7 +11,6 @@ import torch
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
-from trainables.redaction import redact
 
 from sweep.cluster import whole_machine
 from sweep.configuration import Study
@@ -30,6 +29,7 @@ from trainables.cell import Shared
 from trainables.claims import ClaimLostError
 from trainables.compute import choose_precision, open_device
 from trainables.phase_a import PhaseAJob, make_artifact
+from trainables.redaction import redact
 from trainables.replay import CellSpec
 from trainables.storage.base import StoragePausedError
 from trainables.trainee import Setup

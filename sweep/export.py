@@ -1,5 +1,6 @@
 """Writing finished cells in formats that other tools read."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from sweep.ledger import Ledger
 from trainables import columns
 from trainables.publish import publish_json
 
+LONGEST_NAME = 200  # characters: file systems take 255 bytes
 ORIGINAL_METRICS = {"math": "math_loss", "hotpotqa": "hotpot_loss"}
 
 
@@ -31,11 +33,15 @@ def export_original(ledger: Ledger, output: Path) -> list[Path]:
 
 
 def _file_name(record: dict[str, Any], labels: dict[str, Any], further: list[str]) -> str:
-    """Return the original's name, followed by the seed and further axes where a study has several."""
+    """Return the original's name, followed by the seed and further axes where a study has several.
+
+    Whatever a label holds, it is the name of a file in one folder.
+    """
     tasks = f"{record['task_a']}_to_{record['task_b']}"
     values = [f"{name}{labels[name]}" for name in further]
     parts = [tasks, labels[columns.STRATEGY], f"{labels[columns.MIX] * 100:g}pct", record["dtype"], *values]
-    return "_".join(["forgetting_history", *parts]) + ".json"
+    name = "_".join(["forgetting_history", *parts])
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:LONGEST_NAME] + ".json"
 
 
 def _history(record: dict[str, Any], labels: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:

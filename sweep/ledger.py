@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.redaction import redact
-
 from sweep.configuration import Study, validate_study
 from trainables import columns
 from trainables.digests import KEY_LENGTH
 from trainables.manifest import check_files
+from trainables.redaction import redact
 from trainables.seals import DamagedError
 from trainables.storage.base import FileInfo, Storage
 from trainables.storage.locations import open_storage
@@ -55,12 +54,17 @@ class Ledger:
     def cell(self, key: str) -> Storage:
         return self.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}")
 
-    def standings(self, keys: Iterable[str | None]) -> dict[str | None, Standing]:
-        """Return where each of several cells stands, by key; the key None is of a cell not yet known."""
+    def standings(self, keys: Iterable[str | None], *, thorough: bool = False) -> dict[str | None, Standing]:
+        """Return where each of several cells stands, by key; the key None is of a cell not yet known.
+
+        A finished cell's file of the right size that is older than its result is trusted unread, unless
+        `thorough`.
+        """
         found = self._files_by_cell()
         known = list(dict.fromkeys(keys))
         with ThreadPoolExecutor(READERS) as readers:
-            return dict(zip(known, readers.map(lambda key: self._standing(key, found), known), strict=True))
+            standings = readers.map(lambda key: self._standing(key, found, thorough), known)
+            return dict(zip(known, standings, strict=True))
 
     def state(self, key: str) -> str:
         """Return the state of a cell, one of columns.CELL_STATES."""
@@ -73,7 +77,9 @@ class Ledger:
             found.setdefault(key, {})[file] = info
         return found
 
-    def _standing(self, key: str | None, found: dict[str, dict[str, FileInfo]]) -> Standing:
+    def _standing(
+        self, key: str | None, found: dict[str, dict[str, FileInfo]], thorough: bool = False
+    ) -> Standing:
         files = found.get(key, {}) if key else {}
         if not files or key is None:
             return Standing(columns.MISSING)
@@ -82,7 +88,8 @@ class Ledger:
             try:
                 result = cell.read_record(columns.RESULT_FILE)
                 if result is not None:
-                    check_files(cell, result["files"], found=files, since=files[columns.RESULT_FILE].modified)
+                    since = None if thorough else files[columns.RESULT_FILE].modified
+                    check_files(cell, result["files"], found=files, since=since)
                     return Standing(result["state"], result["seconds"], result["artifact"])
             except DamagedError as error:
                 damage = str(error)
@@ -112,10 +119,10 @@ class Ledger:
                 )
         return entries
 
-    def planned_standings(self) -> list[tuple[Entry, Standing]]:
+    def planned_standings(self, *, thorough: bool = False) -> list[tuple[Entry, Standing]]:
         """Return every planned label's entry beside the standing of its cell."""
         entries = self.plan()
-        standings = self.standings(entry["key"] for entry in entries)
+        standings = self.standings((entry["key"] for entry in entries), thorough=thorough)
         return [(entry, standings[entry["key"]]) for entry in entries]
 
     def counts(self) -> Counter[str]:

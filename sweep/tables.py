@@ -58,11 +58,14 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
         )
 
 
-def print_status(ledger: Ledger, *, console: Console) -> None:
-    """Print the counts by state, then every cell that is not done, with its error if it has one."""
+def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
+    """Print the counts by state, then every cell that is not done, with its error if it has one.
+
+    `thorough` reads files that would be trusted unread.
+    """
     record = ledger.study_record()
     assert record is not None
-    planned = ledger.planned_standings()
+    planned = ledger.planned_standings(thorough=thorough)
     counts = count_runs(planned)
     total = sum(counts.values())
     console.print(f"study {record['name']}: {counts[columns.DONE]} of {total} cells done", highlight=False)

@@ -3,6 +3,7 @@
 Weights travel as NumPy arrays (fp32), so that Ray's object store shares them without a copy.
 """
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,29 @@ if TYPE_CHECKING:
 
 AdapterWeights = dict[str, npt.NDArray[np.float32]]  # by PEFT's names
 WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLED_WEIGHTS = "adapter_model.bin"
 CONFIG_FILE = "adapter_config.json"
+
+# Fields of a PEFT configuration: compared with `model.lora`; without meaning for finished weights; and what
+# the others may hold in a plain LoRA adapter (Hu et al. 2021).
+COMPARED = {"peft_type", "r", "lora_alpha", "target_modules"}
+INERT = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "lora_dropout",
+    "peft_version",
+    "revision",
+    "runtime_config",
+}
+NOTHING: tuple[Any, ...] = (None, False, [], {})
+PLAIN: dict[str, tuple[Any, ...]] = {
+    "bias": ("none",),
+    "init_lora_weights": (True, "gaussian"),
+    "megatron_core": ("megatron.core",),
+    "qalora_group_size": (16,),
+    "task_type": ("CAUSAL_LM",),
+}
 
 
 class AdapterError(ValueError):
@@ -65,6 +88,11 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
     Returns its digest. Raises AdapterError naming what differs.
     """
     absent = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+    if WEIGHTS_FILE in absent and (folder / PICKLED_WEIGHTS).is_file():
+        raise AdapterError(
+            f"phase_a.adapter: {folder} holds its weights as {PICKLED_WEIGHTS}, a pickle, which can run any code "
+            f"when it is read; save it anew as {WEIGHTS_FILE} where you trust it"
+        )
     if absent:
         raise AdapterError(
             f"phase_a.adapter: {folder} lacks {', '.join(absent)}; it must be a PEFT adapter directory"
@@ -81,24 +109,39 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
 
 
 def _check_config(folder: Path, lora: LoraSettings) -> None:
-    from peft import LoraConfig
-
-    try:
-        config = LoraConfig.from_pretrained(str(folder))
-    except (TypeError, ValueError, KeyError) as error:
-        raise AdapterError(
-            f"phase_a.adapter: {folder / CONFIG_FILE} is not a LoRA configuration: {error}"
-        ) from error
-    assert isinstance(config, LoraConfig)
+    """Compare the user's configuration with ours, which alone is used: nothing in it is imported or loaded."""
+    config = _read_config(folder / CONFIG_FILE)
     pairs: dict[str, tuple[Any, Any]] = {
-        "r": (config.r, lora.r),
-        "alpha": (config.lora_alpha, lora.alpha),
-        "target_modules": (sorted(config.target_modules or []), sorted(lora.target_modules)),
+        "r": (config.get("r"), lora.r),
+        "alpha": (config.get("lora_alpha"), lora.alpha),
+        "target_modules": (_in_order(config.get("target_modules")), sorted(lora.target_modules)),
     }
     for name, (found, wanted) in pairs.items():
         if found != wanted:
-            raise AdapterError(f"phase_a.adapter: {folder} has {name}={found}, model.lora.{name} is {wanted}")
-    if config.use_dora or config.use_rslora or config.bias != "none" or config.modules_to_save:
+            raise AdapterError(
+                f"phase_a.adapter: {folder} has {name}={found!r:.200}, model.lora.{name} is {wanted}"
+            )
+    strange = sorted(name for name in config.keys() - COMPARED - INERT if config[name] not in NOTHING)
+    strange = [name for name in strange if config[name] not in PLAIN.get(name, ())]
+    if strange:
+        shown = ", ".join(f"{name}={config[name]!r:.60}" for name in strange[:5])
+        raise AdapterError(f"phase_a.adapter: {folder} is not plain LoRA, it has {shown:.500}")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterError(f"phase_a.adapter: {path} cannot be read: {error}") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else config
         raise AdapterError(
-            f"phase_a.adapter: {folder} uses DoRA, rsLoRA, biases or modules_to_save; plain LoRA is needed"
+            f"phase_a.adapter: {path} is not a LoRA configuration: peft_type must be 'LORA', got {kind!r:.60}"
         )
+    return config
+
+
+def _in_order(names: Any) -> Any:
+    """Return a list of names sorted, anything else as it is."""
+    plain = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return sorted(names) if plain else names

@@ -65,12 +65,19 @@ def choose_precision(asked: Literal["auto", "bf16", "fp32"], device: torch.devic
     return "bf16" if capable else "fp32"
 
 
+class OutOfMemoryError(RuntimeError):
+    """Not even the smallest microbatch fits; the message says what would help."""
+
+
 def _smaller(budget: int, error: RuntimeError | MemoryError) -> int:
-    """Return half the budget, or raise `error` where it is not about memory or nothing is left to halve."""
-    if (
-        not (isinstance(error, MemoryError) or should_reduce_batch_size(error))
-        or budget // 2 < SMALLEST_BUDGET
-    ):
+    """Return half the budget. Raises `error` where it is not about memory, OutOfMemoryError if none is left."""
+    if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
         raise error
+    if budget // 2 < SMALLEST_BUDGET:
+        raise OutOfMemoryError(
+            f"out of memory with microbatches of {budget} tokens, the smallest there are: give a trial more memory "
+            "(fewer trials a machine: raise resources.cpus or resources.gpus), train fewer cells together "
+            "(resources.cells_per_worker), or lower max_length"
+        ) from error
     clear_device_cache(garbage_collection=True)
     return budget // 2

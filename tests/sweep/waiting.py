@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 180) -> None:
     """Poll until `condition` holds. Fails after `seconds`, naming `what` did not come about."""
     end = time.monotonic() + seconds
     while not condition():

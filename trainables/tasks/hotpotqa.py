@@ -35,7 +35,9 @@ def read_item(row: Row, *, settings: TaskSettings) -> Item:
         titles = [title for title, _ in facts]
         paragraphs = [(title, sentences) for title, sentences in paragraphs if title in titles]
     level = read_label(row, column="level")
-    text = [f"{title}: {' '.join(sentence.strip() for sentence in sentences)}" for title, sentences in paragraphs]
+    text = [
+        f"{title}: {' '.join(sentence.strip() for sentence in sentences)}" for title, sentences in paragraphs
+    ]
     question = f"Question: {read_text(row, column='question').strip()}"
     return Item(
         message="\n\n".join([INSTRUCTION, *(["\n".join(text)] if text else []), question]),

@@ -203,7 +203,15 @@ def _read_saved_dataset(path: Path) -> Mapping[str, Rows]:
 
     try:
         loaded = datasets.load_from_disk(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ArrowException) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        ArrowException,
+    ) as error:
         # `datasets` takes what the directory's JSON files hold for granted
         raise TaskError(f"{path.name}: not a complete datasets.save_to_disk directory ({error})") from error
     return loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}

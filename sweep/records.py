@@ -1,0 +1,127 @@
+"""The forms of the ledger's records: what a sealed file must hold before the sweep goes by it.
+
+A seal says that a file is as it was published; not that this version, or the sweep at all, published it.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainables import columns
+from trainables.digests import KEY_LENGTH
+from trainables.seals import DamagedError
+from trainables.storage.base import Storage
+
+Key = Annotated[str, Field(pattern=rf"\A[0-9a-f]{{{KEY_LENGTH}}}\z")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Plain = Annotated[str, Field(max_length=1000)] | int | Finite | bool | None
+Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]*\z", max_length=100)]
+
+
+class Form(BaseModel):
+    """A record's form: these fields, of exactly these types; others are nobody's business."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class StudyForm(Form):
+    name: Name
+    task_a: Name
+    task_b: Name
+    axes: list[Name]
+    dtype: Name
+    config: dict[str, Any]
+    fingerprint: dict[str, dict[str, Any]]
+
+
+class PlanEntryForm(Form):
+    labels: dict[str, Plain]
+    key: Key | None
+
+
+class PlanForm(Form):
+    cells: list[PlanEntryForm]
+
+
+class FileForm(Form):
+    size: int
+    checksum: str
+
+
+class ResultForm(Form):
+    state: Annotated[str, Field(pattern=rf"\A({columns.DONE}|{columns.DIVERGED})\z")]
+    seconds: Finite | None
+    artifact: str | None
+    files: dict[str, FileForm]
+
+
+class RowForm(Form):
+    step: int
+    task_a_loss: float | None
+    task_b_loss: float | None
+
+
+class RowsForm(Form):
+    rows: list[RowForm]
+
+
+class FailureForm(Form):
+    error: str
+    log: str
+    attempts: int
+
+
+class CellForm(Form):
+    """`cell.json`; the labels stand beside these fields."""
+
+    strategy: str
+    mix: Finite
+    seed: int
+    hyperparameters: dict[str, Any]
+
+
+FORMS: dict[str, type[Form]] = {
+    columns.STUDY_FILE: StudyForm,
+    columns.PLAN_FILE: PlanForm,
+    columns.RESULT_FILE: ResultForm,
+    columns.ROWS_FILE: RowsForm,
+    columns.FAILURE_FILE: FailureForm,
+    columns.CELL_FILE: CellForm,
+}
+
+
+def read_checked(storage: Storage, name: str) -> dict[str, Any] | None:
+    """Return the record in a file called as one of FORMS, None where there is none.
+
+    Raises DamagedError if it is damaged or does not have that form; one of another schema is not looked at.
+    """
+    record = storage.read_record(name)
+    if record is not None and record.get("schema", columns.SCHEMA_VERSION) == columns.SCHEMA_VERSION:
+        check_form(record, name=name, place=storage.describe(name))
+    return record
+
+
+def check_form(record: dict[str, Any], *, name: str, place: str) -> None:
+    """Raise DamagedError if `record` does not have the form of the file called `name`, found at `place`."""
+    try:
+        FORMS[name].model_validate(record)
+        if name == columns.PLAN_FILE:
+            _check_labels(record)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise DamagedError(f"{place} is damaged: {where[:200]}: {fault['msg']}") from error
+    except ValueError as error:
+        raise DamagedError(f"{place} is damaged: {error}") from error
+
+
+def _check_labels(record: dict[str, Any]) -> None:
+    for entry in record["cells"]:
+        labels = entry["labels"]
+        absent = [name for name in columns.LABEL_COLUMNS if name not in labels]
+        if absent:
+            raise ValueError(f"a label lacks {', '.join(absent)}")
+        if not isinstance(labels[columns.STRATEGY], str) or isinstance(
+            labels[columns.MIX], (str, bool, type(None))
+        ):
+            raise ValueError("a label's strategy must be text and its mix a number")

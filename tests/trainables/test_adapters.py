@@ -1,0 +1,102 @@
+"""A user's adapter is data: nothing in its directory runs, and what is not plain LoRA is refused with a reason."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from trainables.adapters import AdapterError, check_adapter, lora_config
+from trainables.settings import LoraSettings
+
+LORA = LoraSettings(r=2, alpha=4, dropout=0.0, target_modules=("q_proj",))
+SHAPES = {"base_model.q_proj.lora_A.weight": (2, 8)}
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """An adapter as PEFT saves it."""
+    lora_config(LORA, base_model="tiny").save_pretrained(str(tmp_path))
+    save_file(
+        {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()},
+        tmp_path / "adapter_model.safetensors",
+    )
+    return tmp_path
+
+
+def change(adapter: Path, **fields: Any) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def check(adapter: Path) -> str:
+    return check_adapter(adapter, lora=LORA, shapes=SHAPES)
+
+
+def test_an_adapter_as_peft_saves_it_is_taken(adapter: Path) -> None:
+    assert len(check(adapter)) == 20
+
+
+def test_pickled_weights_are_refused_unread(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    (adapter / "adapter_model.bin").write_bytes(b"cbuiltins\nexit\n(I3\ntR.")
+    with pytest.raises(AdapterError, match=r"adapter_model\.bin, a pickle, which can run any code .*safetensors"):
+        check(adapter)
+
+
+def test_pickled_weights_beside_safetensors_are_never_read(adapter: Path) -> None:
+    (adapter / "adapter_model.bin").write_bytes(b"cbuiltins\nexit\n(I3\ntR.")
+    assert check(adapter)
+
+
+def test_fields_that_name_code_or_places_lead_nowhere(adapter: Path) -> None:
+    (adapter / "hostile_adapter_code.py").write_text("raise SystemExit('it was imported')")
+    sys.path.insert(0, str(adapter))
+    try:
+        change(
+            adapter,
+            auto_mapping={"base_model_class": "Anything", "parent_library": "hostile_adapter_code"},
+            base_model_name_or_path="../../hostile_adapter_code",
+            revision="$(touch pwned)",
+            runtime_config={"hostile_adapter_code": True},
+        )
+        assert check(adapter)
+    finally:
+        sys.path.remove(str(adapter))
+    assert "hostile_adapter_code" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"use_dora": True}, "not plain LoRA, it has use_dora=True"),
+        ({"use_rslora": True}, "use_rslora=True"),
+        ({"bias": "all"}, "bias='all'"),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save=\['lm_head'\]"),
+        ({"rank_pattern": {"q_proj": 8}}, "rank_pattern="),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "megatron_config=.*megatron_core='os'"),
+        ({"of_a_later_version": {"__class__": "os.system"}}, "of_a_later_version="),
+        ({"peft_type": "ADALORA"}, "peft_type must be 'LORA', got 'ADALORA'"),
+        ({"peft_type": ["LORA"]}, "peft_type must be 'LORA'"),
+        ({"r": "2"}, "has r='2', model.lora.r is 2"),
+        ({"target_modules": "(a+)+$"}, r"has target_modules='\(a\+\)\+\$'"),
+        ({"target_modules": [["q_proj"]]}, r"has target_modules=\[\['q_proj'\]\]"),
+    ],
+)
+def test_what_is_not_the_plain_lora_of_the_configuration_is_named(
+    adapter: Path, fields: dict[str, Any], message: str
+) -> None:
+    change(adapter, **fields)
+    with pytest.raises(AdapterError, match=message):
+        check(adapter)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "[" * 100_000, "1" * 5000, "{", "\ufffe"])
+def test_a_configuration_that_is_none_is_refused(adapter: Path, content: str) -> None:
+    (adapter / "adapter_config.json").write_text(content)
+    with pytest.raises(AdapterError, match="adapter_config.json (cannot be read|is not a LoRA configuration)"):
+        check(adapter)
