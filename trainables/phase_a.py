@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import save
 
 from trainables.adapters import adapter_files, load_adapter
-from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, Losses
+from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, Losses, load_artifact
 from trainables.base_weights import BaseWeights
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
 from trainables.claims import Claim, take_claim
@@ -25,6 +25,7 @@ from trainables.lora import AdapterBank
 from trainables.manifest import FileSet
 from trainables.measuring import FUSED, choose_cells
 from trainables.replay import phase_a_stream
+from trainables.seals import DamagedError
 from trainables.settings import PhaseASettings
 from trainables.storage.base import Storage
 from trainables.streams import stream_integer
@@ -72,7 +73,7 @@ def make_artifact(
     `report` is told the step reached and their number, `warn` of damaged files. Returns False if `pulse`
     raised StoppedError, after a checkpoint. Raises ClaimLostError or StorageError.
     """
-    if job.storage.read_record(MANIFEST_FILE) is not None:
+    if _is_whole(job.storage):
         return True
     claim = take_claim(job.partial, term=term)
     trainee = load_trainee(job.setup, weights=weights)
@@ -90,6 +91,13 @@ def make_artifact(
         return False
     job.storage.delete_folder(PARTIAL)
     return True
+
+
+def _is_whole(storage: Storage) -> bool:
+    try:
+        return load_artifact(storage) is not None
+    except DamagedError:
+        return False
 
 
 def _train(

@@ -43,7 +43,9 @@ def test_an_adapter_as_peft_saves_it_is_taken(adapter: Path) -> None:
 def test_pickled_weights_are_refused_unread(adapter: Path) -> None:
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     (adapter / "adapter_model.bin").write_bytes(b"cbuiltins\nexit\n(I3\ntR.")
-    with pytest.raises(AdapterError, match=r"adapter_model\.bin, a pickle, which can run any code .*safetensors"):
+    with pytest.raises(
+        AdapterError, match=r"adapter_model\.bin, a pickle, which can run any code .*safetensors"
+    ):
         check(adapter)
 
 
@@ -98,5 +100,7 @@ def test_what_is_not_the_plain_lora_of_the_configuration_is_named(
 @pytest.mark.parametrize("content", ["", "[]", "null", "[" * 100_000, "1" * 5000, "{", "\ufffe"])
 def test_a_configuration_that_is_none_is_refused(adapter: Path, content: str) -> None:
     (adapter / "adapter_config.json").write_text(content)
-    with pytest.raises(AdapterError, match="adapter_config.json (cannot be read|is not a LoRA configuration)"):
+    with pytest.raises(
+        AdapterError, match="adapter_config.json (cannot be read|is not a LoRA configuration)"
+    ):
         check(adapter)

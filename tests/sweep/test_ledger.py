@@ -1,0 +1,226 @@
+"""The ledger under damage: every kind of file, one at a time, is noticed and named; nothing is lost."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweep import recording
+from sweep.configuration import Study, validate_study
+from sweep.driver import run_study
+from sweep.ledger import Ledger, LedgerError, open_existing
+from sweep.planning import make_plan, publish_plan
+from sweep.preparation import Prepared
+from sweep.progress import Progress
+from tests.trainables.learning import Learning, folder_of, learn, run_cell
+from trainables import columns
+from trainables.phase_a import make_artifact
+from trainables.storage.locations import open_storage
+
+Damage = Callable[[Path], None]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+DAMAGES: dict[str, Damage] = {"truncated": truncate, "empty": empty, "flipped": flip_a_bit, "missing": remove}
+
+
+class Finished:
+    """A study whose cells were run without Ray, with everything that a run leaves behind."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.learning: Learning = learn(study)
+        self.prepared: Prepared = self.learning.prepared
+        self.ledger = Ledger(open_storage(study.storage))
+        make_artifact(self.learning.job)
+        plan = make_plan(study, self.prepared, self.ledger, say=print)
+        recording.open_study(
+            self.ledger, study, fingerprint=self.prepared.fingerprint, details={}, precision="fp32"
+        )
+        publish_plan(plan, study=study, ledger=self.ledger)
+        for cell in plan.cells:
+            assert cell.spec is not None
+            store = self.learning.store(cell.spec.key)
+            list(run_cell(cell.spec, shared=self.learning.shared(), store=store))
+
+    @property
+    def root(self) -> Path:
+        return folder_of(self.ledger.storage)
+
+    def plan(self) -> Any:
+        return make_plan(self.study, self.prepared, self.ledger, say=print)
+
+
+@pytest.fixture
+def finished(study: Study) -> Finished:
+    return Finished(study)
+
+
+CELL_FILES = [
+    "result.json",
+    "rows.json",
+    "cell.json",
+    "selection.json",
+    "losses.safetensors",
+    "adapter/adapter_model.safetensors",
+    "adapter/adapter_config.json",
+]
+
+
+def test_a_finished_cell_with_any_damaged_file_does_not_count_and_is_named(finished: Finished) -> None:
+    keys = [cell.spec.key for cell in finished.plan().cells]
+    assert finished.ledger.counts() == {columns.DONE: 3}
+    for name in CELL_FILES:
+        for damage in DAMAGES.values():
+            path = finished.root / columns.CELLS_DIRECTORY / keys[0] / name
+            whole, times = path.read_bytes(), os.stat(path)
+            damage(path)
+            plan = finished.plan()
+            if not (name == "result.json" and damage is remove):  # then it merely is not finished
+                assert str(path) in plan.damaged[keys[0]], (name, damage)
+            assert [cell.spec.key for cell in plan.pending] == [keys[0]], (name, damage)
+            path.write_bytes(whole)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert finished.ledger.counts() == {columns.DONE: 3}
+
+
+def test_damage_under_an_old_date_is_found_where_every_file_is_read(finished: Finished) -> None:
+    key = finished.plan().cells[0].spec.key
+    path = finished.root / columns.CELLS_DIRECTORY / key / columns.LOSSES_FILE
+    times = os.stat(path)
+    flip_a_bit(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    standings = finished.ledger.standings([key], thorough=True)
+    assert str(path) in str(standings[key].damage)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("name", [columns.STUDY_FILE, columns.PLAN_FILE])
+def test_a_run_writes_the_studys_own_files_anew(finished: Finished, name: str, damage: Damage) -> None:
+    entries = finished.ledger.plan()
+    path = finished.root / name
+    damage(path)
+    if damage is not remove:
+        with pytest.raises(LedgerError, match=f"{name} is damaged"):
+            finished.ledger.study_record() if name == columns.STUDY_FILE else finished.ledger.plan()
+    messages: list[str] = []
+    progress = Progress(console=_Listening(messages))
+    outcome = run_study(finished.study, address=None, progress=progress)  # nothing to compute: starts no Ray
+    assert outcome.states == {columns.DONE: 3}
+    assert damage is remove or any(str(path) in message for message in messages)
+    assert finished.ledger.plan() == entries
+    assert finished.ledger.study_record() is not None
+
+
+class _Listening:
+    """Stands in for a terminal that keeps what is said."""
+
+    is_terminal = False
+
+    def __init__(self, messages: list[str]) -> None:
+        self.messages = messages
+
+    def print(self, message: str, **_: Any) -> None:
+        self.messages.append(message)
+
+
+def test_the_labels_of_an_earlier_plan_outlive_a_damaged_one(
+    finished: Finished, study_values: dict[str, Any]
+) -> None:
+    flip_a_bit(finished.root / columns.PLAN_FILE)
+    recording.mend(finished.ledger, say=print)
+    narrower = validate_study(
+        {**study_values, "search": {**study_values["search"], "mix": [0]}}, origin="test"
+    )
+    plan = make_plan(narrower, finished.prepared, finished.ledger, say=print)
+    publish_plan(plan, study=narrower, ledger=finished.ledger)
+    assert len(finished.ledger.plan()) == 3
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("name", ["manifest.json", "losses.safetensors", "adapter/adapter_model.safetensors"])
+def test_a_damaged_artifact_counts_as_absent_and_comes_back_the_same(
+    finished: Finished, name: str, damage: Damage
+) -> None:
+    before = finished.plan().artifact
+    damage(folder_of(finished.prepared.artifact) / name)
+    messages: list[str] = []
+    plan = make_plan(finished.study, finished.prepared, finished.ledger, say=messages.append)
+    assert plan.artifact is None
+    assert (damage is remove and name == "manifest.json") or name in messages[0]
+    make_artifact(finished.learning.job)
+    after = finished.plan()
+    assert after.artifact.content == before.content
+    assert not after.pending
+
+
+def test_finished_cells_are_not_mixed_with_those_of_another_adapter(finished: Finished) -> None:
+    finished.learning.trainee().model  # noqa: B018 (loads it)
+    folder = folder_of(finished.prepared.artifact)
+    remove(folder / "manifest.json")
+    job = finished.learning.job
+    other = job.settings.model_copy(update={"lr": 0.02})
+    make_artifact(
+        type(job)(job.setup, other, job.task_a, job.task_b, batch_size=4, tokens=1.0, storage=job.storage)
+    )
+    with pytest.raises(LedgerError, match="began from another Phase A adapter"):
+        finished.plan()
+
+
+def test_a_moved_or_copied_study_is_the_same_study(finished: Finished, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(finished.root, copy)  # every file gets a new date
+    time.sleep(0.01)
+    assert open_existing(str(copy)).counts() == {columns.DONE: 3}
+    moved = tmp_path / "moved"
+    finished.root.rename(moved)
+    assert open_existing(str(moved)).counts() == {columns.DONE: 3}
+
+
+def test_a_key_from_a_file_cannot_leave_the_study(finished: Finished) -> None:
+    entries = finished.ledger.plan()
+    entries[0]["key"] = "../../elsewhere"
+    finished.ledger.write(columns.PLAN_FILE, {"schema": columns.SCHEMA_VERSION, "cells": entries})
+    with pytest.raises(LedgerError, match="'../../elsewhere' is no cell key"):
+        finished.ledger.counts()
+
+
+def test_a_record_of_another_version_is_refused_by_its_number(finished: Finished) -> None:
+    record = finished.ledger.study_record()
+    assert record is not None
+    finished.ledger.write(columns.STUDY_FILE, record | {"schema": 1})
+    with pytest.raises(LedgerError, match="has schema 1, this version reads 2"):
+        open_existing(str(finished.root))
+
+
+def test_the_plan_says_how_much_room_the_study_takes(finished: Finished) -> None:
+    from sweep.disk import disk_need
+
+    need = disk_need(finished.plan().cells, study=finished.study, prepared=finished.prepared)
+    cells = finished.root / columns.CELLS_DIRECTORY
+    used = sum(path.stat().st_size for path in cells.rglob("*") if path.is_file())
+    assert used / 2 < need.cells < 2 * used
+    assert np.isfinite(need.worker)
