@@ -7,24 +7,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def load(directory: str | PathLike[str]) -> "pd.DataFrame":
+def load(location: str | PathLike[str]) -> "pd.DataFrame":
     """Return a study's tidy table: one row per planned label and evaluation point.
 
     Columns: strategy, mix, seed, the study's further axes, `cell`, `state`, then the measured
     columns of `trainables.columns.ROW_COLUMNS`. Losses in nats per supervised token. Two labels of
-    one cell are two groups of rows. Unusable files are named in a LedgerWarning. Raises
-    AnalysisError where `directory` is not a study.
+    one cell are two groups of rows. `location` is a directory or s3://bucket/prefix. Damaged files are
+    named in a LedgerWarning each, and their cells are not done. Raises AnalysisError where there is no study.
     """
     from analysis import tidy
 
-    return tidy.load(directory)
+    return tidy.load(location)
 
 
-def load_cells(directory: str | PathLike[str]) -> "pd.DataFrame":
+def load_cells(location: str | PathLike[str]) -> "pd.DataFrame":
     """Return one row per planned label, whatever its state: labels, axes, `cell`, `state`, `error`, `log`.
 
-    Raises AnalysisError where `directory` is not a study.
+    `error` is why a cell failed or, though it ended, does not count as done. Locations, warnings and errors
+    are those of `load`.
     """
     from analysis import tidy
 
-    return tidy.load_cells(directory)
+    return tidy.load_cells(location)

@@ -30,6 +30,7 @@ def main() -> None:
     Examples:
       python -m analysis report results/math-to-hotpotqa
       python -m analysis report results/math-to-hotpotqa -o paper/figures
+      python -m analysis report s3://bucket/studies/math-to-hotpotqa
       python -m analysis plot 'histories/*.json' -o histories.png
 
     From Python: `import analysis; frame = analysis.load("results/math-to-hotpotqa")`.
@@ -37,20 +38,20 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("location", metavar="STUDY")
 @click.option(
     "-o",
     "--output",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Where to write.  [default: DIR/report]",
+    help="Where to write.  [default: STUDY/report, or report/NAME here for a study in an object store]",
 )
-def report(directory: Path, output: Path | None) -> None:
-    """Write the tables, figures and report of the study in DIR.
+def report(location: str, output: Path | None) -> None:
+    """Write the tables, figures and report of STUDY, a directory or s3://bucket/prefix.
 
     Works while the study runs: curves show every evaluation there is; final losses, differences
-    and intervals rest on finished cells only, and every count says how many those are. Start
-    reading at OUT/report.md.
+    and intervals rest on finished cells only, and every count says how many those are. A cell of
+    which a file is damaged is not finished; the file is named. Start reading at OUT/report.md.
 
     \b
     OUT/report.md              the figures and the table with their captions
@@ -59,16 +60,19 @@ def report(directory: Path, output: Path | None) -> None:
     OUT/evaluations.{csv,parquet}, OUT/cells.csv   the data behind them
 
     \b
-    Exit codes: 0 written; 1 nothing has been evaluated yet; 2 DIR or OUT is not usable.
+    Exit codes: 0 written; 1 nothing has been evaluated yet; 2 STUDY or OUT is not usable.
     """
-    from analysis.report import write_report
+    from analysis.report import report_directory, write_report
     from analysis.tidy import read_study
 
-    target = output or directory / "report"
     try:
-        study = read_study(directory)
-        for problem in study.problems:
-            click.echo(f"warning: {problem}", err=True)
+        study = read_study(location)
+    except AnalysisError as err:
+        raise Refusal(str(err)) from err
+    for problem in study.problems:
+        click.echo(f"warning: {problem}", err=True)
+    target = output or report_directory(location, name=study.name)
+    try:
         written = write_report(
             study, directory=target, progress=lambda step: click.echo(f"{step} ...", err=True)
         )

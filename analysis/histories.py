@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.ledger import is_number, is_real
+from analysis.rows import is_number, is_real
 
 STEPS = "steps"
 LOSS_SUFFIX = "_loss"

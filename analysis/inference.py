@@ -4,6 +4,7 @@ Policy: with two replicates or fewer there is no interval (NaN half-width). At n
 is 12.7, and an interval that rests on one difference says more about luck than about the runs.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -45,9 +46,14 @@ def pointwise_interval(values: Values, *, level: float = LEVEL) -> Band:
     mean = values.mean(axis=0)
     if n < FEWEST_FOR_INTERVAL:
         return Band(mean, np.full(points, np.nan), n)
-    quantile = stats.t.ppf((1 + level) / 2, df=n - 1)
+    quantile = _t_quantile((1 + level) / 2, n - 1)
     half_width = quantile * values.std(axis=0, ddof=1) / np.sqrt(n)
     return Band(mean, np.asarray(half_width, dtype=np.float64), n)
+
+
+@lru_cache
+def _t_quantile(probability: float, degrees: int) -> float:
+    return float(stats.t.ppf(probability, df=degrees))
 
 
 def mean_interval(values: Values, *, level: float = LEVEL) -> Interval:

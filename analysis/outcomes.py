@@ -3,7 +3,8 @@
 Only finished runs have outcomes: nothing is imputed, and every planned run stays in the counts.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,11 @@ HALF_WIDTH = "_half_width"
 def run_outcomes(study: Study) -> pd.DataFrame:
     """Return the planned labels with METRICS, NaN unless the run is done."""
     labels = [*columns.LABEL_COLUMNS, *study.axes]
-    done = study.rows[study.rows[STATE] == columns.DONE]
+    done = study.rows[study.rows[STATE] == columns.DONE].drop_duplicates([CELL, columns.STEP])
+    losses = {column: done[column].to_numpy(float) for column, _ in METRICS.values()}
     measured = {
-        key: {name: function(run[column].to_numpy()) for name, (column, function) in METRICS.items()}
-        for key, run in done.drop_duplicates([CELL, columns.STEP]).groupby(CELL)
+        key: {name: function(losses[column][points]) for name, (column, function) in METRICS.items()}
+        for key, points in done.groupby(CELL).indices.items()
     }
     frame = study.cells[[*labels, CELL, STATE, SLOTS_HASH]].copy()
     for name in METRICS:
@@ -68,16 +70,17 @@ def pair_with_baseline(outcomes: pd.DataFrame, *, axes: tuple[str, ...]) -> pd.D
 
 def difference_from_baseline(pairs: pd.DataFrame) -> Interval:
     """Return the paired interval of the change in A's final loss over the matched rows of `pairs`."""
-    matched = pairs[pairs[MATCHED]]
-    return paired_interval(matched[FINAL_A].to_numpy(float), matched[f"{FINAL_A}_baseline"].to_numpy(float))
+    matched = pairs[MATCHED].to_numpy(bool)
+    values, baseline = (pairs[name].to_numpy(float)[matched] for name in (FINAL_A, f"{FINAL_A}_baseline"))
+    return paired_interval(values, baseline)
 
 
 def summarise(study: Study, *, outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return one row per strategy, mix and axes: counts of every state, means with half-widths, n."""
     keys = [*study.axes, columns.MIX, columns.STRATEGY]
-    pairs = pair_with_baseline(outcomes, axes=study.axes)
+    pairs_of = selector(pair_with_baseline(outcomes, axes=study.axes), keys=keys)
     rows = [
-        {**label, **count_states(group), **_means(group), **_difference(select(pairs, label))}
+        {**label, **count_states(group), **_means(group), **_difference(pairs_of(label))}
         for label, group in grouped(outcomes, keys=keys)
     ]
     frame = pd.DataFrame(rows)
@@ -104,6 +107,12 @@ def select(frame: pd.DataFrame, label: dict[str, Any]) -> pd.DataFrame:
     return frame[chosen]
 
 
+def selector(frame: pd.DataFrame, *, keys: list[str]) -> Callable[[dict[str, Any]], pd.DataFrame]:
+    """Return `select` for many labels of the same `keys`: it goes through `frame` once."""
+    parts = {tuple(label.values()): rows for label, rows in grouped(frame, keys=keys)}
+    return lambda label: parts.get(tuple(label[key] for key in keys), frame.iloc[:0])
+
+
 def strategy_rank(strategy: str) -> tuple[int, str]:
     """Sort the baseline first, then strategies by name, the control without replay last."""
     return ({BASELINE: 0, columns.NO_REPLAY: 2}.get(strategy, 1), strategy)
@@ -111,14 +120,14 @@ def strategy_rank(strategy: str) -> tuple[int, str]:
 
 def count_states(cells: pd.DataFrame) -> dict[str, int]:
     """Return how many of the planned `cells` are in each state; missing and partial are unfinished."""
-    count = {state: int((cells[STATE] == state).sum()) for state in columns.CELL_STATES}
+    count = Counter(cells[STATE].tolist())
     kept = {state: count[state] for state in (columns.DONE, columns.DIVERGED, columns.FAILED)}
     return {PLANNED: len(cells), **kept, UNFINISHED: count[columns.PARTIAL] + count[columns.MISSING]}
 
 
 def _means(group: pd.DataFrame) -> dict[str, float]:
-    done = group[group[STATE] == columns.DONE]
-    intervals = {name: mean_interval(done[name].to_numpy(float)) for name in METRICS}
+    done = group[STATE].to_numpy(object) == columns.DONE
+    intervals = {name: mean_interval(group[name].to_numpy(float)[done]) for name in METRICS}
     return {
         column: value
         for name, interval in intervals.items()

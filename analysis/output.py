@@ -25,5 +25,7 @@ def publish(path: Path, write: Callable[[Path], Any]) -> Path:
 
 
 def publish_text(path: Path, text: str) -> Path:
-    """Publish `text` in UTF-8."""
-    return publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Publish `text` in UTF-8; half a surrogate pair, which JSON can hold and UTF-8 cannot, is spelled out."""
+    return publish(
+        path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    )

@@ -29,9 +29,18 @@ def heading(study: Study) -> str:
         [
             f"# {escape_markdown(study.name)}",
             escape_markdown("; ".join(facts)) + ".",
-            f"Cells: {state_counts(study)}.",
+            f"Cells: {state_counts(study)}.{_damage_text(study)}",
         ]
     )
+
+
+def _damage_text(study: Study) -> str:
+    """Return what damage means for the numbers, where there is any."""
+    count = len(study.problems)
+    if not count:
+        return ""
+    files = "1 file is damaged or unusable" if count == 1 else f"{count} files are damaged or unusable"
+    return f" **{files}** and listed below: no number rests on them, and their cells stay in every count."
 
 
 def state_counts(study: Study) -> str:
@@ -90,7 +99,7 @@ def file_list(files: list[Path], *, directory: Path) -> str:
 
 
 def absent_cells(study: Study) -> list[str]:
-    """Return a line for each planned cell that is not done, with its error and log where it failed."""
+    """Return a line for each planned cell that is not done, with its error and log where it has them."""
     absent = study.cells[study.cells[STATE] != columns.DONE].to_dict("records")
     return [f"{cell[STATE]}: {label_text(cell, axes=study.axes)}{_error_text(cell)}" for cell in absent]
 
@@ -119,7 +128,7 @@ def _hash_text(value: Any) -> str:
 
 
 def _error_text(cell: dict[Any, Any]) -> str:
-    if cell[STATE] != columns.FAILED:
+    if not isinstance(cell[ERROR], str):
         return ""
     lines = str(cell[ERROR]).strip().splitlines() or ["no message"]
     shown = lines[-1 if lines[0].startswith("Traceback") else 0].strip()[:LONGEST_ERROR]

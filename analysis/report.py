@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from analysis import page
@@ -11,6 +12,7 @@ from analysis.errors import NothingToShowError
 from analysis.heat_map import draw_change_against_baseline
 from analysis.outcomes import run_outcomes, summarise
 from analysis.output import publish, publish_text
+from analysis.storage import is_directory_location
 from analysis.style import publication_style, save_figure
 from analysis.tables import latex_table, markdown_table, summary_caption, summary_texts
 from analysis.tidy import SELECTION_DIGEST, Study
@@ -36,6 +38,13 @@ class Report:
     counts: str
     absent: list[str]
     unpaired: list[str]
+
+
+def report_directory(location: str | PathLike[str], *, name: str) -> Path:
+    """Return where a report goes by itself: into a study's directory, or ./report/<its name> for any other."""
+    if is_directory_location(location):
+        return Path(location, "report")
+    return Path("report", _file_name(name).lstrip(".") or "study")
 
 
 def write_report(study: Study, *, directory: Path, progress: Callable[[str], None]) -> Report:
@@ -95,11 +104,15 @@ def planned_figures(all_views: list[View]) -> Iterator[tuple[str, str, View]]:
     for name in FIGURES:
         for view in all_views:
             suffix = "".join(f"-{axis}_{value}" for axis, value in view.combination.items())
-            stem = name + re.sub(r"[^A-Za-z0-9_.+-]+", "_", suffix)
+            stem = name + _file_name(suffix)
             while stem in taken:
                 stem += "_"
             taken.add(stem)
             yield name, stem, view
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", text)
 
 
 def save_formats(drawing: Drawing, *, stem: Path) -> list[Path]:

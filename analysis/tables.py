@@ -111,7 +111,7 @@ def summary_caption(*, given: str) -> str:
         f"of the {interval_name('paired t')} over the pairs counted in the last; intervals are not adjusted for the "
         "number of comparisons. Forgetting is the loss at the end minus the loss before Phase B; largest forgetting, "
         "the largest such rise at any evaluation. Losses in nats per supervised token. No half-width where n ≤ 2. "
-        "Unfinished: partial or missing. Nothing is imputed."
+        "Unfinished: partial, missing or with a damaged file. Nothing is imputed."
     )
 
 

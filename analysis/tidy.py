@@ -4,13 +4,16 @@ import json
 import warnings
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from analysis.cells import Cell
 from analysis.errors import AnalysisError, LedgerWarning
-from analysis.ledger import COUNTS, Cell, Label, Ledger, Record, read_ledger
+from analysis.ledger import Ledger, read_ledger
+from analysis.records import Record
+from analysis.rows import COUNTS, NO_POINTS
 from trainables import columns
 
 CELL = "cell"
@@ -47,14 +50,14 @@ class Study:
         return str(self.description.get("task_b", "task B"))
 
 
-def load(directory: str | PathLike[str]) -> pd.DataFrame:
+def load(location: str | PathLike[str]) -> pd.DataFrame:
     """See `analysis.load`."""
-    return _warn_of_problems(read_study(directory)).rows
+    return _warn_of_problems(read_study(location)).rows
 
 
-def load_cells(directory: str | PathLike[str]) -> pd.DataFrame:
+def load_cells(location: str | PathLike[str]) -> pd.DataFrame:
     """See `analysis.load_cells`."""
-    return _warn_of_problems(read_study(directory)).cells.drop(columns=[SLOTS_HASH, SELECTION_DIGEST])
+    return _warn_of_problems(read_study(location)).cells.drop(columns=[SLOTS_HASH, SELECTION_DIGEST])
 
 
 def _warn_of_problems(study: Study) -> Study:
@@ -63,32 +66,34 @@ def _warn_of_problems(study: Study) -> Study:
     return study
 
 
-def read_study(directory: str | PathLike[str]) -> Study:
-    """Read a study directory into frames; raises AnalysisError where there is none."""
-    ledger = read_ledger(Path(directory))
+def read_study(location: str | PathLike[str]) -> Study:
+    """Read the study at `location` into frames; raises AnalysisError where there is none."""
+    ledger = read_ledger(location)
     labels = (*columns.LABEL_COLUMNS, *ledger.axes)
     _check_axes(ledger.axes)
     values = label_frame(ledger, labels=labels)
     twice = values[values.duplicated()]
     if not twice.empty:
         raise AnalysisError(f"{columns.PLAN_FILE} plans a label twice: {twice.iloc[0].to_dict()}")
-    order = values.sort_values(list(labels), kind="stable").index
-    planned = [(values.loc[position], ledger.plan[position]) for position in order]
-    cells = pd.DataFrame(
-        [[*label, *_details(entry, ledger)] for label, entry in planned], columns=[*labels, *CELL_DETAILS]
+    values = values.sort_values(list(labels), kind="stable")
+    keys = [ledger.plan[position].key for position in values.index]
+    planned = [NO_CELL if key is None else ledger.cells[key] for key in keys]
+    details = pd.DataFrame(
+        [_details(*pair) for pair in zip(keys, planned, strict=True)], columns=CELL_DETAILS
     )
-    points = [
-        [*label, entry.key, cell.state, *row.values()]
-        for label, entry in planned
-        for cell in [_cell_of(entry, ledger)]
-        for row in cell.rows
-    ]
-    rows = pd.DataFrame(points, columns=[*labels, CELL, STATE, *columns.ROW_COLUMNS])
-    measured = {name: "int64" if name in COUNTS else "float64" for name in columns.ROW_COLUMNS}
-    types = dict(values.dtypes)
-    return Study(
-        ledger.study, ledger.axes, cells.astype(types), rows.astype({**types, **measured}), ledger.problems
-    )
+    cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
+    return Study(ledger.study, ledger.axes, cells, _point_frame(cells, planned), ledger.problems)
+
+
+def _point_frame(cells: pd.DataFrame, planned: list[Cell]) -> pd.DataFrame:
+    """Return every planned label's evaluation points, beside the label, its cell and its state."""
+    named = cells[[name for name in cells.columns if name not in CELL_DETAILS or name in (CELL, STATE)]]
+    counts = [len(cell.points) for cell in planned]
+    repeated = named.loc[np.repeat(named.index, counts)].reset_index(drop=True)
+    points = np.concatenate([NO_POINTS, *(cell.points for cell in planned)])
+    types = dict.fromkeys(COUNTS, "int64")
+    measured = pd.DataFrame(points, columns=list(columns.ROW_COLUMNS)).astype(types)
+    return pd.concat([repeated, measured], axis="columns")
 
 
 def label_frame(ledger: Ledger, *, labels: tuple[str, ...]) -> pd.DataFrame:
@@ -115,10 +120,5 @@ def _check_axes(axes: tuple[str, ...]) -> None:
         )
 
 
-def _cell_of(label: Label, ledger: Ledger) -> Cell:
-    return NO_CELL if label.key is None else ledger.cells[label.key]
-
-
-def _details(label: Label, ledger: Ledger) -> list[Any]:
-    cell = _cell_of(label, ledger)
-    return [label.key, cell.state, cell.error, cell.log, cell.slots_hash, cell.selection_digest]
+def _details(key: str | None, cell: Cell) -> list[Any]:
+    return [key, cell.state, cell.error, cell.log, cell.slots_hash, cell.selection_digest]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.outcomes import grouped, pair_with_baseline, run_outcomes, select
+from analysis.outcomes import grouped, pair_with_baseline, run_outcomes, selector
 from analysis.style import LineStyle, strategy_styles
 from analysis.tidy import CELL, SELECTION_DIGEST, STATE, Study
 from trainables import columns
@@ -62,16 +62,11 @@ def views(study: Study) -> Iterator[View]:
     outcomes = run_outcomes(study)
     pairs = pair_with_baseline(outcomes, axes=study.axes)
     styles = strategy_styles(study.cells[columns.STRATEGY])
-    for combination, cells in grouped(study.cells, keys=list(study.axes)):
-        yield View(
-            study,
-            combination,
-            cells,
-            select(study.rows, combination),
-            select(outcomes, combination),
-            select(pairs, combination),
-            styles,
-        )
+    axes = list(study.axes)
+    rows_of, outcomes_of, pairs_of = (selector(frame, keys=axes) for frame in (study.rows, outcomes, pairs))
+    for combination, cells in grouped(study.cells, keys=axes):
+        rows, ended, paired = (part_of(combination) for part_of in (rows_of, outcomes_of, pairs_of))
+        yield View(study, combination, cells, rows, ended, paired, styles)
 
 
 def count_text(counts: Iterable[int], unit: str) -> str:

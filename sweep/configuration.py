@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,6 +29,7 @@ AXES = tuple(
 )  # phase_b fields that may be searched
 MOST_VALUES = 100_000  # in one file, its aliases written out
 DEEPEST = 100  # sections inside sections
+MOST_FAULTS = 50  # that one message lists
 MOST_LABELS = 1_000_000  # points of one search space
 PLURAL = (list, tuple, dict, set)  # what YAML can put where one value of an axis belongs
 
@@ -200,9 +202,9 @@ def validate_study(values: dict[str, Any], *, origin: str) -> Study:
     try:
         return Study.model_validate(values)
     except ValidationError as error:
-        raise ConfigurationError(
-            f"{origin}:\n" + "\n".join(f"  {line}" for line in _faults(error))
-        ) from error
+        lines = [f"  {line}" for line in _faults(error)]
+        more = [f"  ... and {len(lines) - MOST_FAULTS} more"] if len(lines) > MOST_FAULTS else []
+        raise ConfigurationError("\n".join([f"{origin}:", *lines[:MOST_FAULTS], *more])) from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -221,7 +223,7 @@ class _Loader(yaml.SafeLoader):
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    repeated = [key for key in keys if keys.count(key) > 1]
+    repeated = [key for key, count in Counter(keys).items() if count > 1]
     if repeated:
         raise yaml.MarkedYAMLError(
             problem=f"key {repeated[0]!r} is given twice", problem_mark=node.start_mark

@@ -1,7 +1,7 @@
 """What runs on the cluster: the Phase A task, and the trials that Tune executes. Imports Ray."""
 
 import threading
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +31,7 @@ from trainables.compute import choose_precision, open_device
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.redaction import redact
 from trainables.replay import CellSpec
-from trainables.storage.base import StoragePausedError
+from trainables.storage.base import StorageError, StoragePausedError
 from trainables.trainee import Setup
 from trainables.tune_entry import Office, check_shared, train_cells
 
@@ -147,8 +147,15 @@ class _Watcher(_DriverOnly, tune.Callback):
     """Passes what Tune sees on to the progress view, and knows which trials are at work."""
 
     def __init__(self, progress: Progress, ledger: Ledger) -> None:
-        self.progress, self.ledger = progress, ledger
+        self.progress = progress
+        self.ledger = Ledger(replace(ledger.storage, patience=0.0))  # Tune must not wait for an outage
         self.running: set[str] = set()
+
+    def _state(self, key: str) -> str:
+        try:
+            return self.ledger.state(key)
+        except StorageError:
+            return columns.PARTIAL
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.add(trial.trial_id)
@@ -162,7 +169,7 @@ class _Watcher(_DriverOnly, tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
         for key in trial.config["keys"]:
-            self.progress.cell_ended(key, self.ledger.state(key))
+            self.progress.cell_ended(key, self._state(key))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)

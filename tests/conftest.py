@@ -27,8 +27,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a two-layer Llama of random weights and a byte-level tokenizer whose pad is EOS."""
-    folder = tmp_path_factory.mktemp("tiny_model")
+    return make_tiny_model(tmp_path_factory.mktemp("tiny_model"))
+
+
+def make_tiny_model(folder: Path) -> Path:
+    """Write a two-layer Llama of random weights and a byte-level tokenizer whose pad is EOS."""
     tokenizer = _byte_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
@@ -65,11 +68,15 @@ def _byte_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def study_values(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
-    """The values of a study that takes seconds: 12 + 4 examples a task, a few steps, fp32."""
+    return tiny_study(tiny_model, storage=str(tmp_path / "study"))
+
+
+def tiny_study(model: Path, *, storage: str) -> dict[str, Any]:
+    """Return the values of a study that takes seconds: 12 + 4 examples a task, a few steps, fp32."""
     return {
         "study": "tiny",
-        "storage": str(tmp_path / "study"),
-        "model": {"name": str(tiny_model), "dtype": "fp32", "lora": {"r": 2, "alpha": 4, "dropout": 0.1}},
+        "storage": storage,
+        "model": {"name": str(model), "dtype": "fp32", "lora": {"r": 2, "alpha": 4, "dropout": 0.1}},
         "task_a": {"name": "arithmetic", "train": 12, "validation": 4},
         "task_b": {"name": "multihop", "train": 12, "validation": 4},
         "max_length": 1024,

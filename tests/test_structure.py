@@ -59,3 +59,87 @@ def test_the_command_line_starts_without_the_heavy_libraries(name: str) -> None:
     code = f"import sys, {name}; print([m for m in ('torch', 'ray', 'transformers', 'pandas') if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+UNSAFE_MODULES = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "jsonpickle",
+}
+UNSAFE_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "system",
+    "popen",
+    "unsafe_load",
+    "full_load",
+    "load_module",
+}
+SAFE_ARGUMENTS = {
+    "torch.load": ("weights_only", "True"),
+    "yaml.load": None,
+    "np.load": ("allow_pickle", "False"),
+}
+
+
+def unsafe_uses(source: str) -> list[str]:
+    """Return every import and call by which data could run as code: unpickling, unsafe YAML, eval, a shell."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            parts = {part for name in names for part in name.split(".")}
+            found += [f"import of {name}" for name in sorted(parts & UNSAFE_MODULES)]
+        elif isinstance(node, ast.Call):
+            found += unsafe_call(node)
+    return found
+
+
+def unsafe_call(node: ast.Call) -> list[str]:
+    name = ast.unparse(node.func)
+    arguments = {each.arg: ast.unparse(each.value) for each in node.keywords}
+    if arguments.get("shell", "False") != "False" or arguments.get("allow_pickle", "False") != "False":
+        return [ast.unparse(node)]
+    if name in SAFE_ARGUMENTS:
+        wanted = SAFE_ARGUMENTS[name]
+        return [] if wanted and arguments.get(wanted[0]) == wanted[1] else [ast.unparse(node)]
+    bare = isinstance(node.func, ast.Name) or name.split(".")[0] in ("os", "yaml", "builtins", "importlib")
+    return [ast.unparse(node)] if bare and name.rpartition(".")[2] in UNSAFE_CALLS else []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_no_module_runs_data_as_code(path: Path) -> None:
+    assert unsafe_uses(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from ray import cloudpickle",
+        "from joblib import load",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.unsafe_load(text)",
+        "np.load(path, allow_pickle=True)",
+        "eval(text)",
+        "os.system(text)",
+        "subprocess.run(text, shell=True)",
+    ],
+)
+def test_data_run_as_code_would_be_found(source: str) -> None:
+    assert unsafe_uses(source)
+
+
+def test_safe_calls_of_the_same_names_are_not_found() -> None:
+    safe = "torch.load(path, weights_only=True)\nnp.load(path, allow_pickle=False)\nmodel.eval()\nlayer.compile()\nre.compile(x)"
+    assert unsafe_uses(safe) == []

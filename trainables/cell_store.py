@@ -14,7 +14,7 @@ from trainables.checkpoints import (
     load_newest_checkpoint,
     save_checkpoint,
 )
-from trainables.claims import CLAIM_FILE, Claim, take_claim
+from trainables.claims import Claim, take_claim
 from trainables.manifest import FileSet
 from trainables.storage.base import Storage
 
@@ -68,7 +68,7 @@ class CellStore:
         self._check_claim()
         self.storage.write_record(columns.RESULT_FILE, result | {"files": self.files.manifest})
         delete_checkpoints(self.storage)
-        self.storage.delete(CLAIM_FILE)
+        self.storage.delete(columns.CLAIM_FILE)
 
     def _check_claim(self) -> None:
         assert self._claim is not None, "a cell must be taken before anything is written"

@@ -9,10 +9,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.columns import CLAIM_FILE
 from trainables.seals import DamagedError
 from trainables.storage.base import Storage
-
-CLAIM_FILE = "claim.json"
 
 
 class ClaimLostError(RuntimeError):

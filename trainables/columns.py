@@ -21,6 +21,7 @@ SELECTION_FILE = "selection.json"  # realised selection: ids, levels, types, len
 ROWS_FILE = "rows.json"  # one row per evaluation point, ROW_COLUMNS each
 LOSSES_FILE = "losses.safetensors"  # per-example validation losses at every evaluation point
 RESULT_FILE = "result.json"  # final state of a finished cell: DONE or DIVERGED; its other files, by name
+CLAIM_FILE = "claim.json"  # which attempt may write here; gone once the cell is finished
 FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
 ADAPTER_DIRECTORY = "adapter"  # final adapter in PEFT format
 KEPT_CHECKPOINTS = 2  # the newest ones of an unfinished run, so that a damaged one is not the last

@@ -1,4 +1,4 @@
-"""Fixtures of the analysis tests: synthetic studies on disk and the data folder, where there is one."""
+"""Fixtures of the analysis tests: synthetic studies on disk, an object store, and the data folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.analysis.studies import write_study
+from tests.sweep.object_store import object_store  # noqa: F401 (a fixture)
 
 HISTORIES = Path(__file__).parents[3] / "shared" / "data" / "histories"
 

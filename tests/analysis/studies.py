@@ -3,11 +3,12 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pyarrow.fs import FileSystem, LocalFileSystem, copy_files
 
 from trainables import columns
 
@@ -80,32 +81,50 @@ def write_cell(
     strategy, mix, seed = label
     rows = make_rows(label, lr=float(extra.get("lr", 7e-5)), adapters=adapters)
     rows = rows[: max(2, int(len(rows) * PROGRESS.get(state, 1.0)))]
-    hashes = {"slots_hash": slots or _digest(mix, seed), "order_hash": _digest(*label)}
-    write_json(
-        directory / columns.CELL_FILE, {"labels": [_named(label, extra)], **hashes, "hyperparameters": {}}
-    )
-    drawn = seed if strategy == "random" else 0
-    write_json(directory / columns.SELECTION_FILE, {"ids": _digest(strategy, mix, drawn)})
     if state == columns.DIVERGED:
         rows[-1][columns.TASK_A_LOSS] = 40.0
         rows.append({**rows[-1], columns.STEP: rows[-1][columns.STEP] + 10, columns.TASK_A_LOSS: None})
-    write_json(directory / columns.ROWS_FILE, {"rows": rows})
-    last = rows[-1][columns.STEP]
+    drawn = seed if strategy == "random" else 0
+    hashes = {"slots_hash": slots or _digest(mix, seed), "order_hash": _digest(*label)}
+    files = {
+        columns.CELL_FILE: {"key": directory.name, **_named(label, extra), **hashes, "hyperparameters": {}},
+        columns.SELECTION_FILE: {"id": _digest(strategy, mix, drawn)},
+        columns.ROWS_FILE: {"rows": rows},
+    }
+    for name, record in files.items():
+        write_json(directory / name, record)
     if state == columns.FAILED:
         failure = {"error": "CUDA out of memory\nTried to allocate 2 GiB", "log": "logs/a.txt", "attempts": 3}
         write_json(directory / columns.FAILURE_FILE, failure)
-    elif state == columns.DIVERGED:
-        write_json(directory / columns.RESULT_FILE, {"state": state, "step": last, "total_steps": 80})
     elif state != columns.PARTIAL:
-        write_json(
-            directory / columns.RESULT_FILE, {"state": columns.DONE, "step": last, "total_steps": last}
-        )
-    torn = {TORN_RESULT: columns.RESULT_FILE, TORN_ROWS: columns.ROWS_FILE}.get(state)
-    if torn is not None:
-        (directory / torn).write_text('{"state": "do')
+        ended = columns.DIVERGED if state == columns.DIVERGED else columns.DONE
+        write_result(directory, {"state": ended, "step": rows[-1][columns.STEP], "total_steps": 80})
     if state == TORN_FAILURE:
         (directory / columns.RESULT_FILE).unlink()
         (directory / columns.FAILURE_FILE).write_text("")
+    torn = {TORN_RESULT: columns.RESULT_FILE, TORN_ROWS: columns.ROWS_FILE}.get(state)
+    if torn is not None:
+        (directory / torn).write_text('{"state": "do')
+
+
+def write_result(directory: Path, result: Mapping[str, Any]) -> None:
+    """Write a cell's result, which lists its other files as they are now."""
+    contents = {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+    contents.pop(columns.RESULT_FILE, None)
+    listed = {
+        name: {"size": len(content), "checksum": checksum(content)} for name, content in contents.items()
+    }
+    write_json(directory / columns.RESULT_FILE, {**result, "files": listed})
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the record in a cell's file as if it had been published so."""
+    record = read_json(path)
+    change(record)
+    write_json(path, record)
+    result = path.with_name(columns.RESULT_FILE)
+    if result != path and result.exists():
+        write_result(result.parent, read_json(result))
 
 
 def make_rows(label: Label, *, lr: float, adapters: bool) -> list[dict[str, Any]]:
@@ -145,9 +164,38 @@ def make_rows(label: Label, *, lr: float, adapters: bool) -> list[dict[str, Any]
     return rows
 
 
-def write_json(path: Path, value: Any) -> None:
+def upload(directory: Path, location: str) -> str:
+    """Copy a study's directory to s3://bucket/prefix; return the location."""
+    filesystem, path = FileSystem.from_uri(location)
+    copy_files(str(directory), path, source_filesystem=LocalFileSystem(), destination_filesystem=filesystem)
+    return location
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a record as the ledger does: sealed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1))
+    path.write_bytes(seal(value))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what `write_json` wrote."""
+    record: dict[str, Any] = json.loads(path.read_text())
+    del record["checksum"]
+    return record
+
+
+def seal(value: Mapping[str, Any]) -> bytes:
+    """Return `value` as JSON that ends in the checksum of all before it."""
+    return seal_text(json.dumps(value, indent=1).removesuffix("\n}").encode())
+
+
+def seal_text(body: bytes) -> bytes:
+    """Return `body`, a JSON object without its closing brace, and the seal that closes it."""
+    return body + f',\n "checksum": "{checksum(body)}"\n}}\n'.encode()
+
+
+def checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _named(label: Label, extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from analysis.outcomes import (
     PAIRS,
     pair_with_baseline,
     run_outcomes,
+    select,
+    selector,
     strategy_rank,
     summarise,
 )
 from analysis.page import unpaired_runs
 from analysis.tidy import read_study
 from analysis.view import views
-from tests.analysis.studies import STRATEGIES, TORN_RESULT
+from tests.analysis.studies import STRATEGIES, TORN_RESULT, rewrite
 from trainables import columns
 
 Builder = Callable[..., Path]
@@ -115,12 +117,22 @@ def test_a_pair_whose_slots_are_unknown_is_left_out(study: Builder) -> None:
     directory = study()
     cells = analysis.load_cells(directory)
     chosen = cells[(cells["strategy"] == "difficulty_hard") & (cells["seed"] == 0)]
-    (directory / columns.CELLS_DIRECTORY / chosen["cell"].item() / columns.CELL_FILE).unlink()
+    forget = directory / columns.CELLS_DIRECTORY / chosen["cell"].item() / columns.CELL_FILE
+    rewrite(forget, lambda record: record.pop("slots_hash"))
     assert row_of(summary_of(directory), "difficulty_hard")[MISMATCHED] == 1
     for file in directory.glob(f"{columns.CELLS_DIRECTORY}/*/{columns.CELL_FILE}"):
-        file.unlink()
+        rewrite(file, lambda record: record.pop("slots_hash", None))
     row = row_of(summary_of(directory), "difficulty_hard")
     assert (row[PAIRS], row[MISMATCHED]) == (0, 3)
+
+
+def test_a_selector_chooses_as_select_does(study: Builder) -> None:
+    outcomes = run_outcomes(read_study(study(mixes=(0.1, 0.2))))
+    for keys in ([], ["mix"], ["mix", "strategy"]):
+        chosen = selector(outcomes, keys=keys)
+        for label in ({"mix": 0.2, "strategy": "random"}, {"mix": 0.3, "strategy": "random"}):
+            part = {key: label[key] for key in keys}
+            pd.testing.assert_frame_equal(chosen(part), select(outcomes, part))
 
 
 def test_a_run_shared_with_the_baseline_differs_from_it_by_zero(study: Builder) -> None:

@@ -1,6 +1,6 @@
 """The tidy table and the states of cells, from whole, running and damaged studies."""
 
-import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +10,28 @@ import pytest
 import analysis
 from analysis.errors import AnalysisError, LedgerWarning
 from analysis.tidy import read_study
-from tests.analysis.studies import TORN_FAILURE, TORN_RESULT, TORN_ROWS, UNKNOWN, make_rows, write_json
+from tests.analysis.studies import (
+    TORN_FAILURE,
+    TORN_RESULT,
+    TORN_ROWS,
+    UNKNOWN,
+    make_rows,
+    read_json,
+    rewrite,
+    seal,
+    seal_text,
+    write_json,
+)
 from trainables import columns
 
 Builder = Callable[..., Path]
 HARD = ("difficulty_hard", 0.1, 0)
 RANDOM = ("random", 0.1, 0)
+
+
+def key_of(directory: Path, state: str) -> str:
+    cells = analysis.load_cells(directory)
+    return str(cells.loc[cells["state"] == state, "cell"].item())
 
 
 def state_of(cells: pd.DataFrame, label: tuple[str, float, int]) -> str:
@@ -60,7 +76,7 @@ STATES = [
     (UNKNOWN, columns.MISSING, 0),
     (TORN_RESULT, columns.PARTIAL, 1),
     (TORN_FAILURE, columns.PARTIAL, 1),
-    (TORN_ROWS, columns.PARTIAL, 2),
+    (TORN_ROWS, columns.PARTIAL, 1),
 ]
 
 
@@ -83,14 +99,15 @@ def test_a_failed_cell_has_its_error_and_a_done_one_has_none(study: Builder) -> 
     assert cells.loc[cells["state"] == "done", ["error", "log"]].isna().all(axis=None)
 
 
-def test_a_checkpoint_alone_makes_a_cell_partial(study: Builder) -> None:
+@pytest.mark.parametrize("file", [columns.ROWS_FILE, columns.CLAIM_FILE])
+def test_rows_or_a_claim_alone_make_a_cell_partial(study: Builder, file: str) -> None:
     directory = study(states={HARD: columns.PARTIAL})
-    cells = analysis.load_cells(directory)
-    key = cells.loc[cells["state"] == "partial", "cell"].item()
-    cell = directory / columns.CELLS_DIRECTORY / key
-    (cell / columns.ROWS_FILE).unlink()
+    cell = directory / columns.CELLS_DIRECTORY / key_of(directory, "partial")
+    kept = (cell / columns.ROWS_FILE).read_bytes()
+    for path in cell.iterdir():
+        path.unlink()
     assert state_of(analysis.load_cells(directory), HARD) == columns.MISSING
-    (cell / "checkpoint-00000010.safetensors").touch()
+    (cell / file).write_bytes(kept)
     assert state_of(analysis.load_cells(directory), HARD) == columns.PARTIAL
 
 
@@ -101,49 +118,89 @@ def test_a_result_outlives_an_earlier_failure(study: Builder) -> None:
     assert set(analysis.load_cells(directory)["state"]) == {columns.DONE}
 
 
-DAMAGE = [
-    ("not JSON", "unreadable"),
-    ("[" * 100_000, "unreadable"),
-    ("[]", "JSON object"),
-    ('{"rows": 3}', "no list of rows"),
-    ('{"rows": [{"step": 0}]}', "lacks epoch"),
+UNUSABLE = [
+    (b"not JSON", "cut off or has no checksum"),
+    (b'{"rows": []}', "cut off or has no checksum"),
+    (seal({"rows": 3}).replace(b"3", b"4"), "does not match its checksum"),
+    (seal_text(b'{"rows": ' + b"[" * 100_000), "unreadable"),
+    (seal({"rows": 3}), "no list of rows"),
+    (seal({"rows": [{"step": 0}]}), "lacks epoch"),
 ]
 
 
-@pytest.mark.parametrize(("content", "message"), DAMAGE)
-def test_unusable_rows_are_named_and_the_rest_is_loaded(study: Builder, content: str, message: str) -> None:
+@pytest.mark.parametrize(("content", "message"), UNUSABLE, ids=[message for _, message in UNUSABLE])
+def test_unusable_rows_are_named_and_the_rest_is_loaded(study: Builder, content: bytes, message: str) -> None:
     directory = study(states={HARD: columns.PARTIAL})
-    cells = analysis.load_cells(directory)
-    key = cells.loc[cells["state"] == "partial", "cell"].item()
-    (directory / columns.CELLS_DIRECTORY / key / columns.ROWS_FILE).write_text(content)
+    key = key_of(directory, "partial")
+    (directory / columns.CELLS_DIRECTORY / key / columns.ROWS_FILE).write_bytes(content)
     with pytest.warns(LedgerWarning, match=rf"{key}.*{message}"):
         frame = analysis.load(directory)
     assert frame["cell"].nunique() == 11
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("step", None), ("step", -1), ("task_a_loss", "low"), ("epoch", True)]
-)
-def test_a_row_of_wrong_values_is_refused(study: Builder, column: str, value: object) -> None:
+WRONG_VALUES = [
+    ("step", None, "must be a whole number"),
+    ("step", -1, "must be a whole number"),
+    ("step", 6.5, "must be a whole number"),
+    ("task_b_tokens_seen", 10**400, "must be a whole number"),
+    ("task_a_loss", "low", "must be a number, got 'low'"),
+    ("task_a_loss", 10**400, "too large"),
+    ("epoch", True, "must be a number"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "message"), WRONG_VALUES)
+def test_a_row_of_wrong_values_is_refused(study: Builder, column: str, value: object, message: str) -> None:
     directory = study(states={HARD: columns.PARTIAL})
-    cells = analysis.load_cells(directory)
-    key = cells.loc[cells["state"] == "partial", "cell"].item()
-    rows = directory / columns.CELLS_DIRECTORY / key / columns.ROWS_FILE
-    record = json.loads(rows.read_text())
-    record["rows"][1][column] = value
-    write_json(rows, record)
-    assert any(column in problem for problem in read_study(directory).problems)
+    rows = directory / columns.CELLS_DIRECTORY / key_of(directory, "partial") / columns.ROWS_FILE
+    rewrite(rows, lambda record: record["rows"][1].update({column: value}))
+    (problem,) = read_study(directory).problems
+    assert message in problem
 
 
 def test_done_with_a_last_loss_that_is_not_finite_counts_as_diverged(study: Builder) -> None:
     directory = study(strategies=("random",), seeds=(0,), control=False)
     (rows,) = directory.glob(f"{columns.CELLS_DIRECTORY}/*/{columns.ROWS_FILE}")
-    record = json.loads(rows.read_text())
-    record["rows"][-1][columns.TASK_A_LOSS] = None
-    write_json(rows, record)
+    rewrite(rows, lambda record: record["rows"][-1].update({columns.TASK_A_LOSS: None}))
     found = read_study(directory)
     assert list(found.cells["state"]) == [columns.DIVERGED]
     assert len(found.problems) == 1
+
+
+FALSE_RESULTS = [
+    ({"state": "finished"}, "state must be done or diverged, got 'finished'"),
+    ({"step": 3}, "done at step 3, but the last row is of step 66"),
+    ({"step": [66]}, "done at step [66], but the last row"),
+    ({"files": None}, "result.json: it does not list the cell's files"),
+    ({"files": ["rows.json"]}, "result.json: it does not list the cell's files"),
+    ({"files": {}}, "does not match the checksum that the result lists"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FALSE_RESULTS)
+def test_a_result_that_its_files_do_not_bear_out_finishes_nothing(
+    study: Builder, change: dict[str, object], message: str
+) -> None:
+    directory = study(strategies=("random",), seeds=(0,), control=False)
+    (result,) = directory.glob(f"{columns.CELLS_DIRECTORY}/*/{columns.RESULT_FILE}")
+    write_json(result, read_json(result) | change)
+    found = read_study(directory)
+    assert list(found.cells["state"]) == [columns.PARTIAL]
+    assert message in found.problems[0]
+    assert found.cells["error"].item() == found.problems[0]
+
+
+@pytest.mark.parametrize(
+    "log", ["/etc/passwd", "../../secrets", "cells/../../x", "", "a\nb", 3, ["a"], "a\\..\\b"]
+)
+def test_a_log_outside_the_study_is_left_out_and_listed(study: Builder, log: object) -> None:
+    directory = study(states={HARD: columns.FAILED})
+    failure = directory / columns.CELLS_DIRECTORY / key_of(directory, "failed") / columns.FAILURE_FILE
+    rewrite(failure, lambda record: record.update({"log": log}))
+    found = read_study(directory)
+    assert found.cells["log"].isna().all()
+    assert state_of(found.cells, HARD) == columns.FAILED
+    assert "log must be a path inside the study" in found.problems[0]
 
 
 def test_the_order_of_the_plan_does_not_matter(study: Builder, tmp_path: Path) -> None:
@@ -176,17 +233,19 @@ def test_a_directory_that_is_not_a_study_is_refused_by_name(tmp_path: Path) -> N
 
 FAULTS = [
     (columns.STUDY_FILE, {"schema": 7}, "schema 7"),
-    (columns.STUDY_FILE, {"schema": 1, "axes": ["cell"]}, "labels must be"),
-    (columns.PLAN_FILE, {"schema": 1}, "no list of cells"),
-    (columns.PLAN_FILE, {"schema": 1, "cells": [{"labels": {"mix": 0.1}}]}, "strategy, mix, seed"),
+    (columns.STUDY_FILE, {"schema": 2, "axes": ["cell"]}, "labels must be"),
+    (columns.STUDY_FILE, {"schema": 2, "axes": "lr"}, "axes must be a list of names, got 'lr'"),
+    (columns.STUDY_FILE, {"schema": 2, "axes": ["lr", "lr"]}, "named twice: lr, lr"),
+    (columns.PLAN_FILE, {"schema": 2}, "no list of cells"),
+    (columns.PLAN_FILE, {"schema": 2, "cells": [{"labels": {"mix": 0.1}}]}, "strategy, mix, seed"),
     (
         columns.PLAN_FILE,
-        {"schema": 1, "cells": [{"labels": {"strategy": "random", "mix": "10%", "seed": 0}}]},
+        {"schema": 2, "cells": [{"labels": {"strategy": "random", "mix": "10%", "seed": 0}}]},
         "mix must be a number, got '10%'",
     ),
     (
         columns.PLAN_FILE,
-        {"schema": 1, "cells": [{"labels": {"strategy": "random", "mix": 0.1, "seed": 0}, "key": "a"}] * 2},
+        {"schema": 2, "cells": [{"labels": {"strategy": "random", "mix": 0.1, "seed": 0}, "key": None}] * 2},
         "label twice",
     ),
 ]
@@ -194,11 +253,19 @@ FAULTS = [
 
 @pytest.mark.parametrize(("file", "content", "message"), FAULTS)
 def test_a_faulty_study_is_refused_with_the_fault(
-    study: Builder, file: str, content: object, message: str
+    study: Builder, file: str, content: dict[str, object], message: str
 ) -> None:
     directory = study()
     write_json(directory / file, content)
     with pytest.raises(AnalysisError, match=message):
+        analysis.load(directory)
+
+
+@pytest.mark.parametrize("key", ["../../etc", "", "A" * 20, "0" * 21, "0" * 20 + "\n", 7, ["0"]])
+def test_a_key_that_is_no_digest_is_refused_by_name(study: Builder, key: object) -> None:
+    directory = study()
+    rewrite(directory / columns.PLAN_FILE, lambda record: record["cells"][0].update({"key": key}))
+    with pytest.raises(AnalysisError, match="20 hexadecimal digits, got " + re.escape(repr(key))):
         analysis.load(directory)
 
 

@@ -10,6 +10,14 @@ from sweep.configuration import ConfigurationError, Study, load_study
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+# Nine aliases of nine aliases, nine times over: half a page, and 4 billion values once written out.
+LAUGHS = "a: &a [x]\n" + "".join(
+    f"{name}: &{name} [" + ", ".join(f"*{before}" for _ in range(9)) + "]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MANY = [(number + 1) / 1000 for number in range(1000)]
+
+
 def load(tmp_path: Path, text: str, *overrides: str) -> Study:
     path = tmp_path / "study.yaml"
     path.write_text(text)
@@ -42,6 +50,28 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Study:
         ("study: a\nstudy: b", r"given twice"),
         ("study: [a", r"not valid YAML"),
         ("- a", r"expected sections"),
+        ("study: a\n? [b]\n: c", r"not valid YAML"),
+        ("\n".join(f"a{number}: 1" for number in range(30_000)), r"a49: unknown key.*\n  \.\.\. and 29951 more"),
+        (LAUGHS, r"stands for more than 100,000 values"),
+        (LAUGHS + "study: *i", r"stands for more than 100,000 values"),
+        ("study: &a [*a]", r"stands for more than 100,000 values"),
+        ("study: " + "[" * 10_000, r"nested too deeply"),
+        ("{a: " * 3000, r"nested too deeply"),
+        ("study: a\nmax_length: " + "9" * 5000, r"not valid YAML: Exceeds the limit"),
+        ("study: a\nmax_length: 0x" + "f" * 9000, r"an integer is too large"),
+        ("study: a\nmax_length: 1e400", r"max_length: .*integer"),
+        ("study: a\ntask_a: {train: 99999999999}", r"task_a\.train: .*less than or equal to 2147483647"),
+        ("study: a\nmodel: !!bool x", r"not valid YAML"),
+        ("study: a\nmodel: !!timestamp x", r"not valid YAML"),
+        ("study: a\nmodel: !!python/object/apply:os.system [true]", r"could not determine a constructor"),
+        ("study: a\nsearch: {lr: [{}]}", r"axis 'lr' must list plain values, got \[{}\]"),
+        ("study: a\nsearch: {lr: [[1e-4]]}", r"axis 'lr' must list plain values"),
+        (
+            f"study: a\nsearch: {{lr: {MANY}, weight_decay: {MANY}}}",
+            r"span 5,000,000 points, at most 1,000,000",
+        ),
+        ("study: a\ntask_a: {path: ~nobody-is-called-this/x}", r"task_a\.path: no home directory"),
+        ("study: a\ntask_a: {path: " + "a" * 5000 + "}", r"task_a\.path: .*File name too long"),
     ],
 )
 def test_a_faulty_field_is_named_with_its_value_and_the_choices(
@@ -49,6 +79,17 @@ def test_a_faulty_field_is_named_with_its_value_and_the_choices(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         load(tmp_path, text)
+
+
+def test_aliases_that_stay_small_are_written_out(tmp_path: Path) -> None:
+    study = load(tmp_path, "study: a\nphase_a: &same {lr: 1e-3, batch_size: 4}\nphase_b: *same")
+    assert study.phase_a.batch_size == study.phase_b.batch_size == 4
+
+
+def test_a_long_override_is_cut_in_its_message(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="nested too deeply") as caught:
+        load(tmp_path, "study: a", "study=" + "[" * 10_000)
+    assert len(str(caught.value)) < 1000
 
 
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:

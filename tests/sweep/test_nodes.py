@@ -21,14 +21,14 @@ from tests.sweep.object_store import serve_objects
 from tests.sweep.test_run import table
 from tests.sweep.waiting import wait_for
 from trainables import columns
-from trainables.claims import CLAIM_FILE
+from trainables.columns import CLAIM_FILE
 from trainables.storage.locations import open_storage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
 )
 WORKER = 1
-CELLS = 2
+CELLS = 4
 ROW = re.compile(r"^  (.+): step (\d+)/\d+, A", re.MULTILINE)
 RETRIED = "failed, trying again from its last checkpoint"
 
@@ -61,11 +61,11 @@ def cluster(network: Network) -> Iterator[RayCluster]:
 
 
 def disturbed_study(model: Path, storage: Path | str) -> dict[str, Any]:
-    """Return a study whose two cells train long enough for something to happen meanwhile."""
+    """Return a study whose cells train long enough for something to happen meanwhile."""
     values = tiny_study(model, storage=str(storage))
     values["model"]["attention"] = "eager"  # not the fastest one of a busy moment
-    values["phase_b"] |= {"epochs": 100, "eval_every": 10}
-    values["search"] = {"strategy": ["random", "difficulty_hard"], "mix": [0.5], "seed": [0]}
+    values["phase_b"] |= {"epochs": 80, "eval_every": 10}
+    values["search"] = {"strategy": ["random", "difficulty_hard"], "mix": [0.5], "seed": [0, 1]}
     values["resources"] = {"cpus": 1, "gpus": 1, "cells_per_worker": 1}
     return values
 

@@ -6,7 +6,8 @@ import pytest
 
 from sweep.configuration import Study
 from tests.trainables.learning import learn, result_of, run_cell
-from trainables.claims import CLAIM_FILE, ClaimLostError, take_claim
+from trainables.claims import ClaimLostError, take_claim
+from trainables.columns import CLAIM_FILE
 from trainables.storage.locations import open_storage
 
 

@@ -53,10 +53,11 @@ def read_paragraphs(row: Row) -> list[tuple[str, list[str]]]:
     """Return a row's paragraphs: titles with their sentences."""
     paragraphs = read_pairs(row, column="context", fields=("title", "sentences"))
     for title, sentences in paragraphs:
-        texts = [title, *sentences] if isinstance(sentences, (list, tuple)) else [None]
-        if not all(isinstance(text, str) for text in texts):
+        if not isinstance(sentences, (list, tuple)) or not all(
+            isinstance(text, str) for text in (title, *sentences)
+        ):
             raise TaskError("column 'context' must hold titles with lists of sentences, all of them text")
-        for text in texts:
+        for text in (title, *sentences):
             check_text(text, place="column 'context'")
     return paragraphs
 

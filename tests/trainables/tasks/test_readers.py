@@ -129,3 +129,25 @@ def test_every_column_an_own_task_names_is_required(column: str) -> None:
 def test_a_template_that_is_empty_once_filled_is_an_error() -> None:
     with pytest.raises(TaskError, match="completion '{a}' is empty once filled"):
         OWN_TASK.read_item({"q": "?", "a": " "}, settings=own_task())
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        [["A", "a sentence that is no list"]],
+        [["A", [3]]],
+        [[["A"], ["One."]]],
+        {"title": [None], "sentences": [["One."]]},
+        [["A", ["half \ud800 a pair"]]],
+    ],
+)
+@pytest.mark.parametrize("settings", [HOTPOTQA, SUPPORTING], ids=["all", "supporting"])
+def test_titles_and_sentences_are_text(context: object, settings: TaskSettings) -> None:
+    row = ORIGINAL_ROW | {"context": context}
+    with pytest.raises(TaskError, match="'context' must hold"):
+        TASKS["hotpotqa"].read_item(row, settings=settings)
+
+
+def test_a_supporting_fact_that_is_no_title_supports_nothing() -> None:
+    item = TASKS["hotpotqa"].read_item(ORIGINAL_ROW | {"supporting_facts": [[["B"], 0]]}, settings=SUPPORTING)
+    assert "One." not in item.message

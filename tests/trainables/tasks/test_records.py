@@ -56,3 +56,14 @@ def test_null_and_nested_values_are_not_text(value: object, complaint: str) -> N
 def test_a_null_label_is_none_and_an_empty_text_stays_empty() -> None:
     assert read_label({"level": None}, column="level") is None
     assert read_text({"input": ""}, column="input") == ""
+
+
+def test_half_a_surrogate_pair_is_not_text() -> None:
+    with pytest.raises(TaskError, match=r"column 'q' must hold Unicode text.* at character 1"):
+        read_text({"q": "a\ud800"}, column="q")
+
+
+def test_a_message_lists_no_endless_columns() -> None:
+    with pytest.raises(TaskError) as caught:
+        read_text({str(number): 1 for number in range(100_000)}, column="q")
+    assert len(str(caught.value)) < 2000

@@ -119,6 +119,12 @@ def test_csv_values_stay_the_text_they_are(tmp_path: Path) -> None:
         ("a.csv", "x,y\n1\n", "a.csv, row 1: must have the header's 2 fields"),
         ("a.csv", 'x\n1\n"1" 2\n3\n', "a.csv, line 3: not valid CSV"),
         ("a.parquet", "no", "a.parquet: not a valid Parquet file"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl: not valid, it is nested too deeply"),
+        ("a.json", "[" * 100_000, "a.json: not valid, it is nested too deeply"),
+        ("a.jsonl", "1" * 5000, "a.jsonl, line 1: not valid JSON"),
+        ("a.json", "1" * 5000, "a.json: not valid JSON"),
+        ("a.parquet", "PAR1" + "x" * 20 + "PAR1", "a.parquet: not a valid Parquet file"),
+        ("a.parquet", "", "a.parquet: not a valid Parquet file"),
         ("a.txt", "x", "must end in .jsonl, .json, .parquet, .csv, got '.txt'"),
     ],
 )
@@ -157,8 +163,15 @@ def test_a_file_name_that_mentions_no_split_or_two_is_an_error(tmp_path: Path) -
         read_path(tmp_path)
 
 
-def test_a_broken_saved_dataset_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").mkdir()
+    with pytest.raises(TaskError, match=r"train\.jsonl cannot be read \(.*Is a directory"):
+        read_path(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"splits": ["train"]}', "NaN", "[]", '{"splits": 3}', "[" * 100_000])
+def test_a_broken_saved_dataset_is_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "dataset_dict.json").write_text(content)
     with pytest.raises(TaskError, match="not a complete datasets.save_to_disk directory"):
         read_path(tmp_path)
 

@@ -1,0 +1,153 @@
+"""Reads a study's cells: the state of each, its evaluation points, and what could not be used of it.
+
+A cell is finished if its result is whole and every file read here is the one that the result lists.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from analysis.errors import shortened
+from analysis.records import Folder, Record
+from analysis.rows import NO_POINTS, POSITIONS, Points, RowsError, make_points
+from analysis.storage import StudyFiles
+from trainables import columns
+
+KEY = re.compile(r"[0-9a-f]{20}")
+FINAL_LOSSES = [POSITIONS[columns.TASK_A_LOSS], POSITIONS[columns.TASK_B_LOSS]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell's folder holds; `error` is why it failed or, though it has a result, is not finished."""
+
+    state: str
+    points: Points = field(default_factory=lambda: NO_POINTS)
+    error: str | None = None
+    log: str | None = None
+    slots_hash: str | None = None
+    selection_digest: str | None = None
+
+
+Content = dict[str, Any]  # points, slots_hash and selection_digest of a Cell
+
+
+def read_cells(files: StudyFiles, *, keys: Iterable[str | None]) -> tuple[dict[str, Cell], tuple[str, ...]]:
+    """Read each known key's cell once, in order of first mention; return them and every problem found."""
+    known = list(dict.fromkeys(key for key in keys if key is not None))
+    found = files.each(partial(read_cell, files), known)
+    problems = chain.from_iterable(problems for _, problems in found)
+    return {key: cell for key, (cell, _) in zip(known, found, strict=True)}, tuple(problems)
+
+
+def read_cell(files: StudyFiles, key: str) -> tuple[Cell, Sequence[str]]:
+    """Read one cell and list its problems: a result gives its state, else a failure, else what is there."""
+    folder = Folder(files, f"{columns.CELLS_DIRECTORY}/{key}")
+    result = folder.record(columns.RESULT_FILE)  # first: all that it lists was there before it
+    ended = columns.RESULT_FILE in folder.digests
+    cell = _ended_cell(folder, result, key=key) if ended else _open_cell(folder, key=key)
+    return cell, folder.problems
+
+
+def _ended_cell(folder: Folder, result: Record | None, *, key: str) -> Cell:
+    """Return a cell that has a result: finished, or partial for the damage that is its error."""
+    if result is not None:
+        folder.listed = _listed_checksums(result)
+        if folder.listed is None:
+            folder.problems.append(
+                f"{folder.describe(columns.RESULT_FILE)}: it does not list the cell's files"
+            )
+    content = _read_content(folder, key=key)
+    if result is not None and not folder.problems:
+        state = finished_state(result, folder=folder, points=content["points"])
+        if state is not None:
+            return Cell(state, **content)
+    return Cell(columns.PARTIAL, error=folder.problems[0], **content)
+
+
+def _open_cell(folder: Folder, *, key: str) -> Cell:
+    """Return a cell that has no result."""
+    failure = folder.record(columns.FAILURE_FILE)
+    content = _read_content(folder, key=key)
+    if failure is not None:
+        log = _log_path(folder, failure.get("log"))
+        return Cell(columns.FAILED, error=str(failure.get("error")), log=log, **content)
+    started = bool(folder.digests) or folder.exists(columns.CLAIM_FILE)
+    return Cell(columns.PARTIAL if started else columns.MISSING, **content)
+
+
+def _listed_checksums(result: Record) -> dict[str, Any] | None:
+    """Return the checksums that a result lists, by name; None where it has no such list."""
+    files = result.get("files")
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        return None
+    return {name: entry.get("checksum") for name, entry in files.items()}
+
+
+def _read_content(folder: Folder, *, key: str) -> Content:
+    """Return a cell's points, and what identifies its slots and its selection."""
+    points = read_points(folder)
+    description = folder.record(columns.CELL_FILE) or {}
+    selection = folder.check(columns.SELECTION_FILE)
+    owner = description.get("key", key)
+    if owner != key:
+        folder.problems.append(f"{folder.describe(columns.CELL_FILE)}: of another cell, {shortened(owner)}")
+        return {"points": NO_POINTS}
+    slots = description.get("slots_hash")
+    return {
+        "points": points,
+        "slots_hash": slots if isinstance(slots, str) else None,
+        "selection_digest": None if selection is None else folder.digests[columns.SELECTION_FILE],
+    }
+
+
+def read_points(folder: Folder) -> Points:
+    """Return a cell's evaluation points in order of step; none where there are none to use."""
+    record = folder.record(columns.ROWS_FILE)
+    try:
+        return NO_POINTS if record is None else make_points(record.get("rows"))
+    except RowsError as err:
+        folder.problems.append(f"{folder.describe(columns.ROWS_FILE)}: {err}")
+        return NO_POINTS
+
+
+def finished_state(result: Record, *, folder: Folder, points: Points) -> str | None:
+    """Return DONE or DIVERGED where the result says so and the points bear it out, else None and why."""
+    state, place = result.get("state"), folder.describe(columns.RESULT_FILE)
+    last = points[-1, POSITIONS[columns.STEP]].item() if len(points) else None
+    if state == columns.DIVERGED:
+        return columns.DIVERGED
+    if state != columns.DONE:
+        wanted = f"{columns.DONE} or {columns.DIVERGED}"
+        folder.problems.append(f"{place}: state must be {wanted}, got {shortened(state)}")
+    elif last is None or last != result.get("step"):
+        reached = "there are no usable rows" if last is None else f"the last row is of step {last:.0f}"
+        folder.problems.append(f"{place}: done at step {shortened(result.get('step'))}, but {reached}")
+    elif not np.isfinite(points[-1, FINAL_LOSSES]).all():
+        folder.problems.append(
+            f"{place}: done, but the last losses are not finite: counted as {columns.DIVERGED}"
+        )
+        return columns.DIVERGED
+    else:
+        return columns.DONE
+    return None
+
+
+def _log_path(folder: Folder, log: Any) -> str | None:
+    """Return the failure's log, a path inside the study; anything else is listed, and None."""
+    if log is None:
+        return None
+    if isinstance(log, str) and log.isprintable():
+        path = PurePosixPath(log)
+        if path.parts and not path.is_absolute() and ".." not in path.parts and "\\" not in log:
+            return log
+    folder.problems.append(
+        f"{folder.describe(columns.FAILURE_FILE)}: log must be a path inside the study, got {shortened(log)}"
+    )
+    return None

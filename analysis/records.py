@@ -1,0 +1,103 @@
+"""Sealed JSON: tells what was published from what is damaged, and lists the damage. Knows no file's meaning.
+
+A file ends in a field "checksum", the start of the SHA-256 of all bytes before the comma that precedes it.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.storage import StudyFiles
+
+DIGEST_LENGTH = 32  # hex digits
+_SEAL = re.compile(rb',\n "checksum": "([0-9a-f]{%d})"\n}\n' % DIGEST_LENGTH)
+_SEAL_LENGTH = len(b',\n "checksum": ""\n}\n') + DIGEST_LENGTH
+
+Record = dict[str, Any]
+
+
+class DamagedError(ValueError):
+    """A file that is not, byte for byte, what was published; the message says in what."""
+
+
+def checksum(content: bytes) -> str:
+    """Return the digest by which seals and results know `content`."""
+    return hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
+
+
+def unseal(content: bytes) -> bytes:
+    """Return the JSON object that was sealed, without its checksum. Raises DamagedError."""
+    found = _SEAL.fullmatch(content[-_SEAL_LENGTH:])
+    if found is None:
+        raise DamagedError("it is cut off or has no checksum")
+    body = content[:-_SEAL_LENGTH]
+    if checksum(body) != found.group(1).decode():
+        raise DamagedError("its content does not match its checksum")
+    return body + b"\n}"
+
+
+@dataclass
+class Folder:
+    """One folder of a study, read file by file: `digests` of what is there, `problems` with it.
+
+    A file is absent, damaged, or as it was published; a damaged one reads as absent, and is listed. With
+    `listed`, the checksums of a manifest by name, so is one that is missing or another than the listed.
+    """
+
+    files: StudyFiles
+    name: str = ""
+    listed: dict[str, Any] | None = None
+    digests: dict[str, str | None] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def describe(self, file: str) -> str:
+        return self.files.describe(self._path(file))
+
+    def exists(self, file: str) -> bool:
+        """Return whether the file is there, whole or not."""
+        return self._read(file) is not None or file in self.digests
+
+    def check(self, file: str) -> bytes | None:
+        """Return the JSON of a sealed file; None where it is absent or, after listing it, damaged."""
+        content = self._read(file)
+        if content is None:
+            return None
+        try:
+            text = unseal(content)
+            if self.listed is not None and self.listed.get(file) != self.digests[file]:
+                raise DamagedError("its content does not match the checksum that the result lists")
+        except DamagedError as err:
+            self.problems.append(f"{self.describe(file)} is damaged: {err}")
+            return None
+        return text
+
+    def record(self, file: str) -> Record | None:
+        """Return the value of a sealed file; None where it is absent or, after listing it, unusable."""
+        text = self.check(file)
+        if text is None:
+            return None
+        try:
+            value: Record = json.loads(text)
+        except (ValueError, RecursionError) as err:
+            self.problems.append(f"{self.describe(file)}: unreadable ({err})")
+            return None
+        return value
+
+    def _path(self, file: str) -> str:
+        return f"{self.name}/{file}" if self.name else file
+
+    def _read(self, file: str) -> bytes | None:
+        try:
+            content = self.files.read(self._path(file))
+        except FileNotFoundError:
+            if self.listed is not None:
+                self.problems.append(f"{self.describe(file)} is missing, though the result lists it")
+            return None
+        except OSError as err:
+            self.digests[file] = None
+            self.problems.append(f"{self.describe(file)}: unreadable ({err})")
+            return None
+        self.digests[file] = checksum(content)
+        return content

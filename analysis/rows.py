@@ -1,0 +1,70 @@
+"""A cell's evaluation points: from the rows of a JSON file to an array, or what is wrong with them."""
+
+import sys
+from itertools import pairwise
+from typing import Any, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.errors import shortened
+from trainables import columns
+
+COUNTS = (
+    columns.STEP,
+    columns.TASK_A_EXAMPLES,
+    columns.TASK_B_EXAMPLES,
+    columns.TASK_A_TOKENS,
+    columns.TASK_B_TOKENS,
+)
+MEASUREMENTS = tuple(name for name in columns.ROW_COLUMNS if name not in COUNTS)
+POSITIONS = {name: position for position, name in enumerate(columns.ROW_COLUMNS)}
+LARGEST_COUNT = 2**53  # whole numbers up to here are exact in the array
+
+Points = npt.NDArray[np.float64]
+NO_POINTS: Points = np.empty((0, len(columns.ROW_COLUMNS)))
+
+
+class RowsError(ValueError):
+    """Rows that are no evaluation points; the message says why."""
+
+
+def make_points(rows: Any) -> Points:
+    """Return rows as an array (P, ROW_COLUMNS), None as NaN; raises RowsError.
+
+    Every row has all ROW_COLUMNS; counts are whole numbers, and steps rise from 0.
+    """
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise RowsError("it has no list of rows")
+    for row in rows:
+        _check(row)
+    steps = [row[columns.STEP] for row in rows]
+    if steps and (steps[0] != 0 or any(later <= earlier for earlier, later in pairwise(steps))):
+        raise RowsError(f"steps must rise from 0, got {steps[:4]}")
+    values = [[row[name] for name in columns.ROW_COLUMNS] for row in rows]
+    try:
+        return np.array(values, dtype=np.float64) if rows else NO_POINTS
+    except OverflowError as err:
+        raise RowsError(f"a number is too large ({err})") from err
+
+
+def _check(row: dict[str, Any]) -> None:
+    absent = [name for name in columns.ROW_COLUMNS if name not in row]
+    if absent:
+        raise RowsError(f"a row lacks {', '.join(absent)}")
+    for name in COUNTS:
+        if type(row[name]) is not int or not 0 <= row[name] <= LARGEST_COUNT:
+            raise RowsError(f"{name} must be a whole number, got {shortened(row[name])}")
+    for name in MEASUREMENTS:
+        if row[name] is not None and not is_real(row[name]):
+            raise RowsError(f"{name} must be a number, got {shortened(row[name])}")
+
+
+def is_real(value: Any) -> TypeGuard[float]:
+    """Return whether `value` is a JSON number, NaN and infinities included."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether `value` is a JSON number that is finite as a float."""
+    return is_real(value) and abs(value) <= sys.float_info.max

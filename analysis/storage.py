@@ -1,0 +1,134 @@
+"""Reads a study's files by name, from a directory or from a prefix of an object store. Writes nothing.
+
+What the bytes mean is not its business. Credentials come from the environment, never from the location.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from analysis.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+READERS = 24  # requests that an object store is sent at a time; pyarrow keeps 25 connections
+SECRET_PARAMETERS = {"access_key", "secret_key", "session_token"}
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class StudyFiles(ABC):
+    """The files of the study at `location`, by names such as 'cells/<key>/rows.json'."""
+
+    location: str
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Return a file's content.
+
+        Raises FileNotFoundError where it is absent, another OSError where this file cannot be read, and
+        AnalysisError where the place as a whole cannot.
+        """
+
+    @abstractmethod
+    def describe(self, name: str = "") -> str:
+        """Return where a file is, as messages name it."""
+
+    @abstractmethod
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Return `function` of every item, in order; it reads, and may be called from several threads."""
+
+
+class DirectoryFiles(StudyFiles):
+    """`location` is a directory's path."""
+
+    def read(self, name: str) -> bytes:
+        try:
+            with open(os.path.join(self.location, name), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(self.describe(name)) from None
+
+    def describe(self, name: str = "") -> str:
+        return str(Path(self.location, name))
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        return [function(item) for item in items]
+
+
+class ObjectFiles(StudyFiles):
+    """`location` is s3://bucket/prefix, with pyarrow's options as its query."""
+
+    def read(self, name: str) -> bytes:
+        filesystem, root = self._opened
+        try:
+            with filesystem.open_input_stream(f"{root}/{name}") as stream:
+                content: bytes = stream.read()
+        except FileNotFoundError:
+            raise
+        except OSError as err:  # refused or out of reach, as every other object will be
+            raise AnalysisError(f"{self.describe(name)} cannot be read: {err}") from err
+        return content
+
+    def describe(self, name: str = "") -> str:
+        plain, _, query = self.location.partition("?")
+        if name:
+            return f"{plain}/{name}"
+        return f"{plain}?{query}" if query else plain
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(readers.map(function, items))
+
+    @cached_property
+    def _opened(self) -> "tuple[FileSystem, str]":
+        from pyarrow.fs import FileSystem
+
+        try:
+            filesystem, path = FileSystem.from_uri(self.location)
+        except (OSError, ValueError) as err:
+            raise AnalysisError(f"{self.describe()} cannot be opened: {err}") from err
+        return filesystem, path.rstrip("/")
+
+
+def open_study(location: str | os.PathLike[str]) -> StudyFiles:
+    """Return the files at a directory's path or s3://bucket/prefix; raises AnalysisError for other schemes."""
+    place = os.fspath(location)
+    scheme, separator, _ = place.partition("://")
+    if not separator:
+        return DirectoryFiles(place)
+    if scheme != "s3":
+        raise AnalysisError(f"unknown scheme {scheme!r}: give a directory or s3://bucket/prefix")
+    return ObjectFiles(_checked(place))
+
+
+def is_directory_location(location: str | os.PathLike[str]) -> bool:
+    """Return whether a location is a path, below which a report can be written."""
+    return "://" not in os.fspath(location)
+
+
+def _checked(location: str) -> str:
+    """Return an object store's location without a trailing slash; what it is refused for is not a secret."""
+    try:
+        parts = urlsplit(location)
+        options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    except ValueError as err:
+        raise AnalysisError(f"not a location: {err}") from err
+    path = parts.path.strip("/")
+    if "@" in parts.netloc or SECRET_PARAMETERS & options:
+        raise AnalysisError(
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{path} must hold no credentials: set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use the machine's role"
+        )
+    if not parts.netloc or any(part in ("", ".", "..") for part in path.split("/")):
+        raise AnalysisError(f"must name a bucket and a prefix, s3://bucket/prefix; got {location!r}")
+    return f"{parts.scheme}://{parts.netloc}/{path}" + (f"?{parts.query}" if parts.query else "")

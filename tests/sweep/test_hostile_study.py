@@ -1,0 +1,54 @@
+"""What a study's files and a model say cannot lead the sweep out of its place, or go unsaid."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweep.configuration import Study
+from sweep.export import export_original
+from sweep.ledger import LedgerError, open_existing
+from sweep.preparation import prepare
+from sweep.progress import Progress
+from tests.fuzz.studies import GOOD, Damage, damaged_study
+from trainables import columns
+
+PLAN: dict[str, Any] = GOOD[columns.PLAN_FILE]
+
+
+def planned(**changes: Any) -> Damage:
+    """The plan with its finished cell's entry changed."""
+    first, *others = PLAN["cells"]
+    return Damage(columns.PLAN_FILE, value={**PLAN, "cells": [{**first, **changes}, *others]})
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../../etc", "/etc", "..", "", "a" * 19, "A" * 20, "a" * 20 + "\n", "a" * 20 + "/..", 7, ["a" * 20]],
+)
+def test_a_key_that_is_no_digest_is_refused(key: Any) -> None:
+    with damaged_study([planned(key=key)]) as root, pytest.raises(LedgerError):
+        open_existing(str(root)).plan()
+
+
+@pytest.mark.parametrize("strategy", ["../../outside", "/outside", "a\0b", "x" * 1000, "..", "a\nb"])
+def test_an_export_is_a_file_of_its_folder_whatever_the_label(strategy: str, tmp_path: Path) -> None:
+    labels = PLAN["cells"][0]["labels"] | {columns.STRATEGY: strategy}
+    with damaged_study([planned(labels=labels)]) as root:
+        (written,) = export_original(open_existing(str(root)), tmp_path / "out")
+    assert [written] == list((tmp_path / "out").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_that_comes_with_a_model_is_announced(study: Study, trusted: bool) -> None:
+    prepared = prepare(study)
+    screen = io.StringIO()
+    Progress(Console(file=screen, width=40)).describe(
+        replace(prepared, source=replace(prepared.source, trust_remote_code=trusted))
+    )
+    line = f"trust_remote_code is on: code from {prepared.source.location} runs on every worker\n"
+    assert (line in screen.getvalue()) == trusted
