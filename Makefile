@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test bench bench-quick gpu-check lint clean
+.PHONY: setup demo test chaos bench bench-quick gpu-check lint clean
 
 setup: $(READY)
 
@@ -21,6 +21,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Every fault many times over, and the table of docs/reliability.md; half an hour or more.
+chaos: $(READY)
+	$(BIN)/python -m tests.fuzz --examples 10000
+	$(BIN)/python -m tests.chaos -o docs/reliability.md
 
 # Real MATH and HotpotQA from a directory (`make bench DATA=dir`), from the hub without one. Hours on a CPU.
 DATA ?=
