@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 SAMPLE_SECONDS = 1.0
 LINES_OF_A_FAILURE = 30

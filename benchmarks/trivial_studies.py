@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 
+from sweep import recording
 from sweep.cells import PlannedCell
 from sweep.configuration import Study
 from sweep.ledger import Ledger
@@ -21,11 +22,12 @@ from sweep.planning import make_plan, publish_plan
 from sweep.preparation import Prepared, prepare
 from sweep.provenance import provenance
 from trainables import columns
-from trainables.artifact import load_artifact
+from trainables.artifact import Artifact, load_artifact
 from trainables.cell_store import CellStore
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.replay import realise
-from trainables.strategies import STRATEGIES, Floats, Pool
+from trainables.storage.locations import open_storage
+from trainables.strategies import STRATEGIES, Pool
 
 MIXES = (0.01, 0.02, 0.05, 0.1)
 CELLS_A_SEED = len(STRATEGIES) * len(MIXES)
@@ -69,13 +71,21 @@ def make_model(folder: Path) -> Path:
 
 def one_step_study(cells: int, *, model: Path, folder: Path, concurrent: int) -> dict[str, Any]:
     """Return the configuration of `cells` cells of one optimiser step on a dozen examples."""
+    resources = {"cpus": 1, "max_concurrent": concurrent}
+    return short_study(cells, name=f"run-{cells}", steps=1, model=model, folder=folder, resources=resources)
+
+
+def short_study(
+    cells: int, *, name: str, steps: int, model: Path, folder: Path, resources: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the configuration of `cells` cells, one a worker, of a few steps on a dozen examples."""
     return {
-        **_common(model, folder=folder, name=f"run-{cells}"),
+        **_common(model, folder=folder, name=name),
         "task_a": {"name": "arithmetic", "train": 12, "validation": 4},
         "task_b": {"name": "multihop", "train": 12, "validation": 4},
-        "phase_b": {"steps": 1, "batch_size": 4, "keep_adapters": False},
+        "phase_b": {"steps": steps, "batch_size": 4, "eval_every": 2, "keep_adapters": False},
         "search": {"strategy": ["random"], "mix": [0.5], "seed": list(range(cells))},
-        "resources": {"cpus": 1, "max_concurrent": concurrent, "cells_per_worker": 1},
+        "resources": resources | {"cells_per_worker": 1},
     }
 
 
@@ -105,8 +115,8 @@ def _common(model: Path, *, folder: Path, name: str) -> dict[str, Any]:
     }
 
 
-def make_phase_a(study: Study, prepared: Prepared) -> Floats:
-    """Run Phase A in this process unless its artifact is there; return the pool's losses."""
+def make_phase_a(study: Study, prepared: Prepared) -> Artifact:
+    """Run Phase A in this process unless its artifact is there; return the artifact."""
     job = PhaseAJob(
         prepared.setup,
         study.phase_a,
@@ -114,32 +124,40 @@ def make_phase_a(study: Study, prepared: Prepared) -> Floats:
         prepared.task_b,
         batch_size=study.phase_b.batch_size,
         tokens=0,  # nothing of Phase B is trained with it
-        folder=prepared.artifact,
+        storage=prepared.artifact,
     )
+    prepared.artifact.make()
     make_artifact(job)
-    return load_artifact(prepared.artifact).pool_losses
+    artifact = load_artifact(prepared.artifact)
+    assert artifact is not None
+    return artifact
 
 
 def make_up_ledger(study: Study) -> float:
     """Write the study's directory as if every cell had been run; return the seconds that its cells took."""
-    prepared, ledger = prepare(study), Ledger(study.storage)
-    losses = make_phase_a(study, prepared)
-    plan = make_plan(study, prepared, ledger)
-    ledger.open(
-        study, fingerprint=prepared.fingerprint, details=provenance(prepared.source), precision="fp32"
+    prepared, ledger = prepare(study), Ledger(open_storage(study.storage))
+    ledger.storage.make()
+    artifact = make_phase_a(study, prepared)
+    plan = make_plan(study, prepared, ledger, say=_ignore)
+    recording.open_study(
+        ledger,
+        study,
+        fingerprint=prepared.fingerprint,
+        details=provenance(prepared.source),
+        precision="fp32",
     )
     publish_plan(plan, study=study, ledger=ledger)
     started = time.perf_counter()
     for cell in plan.cells:
-        make_up_cell(cell, prepared=prepared, pool_losses=losses, ledger=ledger)
+        make_up_cell(cell, prepared=prepared, artifact=artifact, ledger=ledger)
     return time.perf_counter() - started
 
 
-def make_up_cell(cell: PlannedCell, *, prepared: Prepared, pool_losses: Floats, ledger: Ledger) -> None:
+def make_up_cell(cell: PlannedCell, *, prepared: Prepared, artifact: Artifact, ledger: Ledger) -> None:
     """Write the directory of one cell as if it had been run."""
     assert cell.spec is not None
     spec, train = cell.spec, prepared.task_a.train
-    pool = Pool(len(train), train.difficulty, pool_losses)
+    pool = Pool(len(train), train.difficulty, artifact.pool_losses)
     size = len(prepared.task_b.train)
     realised = realise(
         spec.strategy, mix=spec.mix, seed=spec.seed, pool=pool, task_b_size=size, training=spec.training
@@ -160,14 +178,15 @@ def make_up_cell(cell: PlannedCell, *, prepared: Prepared, pool_losses: Floats, 
         "level": [train.levels[i] for i in chosen],
         "type": [train.types[i] for i in chosen],
         "tokens": train.lengths[chosen].tolist(),
-        "loss": pool_losses[chosen].tolist(),
+        "loss": artifact.pool_losses[chosen].tolist(),
     }
     points = [*range(0, cell.steps, spec.training.eval_every), cell.steps]
-    store = CellStore(ledger.cell_folder(spec.key))
+    store = CellStore(ledger.cell(spec.key))
+    store.take()
     store.describe(description, selection)
     store.record([_row(step) for step in points], _example_losses(points, prepared))
     result = {"state": columns.DONE, "step": cell.steps, "total_steps": cell.steps, "seconds": 1.0}
-    store.finish(result | {"computed_on": "nothing: made up"})
+    store.finish(result | {"computed_on": "nothing: made up", "artifact": artifact.content})
 
 
 def _row(step: int) -> dict[str, float | int | None]:
@@ -191,5 +210,5 @@ def unsynced() -> Iterator[None]:
         yield
 
 
-def _ignore(descriptor: int) -> None:
+def _ignore(_: object) -> None:
     pass

@@ -25,10 +25,12 @@ WORKER_ENVIRONMENT = ALLOCATOR | {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-# Read by Tune when it is imported or run: no loggers of its own, and signals are the driver's.
+# Read by Tune when it is imported or run: no loggers of its own, signals are the driver's, and no
+# snapshots of all trials, which stop the scheduling while they are written: the ledger replaces them.
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",

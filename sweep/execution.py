@@ -11,6 +11,7 @@ import torch
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from sweep.cluster import whole_machine
 from sweep.configuration import Study
@@ -33,7 +34,7 @@ from trainables.redaction import redact
 from trainables.replay import CellSpec
 from trainables.storage.base import StorageError, StoragePausedError
 from trainables.trainee import Setup
-from trainables.tune_entry import Office, check_shared, train_cells
+from trainables.tune_entry import Inputs, Office, check_shared, train_cells
 
 POLL_SECONDS = 1.0
 STORE_SHARE = (
@@ -143,8 +144,11 @@ class _DriverOnly:
         return {}
 
 
-class _Watcher(_DriverOnly, tune.Callback):
-    """Passes what Tune sees on to the progress view, and knows which trials are at work."""
+class _Watcher(_DriverOnly, TrialProgressCallback):
+    """Passes what Tune sees on to the progress view, and knows which trials are at work.
+
+    Takes the place of Tune's own progress callback, which keeps every trial's last result as text.
+    """
 
     def __init__(self, progress: Progress, ledger: Ledger) -> None:
         self.progress = progress
@@ -170,6 +174,7 @@ class _Watcher(_DriverOnly, tune.Callback):
         self.running.discard(trial.trial_id)
         for key in trial.config["keys"]:
             self.progress.cell_ended(key, self._state(key))
+        _forget_results(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
@@ -180,6 +185,12 @@ class _Watcher(_DriverOnly, tune.Callback):
         self.running.discard(trial.trial_id)
         for key in trial.config["keys"]:
             self.progress.cell_failed(key)
+
+
+def _forget_results(trial: Trial) -> None:
+    """Drop what Tune keeps of a finished trial's metrics: tens of kilobytes that nobody asks for."""
+    trial.run_metadata.last_result = {}
+    trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
 
 
 class _StopOnceIdle(_DriverOnly, tune.Stopper):
@@ -215,7 +226,7 @@ class Trials:
         """
         assert plan.artifact is not None
         artifact = plan.artifact
-        shared = Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b)
+        shared = ray.put(Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b))
         specs = [cell.spec for cell in plan.pending if cell.spec is not None]
         groups = self._group(study, artifact, specs, slots)
         self.progress.start(plan, workers=min(slots, len(groups)), together=max(map(len, groups)))
@@ -238,7 +249,7 @@ class Trials:
         return group_cells(specs, together=artifact.tuning.cells if asked == "auto" else asked, slots=slots)
 
     def _attempt(
-        self, study: Study, shared: Shared, groups: list[list[CellSpec]]
+        self, study: Study, shared: "ray.ObjectRef[Shared]", groups: list[list[CellSpec]]
     ) -> dict[str, dict[str, str]]:
         """Run every group; then each companion of a failed cell alone, so that one cannot fail the others."""
         failed = self._execute(study, shared, groups)
@@ -252,7 +263,7 @@ class Trials:
         return failed
 
     def _execute(
-        self, study: Study, shared: Shared, groups: list[list[CellSpec]]
+        self, study: Study, shared: "ray.ObjectRef[Shared]", groups: list[list[CellSpec]]
     ) -> dict[str, dict[str, str]]:
         """Run every group to its end; return the error and log of each cell that ran out of retries."""
         with TemporaryDirectory(prefix="forgetting-sweep-") as scratch:  # Tune's own files
@@ -268,12 +279,13 @@ class Trials:
     def _finished(self, key: str) -> bool:
         return self.ledger.state(key) in (columns.DONE, columns.DIVERGED)
 
-    def _tuner(self, study: Study, shared: Shared, groups: list[list[CellSpec]], scratch: Path) -> tune.Tuner:
+    def _tuner(
+        self, study: Study, shared: "ray.ObjectRef[Shared]", groups: list[list[CellSpec]], scratch: Path
+    ) -> tune.Tuner:
         watcher = _Watcher(self.progress, self.ledger)
         cells = {spec.key: spec for group in groups for spec in group}
-        trainable = tune.with_parameters(
-            train_cells, shared=shared, weights=self.weights, cells=cells, office=self.office
-        )
+        inputs = Inputs(shared=shared, weights=self.weights, cells=ray.put(cells))
+        trainable = tune.with_parameters(train_cells, inputs=inputs, office=self.office)
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
             param_space={"keys": tune.grid_search([[spec.key for spec in group] for group in groups])},

@@ -8,11 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainables import columns
-from trainables.digests import KEY_LENGTH
 from trainables.seals import DamagedError
 from trainables.storage.base import Storage
 
-Key = Annotated[str, Field(pattern=rf"\A[0-9a-f]{{{KEY_LENGTH}}}\z")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Plain = Annotated[str, Field(max_length=1000)] | int | Finite | bool | None
 Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]*\z", max_length=100)]
@@ -36,7 +34,7 @@ class StudyForm(Form):
 
 class PlanEntryForm(Form):
     labels: dict[str, Plain]
-    key: Key | None
+    key: str | None  # the ledger holds it to be a digest
 
 
 class PlanForm(Form):

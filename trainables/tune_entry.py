@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import ray
 from ray import tune
@@ -26,6 +27,7 @@ from trainables.seals import DamagedError
 from trainables.storage.base import Storage, StoragePausedError
 from trainables.watchdog import Watchdog
 
+T = TypeVar("T")
 ASK_SECONDS = 0.2  # how often a worker asks whether it is to stop
 REPORTED = ("step", "task_a_loss", "task_b_loss")  # Tune keeps statistics of each, for each trial
 
@@ -68,20 +70,29 @@ class Office:
         return pulse
 
 
-def train_cells(
-    config: dict[str, Any],
-    *,
-    shared: Shared,
-    weights: BaseWeights | None,
-    cells: dict[str, CellSpec],
-    office: Office,
-) -> None:
+@dataclass(frozen=True)
+class Inputs:
+    """What every trial of a study is given, in the object store: unpickled once by each worker."""
+
+    _: KW_ONLY
+    shared: "ray.ObjectRef[Shared]"
+    weights: "ray.ObjectRef[BaseWeights | None]"
+    cells: "ray.ObjectRef[dict[str, CellSpec]]"
+
+
+@lru_cache(maxsize=3)  # of one study; trials follow one another in a worker
+def _fetch(reference: "ray.ObjectRef[T]") -> T:
+    return ray.get(reference)
+
+
+def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> None:
     """Run the cells whose keys are in `config["keys"]`.
 
-    `weights` are the base model's, mapped from the object store. The ledger's own checkpoints decide where
+    The base model's weights are mapped from the object store. The ledger's own checkpoints decide where
     to continue; Tune's are not used. Cells whose storage fails, or that another worker has taken over, are
     left as they are, without an error: the driver decides.
     """
+    shared, weights, cells = _fetch(inputs.shared), _fetch(inputs.weights), _fetch(inputs.cells)
     folders = {key: office.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}") for key in config["keys"]}
     try:
         check_shared(office.storage)

@@ -54,11 +54,18 @@ def find_label(text: str, *, study: Study) -> Label:
 
 
 def start_of_cells(own: Path, *, artifact: Path | None) -> tuple[Path, Floats | None]:
-    """Return the adapter that cells start from and the pool's losses: `artifact`'s, else those in `own`."""
+    """Return the adapter that cells start from and the pool's losses: `artifact`'s, else those in `own`.
+
+    Raises ValueError where `artifact` is not finished, DamagedError where it is damaged.
+    """
     if artifact is not None:
         from trainables.artifact import load_artifact
+        from trainables.storage.locations import check_location, open_storage
 
-        return artifact / ADAPTER_DIRECTORY, load_artifact(artifact).pool_losses
+        ours = load_artifact(open_storage(check_location(str(artifact))))
+        if ours is None:
+            raise ValueError(f"{artifact} holds no finished Phase A artifact")
+        return artifact / ADAPTER_DIRECTORY, ours.pool_losses
     pool = own / POOL_FILE
     return own / ADAPTER_DIRECTORY, np.load(pool, allow_pickle=False) if pool.is_file() else None
 

@@ -21,7 +21,9 @@ from sweep.configuration import validate_study
 from sweep.ledger import Ledger
 from sweep.planning import make_plan
 from sweep.preparation import prepare
+from sweep.recording import check_meaning
 from trainables import columns
+from trainables.storage.locations import open_storage
 
 CELLS = 3
 
@@ -45,11 +47,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_made_up_ledger_reads_back_as_finished(model: Path, tmp_path: Path) -> None:
     values = made_up(model, tmp_path)
     study = validate_study(values, origin="test")
-    ledger = Ledger(study.storage)
+    ledger = Ledger(open_storage(study.storage))
     assert ledger.counts() == {columns.DONE: CELLS}
     prepared = prepare(study)
-    ledger.check_meaning(prepared.fingerprint)
-    plan = make_plan(study, prepared, ledger)
+    check_meaning(ledger, prepared.fingerprint)
+    said: list[str] = []
+    plan = make_plan(study, prepared, ledger, say=said.append)
+    assert not said
     assert plan.phase_a_done
     assert not plan.pending
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from benchmarks.study import CONFIG, complete_overrides, our_record
 from sweep.cells import study_labels
 from sweep.configuration import load_study, validate_study
 from sweep.ledger import Ledger
-from sweep.preparation import prepare
+from sweep.recording import open_study, publish_plan
 from tests.trainables.learning import learn, run_cell
 from trainables.columns import STEP, TASK_A_LOSS
-from trainables.publish import publish_json
+from trainables.storage.locations import open_storage
 
 
 @pytest.mark.parametrize("name", ["study.yaml", "study_quick.yaml"])
@@ -51,16 +52,22 @@ def test_a_cache_of_artifacts_would_spare_us_phase_a_and_is_left_out(
 def test_our_record_holds_every_cell_of_the_ledger_with_its_rows(study_values: dict[str, Any]) -> None:
     study_values["search"]["strategy"] = ["random"]
     learning = learn(validate_study(study_values, origin="test"))
-    ledger, (control, replay) = Ledger(learning.study.storage), study_labels(learning.study)
-    ledger.open(learning.study, fingerprint=prepare(learning.study).fingerprint, details={}, precision="fp32")
-    specs = {control: learning.spec(None, mix=0), replay: learning.spec("random", mix=0.5)}
+    ledger = Ledger(open_storage(learning.study.storage))
+    ledger.storage.make()
+    control, replay = study_labels(learning.study)
+    fingerprint = learning.prepared.fingerprint
+    open_study(ledger, learning.study, fingerprint=fingerprint, details={}, precision="fp32")
+    specs = {
+        control: replace(learning.spec(None, mix=0), key=f"{0:020x}"),
+        replay: replace(learning.spec("random", mix=0.5), key=f"{1:020x}"),
+    }
     rows = {
         label: list(run_cell(spec, shared=learning.shared(), store=learning.store(spec.key)))
         for label, spec in specs.items()
     }
     cells = [{"labels": label.record(), "key": spec.key} for label, spec in specs.items()]
-    publish_json(learning.study.storage / "plan.json", {"schema": 1, "cells": cells})
-    record = our_record(learning.study, learning.study.storage)
+    publish_plan(ledger, cells)
+    record = our_record(learning.study, Path(learning.study.storage))
     assert [cell["cell"] for cell in record["cells"]] == ["no replay, seed 0", "random 0.5, seed 0"]
     for label, cell in zip(specs, record["cells"], strict=True):
         assert [row[STEP] for row in cell["rows"]] == [row[STEP] for row in rows[label]]

@@ -147,11 +147,10 @@ TRIAL = "ray::ImplicitFunc"  # the title of a process that serves a Tune trial
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A head in namespace HEAD and workers in others; one CPU and `gpus` logical GPUs each, tokens required."""
+    """A head in namespace HEAD that runs no trial, and workers in others. Whoever joins needs the token."""
 
     network: Network
     temporary: Path
-    gpus: int = 0
     token: str = "token-of-a-test-cluster-0123456789abcdef"
 
     @property
@@ -165,35 +164,40 @@ class RayCluster:
         return {**os.environ, **plain, **secret, **more}
 
     def start_head(self) -> None:
-        self._start(HEAD, ["--head", f"--port={PORT}", "--include-dashboard=false"])
+        self._wait(self._start(HEAD, ["--head", f"--port={PORT}", "--include-dashboard=false"], slots=0))
 
-    def start_worker(self, node: int) -> None:
-        self._start(node, [f"--address={self.address}"])
+    def start_workers(self, *nodes: int, slots: int = 1) -> None:
+        """Start nodes of `slots` CPUs and as many logical GPUs."""
+        for starting in [self._start(node, [f"--address={self.address}"], slots=slots) for node in nodes]:
+            self._wait(starting)
 
     def at_work(self, node: int) -> list[psutil.Process]:
         """Return the node's processes that serve trials now."""
         return [process for process in self.network.processes(node) if _title(process).startswith(TRIAL)]
 
     def raylet(self, node: int) -> psutil.Process:
-        """Return the process that makes a node of a namespace."""
+        """Return the process that makes a namespace a node."""
         (found,) = [each for each in self.network.processes(node) if Path(_title(each)).name == "raylet"]
         return found
 
-    def _start(self, node: int, arguments: list[str]) -> None:
+    def _start(self, node: int, arguments: list[str], *, slots: int) -> tuple[Process, Path]:
         log = self.temporary / f"node-{node}-{time.monotonic_ns()}.log"
         command = [
             *START,
             *arguments,
             f"--node-ip-address={self.network.address(node)}",
             f"--temp-dir={self.temporary / str(node)}",
-            "--num-cpus=1",
-            f"--num-gpus={self.gpus}",
+            f"--num-cpus={slots}",
+            f"--num-gpus={slots}",
             f"--object-store-memory={100 << 20}",
             "--include-log-monitor=false",
         ]
-        started = self.network.start(node, command, self.environment(**NODE_ENVIRONMENT), log=log)
-        wait_for(lambda: STARTED in log.read_text() or started.poll() is not None, f"node {node}")
-        assert started.poll() is None, log.read_text()
+        return self.network.start(node, command, self.environment(**NODE_ENVIRONMENT), log=log), log
+
+    def _wait(self, starting: tuple[Process, Path]) -> None:
+        process, log = starting
+        wait_for(lambda: STARTED in log.read_text() or process.poll() is not None, "a node of the cluster")
+        assert process.poll() is None, log.read_text()
 
 
 def _title(process: psutil.Process) -> str:

@@ -51,7 +51,10 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Study:
         ("study: [a", r"not valid YAML"),
         ("- a", r"expected sections"),
         ("study: a\n? [b]\n: c", r"not valid YAML"),
-        ("\n".join(f"a{number}: 1" for number in range(30_000)), r"a49: unknown key.*\n  \.\.\. and 29951 more"),
+        (
+            "\n".join(f"a{number}: 1" for number in range(30_000)),
+            r"\n  a47: unknown key.*\n  \.\.\. and 29952 more",
+        ),
         (LAUGHS, r"stands for more than 100,000 values"),
         (LAUGHS + "study: *i", r"stands for more than 100,000 values"),
         ("study: &a [*a]", r"stands for more than 100,000 values"),

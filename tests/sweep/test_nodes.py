@@ -20,14 +20,13 @@ from tests.sweep.namespaces import HEAD, Network, RayCluster, kill
 from tests.sweep.object_store import serve_objects
 from tests.sweep.test_run import table
 from tests.sweep.waiting import wait_for
-from trainables import columns
-from trainables.columns import CLAIM_FILE
+from trainables.claims import CLAIM_FILE
 from trainables.storage.locations import open_storage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
 )
-WORKER = 1
+WORKERS = (1, 2)
 CELLS = 4
 ROW = re.compile(r"^  (.+): step (\d+)/\d+, A", re.MULTILINE)
 RETRIED = "failed, trying again from its last checkpoint"
@@ -35,7 +34,7 @@ RETRIED = "failed, trying again from its last checkpoint"
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    with Network(nodes=2) as network:
+    with Network(nodes=3) as network:
         yield network
 
 
@@ -46,7 +45,7 @@ def started(network: Network) -> Iterator[RayCluster]:
         prefix="fs", dir=os.environ.get("RAY_TMPDIR"), ignore_cleanup_errors=True
     )
     with short as temporary:
-        cluster = RayCluster(network, Path(temporary), gpus=1)
+        cluster = RayCluster(network, Path(temporary))
         cluster.start_head()
         yield cluster
         network.end_processes()
@@ -54,9 +53,9 @@ def started(network: Network) -> Iterator[RayCluster]:
 
 @pytest.fixture
 def cluster(network: Network) -> Iterator[RayCluster]:
-    """A head and one worker node."""
+    """A head and two worker nodes of one slot each."""
     with started(network) as cluster:
-        cluster.start_worker(WORKER)
+        cluster.start_workers(*WORKERS)
         yield cluster
 
 
@@ -72,10 +71,11 @@ def disturbed_study(model: Path, storage: Path | str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The table of `disturbed_study` from a cluster of one node that nothing happens to."""
+    """The table of `disturbed_study` from one node that nothing happens to."""
     storage = tmp_path_factory.mktemp("undisturbed") / "study"
     cache = os.environ.get("FORGETTING_SWEEP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    with Network(nodes=1) as network, started(network) as cluster:
+    with Network(nodes=2) as network, started(network) as cluster:
+        cluster.start_workers(WORKERS[0], slots=2)
         driver = Driver(cluster, disturbed_study(tiny_model, storage), FORGETTING_SWEEP_CACHE=cache)
         assert driver.end() == 0, driver.printed
     return table(storage)
@@ -105,26 +105,25 @@ class Driver:
             found.setdefault(cell, []).append(int(step))
         return list(found.values())
 
-    def wait_until_trained_on(self, *nodes: int) -> None:
-        """Wait until each node has been seen at work on a cell that has a checkpoint to go on from."""
-        seen: set[int] = set()
+    def nodes_at_work(self) -> set[int]:
+        """Return the nodes with a process at work on a cell that has a checkpoint to go on from."""
+        assert self.process.poll() is None, self.printed
+        begun = {self._claimant(entry["key"]) for entry in self.ledger.plan()}
+        processes = {node: self.cluster.network.processes(node) for node in WORKERS}
+        return {node for node, found in processes.items() if begun & {process.pid for process in found}}
 
-        def trained() -> bool:
-            assert self.process.poll() is None, self.printed
-            keys = [entry["key"] for entry in self.ledger.plan()]
-            for node in set(nodes) - seen:
-                pids = {process.pid for process in self.cluster.network.processes(node)}
-                if any(self._has_begun(key, pids) for key in keys):
-                    seen.add(node)
-            return seen == set(nodes)
+    def wait_until_a_node_trains(self) -> int:
+        """Return the number of a node at work."""
+        found: set[int] = set()
+        wait_for(lambda: found.update(self.nodes_at_work()) or found, "a cell in training")
+        return found.pop()
 
-        wait_for(trained, f"cells in training on nodes {nodes}")
-
-    def _has_begun(self, key: str | None, pids: set[int]) -> bool:
-        if key is None or self.ledger.state(key) != columns.PARTIAL or len(self.ledger.rows(key)) < 2:
-            return False
+    def _claimant(self, key: str | None) -> int | None:
+        """Return the process at work on a cell that was evaluated twice, None if there is none."""
+        if key is None or len(self.ledger.rows(key)) < 2:
+            return None
         claim = self.ledger.cell(key).read_record(CLAIM_FILE)
-        return claim is not None and claim["pid"] in pids
+        return None if claim is None else int(claim["pid"])
 
     def wait_until_a_cell_is_retried(self) -> None:
         wait_for(lambda: RETRIED in self.printed, "a cell that is tried again")
@@ -151,19 +150,20 @@ def test_two_nodes_give_the_tables_of_one(
     cluster: RayCluster, tiny_model: Path, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
     driver = Driver(cluster, disturbed_study(tiny_model, tmp_path / "study"))
-    driver.wait_until_trained_on(HEAD, WORKER)
+    seen: set[int] = set()
+    wait_for(lambda: seen.update(driver.nodes_at_work()) or seen == set(WORKERS), "cells on both nodes")
     check_equal(driver, tmp_path / "study", undisturbed)
 
 
 def cut_and_restore(cluster: RayCluster, values: dict[str, Any]) -> Driver:
-    """Cut off the worker node while it trains, until its cell is tried again; then let it come back."""
+    """Cut off a node while it trains, until its cell is tried again on the other; then let it come back."""
     driver = Driver(cluster, values)
-    driver.wait_until_trained_on(WORKER)
-    cluster.network.cut(WORKER)
+    node = driver.wait_until_a_node_trains()
+    cluster.network.cut(node)
     driver.wait_until_a_cell_is_retried()
-    cluster.network.restore(WORKER)
-    wait_for(lambda: not cluster.at_work(WORKER), "the end of the trial that was cut off")
-    cluster.start_worker(WORKER)
+    cluster.network.restore(node)
+    wait_for(lambda: not cluster.at_work(node), "the end of the trial that was cut off")
+    cluster.start_workers(node)
     return driver
 
 
@@ -189,8 +189,7 @@ def test_a_node_killed_while_it_trains_changes_no_number(
     cluster: RayCluster, tiny_model: Path, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
     driver = Driver(cluster, disturbed_study(tiny_model, tmp_path / "study"))
-    driver.wait_until_trained_on(WORKER)
-    kill([cluster.raylet(WORKER)])
+    kill([cluster.raylet(driver.wait_until_a_node_trains())])
     driver.wait_until_a_cell_is_retried()
     check_equal(driver, tmp_path / "study", undisturbed)
     check_went_on(driver)
@@ -201,13 +200,14 @@ def test_a_study_whose_head_was_killed_goes_on_with_a_new_cluster(
 ) -> None:
     values = disturbed_study(tiny_model, tmp_path / "study")
     driver = Driver(cluster, values)
-    driver.wait_until_trained_on(WORKER)
+    driver.wait_until_a_node_trains()
     kill([each for each in cluster.network.processes(HEAD) if each.pid != driver.process.pid])
     assert driver.end() == EXIT_FAILED, driver.printed
     assert "Traceback" not in driver.printed
     assert re.search(rf"^error: the Ray cluster at {cluster.address} is gone", driver.printed, re.MULTILINE)
     cluster.network.end_processes()
     cluster.start_head()
+    cluster.start_workers(*WORKERS)
     check_equal(Driver(cluster, values), tmp_path / "study", undisturbed)
 
 
