@@ -1,5 +1,6 @@
 """What runs on the cluster: the Phase A task, and the trials that Tune executes. Imports Ray."""
 
+import logging
 import threading
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -266,6 +267,7 @@ class Trials:
         self, study: Study, shared: "ray.ObjectRef[Shared]", groups: list[list[CellSpec]]
     ) -> dict[str, dict[str, str]]:
         """Run every group to its end; return the error and log of each cell that ran out of retries."""
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a cell that is tried again is no news
         with TemporaryDirectory(prefix="forgetting-sweep-") as scratch:  # Tune's own files
             results = self._tuner(study, shared, groups, Path(scratch)).fit()
             return {

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from trainables.adapters import adapter_files, load_adapter
 from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, Losses, load_artifact
 from trainables.base_weights import BaseWeights
-from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
+from trainables.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
 from trainables.claims import Claim, take_claim
 from trainables.columns import ADAPTER_DIRECTORY
 from trainables.compilation import compile_layers, worth_compiling
@@ -76,7 +76,9 @@ def make_artifact(
     if _is_whole(job.storage):
         return True
     claim = take_claim(job.partial, term=term)
-    trainee = load_trainee(job.setup, weights=weights)
+    saved = load_newest_checkpoint(job.partial, warn=warn)
+    begun_with = Tuning(**saved[1].pop("tuning")) if saved else None  # another machine may measure another
+    trainee = load_trainee(job.setup, weights=weights, tuning=begun_with)
     trainee.compute.pulse = pulse
     try:
         if job.settings.adapter is not None:
@@ -84,7 +86,7 @@ def make_artifact(
             bank = trainee.model.new_bank(1)
             bank.weights[0] = trainee.model.import_weights(load_adapter(job.settings.adapter))
         else:
-            bank, base = _train(job, trainee, claim=claim, report=report, warn=warn)
+            bank, base = _train(job, trainee, saved=saved, claim=claim, report=report)
         tuning = _settle(job, trainee)
         _publish(job, trainee, bank=bank, base=base, tuning=tuning, claim=claim)
     except StoppedError:
@@ -104,9 +106,9 @@ def _train(
     job: PhaseAJob,
     trainee: Trainee,
     *,
+    saved: tuple[Tensors, Values] | None,
     claim: Claim,
     report: Callable[[int, int], None],
-    warn: Callable[[str], None],
 ) -> tuple[AdapterBank, tuple[Losses, Losses]]:
     """Return the trained adapter and the base model's validation losses; a stop leaves a checkpoint."""
     seed, model = stream_integer(job.settings.seed, "phase_a"), trainee.model
@@ -117,7 +119,6 @@ def _train(
         settings=job.settings,
         dropout=model.dropout_stream(seed),
     )
-    saved = load_newest_checkpoint(job.partial, warn=warn)
     if saved is None:
         base = _validate(job, trainee, model.new_bank(1))
     else:
@@ -133,18 +134,21 @@ def _train(
                 raise Diverged(lane.diverged_at)
             report(lane.counters.step, lane.stream.steps)
             if lane.finished or lane.counters.step % job.settings.checkpoint_every == 0:
-                _checkpoint(job, lane, base, claim)
+                _checkpoint(job, trainee, lane, base=base, claim=claim)
     except StoppedError:
-        _checkpoint(job, lane, base, claim)
+        _checkpoint(job, trainee, lane, base=base, claim=claim)
         raise
     return group.bank, base
 
 
-def _checkpoint(job: PhaseAJob, lane: Lane, base: tuple[Losses, Losses], claim: Claim) -> None:
+def _checkpoint(
+    job: PhaseAJob, trainee: Trainee, lane: Lane, *, base: tuple[Losses, Losses], claim: Claim
+) -> None:
     claim.check()
     tensors, values = lane.state()
     for name, nll in zip(("task_a", "task_b"), base, strict=True):
         tensors[f"base.{name}"] = torch.from_numpy(nll)
+    values["tuning"] = trainee.tuning.record()
     save_checkpoint(job.partial, step=lane.counters.step, tensors=tensors, values=values)
 
 
