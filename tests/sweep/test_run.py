@@ -18,9 +18,10 @@ import analysis
 from sweep.cli import cli
 from sweep.configuration import validate_study
 from sweep.driver import Outcome, run_study
-from sweep.ledger import Ledger
+from sweep.ledger import Ledger, open_existing, stored_study
 from sweep.progress import Progress
 from sweep.recording import OtherStudyError
+from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
 from trainables import columns
 from trainables.storage.locations import open_storage
 
@@ -176,6 +177,30 @@ def test_one_cell_a_logical_gpu_on_a_cluster_of_two_nodes(study_values: dict[str
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_a_study_in_an_object_store_equals_the_one_in_a_directory(
+    study_values: dict[str, Any],
+    tmp_path: Path,
+    object_store: ObjectStore,  # noqa: F811
+) -> None:
+    """Also after a kill, resumed from the configuration in the store alone; and both commands read it."""
+    study_values["search"]["strategy"] = ["random"]
+    study_values["phase_b"] |= {"epochs": 6, "eval_every": 3}
+    assert run(study_values).states == {columns.DONE: 2}
+    location = object_store.uri()
+    driver = subprocess.Popen(
+        command({**study_values, "storage": location}, tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    study = open_storage(location)
+    _wait_for(lambda: any("checkpoint-" in name for name in study.files(columns.CELLS_DIRECTORY)), driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert run(stored_study(open_existing(location)).model_dump(mode="json")).states == {columns.DONE: 2}
+    pd.testing.assert_frame_equal(table(location), table(study_values["storage"]), check_exact=True)
+    status = CliRunner().invoke(cli, ["status", location])
+    assert "2 of 2 cells done" in status.output
+    assert not [name for name in study.files() if "checkpoint-" in name or "claim" in name]
 
 
 def test_export_writes_histories_that_plot(study_values: dict[str, Any], tmp_path: Path) -> None:
