@@ -163,4 +163,4 @@ def escape_markdown(text: str) -> str:
     """Return `text` so that Markdown shows it: no markup, no HTML, no end of a table cell."""
     plain = " ".join(text.split())
     entities = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", entities)
+    return re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", entities)

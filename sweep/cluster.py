@@ -8,6 +8,8 @@ from pathlib import Path
 
 import ray
 
+from sweep.configuration import ResourceSettings
+
 # glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
 # 4 KiB page at a time. Huge pages make 512 times fewer faults; keeping up to 1 GiB makes next to none.
 ALLOCATOR = {
@@ -74,24 +76,28 @@ def _temporary_directory() -> str | None:
     return str(Path(chosen).absolute()) if chosen else None
 
 
-def whole_machine() -> float:
-    """Return the CPUs of the cluster's largest node."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return max(float(held.get("CPU", 0)) for held in nodes)
+def check_capacity(resources: ResourceSettings) -> int:
+    """Return how many trials fit on the cluster at once.
 
-
-def check_capacity(*, cpus: float, gpus: float) -> int:
-    """Return how many trials fit on the cluster at once. Raises ClusterError if not even one does."""
-    fitting = 0
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if node["Alive"]:
-            held = node["Resources"]
-            slots = [held.get("CPU", 0) / cpus] + ([held.get("GPU", 0) / gpus] if gpus else [])
-            fitting += int(min(slots) + 1e-9)
-    if fitting == 0:
-        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        raise ClusterError(
-            f"resources: a trial asks for cpus={cpus:g}, gpus={gpus:g} on one node; the cluster has in all "
-            f"cpus={total.get('CPU', 0):g}, gpus={total.get('GPU', 0):g}"
-        )
+    Raises ClusterError if not even one does, or Phase A fits on no node.
+    """
+    phase_a = resources.phase_a_cpus or resources.cpus
+    for what, cpus in (("Phase A", phase_a), ("a trial", resources.cpus)):
+        fitting = sum(_fitting(node, cpus=cpus, gpus=resources.gpus) for node in _nodes())
+        if fitting == 0:
+            total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            raise ClusterError(
+                f"resources: {what} asks for cpus={cpus:g}, gpus={resources.gpus:g} on one node; the cluster has "
+                f"in all cpus={total.get('CPU', 0):g}, gpus={total.get('GPU', 0):g}"
+            )
     return fitting
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Return what each node that is alive has, by resource."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _fitting(node: dict[str, float], *, cpus: float, gpus: float) -> int:
+    slots = [node.get("CPU", 0) / cpus] + ([node.get("GPU", 0) / gpus] if gpus else [])
+    return int(min(slots) + 1e-9)

@@ -96,6 +96,7 @@ class SearchSettings(Settings):
 class ResourceSettings(Settings):
     """What one trial holds on the cluster; fractions share a device, `retries` follow a failure.
 
+    `phase_a_cpus` is what Phase A holds, with nothing beside it to share a machine with (default: `cpus`).
     `cells_per_worker` cells train in one trial side by side; "auto" is what was fastest where Phase A ran.
     `progress_timeout`: seconds without a microbatch after which a worker is ended and its cell retried.
     `storage_patience`: seconds that a run waits, cells paused, for storage that is full or does not answer.
@@ -103,16 +104,17 @@ class ResourceSettings(Settings):
 
     cpus: Annotated[float, Field(gt=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
+    phase_a_cpus: Annotated[float, Field(gt=0)] | None = None
     max_concurrent: Count | None = None
     cells_per_worker: Count | Literal["auto"] = "auto"
     retries: Annotated[int, Field(ge=0, le=LARGEST)] = 3
     progress_timeout: Annotated[float, Field(gt=0)] = 1800
     storage_patience: Annotated[float, Field(ge=0)] = 600
 
-    @field_validator("cpus", "gpus")
+    @field_validator("cpus", "gpus", "phase_a_cpus")
     @classmethod
-    def check_fraction(cls, value: float) -> float:
-        if value > 1 and value != int(value):
+    def check_fraction(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
             raise ValueError(f"above 1 only whole numbers can be scheduled, got {value}")
         return value
 

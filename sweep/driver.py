@@ -48,6 +48,8 @@ def run_study(study: Study, *, address: str | None, progress: Progress, new_stud
     Raises the errors of `prepare`, LedgerError and ClusterError before any compute is spent; LeaseLostError
     where another driver took the study over; StorageError where the storage cannot be used.
     """
+    if study.model.trust_remote_code:
+        progress.say(f"trust_remote_code is on: code from {study.model.name} runs here and on every worker")
     progress.say("preparing the tasks")
     prepared = prepare(study)
     if new_study:
@@ -140,7 +142,7 @@ class _Run:
         progress.say("joining the cluster" if address else "starting a local cluster")
         # In this order: Ray sets a SIGTERM handler of its own.
         with connected(address), self.interruption.listening():
-            slots = check_capacity(cpus=study.resources.cpus, gpus=study.resources.gpus)
+            slots = check_capacity(study.resources)
             slots = min(slots, study.resources.max_concurrent or slots)
             weights = share_base_weights(study, self.prepared.setup)
             with open_board(requested, say=progress.say) as board:
@@ -161,7 +163,6 @@ class _Run:
                             outages=self.outages,
                             progress=progress,
                             tokens=sum(cell.tokens for cell in plan.cells) / slots,
-                            alone=address is None,
                         )
                     if not finished:
                         return

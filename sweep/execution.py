@@ -14,7 +14,6 @@ from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from sweep.cluster import whole_machine
 from sweep.configuration import Study
 from sweep.errors import PhaseAError
 from sweep.grouping import group_cells
@@ -94,12 +93,11 @@ def run_phase_a(
     outages: Outages,
     progress: Progress,
     tokens: float,
-    alone: bool,
 ) -> bool:
     """Make the artifact on a worker. Returns False if a stop, or storage that stays away, ended it early.
 
-    `tokens` are those that one worker will train on in Phase B. On a local cluster, where nothing else
-    runs beside it (`alone`), Phase A computes on all CPUs.
+    `tokens` are those that one worker will train on in Phase B. Its threads follow from the configuration
+    and not from the machine, so that its numbers do too.
     Raises PhaseAError where the worker failed more often than `resources.retries`.
     """
     job = PhaseAJob(
@@ -111,7 +109,7 @@ def run_phase_a(
         tokens=tokens,
         storage=prepared.artifact,
     )
-    cpus = whole_machine() if alone and not study.resources.gpus else study.resources.cpus
+    cpus = study.resources.phase_a_cpus or study.resources.cpus
     task = ray.remote(_phase_a_task).options(
         num_cpus=cpus,
         num_gpus=study.resources.gpus,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.configuration import Study, validate_study
+from sweep.records import read_checked
 from trainables import columns
 from trainables.digests import KEY_LENGTH
 from trainables.manifest import check_files
@@ -86,7 +87,7 @@ class Ledger:
         cell, damage = self.cell(key), None
         if columns.RESULT_FILE in files:
             try:
-                result = cell.read_record(columns.RESULT_FILE)
+                result = read_checked(cell, columns.RESULT_FILE)
                 if result is not None:
                     since = None if thorough else files[columns.RESULT_FILE].modified
                     check_files(cell, result["files"], found=files, since=since)
@@ -131,7 +132,7 @@ class Ledger:
 
     def rows(self, key: str) -> list[dict[str, Any]]:
         """Return the evaluation points of a cell so far. Raises DamagedError if they cannot be read."""
-        record = self.cell(key).read_record(columns.ROWS_FILE)
+        record = read_checked(self.cell(key), columns.ROWS_FILE)
         return record["rows"] if record else []
 
     def write(self, name: str, record: dict[str, Any]) -> None:
@@ -148,14 +149,14 @@ class Ledger:
 
     def failure(self, key: str) -> dict[str, Any]:
         """Return what `record_failure` wrote. Raises DamagedError if it cannot be read."""
-        record = self.cell(key).read_record(columns.FAILURE_FILE)
+        record = read_checked(self.cell(key), columns.FAILURE_FILE)
         return record or {"error": "unknown", "log": "", "attempts": 0}
 
     def described_cells(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the key and description of every cell that has a readable one, planned or not."""
         for key in self._files_by_cell():
             try:
-                record = self.cell(key).read_record(columns.CELL_FILE) if KEY.fullmatch(key) else None
+                record = read_checked(self.cell(key), columns.CELL_FILE) if KEY.fullmatch(key) else None
             except DamagedError:
                 continue
             if record is not None:
@@ -163,7 +164,7 @@ class Ledger:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            record = self.storage.read_record(name)
+            record = read_checked(self.storage, name)
         except DamagedError as error:
             raise LedgerError(
                 f"{error}. No cell is lost: `run` with the study's configuration writes it anew"

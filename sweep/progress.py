@@ -46,8 +46,6 @@ class Progress:
     def describe(self, prepared: Prepared) -> None:
         """Say which model and data were found, and what was left out."""
         self.say(f"model: {prepared.source.describe()}")
-        if prepared.source.trust_remote_code:
-            self.say(f"trust_remote_code is on: code from {prepared.source.location} runs on every worker")
         for letter, task in (("A", prepared.task_a), ("B", prepared.task_b)):
             self.say(
                 f"task {letter}: {task.name}, {len(task.train)} + {len(task.validation)} examples, "

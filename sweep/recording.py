@@ -5,6 +5,7 @@ from typing import Any
 
 from sweep.configuration import Study
 from sweep.ledger import Entry, Ledger, LedgerError
+from sweep.records import read_checked
 from trainables import columns
 from trainables.seals import DamagedError
 
@@ -20,7 +21,7 @@ def mend(ledger: Ledger, *, say: Say) -> None:
     """Clear away the study's own files where they are damaged; what cells know of the plan is kept."""
     for name in (columns.STUDY_FILE, columns.PLAN_FILE):
         try:
-            ledger.storage.read_record(name)
+            read_checked(ledger.storage, name)
         except DamagedError as error:
             say(f"{error}; it is written anew, no cell is lost")
             ledger.storage.delete(name)
@@ -111,7 +112,7 @@ def _with_axes(ledger: Ledger, entry: Entry, axes: list[str]) -> Entry:
     """Return a finished cell's entry, its label completed by axes that were searched only later."""
     values = entry["labels"]
     if not all(name in values for name in axes):
-        record = ledger.cell(entry["key"]).read_record(columns.CELL_FILE)
+        record = read_checked(ledger.cell(entry["key"]), columns.CELL_FILE)
         values = (record["hyperparameters"] if record else {}) | values
     return {"labels": {name: values[name] for name in axes} | entry["labels"], "key": entry["key"]}
 

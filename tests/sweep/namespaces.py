@@ -16,6 +16,7 @@ from typing import Self
 import psutil
 import pytest
 
+from tests.sweep.object_store import CREDENTIALS
 from tests.sweep.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +162,7 @@ class RayCluster:
         """Return what the cluster's processes and its drivers are started with."""
         secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         plain = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-        return {**os.environ, **plain, **secret, **more}
+        return {**os.environ, **plain, **secret, **CREDENTIALS, **more}
 
     def start_head(self) -> None:
         self._wait(self._start(HEAD, ["--head", f"--port={PORT}", "--include-dashboard=false"], slots=0))

@@ -163,20 +163,27 @@ def test_a_failing_cell_is_retried_then_reported_while_the_others_go_on(study_va
     assert run(values).states == {columns.DONE: 4}
 
 
-def test_one_cell_a_logical_gpu_on_a_cluster_of_two_nodes(study_values: dict[str, Any]) -> None:
+def test_four_logical_gpus_on_two_nodes_give_the_tables_of_one_worker(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
+    study_values["model"]["attention"] = "eager"  # not what was fastest in a busy moment
+    study_values["search"]["seed"] = [0, 1]
+    one = {**study_values, "storage": str(tmp_path / "one"), "resources": {"max_concurrent": 1}}
+    assert run(one).states == {columns.DONE: 6}
     cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
+        initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False}
     )
     try:
-        cluster.add_node(num_cpus=1, num_gpus=1)
-        study_values["resources"] = {"cpus": 1, "gpus": 1}
-        assert run(study_values, cluster.address).states == {columns.DONE: 3}
+        cluster.add_node(num_cpus=2, num_gpus=2)
+        study_values["resources"] = {"cpus": 1, "gpus": 1, "cells_per_worker": 1}
+        assert run(study_values, cluster.address).states == {columns.DONE: 6}
     finally:
         ray.shutdown()
         cluster.shutdown()
+    pd.testing.assert_frame_equal(table(study_values["storage"]), table(one["storage"]), check_exact=True)
 
 
 def test_a_study_in_an_object_store_equals_the_one_in_a_directory(

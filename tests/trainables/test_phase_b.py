@@ -84,6 +84,18 @@ def test_a_resumed_cell_equals_an_uninterrupted_one_whatever_ran_in_between(stud
     assert measured(stored(learning, "stopped")) == measured(expected)
 
 
+def test_a_cell_goes_on_with_other_microbatches_to_the_same_numbers(study: Study) -> None:
+    learning = learn(study)
+    expected = run(learning, "whole")
+    store, compute = learning.store("cell"), learning.trainee().compute
+    usual = dict(compute.tokens)
+    list(run_cell(learning.spec(), shared=learning.shared(), store=store, pulse=stop_at(7)))
+    compute.tokens.update(training=200, evaluation=300)
+    list(run_cell(learning.spec(), shared=learning.shared(), store=learning.store("cell")))
+    compute.tokens.update(usual)
+    assert_equal_runs(stored(learning, "cell"), expected, nats=1e-5)
+
+
 def test_a_cell_killed_between_two_steps_loses_at_most_one_interval(study: Study) -> None:
     learning = learn(study)
     expected = run(learning, "whole")

@@ -25,7 +25,14 @@ def check_location(location: str) -> str:
     scheme = _scheme(location)
     if scheme not in KINDS:
         raise LocationError(f"unknown scheme {scheme!r}: give a path or s3://bucket/prefix")
-    return _check_uri(location) if scheme else str(Path(location).expanduser().absolute())
+    if scheme:
+        return _check_uri(location)
+    if not location.isprintable():
+        raise LocationError(f"must be a path of printable characters, got {location!r:.200}")
+    try:
+        return str(Path(location).expanduser().absolute())
+    except RuntimeError as error:  # `~name` of nobody
+        raise LocationError(f"no home directory for {location!r:.200}") from error
 
 
 def _scheme(location: str) -> str:
