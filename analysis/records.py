@@ -80,7 +80,6 @@ class Folder:
             return None
         try:
             value: Record = json.loads(text)
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair cannot be written again
         except (ValueError, RecursionError) as err:
             self.problems.append(f"{self.describe(file)}: unreadable ({err})")
             return None

@@ -56,9 +56,8 @@ def run_study(study: Study, *, address: str | None, progress: Progress, new_stud
         study = _place_apart(study, prepared)
         prepared = prepare(study)
     progress.describe(prepared)
-    storage = study_storage(study)
-    for place in (storage, replace(prepared.artifact, prefix="")):
-        place.make()
+    storage = study_storage(study).make()
+    prepared = replace(prepared, artifact=prepared.artifact.make())
     interruption = Interruption()
     with held(storage, say=progress.say, on_lost=interruption.requested.set) as lease:
         ledger = Ledger(storage)

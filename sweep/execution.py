@@ -34,7 +34,7 @@ from trainables.redaction import redact
 from trainables.replay import CellSpec
 from trainables.storage.base import StorageError, StoragePausedError
 from trainables.trainee import Setup
-from trainables.tune_entry import Inputs, Office, check_shared, train_cells
+from trainables.tune_entry import Inputs, Office, train_cells
 
 POLL_SECONDS = 1.0
 STORE_SHARE = (
@@ -68,7 +68,6 @@ def _phase_a_task(
     """Return whether the artifact is whole now, or what was wrong with the storage."""
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
     try:
-        check_shared(office.storage)
         with office.watched("Phase A") as pulse:
             return make_artifact(
                 job,

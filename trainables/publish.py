@@ -16,8 +16,13 @@ TEMPORARY_PREFIX = ".writing-"
 
 
 def publish_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that the file is either absent, old or complete."""
+    """Write `content` to `path`, its folder made, so that the file is either absent, old or complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    replace_whole(path, content)
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Write `content` to `path` in a folder that is there, so that the file is absent, old or complete."""
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

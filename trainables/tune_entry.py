@@ -95,7 +95,6 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
     shared, weights, cells = _fetch(inputs.shared), _fetch(inputs.weights), _fetch(inputs.cells)
     folders = {key: office.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}") for key in config["keys"]}
     try:
-        check_shared(office.storage)
         pending = [cells[key] for key, folder in folders.items() if not _finished(folder)]
         stores = {
             key: CellStore(folder, term=office.term, warn=office.say) for key, folder in folders.items()
@@ -107,18 +106,7 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
     except (StoppedError, ClaimLostError):
         return
     except StoragePausedError as error:
-        ray.get(office.board.pause.remote(str(error), error.needed))
-
-
-def check_shared(storage: Storage) -> None:
-    """Raise StoragePausedError where this node does not see the study."""
-    try:
-        storage.read(columns.STUDY_FILE)
-    except FileNotFoundError as error:
-        raise StoragePausedError(
-            f"{storage.describe(columns.STUDY_FILE)} is not there on node {socket.gethostname()}: "
-            "every node must see the study's storage"
-        ) from error
+        ray.get(office.board.pause.remote(f"{socket.gethostname()}: {error}", error.needed))
 
 
 def _finished(folder: Storage) -> bool:

@@ -1,20 +1,20 @@
 """What a study's files and a model say cannot lead the sweep out of its place, or go unsaid."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from sweep.configuration import Study
+from sweep.configuration import validate_study
+from sweep.driver import run_study
 from sweep.export import export_original
 from sweep.ledger import LedgerError, open_existing
-from sweep.preparation import prepare
 from sweep.progress import Progress
 from tests.fuzz.studies import GOOD, Damage, damaged_study
 from trainables import columns
+from trainables.models import ModelError
 
 PLAN: dict[str, Any] = GOOD[columns.PLAN_FILE]
 
@@ -44,11 +44,12 @@ def test_an_export_is_a_file_of_its_folder_whatever_the_label(strategy: str, tmp
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_code_that_comes_with_a_model_is_announced(study: Study, trusted: bool) -> None:
-    prepared = prepare(study)
-    screen = io.StringIO()
-    Progress(Console(file=screen, width=40)).describe(
-        replace(prepared, source=replace(prepared.source, trust_remote_code=trusted))
-    )
-    line = f"trust_remote_code is on: code from {prepared.source.location} runs on every worker\n"
+def test_code_that_comes_with_a_model_is_announced_before_any_of_it_runs(
+    study_values: dict[str, Any], trusted: bool
+) -> None:
+    study_values["model"] |= {"trust_remote_code": trusted, "name": "/no/such/model"}
+    study, screen = validate_study(study_values, origin="test"), io.StringIO()
+    with pytest.raises(ModelError):
+        run_study(study, address=None, progress=Progress(Console(file=screen, width=40)))
+    line = "trust_remote_code is on: code from /no/such/model runs here and on every worker\n"
     assert (line in screen.getvalue()) == trusted

@@ -4,7 +4,7 @@ import errno
 import os
 import pickle
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -132,11 +132,31 @@ def test_a_failure_that_cannot_pass_is_not_tried_again(tmp_path: Path) -> None:
     assert len(storage.failures) == 1
 
 
-def test_a_directory_that_is_gone_is_an_outage_and_is_not_made_anew(tmp_path: Path) -> None:
-    storage = DirectoryStorage(str(tmp_path / "mounted"), patience=0.2)
-    with pytest.raises(StoragePausedError, match="the study's directory is not there"):
-        storage.write("file", b"x")
-    assert not (tmp_path / "mounted").exists()
+@pytest.mark.parametrize("unmounted", [False, True])
+def test_a_directory_that_is_gone_is_an_outage_and_not_an_empty_study(
+    tmp_path: Path, unmounted: bool
+) -> None:
+    place = tmp_path / "mounted"
+    storage = DirectoryStorage(str(place), patience=0.2).make().inside("cells")
+    storage.write("file", b"x")
+    place.rename(tmp_path / "away")
+    if unmounted:
+        place.mkdir()
+    actions: list[Callable[[], object]] = [
+        lambda: storage.read("file"),
+        lambda: storage.read("absent"),
+        lambda: storage.write("deep/file", b"x"),
+        lambda: storage.create_record("record", {"a": 1}),
+        storage.files,
+    ]
+    for action in actions:
+        with pytest.raises(StoragePausedError, match="the study's directory is not there"):
+            action()
+    assert not list(place.iterdir()) if unmounted else not place.exists()
+    if unmounted:
+        place.rmdir()
+    (tmp_path / "away").rename(place)
+    assert storage.read("file") == b"x"
 
 
 @pytest.fixture

@@ -55,12 +55,14 @@ class FileInfo:
 class Storage(ABC):
     """A folder of files by name; `location` is the study's root, `prefix` a folder below it.
 
-    Operations that fail are tried again for `patience` seconds.
+    Operations that fail are tried again for `patience` seconds. `made` storage is known to have been there:
+    where its root is gone, that is an outage, and not an empty study.
     """
 
     location: str
     prefix: str = ""
     patience: float = PATIENCE
+    made: bool = False
 
     def inside(self, folder: str) -> Self:
         """Return the folder of that name below this one."""
@@ -111,13 +113,17 @@ class Storage(ABC):
     def describe(self, name: str = "") -> str:
         """Return where a file is, as messages and commands name it."""
 
-    @abstractmethod
-    def make(self) -> None:
-        """Make the root, so that files can be written into it. Raises StorageError."""
+    def make(self) -> Self:
+        """Return this storage with its root made, so that files can be written. Raises StorageError."""
+        self._tried(self._make, "")
+        return replace(self, made=True)
 
     @abstractmethod
     def free_bytes(self) -> int | None:
         """Return the room left, None where it has no known limit."""
+
+    @abstractmethod
+    def _make(self) -> None: ...
 
     @abstractmethod
     def _read(self, name: str) -> bytes: ...

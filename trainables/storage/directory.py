@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainables.publish import TEMPORARY_PREFIX, publish_bytes
+from trainables.publish import publish_bytes, replace_whole
 from trainables.storage.base import FileInfo, Storage, join
+
+MARKER = ".forgetting-sweep"  # tells the root from an empty directory that it is mounted on
 
 
 class DirectoryStorage(Storage):
-    """`location` is the directory's absolute path."""
+    """`location` is the directory's absolute path. Hidden files are not the study's."""
 
     @property
     def path(self) -> Path:
@@ -20,9 +22,6 @@ class DirectoryStorage(Storage):
 
     def describe(self, name: str = "") -> str:
         return str(self._path(name))
-
-    def make(self) -> None:
-        self._tried(lambda: Path(self.location).mkdir(parents=True, exist_ok=True), "")
 
     def free_bytes(self) -> int | None:
         try:
@@ -33,25 +32,42 @@ class DirectoryStorage(Storage):
     def _path(self, name: str) -> Path:
         return Path(self.location, join(self.prefix, name))
 
-    def _ready(self, name: str) -> Path:
-        """Return a file's path, its folder made; a root that is gone is an outage, not a new study."""
-        self._check_root()
-        path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+    def _make(self) -> None:
+        marker = Path(self.location, MARKER)
+        if not marker.exists():
+            publish_bytes(marker, b"A study is kept in this directory.\n")
 
     def _check_root(self) -> None:
-        if not os.path.isdir(self.location):
+        """Raise OSError where the root is gone, or is the empty place it was mounted on."""
+        if self.made and not os.path.exists(os.path.join(self.location, MARKER)):
             raise OSError(errno.ENOLINK, "the study's directory is not there", self.location)
+
+    def _ready(self, name: str) -> Path:
+        """Return a file's path, its folder made, but never the root."""
+        self._check_root()
+        path = self._path(name)
+        folder = Path(self.location)
+        try:
+            for part in path.parent.relative_to(folder).parts:
+                folder /= part
+                folder.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            raise OSError(errno.ENOLINK, "the study's directory is not there", self.location) from error
+        return path
 
     def _read(self, name: str) -> bytes:
         try:
             return self._path(name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
             raise FileNotFoundError(self.describe(name)) from None
 
     def _write(self, name: str, content: bytes) -> None:
-        publish_bytes(self._ready(name), content)
+        path = self._ready(name)
+        try:
+            replace_whole(path, content)
+        except FileNotFoundError as error:
+            raise OSError(errno.ENOLINK, "the study's directory is not there", self.location) from error
 
     def _create(self, name: str, content: bytes) -> bool:
         try:
@@ -73,7 +89,9 @@ class DirectoryStorage(Storage):
             shutil.rmtree(path)
 
     def _files(self, folder: str) -> Iterator[tuple[str, FileInfo]]:
-        yield from _scan(str(self._path(folder)), "")
+        found = list(_scan(str(self._path(folder)), ""))
+        self._check_root()  # else what was found may be a part of it
+        yield from found
 
 
 def _scan(folder: str, prefix: str) -> Iterator[tuple[str, FileInfo]]:
@@ -84,7 +102,7 @@ def _scan(folder: str, prefix: str) -> Iterator[tuple[str, FileInfo]]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _scan(entry.path, f"{prefix}{entry.name}/")
-        elif not entry.name.startswith(TEMPORARY_PREFIX):
+        elif not entry.name.startswith("."):
             try:
                 stat = entry.stat()
             except FileNotFoundError:  # deleted since

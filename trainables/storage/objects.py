@@ -23,13 +23,10 @@ class ObjectStorage(Storage):
         place = join(plain, self.prefix, name)
         return f"{place}?{query}" if query and place == plain else place
 
-    def make(self) -> None:
-        self._tried(self._check_bucket, "")
-
     def free_bytes(self) -> int | None:
         return None
 
-    def _check_bucket(self) -> None:
+    def _make(self) -> None:
         filesystem, root = _open(self.location)
         bucket = root.partition("/")[0]
         if filesystem.get_file_info(bucket).type.name == "NotFound":
