@@ -79,7 +79,7 @@ class Folder:
         if text is None:
             return None
         try:
-            value: Record = json.loads(text)
+            value: Record = json.loads(_writable(text))
         except (ValueError, RecursionError) as err:
             self.problems.append(f"{self.describe(file)}: unreadable ({err})")
             return None
@@ -101,3 +101,10 @@ class Folder:
             return None
         self.digests[file] = checksum(content)
         return content
+
+
+def _writable(text: bytes) -> bytes:
+    """Return JSON without half surrogate pairs, which could be read but not written again."""
+    if b"\\ud" not in text.lower():
+        return text
+    return json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")

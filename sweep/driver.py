@@ -180,6 +180,6 @@ class _Run:
                         lease=self.lease,
                         outages=self.outages,
                         progress=progress,
-                        stop_requested=requested,
+                        interruption=self.interruption,
                     )
                     trials.run(study, self.prepared, plan, slots=slots)

@@ -17,6 +17,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from sweep.configuration import Study
 from sweep.errors import PhaseAError
 from sweep.grouping import group_cells
+from sweep.interruption import Interruption
 from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.outages import Outages, Pause
@@ -148,10 +149,13 @@ class _Watcher(_DriverOnly, TrialProgressCallback):
     Takes the place of Tune's own progress callback, which keeps every trial's last result as text.
     """
 
-    def __init__(self, progress: Progress, ledger: Ledger) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, ledger: Ledger, interruption: Interruption) -> None:
+        self.progress, self.interruption = progress, interruption
         self.ledger = Ledger(replace(ledger.storage, patience=0.0))  # Tune must not wait for an outage
         self.running: set[str] = set()
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self.interruption.listen()  # Tune has just taken SIGUSR1 for itself, and would end without checkpoints
 
     def _state(self, key: str) -> str:
         try:
@@ -215,7 +219,7 @@ class Trials:
     lease: Lease
     outages: Outages
     progress: Progress
-    stop_requested: threading.Event
+    interruption: Interruption
 
     def run(self, study: Study, prepared: Prepared, plan: Plan, *, slots: int) -> None:
         """Execute the pending cells; record in the ledger those that ran out of retries.
@@ -232,7 +236,7 @@ class Trials:
         while specs:
             failed |= self._attempt(study, shared, groups)
             pauses: list[Pause] = ray.get(self.office.board.take_pauses.remote())
-            if self.stop_requested.is_set() or not pauses or not self.outages.wait_out(pauses):
+            if self.interruption.requested.is_set() or not pauses or not self.outages.wait_out(pauses):
                 break
             specs = [spec for spec in specs if spec.key not in failed and not self._finished(spec.key)]
             groups = self._group(study, artifact, specs, slots)
@@ -256,7 +260,7 @@ class Trials:
             [spec] for group in groups for spec in group if spec.key in failed and spec.key in grouped
         ]
         failed = {key: failure for key, failure in failed.items() if key not in grouped}
-        if companions and not self.stop_requested.is_set():
+        if companions and not self.interruption.requested.is_set():
             failed |= self._execute(study, shared, companions)
         return failed
 
@@ -281,7 +285,7 @@ class Trials:
     def _tuner(
         self, study: Study, shared: "ray.ObjectRef[Shared]", groups: list[list[CellSpec]], scratch: Path
     ) -> tune.Tuner:
-        watcher = _Watcher(self.progress, self.ledger)
+        watcher = _Watcher(self.progress, self.ledger, self.interruption)
         cells = {spec.key: spec for group in groups for spec in group}
         inputs = Inputs(shared=shared, weights=self.weights, cells=ray.put(cells))
         trainable = tune.with_parameters(train_cells, inputs=inputs, office=self.office)
@@ -298,7 +302,7 @@ class Trials:
                 storage_path=str(scratch),
                 callbacks=[watcher],
                 failure_config=tune.FailureConfig(max_failures=study.resources.retries),
-                stop=_StopOnceIdle(watcher, self.stop_requested),
+                stop=_StopOnceIdle(watcher, self.interruption.requested),
                 verbose=0,
             ),
         )

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -21,16 +22,19 @@ class Interruption:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take over the signals while the block runs, where this is the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._handle) for number in HANDLED}
+        """Take over the signals while the block runs."""
+        before = self.listen()
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def listen(self) -> dict[signal.Signals, Any]:
+        """Take over the signals, where this is the main thread; return who handled them before."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self._handle) for number in HANDLED}
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.requested.is_set():

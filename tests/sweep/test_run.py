@@ -18,6 +18,7 @@ import analysis
 from sweep.cli import cli
 from sweep.configuration import validate_study
 from sweep.driver import Outcome, run_study
+from sweep.interruption import HANDLED
 from sweep.ledger import Ledger, open_existing, stored_study
 from sweep.progress import Progress
 from sweep.recording import OtherStudyError
@@ -104,17 +105,18 @@ def test_a_killed_and_resumed_study_equals_an_undisturbed_one(
     pd.testing.assert_frame_equal(table(storage), table(tmp_path / "whole"), check_exact=True)
 
 
+@pytest.mark.parametrize("number", HANDLED)
 def test_an_interrupted_study_checkpoints_and_says_how_to_go_on(
-    study_values: dict[str, Any], tmp_path: Path
+    study_values: dict[str, Any], tmp_path: Path, number: signal.Signals
 ) -> None:
     study_values["phase_b"] |= {"epochs": 400, "eval_every": 1000}
     storage = Path(study_values["storage"])
     driver = subprocess.Popen(command(study_values, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob(f"*/{columns.ROWS_FILE}")), driver)
     time.sleep(1)
-    driver.send_signal(signal.SIGTERM)
+    driver.send_signal(number)
     output, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 128 + signal.SIGTERM
+    assert driver.returncode == 128 + number
     assert f"python -m sweep resume {storage}" in output
     assert any((storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*"))
     assert not results(storage)

@@ -1,0 +1,1 @@
+"""Chaos: processes killed, nodes lost, files damaged, disks filled, for real, while a study runs."""

@@ -1,0 +1,182 @@
+"""Faults of processes: the driver killed or asked to stop, a worker killed, a node lost."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import psutil
+
+from tests.chaos.bench import Bench
+from tests.chaos.outcome import Outcome, total
+from tests.chaos.patient import Patient
+from tests.chaos.watch import Watch
+from tests.sweep.waiting import wait_for
+
+STARTING = 0.2  # of the driver's kills come while it starts
+START_SECONDS = 10.0
+MANY = 3  # injections from which on a study is made longer
+PACE = "0.1"  # seconds that a step takes longer, so that there is time to act
+STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+def kill_the_driver(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Kill -9 a driver with a local cluster at random moments; `run` again each time."""
+    outcomes: list[Outcome] = []
+    left = injections
+    while left:
+        patient = _long_study(bench) if injections > MANY else bench.patient()
+        reference = bench.reference(patient)
+        watch = bench.watch(patient)
+        while left and _kill_once(bench, watch, generator):
+            left -= 1
+        ended = bench.run(patient)
+        assert ended.code == 0, ended.output
+        outcomes.append(watch.outcome(reference, note=""))
+    note = f"driver and local cluster killed at random moments of {len(outcomes)} studies, Phase A included"
+    return total(outcomes, note=note)
+
+
+def _long_study(bench: Bench) -> Patient:
+    return bench.patient(
+        phase_a={"epochs": 30, "checkpoint_every": 5}, phase_b={"epochs": 20}, search={"seed": [0, 1, 2]}
+    )
+
+
+def _kill_once(bench: Bench, watch: Watch, generator: np.random.Generator) -> bool:
+    """Start the driver and kill it at a random moment; return whether it was still at work then."""
+    began, steps = watch.steps(), int(generator.integers(1, 60))
+    with bench.driver("run", str(watch.patient.config), local=True) as driver:
+        if generator.random() < STARTING:
+            time.sleep(generator.uniform(0, START_SECONDS))
+        else:
+            wait_for(lambda: watch.steps() >= began + steps or not driver.running, "work", seconds=300)
+            time.sleep(generator.uniform(0, 0.1))
+        if not driver.running:
+            assert driver.end() == 0, driver.said
+            return False
+        driver.kill()
+        watch.injected(workers=bench.workers)
+        return True
+
+
+def stop_the_driver(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Send SIGUSR1, SIGTERM or SIGINT during Phase A, a step or an evaluation; go on with `resume`."""
+    outcomes: list[Outcome] = []
+    for begin in range(0, injections, len(STOPS)):
+        patient = bench.patient()
+        reference = bench.reference(patient)
+        watch = bench.watch(patient)
+        for position in range(begin, min(injections, begin + len(STOPS))):
+            number = STOPS[(position + position // len(STOPS)) % len(STOPS)]  # each at each moment, in nine
+            _stop_once(bench, watch, number, moment=position % len(STOPS), generator=generator)
+        ended = bench.command("resume", patient.location)
+        assert ended.code == 0, ended.output
+        outcomes.append(watch.outcome(reference, note=""))
+    note = "exit code 128 + signal, a checkpoint, and the command to go on; SIGINT to the whole process group"
+    return total(outcomes, note=note)
+
+
+def _stop_once(
+    bench: Bench, watch: Watch, number: signal.Signals, *, moment: int, generator: np.random.Generator
+) -> None:
+    """Stop a run in Phase A (moment 0), in an evaluation of Phase B (1) or between (2), and check how it ends."""
+    began, evaluations = watch.steps(), watch.count("evaluation")
+    steps = int(generator.integers(3, 15))
+
+    def reached() -> bool:
+        if moment == 1:
+            return watch.count("evaluation") > evaluations
+        return watch.steps() >= began + steps
+
+    with bench.ordered("linger", "1" if moment == 1 else "0"), bench.ordered("pace", PACE):
+        if number is signal.SIGINT:
+            with bench.driver("run", str(watch.patient.config), local=True) as driver:
+                driver.wait_for(reached, "the moment to stop at")
+                driver.send(number, group=True)
+                code, said = driver.end(), driver.said
+        else:
+
+            def stop() -> None:
+                wait_for(reached, "the moment to stop at", seconds=180)
+                os.kill(os.getpid(), number)
+
+            ended = bench.run(watch.patient, meanwhile=stop)
+            code, said = ended.code, ended.output
+    assert code == 128 + number, said
+    assert f"python -m sweep resume {watch.patient.location}" in said
+    assert watch.patient.checkpoints(), said
+    watch.injected(workers=0)
+
+
+def kill_workers(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Kill -9 the worker that took the last step, again and again, in Phase A and in cells."""
+    outcomes: list[Outcome] = []
+    left = injections
+    while left:
+        patient = bench.patient(resources={"retries": 20})
+        reference = bench.reference(patient)
+        watch = bench.watch(patient)
+
+        def kill(watch: Watch = watch) -> None:
+            nonlocal left
+            while left and len(watch.patient.finished()) < len(reference.finished()):
+                target = watch.steps() + int(generator.integers(2, 25))
+                if not _reaches(watch, target, of=reference):
+                    return
+                worker = psutil.Process(watch.worker())
+                assert any(word.startswith("ray::") for word in worker.cmdline()), worker.cmdline()
+                worker.kill()
+                watch.injected(workers=1)
+                left -= 1
+
+        with bench.ordered("pace", PACE):
+            ended = bench.run(patient, meanwhile=kill)
+        assert ended.code == 0, ended.output
+        assert "Traceback" not in ended.output
+        outcomes.append(watch.outcome(reference, note=""))
+    return total(
+        outcomes, note="the process that computes is killed; its work is retried from its checkpoint"
+    )
+
+
+def _reaches(watch: Watch, steps: int, *, of: Patient) -> bool:
+    """Wait until so many steps were taken; say whether they were before the study was at its end."""
+    whole = of.finished()
+    wait_for(lambda: watch.steps() >= steps or whole <= watch.patient.finished(), "steps", seconds=300)
+    return watch.steps() >= steps and not whole <= watch.patient.finished()
+
+
+def lose_nodes(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Kill -9 the raylet of a node at work, or take the node off the cluster."""
+    outcomes = []
+    for position in range(injections):
+        patient = bench.patient(resources={"retries": 20, "cpus": 1})
+        reference = bench.reference(patient)
+        watch = bench.watch(patient)
+        wanted = int(generator.integers(1, 30))
+
+        def lose(watch: Watch = watch, wanted: int = wanted, raylet_alone: bool = position % 2 == 0) -> None:
+            (node,) = bench.cluster.worker_nodes
+            raylet = node.all_processes["raylet"][0].process.pid
+            at_work = lambda: watch.steps() >= wanted and _works_below(watch, raylet)
+            wait_for(at_work, "work on the node", seconds=180)
+            if raylet_alone:
+                os.kill(raylet, signal.SIGKILL)
+                os.waitpid(raylet, 0)
+            watch.injected(workers=1)
+            bench.cluster.remove_node(node, allow_graceful=not raylet_alone)
+
+        with bench.ordered("pace", PACE):
+            ended = bench.run(patient, meanwhile=lose)
+        bench.cluster.add_node(num_cpus=1)  # here, for Ray sets signal handlers
+        assert ended.code == 0, ended.output
+        outcomes.append(watch.outcome(reference, note=""))
+    return total(outcomes, note="the raylet of a node killed, or the node removed, while its worker computes")
+
+
+def _works_below(watch: Watch, raylet: int) -> bool:
+    try:
+        return psutil.Process(watch.worker()).ppid() == raylet
+    except psutil.NoSuchProcess:
+        return False

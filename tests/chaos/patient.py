@@ -1,0 +1,113 @@
+"""A study under test: its configuration, its storage, and what of it can be compared."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+import analysis
+from sweep.ledger import Ledger
+from trainables import columns
+from trainables.adapters import WEIGHTS_FILE
+from trainables.checkpoints import NAME
+from trainables.seals import DamagedError, checksum
+from trainables.storage.base import Storage
+from trainables.storage.locations import open_storage
+
+Values = dict[str, Any]
+Row = tuple[Any, ...]
+FINISHED = (columns.DONE, columns.DIVERGED)
+EXACT = (columns.LOSSES_FILE, columns.SELECTION_FILE, f"{columns.ADAPTER_DIRECTORY}/{WEIGHTS_FILE}")
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One study and the file its configuration is in; it is looked at from outside, through its files alone."""
+
+    config: Path
+    values: Values
+
+    @classmethod
+    def create(cls, config: Path, values: Values) -> "Patient":
+        config.write_text(yaml.safe_dump(values))
+        return cls(config, values)
+
+    @property
+    def location(self) -> str:
+        return str(self.values["storage"])
+
+    @property
+    def path(self) -> Path:
+        return Path(self.location)
+
+    @property
+    def storage(self) -> Storage:
+        return open_storage(self.location, patience=10)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.storage)
+
+    @property
+    def artifact(self) -> Path:
+        """Phase A's folder, once there is one."""
+        return next((self.path / columns.ARTIFACTS_DIRECTORY).iterdir())
+
+    def moved(self, location: Path) -> "Patient":
+        """Return the same study at another place."""
+        return Patient(self.config, self.values | {"storage": str(location)})
+
+    def described(self) -> dict[str, Values]:
+        """Return the description of every cell that has begun, by key."""
+        return dict(self.ledger.described_cells())
+
+    def finished(self) -> set[str]:
+        """Return the keys of the cells that never have to run again."""
+        standings = self.ledger.standings(self.described())
+        return {key for key, standing in standings.items() if key and standing.state in FINISHED}
+
+    def checkpoints(self) -> list[str]:
+        """Return the names of all checkpoints there are, of Phase A and of cells."""
+        return [name for name in self.storage.files() if NAME.fullmatch(name.rpartition("/")[2])]
+
+    def rows(self) -> dict[tuple[str, int], list[Row]]:
+        """Return what was measured, by cell and step: one row each, unless one was doubled."""
+        found: dict[tuple[str, int], list[Row]] = {}
+        for key in self.described():
+            try:
+                rows = self.ledger.rows(key)
+            except DamagedError:
+                continue
+            for row in rows:
+                values = tuple(row[name] for name in columns.MEASURED_COLUMNS)
+                found.setdefault((key, int(row[columns.STEP])), []).append(values)
+        return found
+
+    def table(self) -> pd.DataFrame:
+        """Return the final table as the analysis reads it, without what only tells the time."""
+        frame = analysis.load(self.location)
+        labels = [*columns.LABEL_COLUMNS, columns.STEP]
+        names = [*labels, "cell", "state", *columns.MEASURED_COLUMNS[1:]]
+        return frame.sort_values(labels).reset_index(drop=True)[names]
+
+    def contents(self) -> dict[str, str]:
+        """Return the digests of every cell's losses, selection and final adapter."""
+        files = self.storage.files(columns.CELLS_DIRECTORY)
+        chosen = [name for name in files if name.partition("/")[2] in EXACT]
+        cells = self.storage.inside(columns.CELLS_DIRECTORY)
+        return {name: checksum(cells.read(name)) for name in chosen}
+
+    def equals(self, other: "Patient") -> bool:
+        """Say whether both studies ended with the same tables and files, bit for bit."""
+        return self.table().equals(other.table()) and self.contents() == other.contents()
+
+
+def misplaced_rows(patient: Patient, reference: Patient) -> int:
+    """Return how many rows `patient` lacks or has twice, by what `reference` has."""
+    ours, theirs = (
+        Counter({place: len(rows) for place, rows in each.rows().items()}) for each in (patient, reference)
+    )
+    return (ours - theirs).total() + (theirs - ours).total()

@@ -1,0 +1,91 @@
+"""Faults of two drivers on one study: at once, one after the other's death, one asleep for too long."""
+
+import signal
+
+import numpy as np
+
+from tests.chaos.bench import Bench
+from tests.chaos.kills import PACE
+from tests.chaos.outcome import Outcome, total
+from tests.chaos.patient import Patient
+from tests.sweep.waiting import wait_for
+from trainables import columns
+
+BEAT = "0.3"  # seconds between two heartbeats of a lease; it lapses after six
+WAITING = "works on this study: waiting"
+
+
+def start_two_drivers(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Start a second driver while the first is at work: it waits, and both end well."""
+    outcomes = []
+    for _ in range(injections):
+        patient = bench.patient()
+        reference = bench.reference(patient)
+        watch = bench.watch(patient)
+        run = ("run", str(patient.config))
+        with bench.ordered("pace", PACE), bench.driver(*run) as first, bench.driver(*run) as second:
+            wait_for(lambda: WAITING in first.said + second.said, "a driver that waits", seconds=180)
+            watch.injected(workers=0)
+            assert [first.end(), second.end()] == [0, 0], first.said + second.said
+            assert sum("cells to run" in driver.said for driver in (first, second)) == 1, (
+                first.said + second.said
+            )
+        outcomes.append(watch.outcome(reference, note=""))
+    return total(
+        outcomes, note="the second driver waits for the first, finds nothing left, and both exit with 0"
+    )
+
+
+def kill_the_first_driver(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Kill -9 a driver while another waits for the study: the other takes over."""
+    outcomes = []
+    for _ in range(injections):
+        patient = bench.patient()
+        reference = bench.reference(patient)
+        watch = bench.watch(patient)
+        wanted, run = int(generator.integers(5, 40)), ("run", str(patient.config))
+        with bench.ordered("pace", PACE), bench.driver(*run) as first:
+            first.wait_for(lambda: watch.steps() > 0, "a step")
+            with bench.driver(*run) as second:
+                second.wait_until_said(WAITING)
+                first.wait_for(lambda: watch.steps() >= wanted, "more steps")
+                first.kill()
+                watch.injected(workers=bench.workers)
+                assert second.end() == 0, second.said
+        outcomes.append(watch.outcome(reference, note=""))
+    return total(outcomes, note="the second driver sees at once that the first is gone, and goes on")
+
+
+def suspend_the_first_driver(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """SIGSTOP a driver until its lease has lapsed and another has the study, then wake it: it leaves it alone."""
+    outcomes = []
+    for _ in range(injections):
+        patient = bench.patient(resources={"max_concurrent": 1})
+        reference = bench.reference(patient)
+        watch = bench.watch(patient)
+        wanted, run = int(generator.integers(28, 60)), ("run", str(patient.config))
+        with bench.ordered("beat", BEAT), bench.ordered("pace", PACE), bench.driver(*run) as first:
+            first.wait_for(lambda: watch.steps() >= wanted, "steps of a cell")
+            first.send(signal.SIGSTOP)
+            watch.injected(workers=1)
+            with bench.driver(*run) as second:
+                second.wait_until_said("cells to run")
+                assert second.end() == 0, second.said
+            before = _state(patient)
+            first.send(signal.SIGCONT)
+            assert first.end() == 1, first.said
+            assert "another driver" in first.said, first.said
+            assert _state(patient) == before, "the first driver wrote after it had lost the study"
+        outcomes.append(watch.outcome(reference, note=""))
+    return total(
+        outcomes,
+        note="asleep for longer than its lease; awake again it ends with exit code 1 and writes nothing",
+    )
+
+
+def _state(patient: Patient) -> dict[str, float]:
+    """Return when each file of the study was last written."""
+    files = patient.storage.files()
+    return {
+        name: info.modified for name, info in files.items() if not name.startswith(columns.LEASES_DIRECTORY)
+    }
