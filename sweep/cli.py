@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from sweep.errors import PhaseAError
+from sweep.errors import ClusterLostError, PhaseAError
 from sweep.lease import LeaseLostError
 from trainables.redaction import redact
 from trainables.storage.base import StorageError
@@ -179,7 +179,7 @@ def main() -> None:
     """Run the command line; whatever the user can mend is one readable block and exit code 2."""
     try:
         cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
-    except (PhaseAError, LeaseLostError, StorageError) as error:
+    except (ClusterLostError, PhaseAError, LeaseLostError, StorageError) as error:
         click.echo(f"error: {redact(str(error))}", err=True)
         sys.exit(EXIT_FAILED)
     except ValueError as error:

@@ -2,13 +2,19 @@
 
 import logging
 import os
+import socket
+import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import ray
+from ray.exceptions import AuthenticationError, RayError
 
 from sweep.configuration import ResourceSettings
+from sweep.errors import ClusterLostError
 
 # glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
 # 4 KiB page at a time. Huge pages make 512 times fewer faults; keeping up to 1 GiB makes next to none.
@@ -38,6 +44,8 @@ TUNE_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+HEAD_PATIENCE = 20.0  # seconds; Ray itself may wait minutes for a head that is gone
+EXIT_FAILED = 1
 
 
 class ClusterError(ValueError):
@@ -63,12 +71,60 @@ def connected(address: str | None) -> Iterator[None]:
             runtime_env={"env_vars": WORKER_ENVIRONMENT},
             _temp_dir=None if address else _temporary_directory(),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(_refusal(address, error)) from error
+    try:
+        with _head_watched(address) if address else nullcontext():
+            yield
+    except RayError as error:
+        raise ClusterLostError(f"{_loss(address)} ({type(error).__name__})") from error
+    finally:
+        ray.shutdown()
+
+
+def _refusal(address: str | None, error: Exception) -> str:
+    reason = str(error).partition(". Ensure")[0]
+    if address is None:
+        return f"no Ray cluster could be started on this machine: {reason}"
+    return (
+        f"no Ray cluster lets this driver in at {address}: {reason}\n"
+        "Is its head running? If its nodes have a token, set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN "
+        "(or RAY_AUTH_TOKEN_PATH) here"
+    )
+
+
+def _loss(address: str | None) -> str:
+    return (
+        f"the Ray cluster at {address or 'this machine'} is gone; what is finished and checkpointed is kept: "
+        "run the same command on a new cluster"
+    )
+
+
+@contextmanager
+def _head_watched(address: str) -> Iterator[None]:
+    """End the process, readably, once the head has been out of reach for HEAD_PATIENCE; Ray's calls then hang."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    ended = threading.Event()
+
+    def watch() -> None:
+        seen = time.monotonic()
+        while not ended.wait(1.0):
+            try:
+                socket.create_connection((host, int(port)), timeout=1.0).close()
+                seen = time.monotonic()
+            except OSError:
+                if time.monotonic() > seen + HEAD_PATIENCE:
+                    sys.stderr.write(f"error: {_loss(address)}\n")
+                    sys.stderr.flush()
+                    os._exit(EXIT_FAILED)  # an orderly end would wait for the head as well
+
+    watcher = threading.Thread(target=watch, daemon=True, name="head")
+    watcher.start()
     try:
         yield
     finally:
-        ray.shutdown()
+        ended.set()
+        watcher.join()
 
 
 def _temporary_directory() -> str | None:

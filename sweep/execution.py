@@ -10,7 +10,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
@@ -44,7 +44,11 @@ STORE_SHARE = (
 
 
 def share_base_weights(study: Study, setup: Setup) -> "ray.ObjectRef[BaseWeights | None]":
-    """Put the base weights into the object store, read once by a worker; None if they are too large for it."""
+    """Put the base weights into the object store, read once by a worker; None if they are too large for it.
+
+    The driver's node keeps them: a worker's result would be lost with its node, and made again only once a
+    slot is free, while the trials in all slots wait for it.
+    """
     room = STORE_SHARE * min(
         node["Resources"].get("object_store_memory", 0)
         for node in ray.nodes()  # type: ignore[no-untyped-call]
@@ -53,8 +57,10 @@ def share_base_weights(study: Study, setup: Setup) -> "ray.ObjectRef[BaseWeights
     task: Any = ray.remote(_base_weights_task).options(
         num_cpus=study.resources.cpus, num_gpus=study.resources.gpus
     )
-    reference: ray.ObjectRef[BaseWeights | None] = task.remote(setup, room)
-    return reference
+    try:
+        return ray.put(ray.get(task.remote(setup, room)))
+    except RayTaskError as error:
+        raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
 
 
 def _base_weights_task(setup: Setup, room: float) -> BaseWeights | None:

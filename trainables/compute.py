@@ -71,7 +71,7 @@ class OutOfMemoryError(RuntimeError):
 
 def _smaller(budget: int, error: RuntimeError | MemoryError) -> int:
     """Return half the budget. Raises `error` where it is not about memory, OutOfMemoryError if none is left."""
-    if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+    if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or should_reduce_batch_size(error)):
         raise error
     if budget // 2 < SMALLEST_BUDGET:
         raise OutOfMemoryError(

@@ -9,6 +9,7 @@ from trainables.storage.objects import ObjectStorage
 
 KINDS: dict[str, type[Storage]] = {"": DirectoryStorage, "s3": ObjectStorage}  # by scheme
 SECRET_PARAMETERS = {"access_key", "secret_key", "session_token"}
+PARAMETERS = {"endpoint_override", "scheme", "region"}
 
 
 class LocationError(ValueError):
@@ -51,6 +52,9 @@ def _check_uri(location: str) -> str:
             f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path} must hold no credentials: set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use the machine's role"
         )
+    unknown = sorted(query.keys() - PARAMETERS)
+    if unknown:
+        raise LocationError(f"unknown option {unknown[0]!r}: choose from {', '.join(sorted(PARAMETERS))}")
     path = parts.path.strip("/")
     if not parts.netloc or any(part in ("", ".", "..") for part in path.split("/")):
         raise LocationError(

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
 from trainables.storage.base import FileInfo, Storage, join
+
+CONNECT_SECONDS, REQUEST_SECONDS = 5, 20
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -76,7 +79,14 @@ class ObjectStorage(Storage):
 
 @lru_cache(maxsize=8)
 def _open(location: str) -> "tuple[FileSystem, str]":
-    from pyarrow.fs import FileSystem
+    """Return the file system of a location and the path in it; retries are Storage's, with its patience."""
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-    filesystem, path = FileSystem.from_uri(location)
-    return filesystem, path.rstrip("/")
+    parts = urlsplit(location)
+    filesystem = S3FileSystem(
+        **dict(parse_qsl(parts.query)),
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
+    )
+    return filesystem, parts.netloc + parts.path.rstrip("/")
