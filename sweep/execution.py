@@ -86,7 +86,8 @@ def _phase_a_task(
             )
     except StoragePausedError as error:
         return error
-    except ClaimLostError:
+    except ClaimLostError as error:
+        office.say(f"{error}: this worker leaves it alone")
         return False
 
 

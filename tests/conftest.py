@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sweep.configuration import Study, validate_study
 
+torch.set_num_threads(1)  # tiny models: on a busy machine two threads mostly wait for one another
 SENTENCES = [
     "[INST] Solve the following math problem. Problem: What is 2 + 3? [/INST] Solution: The sum is 5.",
     "[INST] Answer the question from the paragraphs. Question: Where does Ann live? [/INST] Answer: Rome",

@@ -70,7 +70,9 @@ def adapter_files(weights: AdapterWeights, *, lora: LoraSettings, base_model: st
     """Return the files of a folder that `PeftModel.from_pretrained(base, folder)` loads, by name."""
     with TemporaryDirectory() as folder:
         lora_config(lora, base_model=base_model).save_pretrained(folder)
-        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        config = json.loads(Path(folder, CONFIG_FILE).read_text())
+    config["target_modules"].sort()  # PEFT keeps a set: another order in every process
+    files = {CONFIG_FILE: (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()}
     return files | {WEIGHTS_FILE: save(weights, metadata={"format": "pt"})}
 
 

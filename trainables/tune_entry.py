@@ -103,8 +103,10 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
             pulse()
             for key, row in run_cells(pending, shared=shared, stores=stores, weights=weights, pulse=pulse):
                 tune.report({"key": key} | {name: row[name] for name in REPORTED})
-    except (StoppedError, ClaimLostError):
+    except StoppedError:
         return
+    except ClaimLostError as error:
+        office.say(f"{error}: this worker leaves it alone")
     except StoragePausedError as error:
         ray.get(office.board.pause.remote(f"{socket.gethostname()}: {error}", error.needed))
 
