@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from sweep import recording
 from sweep.configuration import Study
-from sweep.disk import disk_need
 from sweep.interruption import Interruption
-from sweep.lease import Lease, held
+from sweep.lease import held
 from sweep.ledger import Ledger
 from sweep.outages import Outages
-from sweep.planning import Plan, make_plan, publish_plan
+from sweep.planning import publish_plan
 from sweep.preparation import Prepared, prepare
 from sweep.progress import Progress
 from sweep.provenance import provenance
+from sweep.run import Run
 from trainables import columns
 from trainables.storage.base import PATIENCE, Storage
 from trainables.storage.locations import open_storage
@@ -62,8 +62,8 @@ def run_study(study: Study, *, address: str | None, progress: Progress, new_stud
     with held(storage, say=progress.say, on_lost=interruption.requested.set) as lease:
         ledger = Ledger(storage)
         outages = Outages(storage, study.resources.storage_patience, interruption.requested, progress.say)
-        run = _Run(study, prepared, ledger, lease, outages, interruption, progress)
-        run.execute(address)
+        run = Run(study, prepared, ledger, lease, outages, interruption, progress)
+        _execute(run, address)
         lease.check()
         return Outcome(study.storage, dict(ledger.counts()), interruption.signal, outages.unresolved)
 
@@ -85,101 +85,21 @@ def _place_apart(study: Study, prepared: Prepared) -> Study:
     raise AssertionError("itertools.count ended")
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One run of a study whose lease is held."""
+def _execute(run: Run, address: str | None) -> None:
+    """Compare the configuration with the ledger and run what is missing."""
+    recording.mend(run.ledger, say=run.progress.say)
+    recording.check_meaning(run.ledger, run.prepared.fingerprint)
+    plan = run.plan()
+    recording.open_study(
+        run.ledger,
+        run.study,
+        fingerprint=run.prepared.fingerprint,
+        details=provenance(run.prepared.source),
+        precision=plan.artifact.tuning.precision if plan.artifact else run.study.model.dtype,
+    )
+    publish_plan(plan, study=run.study, ledger=run.ledger)
+    if plan.pending or not plan.phase_a_done:
+        from sweep.computing import compute  # imports Ray and torch, which a finished study needs not
 
-    study: Study
-    prepared: Prepared
-    ledger: Ledger
-    lease: Lease
-    outages: Outages
-    interruption: Interruption
-    progress: Progress
-
-    def execute(self, address: str | None) -> None:
-        """Compare the configuration with the ledger and run what is missing."""
-        recording.mend(self.ledger, say=self.progress.say)
-        recording.check_meaning(self.ledger, self.prepared.fingerprint)
-        plan = self._plan()
-        recording.open_study(
-            self.ledger,
-            self.study,
-            fingerprint=self.prepared.fingerprint,
-            details=provenance(self.prepared.source),
-            precision=plan.artifact.tuning.precision if plan.artifact else self.study.model.dtype,
-        )
-        publish_plan(plan, study=self.study, ledger=self.ledger)
-        if plan.pending or not plan.phase_a_done:
-            self._warn_of_room(plan)
-            self._compute(plan, address)
-
-    def _plan(self) -> Plan:
-        """Plan, and make cells that are damaged or failed ready to run again."""
-        plan = make_plan(self.study, self.prepared, self.ledger, say=self.progress.say)
-        for key, damage in plan.damaged.items():
-            self.progress.say(f"{damage}: the cell runs again")
-            self.ledger.reopen(key)
-        return plan
-
-    def _warn_of_room(self, plan: Plan) -> None:
-        free = self.ledger.storage.free_bytes()
-        need = disk_need(plan.pending, study=self.study, prepared=self.prepared)
-        if free is not None and free < need.artifact + need.cells + need.worker:
-            self.progress.say(
-                f"{self.ledger.storage.describe()} has {free / 2**20:,.0f} MiB free and the cells to run need "
-                f"{need.describe()}: they will be paused when it is full"
-            )
-
-    def _compute(self, plan: Plan, address: str | None) -> None:
-        from sweep.board import open_board
-        from sweep.cluster import check_capacity, connected
-        from sweep.execution import Trials, run_phase_a, share_base_weights
-        from trainables.tune_entry import Office
-
-        study, progress, requested = self.study, self.progress, self.interruption.requested
-        progress.say("joining the cluster" if address else "starting a local cluster")
-        # In this order: Ray sets a SIGTERM handler of its own.
-        with connected(address), self.interruption.listening():
-            slots = check_capacity(study.resources)
-            slots = min(slots, study.resources.max_concurrent or slots)
-            weights = share_base_weights(study, self.prepared.setup)
-            with open_board(requested, say=progress.say) as board:
-                office = Office(
-                    self.ledger.storage,
-                    term=self.lease.term,
-                    board=board,
-                    timeout=study.resources.progress_timeout,
-                )
-                if plan.artifact is None:
-                    # Studies may share artifacts: whoever comes second waits, and finds it made.
-                    with held(self.prepared.artifact, say=progress.say, on_lost=requested.set) as lease:
-                        finished = run_phase_a(
-                            study,
-                            self.prepared,
-                            weights=weights,
-                            office=replace(office, term=lease.term),
-                            outages=self.outages,
-                            progress=progress,
-                            tokens=sum(cell.tokens for cell in plan.cells) / slots,
-                        )
-                    if not finished:
-                        return
-                    plan = self._plan()  # Phase A's losses were not known to the first one
-                    publish_plan(plan, study=study, ledger=self.ledger)
-                    assert plan.artifact is not None
-                    progress.phase_a_done(plan.artifact.summary())
-                    recording.record_precision(self.ledger, plan.artifact.tuning.precision)
-                assert plan.artifact is not None
-                progress.say(f"computed on {plan.artifact.tuning.describe()}")
-                if plan.pending and not requested.is_set():
-                    trials = Trials(
-                        self.ledger,
-                        weights=weights,
-                        office=office,
-                        lease=self.lease,
-                        outages=self.outages,
-                        progress=progress,
-                        interruption=self.interruption,
-                    )
-                    trials.run(study, self.prepared, plan, slots=slots)
+        run.warn_of_room(plan)
+        compute(run, plan, address=address)
