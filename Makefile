@@ -36,6 +36,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks profile
 	$(BIN)/python -m benchmarks startup
 	$(BIN)/python -m benchmarks overhead
+	$(BIN)/python -m benchmarks busy
 	$(BIN)/python -m benchmarks study $(FROM_DATA)
 
 # Minutes, on generated data; what it finds goes to results/bench-quick.
