@@ -14,7 +14,7 @@ from trainables.columns import MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.digests import digest_json
 from trainables.replay import TASK_A, CellSpec, Realisation, Stream, realise, replay_count
 from trainables.settings import PhaseBSettings
-from trainables.strategies import STRATEGIES, Floats, Indices, Pool, check_column
+from trainables.strategies import STRATEGIES, Floats, Indices, Pool, SelectionError, check_column
 from trainables.streams import stream_generator
 
 Axes = tuple[tuple[str, Any], ...]
@@ -105,10 +105,10 @@ def plan_cells(
 
 
 def check_selectable(study: Study, pool: Pool, *, task_b_size: int) -> None:
-    """Raise ValueError if task A's pool cannot serve every strategy and mix of the study."""
+    """Raise SelectionError if task A's pool cannot serve every strategy and mix of the study."""
     most = max(study.search.mix)
     if replay_count(most, task_b_size) > pool.size:
-        raise ValueError(
+        raise SelectionError(
             f"search.mix: {most:g} of {task_b_size} task B examples are {replay_count(most, task_b_size)}, and task A's "
             f"training pool has {pool.size}: lower the mix or raise task_a.train"
         )

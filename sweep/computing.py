@@ -72,7 +72,7 @@ class _Cluster:
     def _plan_again(self) -> Plan:
         """Plan with Phase A's losses, which the first plan did not know."""
         run, plan = self.run, self.run.plan()
-        publish_plan(plan, study=run.study, ledger=run.ledger)
+        publish_plan(plan, study=run.study, ledger=run.ledger, say=run.progress.say)
         assert plan.artifact is not None
         run.progress.phase_a_done(plan.artifact.summary())
         recording.record_precision(run.ledger, plan.artifact.tuning.precision)

@@ -1,4 +1,4 @@
-"""Running a study: Phase A as a Ray task, then a Tuner over the pending cells. The ledger decides.
+"""Running a study: what the configuration asks is compared with the ledger, which decides.
 
 Starts, resumes and grows a study alike: it executes what the configuration asks and the ledger lacks.
 """
@@ -18,7 +18,7 @@ from sweep.progress import Progress
 from sweep.provenance import provenance
 from sweep.run import Run
 from trainables import columns
-from trainables.storage.base import PATIENCE, Storage
+from trainables.storage.base import PATIENCE, Storage, StoragePausedError
 from trainables.storage.locations import open_storage
 
 
@@ -61,11 +61,15 @@ def run_study(study: Study, *, address: str | None, progress: Progress, new_stud
     interruption = Interruption()
     with held(storage, say=progress.say, on_lost=interruption.requested.set) as lease:
         ledger = Ledger(storage)
-        outages = Outages(storage, study.resources.storage_patience, interruption.requested, progress.say)
+        outages = Outages(study.resources.storage_patience, interruption.requested, progress.say)
         run = Run(study, prepared, ledger, lease, outages, interruption, progress)
-        _execute(run, address)
-        lease.check()
-        return Outcome(study.storage, dict(ledger.counts()), interruption.signal, outages.unresolved)
+        try:
+            _execute(run, address)
+            lease.check()
+            states = dict(ledger.counts())
+        except StoragePausedError as error:
+            return Outcome(study.storage, {}, interruption.signal, outages.unresolved or str(error))
+        return Outcome(study.storage, states, interruption.signal, outages.unresolved)
 
 
 def study_storage(study: Study) -> Storage:
@@ -97,7 +101,7 @@ def _execute(run: Run, address: str | None) -> None:
         details=provenance(run.prepared.source),
         precision=plan.artifact.tuning.precision if plan.artifact else run.study.model.dtype,
     )
-    publish_plan(plan, study=run.study, ledger=run.ledger)
+    publish_plan(plan, study=run.study, ledger=run.ledger, say=run.progress.say)
     if plan.pending or not plan.phase_a_done:
         from sweep.computing import compute  # imports Ray and torch, which a finished study needs not
 

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
@@ -59,7 +59,7 @@ def share_base_weights(study: Study, setup: Setup) -> "ray.ObjectRef[BaseWeights
     )
     try:
         return ray.put(ray.get(task.remote(setup, room)))
-    except RayTaskError as error:
+    except RayError as error:
         raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
 
 
@@ -124,10 +124,13 @@ def run_phase_a(
         retry_exceptions=True,
     )
     while True:
+        before: Any = ray.get(office.board.phase_a.remote())
         ended = _follow(task.remote(job, weights, office, cpus), office, progress)
         if not isinstance(ended, StoragePausedError):
             return ended
-        if not outages.wait_out([(str(ended), ended.needed)]):
+        if ray.get(office.board.phase_a.remote()) > before:
+            outages.note_progress()
+        if not outages.wait_out([(str(ended), ended.needed)], storage=job.storage):
             return False
 
 
@@ -240,13 +243,18 @@ class Trials:
         groups = self._group(study, artifact, specs, slots)
         self.progress.start(plan, workers=min(slots, len(groups)), together=max(map(len, groups)))
         failed: dict[str, dict[str, str]] = {}
-        while specs:
-            failed |= self._attempt(study, shared, groups)
+        retries = study.resources.retries
+        while specs and not self.interruption.requested.is_set():
+            failed |= self._attempt(study, shared, self._group(study, artifact, specs, slots))
+            left = [spec for spec in specs if spec.key not in failed and not self._finished(spec.key)]
+            if len(left) < len(specs):
+                self.outages.note_progress()
+            specs = left
             pauses: list[Pause] = ray.get(self.office.board.take_pauses.remote())
-            if self.interruption.requested.is_set() or not pauses or not self.outages.wait_out(pauses):
+            if pauses and not self.outages.wait_out(pauses, storage=self.ledger.storage):
                 break
-            specs = [spec for spec in specs if spec.key not in failed and not self._finished(spec.key)]
-            groups = self._group(study, artifact, specs, slots)
+            if not pauses and (retries := retries - 1) < 0:  # left by workers that lost their claim
+                break
         self.lease.check()
         for key, failure in failed.items():
             self.ledger.record_failure(key, attempts=study.resources.retries + 1, **failure)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from trainables.storage.objects import ObjectStorage
 BEAT_SECONDS = 5.0
 LAPSE = 6  # readings, BEAT_SECONDS apart
 SETTLE_SECONDS = 2.0  # after which two drivers that put the same object at once have seen each other
+CLOCK_STEP = 1.5  # seconds by which two readings of the same start may differ
 Record = dict[str, Any]
 
 
@@ -49,14 +50,19 @@ class Owner:
         if self.boot != _boot():
             return False
         try:
-            return bool(psutil.Process(self.pid).create_time() != self.started)
+            return abs(_age_of_boot(self.pid) - self.started) > CLOCK_STEP
         except psutil.NoSuchProcess:
             return True
 
 
 def this_process() -> Owner:
     """Return the owner that this process is."""
-    return Owner(socket.gethostname(), _boot(), os.getpid(), psutil.Process().create_time())
+    return Owner(socket.gethostname(), _boot(), os.getpid(), _age_of_boot(os.getpid()))
+
+
+def _age_of_boot(pid: int) -> float:
+    """Return how many seconds the machine was up when the process started, whatever its clock says since."""
+    return float(psutil.Process(pid).create_time() - psutil.boot_time())
 
 
 def _boot() -> str:
@@ -74,7 +80,8 @@ class Lease:
     def __init__(
         self, leases: Storage, *, term: int, record: Record, on_lost: Callable[[], None] = lambda: None
     ) -> None:
-        self.leases, self.term, self.record, self.on_lost = leases, term, record, on_lost
+        self.leases = replace(leases, patience=min(leases.patience, BEAT_SECONDS))
+        self.term, self.record, self.on_lost = term, record, on_lost
         self.lost = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True, name="lease")
@@ -114,8 +121,9 @@ class Lease:
             except LeaseLostError:
                 self.on_lost()
                 return
-            except StorageError:  # whoever waits for the study cannot read the lease now either
-                continue
+            except StorageError:  # nothing can be written, or the storage is away, for who waits as well
+                with suppress(StorageError, FileNotFoundError):
+                    self.leases.touch(_name(self.term))
 
 
 @contextmanager
@@ -159,15 +167,15 @@ def _create(leases: Storage, term: int, record: Record) -> bool:
 
 def _wait_until_free(leases: Storage, term: int, say: Callable[[str], None]) -> None:
     """Return once the holder of a term has released it, ended or let it lapse, or a newer term has begun."""
-    before, unchanged = _read(leases, term), 0
-    if not _free(before):
-        who = Owner(**before["owner"]).describe() if before else "another driver"
+    before, unchanged = _look(leases, term), 0
+    if not _free(before[0]):
+        who = Owner(**before[0]["owner"]).describe() if before[0] else "another driver"
         say(
             f"{who} works on this study: waiting until it ends, or has been silent for {LAPSE * BEAT_SECONDS:g} s"
         )
-    while unchanged < LAPSE and not _free(before) and _newest(leases) == term:
+    while unchanged < LAPSE and not _free(before[0]) and _newest(leases) == term:
         time.sleep(BEAT_SECONDS)
-        now = _read(leases, term)
+        now = _look(leases, term)
         unchanged = unchanged + 1 if now == before else 0
         before = now
 
@@ -176,11 +184,18 @@ def _free(record: Record | None) -> bool:
     return record is not None and (record["released"] or Owner(**record["owner"]).gone())
 
 
+def _look(leases: Storage, term: int) -> tuple[Record | None, float]:
+    """Return a lease and its date, one of which changes with every beat of its holder."""
+    found = leases.files().get(_name(term))
+    return _read(leases, term), found.modified if found else 0.0
+
+
 def _read(leases: Storage, term: int) -> Record | None:
     """Return a lease as it stands; None where it cannot be read, as while it is being created."""
     try:
-        return leases.read_record(_name(term))
-    except DamagedError:
+        record = leases.read_record(_name(term))
+        return record if record and Owner(**record["owner"]) else None
+    except (DamagedError, KeyError, TypeError):
         return None
 
 

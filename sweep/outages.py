@@ -1,5 +1,6 @@
 """Waiting while a study's storage is full or does not answer: cells are paused, nothing is lost."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,33 +15,42 @@ Pause = tuple[str, int]  # what a worker met, and the bytes it needs to be free
 
 @dataclass
 class Outages:
-    """Knows why cells are paused, and waits up to `patience` seconds for the storage to be usable again.
+    """Knows why work is paused, and waits up to `patience` seconds for the storage to be usable again.
 
-    `unresolved` says what was wrong where the wait was in vain.
+    The seconds count from the first pause until there is progress, for what only a worker cannot reach the
+    driver's probe does not see. `unresolved` says what was wrong where the wait was in vain.
     """
 
-    storage: Storage
     patience: float
     stop_requested: threading.Event
     say: Callable[[str], None]
     unresolved: str | None = field(default=None, init=False)
+    _since: float | None = field(default=None, init=False)
 
-    def wait_out(self, pauses: Sequence[Pause]) -> bool:
+    def note_progress(self) -> None:
+        """Take note that work went on: the next pause is a new one."""
+        self._since = None
+
+    def wait_out(self, pauses: Sequence[Pause], *, storage: Storage) -> bool:
         """Return True once a file as large as any that failed can be written, False if it never was."""
         message, needed = max(pauses, key=lambda pause: pause[1])
-        self.say(f"paused: {message}; nothing is lost, waiting up to {self.patience:g} s")
-        end = time.monotonic() + self.patience
+        if self._since is None:
+            self._since = time.monotonic()
+        end = self._since + self.patience
+        self.say(
+            f"paused: {message}; nothing is lost, waiting up to {max(0.0, end - time.monotonic()):.0f} s"
+        )
         while time.monotonic() < end and not self.stop_requested.wait(PROBE_SECONDS):
-            if self._usable(needed):
-                self.say("the storage is usable again: going on")
+            if self._usable(storage, needed):
+                self.say("the storage is usable from here: trying again")
                 return True
         self.unresolved = message
         return False
 
-    def _usable(self, needed: int) -> bool:
-        prompt = replace(self.storage, patience=0.0)
+    def _usable(self, storage: Storage, needed: int) -> bool:
+        prompt = replace(storage, patience=0.0)
         try:
-            prompt.write(PROBE, b"\0" * max(1, needed))
+            prompt.write(PROBE, os.urandom(max(1, needed)))  # not zeros, which some file systems do not store
             prompt.delete(PROBE)
         except StorageError:
             return False

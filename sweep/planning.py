@@ -87,10 +87,12 @@ def _check_origin(artifact: Artifact, standings: list[Standing], ledger: Ledger)
         )
 
 
-def publish_plan(plan: Plan, *, study: Study, ledger: Ledger) -> None:
-    """Record the plan in the ledger."""
+def publish_plan(
+    plan: Plan, *, study: Study, ledger: Ledger, say: Callable[[str], None] = lambda message: None
+) -> None:
+    """Record the plan in the ledger; `say` is told of labels of an earlier one that are left out."""
     axes = recording.searched_axes(ledger, study)
-    recording.publish_plan(ledger, plan_record(plan.cells, study=study, axes=axes))
+    recording.publish_plan(ledger, plan_record(plan.cells, study=study, axes=axes), say=say)
 
 
 def _phase_a_steps(study: Study, prepared: Prepared) -> int:

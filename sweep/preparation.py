@@ -15,7 +15,7 @@ from trainables.columns import ARTIFACTS_DIRECTORY
 from trainables.digests import digest_json
 from trainables.models import ModelSource, load_tokenizer, resolve_model, tokenizer_identity
 from trainables.source_code import deciding_code
-from trainables.storage.base import Storage
+from trainables.storage.base import PATIENCE, Storage
 from trainables.storage.locations import open_storage
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.task_cache import cached_task
@@ -55,10 +55,11 @@ def prepare(study: Study) -> Prepared:
     fingerprint = _fingerprint(study, source, (task_a, task_b))
     phase_a = {name: value for name, value in fingerprint.items() if name not in NOT_PHASE_A}
     key = digest_json(phase_a | {"task_b.validation": task_b.validation.digest})
+    patience = min(PATIENCE, study.resources.storage_patience)
     artifacts = (
-        open_storage(study.phase_a.cache)
+        open_storage(study.phase_a.cache, patience=patience)
         if study.phase_a.cache
-        else open_storage(study.storage).inside(ARTIFACTS_DIRECTORY)
+        else open_storage(study.storage, patience=patience).inside(ARTIFACTS_DIRECTORY)
     )
     parameters = adapter_parameters(source, study.model.lora)
     setup = Setup(source, study.model, use_gpu=study.resources.gpus > 0, cpus=study.resources.cpus)

@@ -82,8 +82,11 @@ def searched_axes(ledger: Ledger, study: Study) -> list[str]:
     return sorted(set(study.search.axes) | set(record["axes"] if record else []))
 
 
-def publish_plan(ledger: Ledger, entries: Iterable[Entry]) -> None:
-    """Record the plan, and keep the labels of cells that an earlier plan has finished."""
+def publish_plan(ledger: Ledger, entries: Iterable[Entry], *, say: Say) -> None:
+    """Record the plan, and keep the labels of cells that an earlier plan has finished.
+
+    `say` is told of those that are left out because a file of theirs is damaged.
+    """
     planned = list(entries)
     labels: dict[str | None, list[dict[str, Any]]] = {}
     for entry in planned:
@@ -96,11 +99,16 @@ def publish_plan(ledger: Ledger, entries: Iterable[Entry]) -> None:
     earlier = [entry for entry in ledger.plan() if dropped(entry)]
     standings = ledger.standings(entry["key"] for entry in earlier) if earlier else {}
     ended = (columns.DONE, columns.DIVERGED)
-    kept = [
-        _with_axes(ledger, entry, axes)
-        for entry in earlier
-        if standings[entry["key"]].state in ended or standings[entry["key"]].damage
-    ]
+    kept = []
+    for entry in earlier:
+        standing = standings[entry["key"]]
+        try:
+            if standing.state in ended:
+                kept.append(_with_axes(ledger, entry, axes))
+            elif standing.damage:
+                raise DamagedError(standing.damage)
+        except DamagedError as error:
+            say(f"{error}: {entry['labels']}, which is no longer planned, is left out")
     ledger.write(columns.PLAN_FILE, _plan_record(planned + [entry for entry in kept if dropped(entry)]))
 
 
@@ -113,7 +121,9 @@ def _with_axes(ledger: Ledger, entry: Entry, axes: list[str]) -> Entry:
     values = entry["labels"]
     if not all(name in values for name in axes):
         record = read_checked(ledger.cell(entry["key"]), columns.CELL_FILE)
-        values = (record["hyperparameters"] if record else {}) | values
+        if record is None:
+            raise DamagedError(f"{ledger.cell(entry['key']).describe(columns.CELL_FILE)} is missing")
+        values = record["hyperparameters"] | values
     return {"labels": {name: values[name] for name in axes} | entry["labels"], "key": entry["key"]}
 
 

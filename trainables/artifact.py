@@ -14,6 +14,7 @@ from trainables.averages import token_weighted
 from trainables.columns import ADAPTER_DIRECTORY
 from trainables.digests import digest_json
 from trainables.manifest import Manifest, read_listed
+from trainables.seals import DamagedError
 from trainables.storage.base import Storage
 from trainables.tuning import Tuning
 
@@ -63,7 +64,13 @@ def load_artifact(storage: Storage) -> Artifact | None:
     manifest = storage.read_record(MANIFEST_FILE)
     if manifest is None:
         return None
-    files: Manifest = manifest["files"]
+    try:
+        return _read(storage, manifest["files"], Tuning(**manifest["tuning"]))
+    except (KeyError, TypeError) as error:  # whole, but written by another version
+        raise DamagedError(f"{storage.describe(MANIFEST_FILE)} lacks {error}") from error
+
+
+def _read(storage: Storage, files: Manifest, tuning: Tuning) -> Artifact:
     weights = f"{ADAPTER_DIRECTORY}/{WEIGHTS_FILE}"
     content = {name: read_listed(storage, files, name) for name in (*files, LOSSES_FILE, weights)}
     arrays = load(content[LOSSES_FILE])
@@ -75,5 +82,5 @@ def load_artifact(storage: Storage) -> Artifact | None:
         validation_nll=(arrays["task_a_nll"], arrays["task_b_nll"]),
         validation_tokens=(arrays["task_a_tokens"], arrays["task_b_tokens"]),
         base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
-        tuning=Tuning(**manifest["tuning"]),
+        tuning=tuning,
     )

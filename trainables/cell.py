@@ -12,6 +12,7 @@ from trainables.artifact import Artifact, Losses
 from trainables.averages import example_weighted, token_weighted
 from trainables.cell_store import CellStore, Row
 from trainables.replay import CellSpec, Realisation, realise
+from trainables.source_code import code_key
 from trainables.strategies import Pool
 from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
@@ -76,6 +77,11 @@ class Cell:
         self.history = _History([], ([], []))
         self.saved: tuple[int, int] | None = None  # what the newest checkpoint holds
         saved = store.take()
+        if saved is not None and saved[1].pop("origin", None) != self._origin:
+            store.warn(
+                f"{store.storage.describe()}: its checkpoint was made by other code or another adapter: begun anew"
+            )
+            saved = None
         store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
         if saved is None:
             self.add_row(shared.artifact.validation_nll, {"train_loss": None, "tokens_per_second": None})
@@ -135,8 +141,15 @@ class Cell:
         tensors |= {
             f"history.{name}": torch.from_numpy(arrays[name]) for name in ("task_a_nll", "task_b_nll")
         }
-        self.store.checkpoint(self.lane.counters.step, tensors, values | {"rows": self.history.rows})
+        self.store.checkpoint(
+            self.lane.counters.step, tensors, values | {"rows": self.history.rows, "origin": self._origin}
+        )
         self.saved = self._position
+
+    @property
+    def _origin(self) -> dict[str, str]:
+        """What a checkpoint must share with those who go on from it, beside the cell's key."""
+        return {"artifact": self.shared.artifact.content, "code": code_key()}
 
     @property
     def _position(self) -> tuple[int, int]:

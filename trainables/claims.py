@@ -28,18 +28,19 @@ class Claim:
     def check(self) -> None:
         """Raise ClaimLostError if another attempt has taken over."""
         record = _read(self.storage)
-        if record is None or record["attempt"] != self.attempt:
+        if record is None or record.get("attempt") != self.attempt:
             raise ClaimLostError(f"another worker has taken over {self.storage.describe()}")
 
 
 def take_claim(storage: Storage, *, term: int) -> Claim:
     """Take over the work in `storage` for the driver of this term. Raises ClaimLostError if a later one has it."""
     held = _read(storage)
-    if held is not None and held["term"] > term:
+    if held is not None and held.get("term", 0) > term:
         raise ClaimLostError(f"a later driver works on {storage.describe()}")
     claim = Claim(storage)
     who = {"host": socket.gethostname(), "pid": os.getpid()}
     storage.write_record(CLAIM_FILE, {"attempt": claim.attempt, "term": term, **who})
+    claim.check()  # another may have taken it in between
     return claim
 
 

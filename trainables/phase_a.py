@@ -27,10 +27,11 @@ from trainables.measuring import FUSED, choose_cells
 from trainables.replay import phase_a_stream
 from trainables.seals import DamagedError
 from trainables.settings import PhaseASettings
+from trainables.source_code import code_key
 from trainables.storage.base import Storage
 from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
-from trainables.trainee import Setup, Trainee, load_trainee
+from trainables.trainee import Setup, Trainee, forget_trainee, load_trainee
 from trainables.training import Diverged, Lane, TrainingGroup
 from trainables.tuning import Tuning
 
@@ -75,8 +76,12 @@ def make_artifact(
     """
     if _is_whole(job.storage):
         return True
+    forget_trainee()  # an earlier try in this process may have compiled it
     claim = take_claim(job.partial, term=term)
     saved = load_newest_checkpoint(job.partial, warn=warn)
+    if saved is not None and saved[1].pop("code", None) != code_key():
+        warn(f"{job.partial.describe()}: its checkpoint was made by other code: begun anew")
+        saved = None
     begun_with = Tuning(**saved[1].pop("tuning")) if saved else None  # another machine may measure another
     trainee = load_trainee(job.setup, weights=weights, tuning=begun_with)
     trainee.compute.pulse = pulse
@@ -148,7 +153,7 @@ def _checkpoint(
     tensors, values = lane.state()
     for name, nll in zip(("task_a", "task_b"), base, strict=True):
         tensors[f"base.{name}"] = torch.from_numpy(nll)
-    values["tuning"] = trainee.tuning.record()
+    values |= {"tuning": trainee.tuning.record(), "code": code_key()}
     save_checkpoint(job.partial, step=lane.counters.step, tensors=tensors, values=values)
 
 

@@ -33,6 +33,10 @@ def run_cells(
     """
     trainee = load_trainee(shared.setup, weights=weights, tuning=shared.artifact.tuning)
     trainee.compute.pulse = pulse
+    settled, here = shared.artifact.tuning, trainee.tuning
+    trainee.compute.tokens = dict(
+        (settled if settled.device == here.device else here).tokens
+    )  # none halved yet
     cells = [Cell(spec, shared=shared, store=stores[spec.key], trainee=trainee) for spec in specs]
     for cell in cells:
         yield cell.spec.key, cell.history.rows[-1]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,9 @@ def _is_docstring(
     item: ast.stmt, owner: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 ) -> bool:
     return item is owner.body[0] and ast.get_docstring(owner, clean=False) is not None
+
+
+@cache
+def code_key() -> str:
+    """Return one digest of all the code that decides numbers, as this process began with it."""
+    return digest_json(deciding_code() | {"torch": version("torch")})

@@ -14,6 +14,10 @@ Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
+class SelectionError(ValueError):
+    """A strategy or mix that task A's pool cannot serve."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """Task A's training pool as a strategy sees it; NaN marks an example without a value.
@@ -87,14 +91,14 @@ def select(strategy: str, pool: Pool, *, count: int, generator: np.random.Genera
 
 
 def check_column(strategy: str, pool: Pool, *, column: str) -> None:
-    """Raise ValueError if the pool has no value of `column` that `strategy` could order by."""
+    """Raise SelectionError if the pool has no value of `column` that `strategy` could order by."""
     present = {
         name: values is not None and not bool(np.isnan(values).all())
         for name, values in {"difficulty": pool.difficulty, "losses": pool.losses}.items()
     }
     if not present[column]:
         choices = [name for name, there in present.items() if there]
-        raise ValueError(
+        raise SelectionError(
             f"strategy {strategy!r} orders by {column!r}, which task A's training pool lacks; "
             f"it has: {', '.join(choices) or 'no such column'}"
         )

@@ -56,6 +56,11 @@ class Trainee:
 _loaded: dict[Setup, Trainee] = {}  # at most one: a process keeps the model from cell to cell
 
 
+def forget_trainee() -> None:
+    """Drop the loaded model, with all that was settled and compiled in this process."""
+    _loaded.clear()
+
+
 def load_trainee(
     setup: Setup, *, weights: "BaseWeights | None" = None, tuning: "Tuning | None" = None
 ) -> Trainee:

@@ -23,6 +23,7 @@ class Watchdog:
         self.seconds, self.report = seconds, report
         self._beaten = time.monotonic()
         self._left = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
 
     def beat(self) -> None:
         """Take note of progress."""
@@ -30,13 +31,14 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         self.beat()
-        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._left.set()
+        self._thread.join()  # else it may set the alarm again that is taken back here
         faulthandler.cancel_dump_traceback_later()
 
     def _watch(self) -> None:

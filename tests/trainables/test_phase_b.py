@@ -1,5 +1,6 @@
 """One cell, without Ray: rows, pairing, exact resumption, divergence."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,11 @@ def test_a_resumed_cell_equals_an_uninterrupted_one_whatever_ran_in_between(stud
 
 def test_a_cell_goes_on_with_other_microbatches_to_the_same_numbers(study: Study) -> None:
     learning = learn(study)
-    expected = run(learning, "whole")
-    store, compute = learning.store("cell"), learning.trainee().compute
-    usual = dict(compute.tokens)
-    list(run_cell(learning.spec(), shared=learning.shared(), store=store, pulse=stop_at(7)))
-    compute.tokens.update(training=200, evaluation=300)
-    list(run_cell(learning.spec(), shared=learning.shared(), store=learning.store("cell")))
-    compute.tokens.update(usual)
+    expected, shared = run(learning, "whole"), learning.shared()
+    list(run_cell(learning.spec(), shared=shared, store=learning.store("cell"), pulse=stop_at(7)))
+    tuning = replace(shared.artifact.tuning, tokens={"training": 200, "evaluation": 300})
+    smaller = replace(shared, artifact=replace(shared.artifact, tuning=tuning))
+    list(run_cell(learning.spec(), shared=smaller, store=learning.store("cell")))
     assert_equal_runs(stored(learning, "cell"), expected, nats=1e-5)
 
 

@@ -70,23 +70,32 @@ class DirectoryStorage(Storage):
             raise OSError(errno.ENOLINK, "the study's directory is not there", self.location) from error
 
     def _create(self, name: str, content: bytes) -> bool:
+        path = self._ready(name)
         try:
-            handle = os.open(self._ready(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return True
+
+    def _touch(self, name: str) -> None:
+        os.utime(self._path(name))
 
     def _delete(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
 
     def _delete_folder(self, folder: str) -> None:
-        path = self._path(folder)
-        if path.is_dir():
-            shutil.rmtree(path)
+        try:
+            shutil.rmtree(self._path(folder))
+        except FileNotFoundError:  # deleted by another, or never there
+            return
 
     def _files(self, folder: str) -> Iterator[tuple[str, FileInfo]]:
         found = list(_scan(str(self._path(folder)), ""))

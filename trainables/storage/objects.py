@@ -57,6 +57,9 @@ class ObjectStorage(Storage):
         self._write(name, content)
         return True
 
+    def _touch(self, name: str) -> None:
+        """Do nothing: an object's date is that of its content."""
+
     def _delete(self, name: str) -> None:
         filesystem, path = self._object(name)
         try:
