@@ -82,7 +82,7 @@ def searched_axes(ledger: Ledger, study: Study) -> list[str]:
     return sorted(set(study.search.axes) | set(record["axes"] if record else []))
 
 
-def publish_plan(ledger: Ledger, entries: Iterable[Entry], *, say: Say) -> None:
+def publish_plan(ledger: Ledger, entries: Iterable[Entry], *, say: Say = lambda message: None) -> None:
     """Record the plan, and keep the labels of cells that an earlier plan has finished.
 
     `say` is told of those that are left out because a file of theirs is damaged.

@@ -176,13 +176,15 @@ class _CountedLabels(dict[str, Any]):
 def test_publishing_compares_each_entry_with_its_own_cell_alone(tmp_path: Path) -> None:
     ledger = Ledger(open_storage(str(tmp_path)))
     seeds = range(200)
-    recording.publish_plan(
-        ledger, ({"labels": {columns.SEED: seed}, "key": f"{seed:020d}"} for seed in seeds)
-    )
+
+    def label(seed: int) -> dict[str, Any]:
+        return {columns.STRATEGY: "random", columns.MIX: 0.1, columns.SEED: seed}
+
+    recording.publish_plan(ledger, ({"labels": label(seed), "key": f"{seed:020d}"} for seed in seeds))
     _CountedLabels.compared = 0
     recording.publish_plan(
         ledger,
-        ({"labels": _CountedLabels({columns.SEED: seed}), "key": f"{seed:020d}"} for seed in reversed(seeds)),
+        ({"labels": _CountedLabels(label(seed)), "key": f"{seed:020d}"} for seed in reversed(seeds)),
     )
     assert 0 < _CountedLabels.compared <= 2 * len(seeds)
 
