@@ -77,6 +77,15 @@ class Bench:
             values[section] = values.get(section, {}) | value if isinstance(value, dict) else value
         return Patient.create(self.folder / f"study-{self._count}.yaml", values)
 
+    def changed(self, patient: Patient, **changes: Any) -> Patient:
+        """Return a study at the same place with another configuration."""
+        self._count += 1
+        values = {
+            name: value | changes.get(name, {}) if isinstance(value, dict) else value
+            for name, value in patient.values.items()
+        }
+        return Patient.create(self.folder / f"changed-{self._count}.yaml", values)
+
     def copy(self, patient: Patient) -> Patient:
         """Return a copy of a study as it stands, with a configuration of its own."""
         self._count += 1
@@ -170,8 +179,7 @@ def _exit_code() -> int:
     try:
         main()
     except SystemExit as ended:
-        assert isinstance(ended.code, int)
-        return ended.code
+        return int(ended.code or 0)
     return 0
 
 
@@ -196,4 +204,4 @@ def open_bench(folder: Path) -> Iterator[Bench]:
             with connected(cluster.address):
                 yield Bench(folder, cluster, model)
         finally:
-            cluster.shutdown()
+            cluster.shutdown()  # type: ignore[no-untyped-call]

@@ -8,51 +8,131 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import yaml
+from safetensors.numpy import load_file, save_file
 
 from tests.chaos.bench import Bench
 from tests.chaos.damage import half_done_study
 from tests.chaos.driver import ROOT
 from tests.chaos.outcome import Outcome, total
 from tests.chaos.patient import Patient, Values
+from trainables import columns
+from trainables.seals import checksum
 
 REFUSED = 2
 CHANGES: dict[str, tuple[Values, str]] = {  # what is changed, and what the refusal must name
     "a hyperparameter": ({"phase_b": {"lr": 0.02}}, "phase_b.lr: finished with 0.01, now 0.02"),
     "the data": ({"task_b": {"seed": 1}}, "task_b.content: "),
     "the amount of data": ({"task_a": {"train": 11}}, "task_a.train: finished with 12, now 11"),
-    "the adapter's shape": ({"model": {"lora": {"r": 4, "alpha": 4, "dropout": 0.1}}}, "lora.r: finished with 2, now 4"),
+    "the adapter's shape": (
+        {"model": {"lora": {"r": 4, "alpha": 4, "dropout": 0.1}}},
+        "lora.r: finished with 2, now 4",
+    ),
     "the precision": ({"model": {"dtype": "bf16"}}, "model.dtype: "),
 }
-COMMENT = "\nEXPLODED = 99.0\n"
+CODE = ("trainables/training.py", "EXPLODED = 100.0", "EXPLODED = 99.0")
 
 
 def change_the_study(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Change hyperparameters, data, model or code of a half-done study: refused before any compute."""
+    """Change hyperparameters, data, weights or code of a half-done study: refused before any compute."""
     original = bench.keep("half done", partial(half_done_study, bench))
     reference = bench.reference(bench.patient())
+    _run_beside(bench, original)
     patient = bench.copy(original)
     watch = bench.watch(patient, copy_of=original)
-    names = [*CHANGES, "the code", "the weights"]
+    names = [*CHANGES, "the weights", "the code"]
     for name in [names[place] for place in generator.permutation(len(names))[:injections]]:
         before = _contents(patient)
-        if name == "the code":
-            code, output = _run_with_other_code(bench, patient)
-            expected = "code."
-        elif name == "the weights":
-            code, output = _run_with_other_weights(bench, patient)
-            expected = "model.fingerprint: "
-        else:
-            changes, expected = CHANGES[name]
-            ended = bench.run(bench.changed(patient, **changes))
-            code, output = ended.code, ended.output
+        code, output, expected = _change(bench, patient, name)
         assert code == REFUSED, f"{name}: {output}"
         assert expected in output, f"{name}: {output}"
         assert "cluster" not in output, f"{name}: {output}"
         assert _contents(patient) == before, f"{name} changed the study"
         watch.injected(workers=0)
-    _run_beside(bench, patient)
     ended = bench.run(patient)
     assert ended.code == 0, ended.output
-    note = "refused with exit code 2 and what differs, before any compute; --new-study runs it beside the study"
+    note = (
+        "refused with exit code 2 and what differs, before any compute; --new-study runs it beside the study"
+    )
     return watch.outcome(reference, note=note)
+
+
+def _change(bench: Bench, patient: Patient, name: str) -> tuple[int, str, str]:
+    """Run with one thing changed; return the exit code, the output and what it must name."""
+    if name == "the code":
+        return *_run_with_other_code(bench, patient), "code.trainables/training.py: finished with"
+    if name == "the weights":
+        changes, expected = (
+            {"model": {"name": str(_other_weights(bench))}},
+            "model.fingerprint: finished with",
+        )
+    else:
+        changes, expected = CHANGES[name]
+    ended = bench.run(bench.changed(patient, **changes))
+    return ended.code, ended.output, expected
+
+
+def _run_with_other_code(bench: Bench, patient: Patient) -> tuple[int, str]:
+    """Run a copy of the packages in which one constant of the training code is another."""
+    copy = bench.folder / "other-code"
+    for package in ("sweep", "trainables"):
+        shutil.copytree(ROOT / package, copy / package, dirs_exist_ok=True)
+    name, before, after = CODE
+    source = (copy / name).read_text()
+    assert before in source, f"{name} has no {before!r} any more"
+    (copy / name).write_text(source.replace(before, after))
+    command = [sys.executable, "-W", "ignore", "-m", "sweep", "run", str(patient.config)]
+    paths = os.pathsep.join([str(copy), os.environ["PYTHONPATH"]])
+    ended = subprocess.run(
+        command, cwd=copy, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def _other_weights(bench: Bench) -> Path:
+    """Return a copy of the model in which one weight is another."""
+    copy = bench.folder / "other-model"
+    shutil.copytree(bench.model, copy, dirs_exist_ok=True)
+    weights = load_file(copy / "model.safetensors")
+    first = min(weights)
+    weights[first].reshape(-1)[0] += 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+def _run_beside(bench: Bench, original: Patient) -> None:
+    """Run another configuration with --new-study: it gets a place of its own, and the study stays as it is."""
+    patient = bench.copy(original)
+    before = _contents(patient)
+    changes, _ = CHANGES["a hyperparameter"]
+    ended = bench.run(bench.changed(patient, **changes), "--new-study")
+    assert ended.code == 0, ended.output
+    beside = patient.moved(Path(f"{patient.location}-2"))
+    assert len(beside.finished()) == 3, ended.output
+    assert _contents(patient) == before, "--new-study changed the study it was run beside"
+
+
+def _contents(patient: Patient) -> dict[str, str]:
+    """Return the digest of every file, but for the leases that each command takes."""
+    names = [name for name in patient.storage.files() if columns.LEASES_DIRECTORY not in name]
+    return {name: checksum(patient.storage.read(name)) for name in names}
+
+
+def move_the_study(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Move a half-done study to another directory, or copy it; `resume` it where it is now."""
+    original = bench.keep("half done", partial(half_done_study, bench))
+    reference = bench.reference(bench.patient())
+    outcomes = []
+    for position in range(injections):
+        patient = bench.copy(original)
+        place = bench.folder / f"moved-{position}" / "a new place"
+        place.parent.mkdir()
+        if position % 2 == 0:
+            patient.path.rename(place)
+        watch = bench.watch(patient.moved(place) if position % 2 == 0 else patient, copy_of=original)
+        watch.injected(workers=0)
+        ended = bench.command("resume", watch.patient.location)
+        assert ended.code == 0, ended.output
+        outcomes.append(watch.outcome(reference))
+    return total(
+        outcomes, note="moved with mv or copied with cp -r half-way; `resume` goes on in the new place"
+    )

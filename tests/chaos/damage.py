@@ -14,7 +14,6 @@ from tests.chaos.outcome import Outcome, total
 from tests.chaos.patient import Patient
 from tests.sweep.waiting import wait_for
 from trainables import columns
-from trainables.claims import CLAIM_FILE
 
 PHASE_A_STEPS = 24  # of the bench's study
 NUMBER = re.compile(r"(?<=checkpoint-)\d{8}|(?<=leases/)\d{8}")
@@ -140,7 +139,7 @@ def _damage_one(
     assert "Traceback" not in ended.output, where
     if way != "missing" and _matters(original, name):
         assert name.rpartition("/")[2] in ended.output, f"nothing names {where}"
-    return watch.outcome(reference, note=f"{name} {way}")
+    return watch.outcome(reference)
 
 
 def inflict(
@@ -159,7 +158,7 @@ def _matters(patient: Patient, name: str) -> bool:
     """Say whether a file is one that the next run would read and use as it is."""
     top, _, rest = name.partition("/")
     if top == columns.ARTIFACTS_DIRECTORY:
-        return not rest.endswith(CLAIM_FILE) and columns.LEASES_DIRECTORY not in rest
+        return not rest.endswith(columns.CLAIM_FILE) and columns.LEASES_DIRECTORY not in rest
     if top == columns.CELLS_DIRECTORY:
         return rest.partition("/")[0] in patient.finished() or name in patient.checkpoints()
     return top in (columns.STUDY_FILE, columns.PLAN_FILE)

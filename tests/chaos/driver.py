@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.sweep.waiting import wait_for
@@ -62,9 +62,7 @@ def driving(arguments: Sequence[str], *, output: Path) -> Iterator[Driver]:
     try:
         yield driver
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(driver.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         driver.process.wait()
         driver.log.close()

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -32,7 +33,7 @@ def kill_the_driver(bench: Bench, injections: int, generator: np.random.Generato
             left -= 1
         ended = bench.run(patient)
         assert ended.code == 0, ended.output
-        outcomes.append(watch.outcome(reference, note=""))
+        outcomes.append(watch.outcome(reference))
     note = f"driver and local cluster killed at random moments of {len(outcomes)} studies, Phase A included"
     return total(outcomes, note=note)
 
@@ -72,7 +73,7 @@ def stop_the_driver(bench: Bench, injections: int, generator: np.random.Generato
             _stop_once(bench, watch, number, moment=position % len(STOPS), generator=generator)
         ended = bench.command("resume", patient.location)
         assert ended.code == 0, ended.output
-        outcomes.append(watch.outcome(reference, note=""))
+        outcomes.append(watch.outcome(reference))
     note = "exit code 128 + signal, a checkpoint, and the command to go on; SIGINT to the whole process group"
     return total(outcomes, note=note)
 
@@ -112,71 +113,75 @@ def _stop_once(
 def kill_workers(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Kill -9 the worker that took the last step, again and again, in Phase A and in cells."""
     outcomes: list[Outcome] = []
-    left = injections
-    while left:
-        patient = bench.patient(resources={"retries": 20})
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
+    while (left := injections - sum(outcome.injections for outcome in outcomes)) > 0:
+        outcomes.append(_kill_workers_of_a_study(bench, left, generator))
+    return total(outcomes, note="the process that computes is killed; its work goes on from its checkpoint")
 
-        def kill(watch: Watch = watch) -> None:
-            nonlocal left
-            while left and len(watch.patient.finished()) < len(reference.finished()):
-                target = watch.steps() + int(generator.integers(2, 25))
-                if not _reaches(watch, target, of=reference):
-                    return
+
+def _kill_workers_of_a_study(bench: Bench, most: int, generator: np.random.Generator) -> Outcome:
+    """Kill a worker after random numbers of steps until the study is at its end."""
+    patient = bench.patient(resources={"retries": 20})
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+
+    def ended() -> bool:
+        return reference.finished() <= patient.finished()
+
+    def reaches(steps: int) -> bool:
+        wait_for(lambda: watch.steps() >= steps or ended(), "steps", seconds=300)
+        return not ended()
+
+    def kill() -> None:
+        while watch.injections < most and reaches(watch.steps() + int(generator.integers(2, 25))):
+            with suppress(psutil.NoSuchProcess):  # it has left with its cell
                 worker = psutil.Process(watch.worker())
                 assert any(word.startswith("ray::") for word in worker.cmdline()), worker.cmdline()
                 worker.kill()
                 watch.injected(workers=1)
-                left -= 1
 
-        with bench.ordered("pace", PACE):
-            ended = bench.run(patient, meanwhile=kill)
-        assert ended.code == 0, ended.output
-        assert "Traceback" not in ended.output
-        outcomes.append(watch.outcome(reference, note=""))
-    return total(
-        outcomes, note="the process that computes is killed; its work is retried from its checkpoint"
-    )
-
-
-def _reaches(watch: Watch, steps: int, *, of: Patient) -> bool:
-    """Wait until so many steps were taken; say whether they were before the study was at its end."""
-    whole = of.finished()
-    wait_for(lambda: watch.steps() >= steps or whole <= watch.patient.finished(), "steps", seconds=300)
-    return watch.steps() >= steps and not whole <= watch.patient.finished()
+    with bench.ordered("pace", PACE):
+        run = bench.run(patient, meanwhile=kill)
+    assert run.code == 0, run.output
+    assert "Traceback" not in run.output, run.output
+    return watch.outcome(reference)
 
 
 def lose_nodes(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Kill -9 the raylet of a node at work, or take the node off the cluster."""
-    outcomes = []
-    for position in range(injections):
-        patient = bench.patient(resources={"retries": 20, "cpus": 1})
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
-        wanted = int(generator.integers(1, 30))
-
-        def lose(watch: Watch = watch, wanted: int = wanted, raylet_alone: bool = position % 2 == 0) -> None:
-            (node,) = bench.cluster.worker_nodes
-            raylet = node.all_processes["raylet"][0].process.pid
-            at_work = lambda: watch.steps() >= wanted and _works_below(watch, raylet)
-            wait_for(at_work, "work on the node", seconds=180)
-            if raylet_alone:
-                os.kill(raylet, signal.SIGKILL)
-                os.waitpid(raylet, 0)
-            watch.injected(workers=1)
-            bench.cluster.remove_node(node, allow_graceful=not raylet_alone)
-
-        with bench.ordered("pace", PACE):
-            ended = bench.run(patient, meanwhile=lose)
-        bench.cluster.add_node(num_cpus=1)  # here, for Ray sets signal handlers
-        assert ended.code == 0, ended.output
-        outcomes.append(watch.outcome(reference, note=""))
+    outcomes = [
+        _lose_a_node(bench, steps=int(generator.integers(1, 30)), raylet_alone=position % 2 == 0)
+        for position in range(injections)
+    ]
     return total(outcomes, note="the raylet of a node killed, or the node removed, while its worker computes")
 
 
-def _works_below(watch: Watch, raylet: int) -> bool:
+def _lose_a_node(bench: Bench, *, steps: int, raylet_alone: bool) -> Outcome:
+    patient = bench.patient(resources={"retries": 20, "cpus": 1})  # one cell on each node
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+    (node,) = bench.cluster.worker_nodes
+    raylet = node.all_processes["raylet"][0].process
+
+    def at_work() -> bool:
+        return watch.steps() >= steps and _is_below(watch.worker(), raylet.pid)
+
+    def lose() -> None:
+        wait_for(at_work, "work on the node", seconds=180)
+        if raylet_alone:
+            raylet.kill()
+            raylet.wait()
+        watch.injected(workers=1)
+        bench.cluster.remove_node(node, allow_graceful=not raylet_alone)
+
+    with bench.ordered("pace", PACE):
+        run = bench.run(patient, meanwhile=lose)
+    bench.cluster.add_node(num_cpus=1)  # here, for Ray sets signal handlers
+    assert run.code == 0, run.output
+    return watch.outcome(reference)
+
+
+def _is_below(worker: int, raylet: int) -> bool:
     try:
-        return psutil.Process(watch.worker()).ppid() == raylet
+        return bool(psutil.Process(worker).ppid() == raylet)
     except psutil.NoSuchProcess:
         return False

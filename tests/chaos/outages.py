@@ -1,11 +1,11 @@
 """Faults of storage: a disk that is full, a directory that is away, an object store that does not answer."""
 
-import errno
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,20 +75,23 @@ def suspend_the_object_store(bench: Bench, injections: int, generator: np.random
 def _disturb(
     bench: Bench, outage: Outage, injections: int, generator: np.random.Generator, *, what: str
 ) -> Outcome:
-    outcomes = []
-    for position in range(injections):
-        patient = bench.patient(
-            storage=outage.place(f"outage-{position}"), resources={"storage_patience": outage.patience}
-        )
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
-        steps = int(generator.integers(26, 70))
-        strike = _strike_for_a_while if position % 2 == 0 else _strike_until_given_up
-        with bench.ordered("pace", PACE):
-            strike(bench, outage, watch, steps)
-        outcomes.append(watch.outcome(reference, note=""))
+    outcomes = [
+        _strike(bench, outage, position, steps=int(generator.integers(26, 70)))
+        for position in range(injections)
+    ]
     note = f"{what}: cells pause and go on in the same run; where it lasts too long, exit code 1, and `run` goes on"
     return total(outcomes, note=note)
+
+
+def _strike(bench: Bench, outage: Outage, position: int, *, steps: int) -> Outcome:
+    patience = {"storage_patience": outage.patience}
+    patient = bench.patient(storage=outage.place(f"outage-{position}"), resources=patience)
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+    strike = _strike_for_a_while if position % 2 == 0 else _strike_until_given_up
+    with bench.ordered("pace", PACE):
+        strike(bench, outage, watch, steps)
+    return watch.outcome(reference)
 
 
 def _strike_for_a_while(bench: Bench, outage: Outage, watch: Watch, steps: int) -> None:
@@ -148,13 +151,10 @@ def _small_disk(place: Path) -> Iterator[Path]:
 def _full(patient: Patient) -> Iterator[None]:
     """Fill the disk to its last byte while the block runs."""
     filler = patient.path.parent / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
+    assert shutil.disk_usage(filler.parent).free == 0
     try:
         yield
     finally:

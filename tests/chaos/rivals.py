@@ -17,70 +17,74 @@ WAITING = "works on this study: waiting"
 
 def start_two_drivers(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Start a second driver while the first is at work: it waits, and both end well."""
-    outcomes = []
-    for _ in range(injections):
-        patient = bench.patient()
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
-        run = ("run", str(patient.config))
-        with bench.ordered("pace", PACE), bench.driver(*run) as first, bench.driver(*run) as second:
-            wait_for(lambda: WAITING in first.said + second.said, "a driver that waits", seconds=180)
-            watch.injected(workers=0)
-            assert [first.end(), second.end()] == [0, 0], first.said + second.said
-            assert sum("cells to run" in driver.said for driver in (first, second)) == 1, (
-                first.said + second.said
-            )
-        outcomes.append(watch.outcome(reference, note=""))
+    outcomes = [_start_two(bench) for _ in range(injections)]
     return total(
         outcomes, note="the second driver waits for the first, finds nothing left, and both exit with 0"
     )
 
 
+def _start_two(bench: Bench) -> Outcome:
+    patient = bench.patient()
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+    run = ("run", str(patient.config))
+    with bench.ordered("pace", PACE), bench.driver(*run) as first, bench.driver(*run) as second:
+        wait_for(lambda: WAITING in first.said + second.said, "a driver that waits", seconds=180)
+        watch.injected(workers=0)
+        codes = [first.end(), second.end()]
+        said = first.said + second.said
+    assert codes == [0, 0], said
+    assert said.count("cells to run") == 1, said
+    return watch.outcome(reference)
+
+
 def kill_the_first_driver(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Kill -9 a driver while another waits for the study: the other takes over."""
-    outcomes = []
-    for _ in range(injections):
-        patient = bench.patient()
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
-        wanted, run = int(generator.integers(5, 40)), ("run", str(patient.config))
-        with bench.ordered("pace", PACE), bench.driver(*run) as first:
-            first.wait_for(lambda: watch.steps() > 0, "a step")
-            with bench.driver(*run) as second:
-                second.wait_until_said(WAITING)
-                first.wait_for(lambda: watch.steps() >= wanted, "more steps")
-                first.kill()
-                watch.injected(workers=bench.workers)
-                assert second.end() == 0, second.said
-        outcomes.append(watch.outcome(reference, note=""))
+    outcomes = [_kill_the_first(bench, steps=int(generator.integers(5, 40))) for _ in range(injections)]
     return total(outcomes, note="the second driver sees at once that the first is gone, and goes on")
+
+
+def _kill_the_first(bench: Bench, *, steps: int) -> Outcome:
+    patient = bench.patient()
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+    run = ("run", str(patient.config))
+    with bench.ordered("pace", PACE), bench.driver(*run) as first:
+        first.wait_for(lambda: watch.steps() > 0, "a step")
+        with bench.driver(*run) as second:
+            second.wait_until_said(WAITING)
+            first.wait_for(lambda: watch.steps() >= steps, "more steps")
+            first.kill()
+            watch.injected(workers=bench.workers)
+            assert second.end() == 0, second.said
+    return watch.outcome(reference)
 
 
 def suspend_the_first_driver(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """SIGSTOP a driver until its lease has lapsed and another has the study, then wake it: it leaves it alone."""
-    outcomes = []
-    for _ in range(injections):
-        patient = bench.patient(resources={"max_concurrent": 1})
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
-        wanted, run = int(generator.integers(28, 60)), ("run", str(patient.config))
-        with bench.ordered("beat", BEAT), bench.ordered("pace", PACE), bench.driver(*run) as first:
-            first.wait_for(lambda: watch.steps() >= wanted, "steps of a cell")
-            first.send(signal.SIGSTOP)
-            watch.injected(workers=1)
-            with bench.driver(*run) as second:
-                second.wait_until_said("cells to run")
-                assert second.end() == 0, second.said
-            before = _state(patient)
-            first.send(signal.SIGCONT)
-            assert first.end() == 1, first.said
-            assert "another driver" in first.said, first.said
-            assert _state(patient) == before, "the first driver wrote after it had lost the study"
-        outcomes.append(watch.outcome(reference, note=""))
-    return total(
-        outcomes,
-        note="asleep for longer than its lease; awake again it ends with exit code 1 and writes nothing",
-    )
+    outcomes = [_suspend_the_first(bench, steps=int(generator.integers(28, 60))) for _ in range(injections)]
+    note = "asleep for longer than its lease; awake again it ends with exit code 1 and writes nothing"
+    return total(outcomes, note=note)
+
+
+def _suspend_the_first(bench: Bench, *, steps: int) -> Outcome:
+    patient = bench.patient(resources={"max_concurrent": 1})  # the cluster has room for both drivers' workers
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+    run = ("run", str(patient.config))
+    with bench.ordered("beat", BEAT), bench.ordered("pace", PACE), bench.driver(*run) as first:
+        first.wait_for(lambda: watch.steps() >= steps, "steps of a cell")
+        first.send(signal.SIGSTOP)
+        watch.injected(workers=1)
+        with bench.driver(*run) as second:
+            assert second.end() == 0, second.said
+            assert "cells to run" in second.said, second.said
+        before = _state(patient)
+        first.send(signal.SIGCONT)
+        assert first.end() == 1, first.said
+        assert "another driver" in first.said, first.said
+    assert _state(patient) == before, "the first driver wrote after it had lost the study"
+    return watch.outcome(reference)
 
 
 def _state(patient: Patient) -> dict[str, float]:

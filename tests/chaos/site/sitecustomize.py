@@ -51,7 +51,7 @@ def _watch_training(module: Any) -> None:
                 import torch
 
                 _note(f"memory {token_budget} {limit}")
-                raise torch.OutOfMemoryError(f"chaos: {token_budget} tokens do not fit")
+                raise torch.OutOfMemoryError(f"CUDA out of memory. Chaos: {token_budget} tokens do not fit")
         return accumulate(group, token_budget)
 
     module.Lane.advance, module.TrainingGroup._accumulate = noted, limited

@@ -1,0 +1,108 @@
+"""The report of a long run: one record as JSON, and the page made of it. Nothing in it is typed by hand."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import describe_machine
+from tests.chaos.faults import FAULTS
+from tests.chaos.outcome import PROMISE, Outcome
+from trainables.publish import publish_bytes
+
+COLUMNS = (
+    "fault",
+    "injected",
+    "cells lost",
+    "cells repeated",
+    "rows lost or doubled",
+    "steps recomputed",
+    "tables equal",
+)
+INTRODUCTION = f"""# Reliability
+
+> {PROMISE}
+
+Held against real faults: real processes, signals, nodes, disks and files, on a Ray cluster of two nodes, or a local
+one that dies with its driver. Each fault hits a tiny study (a two-layer model, 3 to 9 cells that train one to a worker,
+fp32), which is then run to its end and compared with a twin that nothing disturbed: every evaluation row, every
+example's loss, every selection and every final adapter. Steps are counted by the workers themselves, in a journal
+outside of the study. "steps recomputed" is followed by how many the promise allows.
+
+This page and `benchmarks/results/chaos.json` are written by the command below; a short version of every fault is part
+of the tests (`tests/sweep/test_faults.py`).
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one fault: an outcome, why it could not be tried here, or the error it ended in."""
+
+    outcome: Outcome | None = None
+    untried: str | None = None
+    error: str | None = None
+
+    @property
+    def broken(self) -> list[str]:
+        """Return what of the promise was broken."""
+        return [self.error] if self.error else self.outcome.broken() if self.outcome else []
+
+
+def describe(verdicts: dict[str, Verdict], *, seed: int) -> dict[str, Any]:
+    """Return a run's record: machine, versions, command, date, and every fault with what came of it."""
+    faults = {
+        name: {"what": str(FAULTS[name].__doc__), "broken": verdict.broken, **asdict(verdict)}
+        for name, verdict in verdicts.items()
+    }
+    date = datetime.now(UTC).isoformat(timespec="minutes")
+    return {"machine": describe_machine(), "date": date, "seed": seed, "promise": PROMISE, "faults": faults}
+
+
+def write_report(path: Path, record: dict[str, Any]) -> None:
+    """Write the page of a run's record, whole or not at all."""
+    blocks = [INTRODUCTION, _summary(record), _machine(record), _details(record)]
+    publish_bytes(path, "\n".join(blocks).encode())
+
+
+def _summary(record: dict[str, Any]) -> str:
+    rows = [_cells(name, fault) for name, fault in record["faults"].items()]
+    outcomes = [fault["outcome"] for fault in record["faults"].values() if fault["outcome"]]
+    broken = [name for name, fault in record["faults"].items() if fault["broken"]]
+    verdict = f"broken by {', '.join(broken)}" if broken else "kept by all"
+    count = sum(outcome["injections"] for outcome in outcomes)
+    return f"{count} faults of {len(outcomes)} kinds; the promise was {verdict}.\n\n{_table(COLUMNS, rows)}"
+
+
+def _cells(name: str, fault: dict[str, Any]) -> list[str]:
+    outcome = fault["outcome"]
+    if outcome is None:
+        return [name, "0", *[""] * (len(COLUMNS) - 3), "broken" if fault["broken"] else "not tried"]
+    counts = [
+        outcome[field] for field in ("injections", "cells_lost", "cells_repeated", "rows_lost_or_doubled")
+    ]
+    steps = f"{outcome['steps_recomputed']} (at most {outcome['bound']})"
+    return [name, *map(str, counts), steps, "yes" if outcome["tables_equal"] else "NO"]
+
+
+def _table(header: Sequence[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _machine(record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"```\n{machine['command']}\n```\n\n"
+        f"{record['date']}, seed {record['seed']}, on {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, {machine['system']}; {versions}; revision {machine['revision']}.\n"
+    )
+
+
+def _details(record: dict[str, Any]) -> str:
+    lines = ["## What was done", ""]
+    for name, fault in record["faults"].items():
+        found = fault["outcome"]["note"] if fault["outcome"] else fault["untried"] or fault["error"]
+        lines.append(f"- **{name}**: {fault['what'].rstrip('.')}. Found: {found}.")
+    return "\n".join(lines) + "\n"
