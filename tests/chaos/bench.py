@@ -25,6 +25,7 @@ from tests.chaos.watch import Journal, Lane, Watch
 from tests.conftest import make_tiny_model, tiny_study
 from tests.sweep.object_store import CREDENTIALS
 from trainables.digests import digest_json
+from trainables.storage import objects
 
 SITE = Path(__file__).parent / "site"
 STUDY: Values = {
@@ -33,6 +34,9 @@ STUDY: Values = {
     "phase_b": {"epochs": 8, "eval_every": 5},
     "resources": {"cells_per_worker": 1, "cpus": 0.5, "max_concurrent": 2},
 }
+
+
+REQUEST_SECONDS = 2.0  # that an object store may take to answer
 
 
 class UnavailableError(RuntimeError):
@@ -156,7 +160,6 @@ class Bench:
     def ordered(self, name: str, value: str) -> Iterator[None]:
         """Have every process below this bench obey an order while the block runs."""
         order = self.folder / "orders" / name
-        order.parent.mkdir(exist_ok=True)
         order.write_text(value)
         try:
             yield
@@ -191,12 +194,15 @@ def open_bench(folder: Path) -> Iterator[Bench]:
         environment.setenv("PYTHONPATH", os.pathsep.join([str(SITE), os.environ.get("PYTHONPATH", "")]))
         environment.setenv("PYTHONWARNINGS", "ignore")
         environment.setattr(lease, "BEAT_SECONDS", 0.5)
+        environment.setattr(objects, "REQUEST_SECONDS", REQUEST_SECONDS)
         environment.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         for name, value in CREDENTIALS.items():
             environment.setenv(name, value)
         if "FORGETTING_SWEEP_CACHE" not in os.environ:
             environment.setenv("FORGETTING_SWEEP_CACHE", str(folder / "cache"))
         (folder / "model").mkdir()
+        (folder / "orders").mkdir()
+        (folder / "orders" / "request").write_text(str(REQUEST_SECONDS))
         model = make_tiny_model(folder / "model")
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         try:

@@ -10,9 +10,8 @@ from trainables import columns
 
 NEAR = 1e-5  # nats, in fp32, after a whole run: what another cut into microbatches may change
 PROGRESS_TIMEOUT = 8.0  # seconds; a worker takes some of them to load the model
-APART = {
-    "cpus": 0.25
-}  # a process keeps the sizes that fitted: its next study, of the same kind, is to be another
+# A process keeps the sizes that fitted with its model: no other fault's study may be trained by it.
+APART, FURTHER_APART = {"cpus": 0.25}, {"cpus": 0.3}
 CELLS = 3  # of the bench's study
 
 

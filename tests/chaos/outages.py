@@ -21,7 +21,7 @@ from tests.sweep.object_store import serve_objects
 from tests.sweep.waiting import wait_for
 
 ROOM = 16 << 20  # bytes of the small disk, of which a study here takes a tenth
-USABLE = "the storage is usable again"
+USABLE = "the storage is usable"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _strike_for_a_while(bench: Bench, outage: Outage, watch: Watch, steps: int) 
         wait_for(lambda: watch.steps() >= steps, "steps", seconds=180)
         watch.injected(workers=bench.workers)
         with outage.begins(watch.patient):
-            wait_for(lambda: "paused: " in bench.said, "the pause", seconds=90)
+            wait_for(lambda: "paused: " in bench.said, "the pause", seconds=300)
         wait_for(lambda: USABLE in bench.said, "the end of the pause", seconds=60)
 
     ended = bench.run(watch.patient, meanwhile=disturb)

@@ -98,12 +98,17 @@ def _quicken_leases(module: Any) -> None:
     module.BEAT_SECONDS = float(_order("beat") or module.BEAT_SECONDS)
 
 
+def _quicken_requests(module: Any) -> None:
+    module.REQUEST_SECONDS = float(_order("request") or module.REQUEST_SECONDS)
+
+
 PATCHES: dict[str, Callable[[Any], None]] = {
     "trainables.training": _watch_training,
     "trainables.cell_store": _watch_cells,
     "trainables.phase_a": _linger_in_evaluation,
     "trainables.phase_b": _linger_in_evaluation,
     "sweep.lease": _quicken_leases,
+    "trainables.storage.objects": _quicken_requests,
 }
 
 
