@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import RESULTS, publish_result
+from benchmarks.machine import RESULTS, publish_result, read_result
 from tests.chaos.bench import Bench, UnavailableError, open_bench
 from tests.chaos.faults import FAULTS
-from tests.chaos.report import Verdict, describe, write_report
+from tests.chaos.report import Verdict, add_earlier, describe, write_report
 
 INJECTIONS = {  # where a fault costs more or less than usual, or is worth more
     "driver killed": 30,
@@ -45,6 +45,9 @@ def main() -> int:
             verdicts[name] = _try(bench, name, injections=injections, seed=arguments.seed)
     if arguments.output is not None:
         record = describe(verdicts, seed=arguments.seed)
+        earlier = arguments.results / "chaos.json"
+        if earlier.is_file():
+            record = add_earlier(record, read_result(earlier))
         publish_result("chaos", record, folder=arguments.results)
         write_report(arguments.output, record)
         print(f"written: {arguments.output}")

@@ -51,12 +51,19 @@ class Verdict:
 
 def describe(verdicts: dict[str, Verdict], *, seed: int) -> dict[str, Any]:
     """Return a run's record: machine, versions, command, date, and every fault with what came of it."""
+    machine, date = describe_machine(), datetime.now(UTC).isoformat(timespec="minutes")
+    run = {"date": date, "seed": seed, "revision": machine["revision"], "command": machine["command"]}
     faults = {
-        name: {"what": str(FAULTS[name].__doc__), "broken": verdict.broken, **asdict(verdict)}
+        name: {"what": str(FAULTS[name].__doc__), "broken": verdict.broken, **asdict(verdict), "run": run}
         for name, verdict in verdicts.items()
     }
-    date = datetime.now(UTC).isoformat(timespec="minutes")
-    return {"machine": describe_machine(), "date": date, "seed": seed, "promise": PROMISE, "faults": faults}
+    return {"machine": machine, "date": date, "seed": seed, "promise": PROMISE, "faults": faults}
+
+
+def add_earlier(record: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's record with the faults of an earlier one that it did not try again."""
+    faults = earlier["faults"] | record["faults"]
+    return record | {"faults": {name: faults[name] for name in FAULTS if name in faults}}
 
 
 def write_report(path: Path, record: dict[str, Any]) -> None:
@@ -104,5 +111,6 @@ def _details(record: dict[str, Any]) -> str:
     lines = ["## What was done", ""]
     for name, fault in record["faults"].items():
         found = fault["outcome"]["note"] if fault["outcome"] else fault["untried"] or fault["error"]
-        lines.append(f"- **{name}**: {fault['what'].rstrip('.')}. Found: {found}.")
+        when = f"{fault['run']['date']}, revision {fault['run']['revision']}"
+        lines.append(f"- **{name}**: {fault['what'].rstrip('.')}. Found: {found}. ({when})")
     return "\n".join(lines) + "\n"
