@@ -246,13 +246,13 @@ class Trials:
         retries = study.resources.retries
         while specs and not self.interruption.requested.is_set():
             failed |= self._attempt(study, shared, self._group(study, artifact, specs, slots))
+            pauses: list[Pause] = ray.get(self.office.board.take_pauses.remote())
+            if pauses and not self.outages.wait_out(pauses, storage=self.ledger.storage):
+                break
             left = [spec for spec in specs if spec.key not in failed and not self._finished(spec.key)]
             if len(left) < len(specs):
                 self.outages.note_progress()
             specs = left
-            pauses: list[Pause] = ray.get(self.office.board.take_pauses.remote())
-            if pauses and not self.outages.wait_out(pauses, storage=self.ledger.storage):
-                break
             if not pauses and (retries := retries - 1) < 0:  # left by workers that lost their claim
                 break
         self.lease.check()
