@@ -108,9 +108,8 @@ def _synchronise(device: "torch.device") -> None:
 
 def command_line() -> str:
     """Return the command this process was started with, absolute paths cut to their last part."""
-    program = Path(sys.argv[0])
-    module = program.name == "__main__.py"
-    start = ["python", "-m", program.parent.name] if module else [program.name]
+    spec = sys.modules["__main__"].__spec__  # of `python -m package`, else None
+    start = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
     return " ".join([*start, *(without_places(argument) for argument in sys.argv[1:])])
 
 

@@ -56,7 +56,7 @@ def take_the_directory_away(bench: Bench, injections: int, generator: np.random.
 def suspend_the_object_store(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Stop an S3 server's process while cells run, and let it go on in time, every second time too late."""
     with serve_objects("127.0.0.1") as store:
-        (server,) = (child for child in psutil.Process().children() if "moto.server" in child.cmdline())
+        server = psutil.Process(store.pid)
 
         @contextmanager
         def silent(patient: Patient) -> Iterator[None]:

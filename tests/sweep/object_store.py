@@ -26,10 +26,11 @@ CREDENTIALS = {
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """Where the server listens. Whoever uses it needs CREDENTIALS in the environment."""
+    """Where the server, process `pid`, listens. Whoever uses it needs CREDENTIALS in the environment."""
 
     host: str
     port: int
+    pid: int
 
     @property
     def query(self) -> str:
@@ -49,12 +50,13 @@ class ObjectStore:
 def serve_objects(host: str) -> Iterator[ObjectStore]:
     """Run a server on an address of this machine, with CREDENTIALS in the environment, while the block runs."""
     with socket.create_server((host, 0)) as free:
-        store = ObjectStore(host, free.getsockname()[1])
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", host, "-p", str(store.port)]
+        port: int = free.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", host, "-p", str(port)]
     with (
         pytest.MonkeyPatch.context() as environment,
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server,
     ):
+        store = ObjectStore(host, port, server.pid)
         try:
             for name, value in CREDENTIALS.items():
                 environment.setenv(name, value)
