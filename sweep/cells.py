@@ -14,8 +14,7 @@ from trainables.columns import MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.digests import digest_json
 from trainables.replay import TASK_A, CellSpec, Realisation, Stream, realise, replay_count
 from trainables.settings import PhaseBSettings
-from trainables.strategies import STRATEGIES, Floats, Indices, Pool, SelectionError, check_column
-from trainables.streams import stream_generator
+from trainables.strategies import STRATEGIES, Floats, Indices, Pool, SelectionError, check_column, order_pool
 
 Axes = tuple[tuple[str, Any], ...]
 
@@ -135,10 +134,7 @@ def _orders(pool: Pool) -> Callable[[str, int], Indices]:
 
     @lru_cache(maxsize=len(STRATEGIES))
     def order(strategy: str, seed: int) -> Indices:
-        needs = _needs(strategy)
-        if needs is not None:
-            check_column(strategy, pool, column=needs)
-        return STRATEGIES[strategy].order(pool, stream_generator(seed, "selection"))
+        return order_pool(strategy, pool, seed=seed)
 
     return order
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trainables.columns import MIX, SEED, STRATEGY
+from trainables.columns import AA, MIX, SEED, STRATEGY
 from trainables.settings import (
     LARGEST,
     Count,
@@ -43,7 +43,9 @@ class SearchSettings(Settings):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    strategy: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(STRATEGIES)
+    strategy: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(
+        name for name in STRATEGIES if name != AA
+    )
     mix: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = (0.1,)
     seed: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
 

@@ -10,6 +10,7 @@ SCHEMA_VERSION = 2
 
 # Files of a study directory.
 STUDY_FILE = "study.json"  # name, configuration, fingerprint, provenance
+VALIDATION_FILE = "validation.json"  # the examples of both validation sets: id, level, type, supervised tokens
 PLAN_FILE = "plan.json"  # every planned label and, once known, the key of its cell
 ARTIFACTS_DIRECTORY = "phase_a"  # Phase A artifacts, one directory a content key
 CELLS_DIRECTORY = "cells"  # one directory a cell key
@@ -31,6 +32,7 @@ STRATEGY = "strategy"
 MIX = "mix"
 SEED = "seed"
 LABEL_COLUMNS = (STRATEGY, MIX, SEED)
+AA = "random_aa"  # the baseline once more, with another selection stream: what no difference looks like
 NO_REPLAY = "none"  # the strategy label of the mix-0 control, one cell per seed
 
 # One evaluation point. Losses in nats; tokens are supervised tokens.

@@ -83,7 +83,7 @@ def realise(
     if count == 0 or strategy is None:
         count, selection = 0, np.empty(0, np.int64)
     else:
-        selection = select(strategy, pool, count=count, generator=stream_generator(seed, "selection"))
+        selection = select(strategy, pool, count=count, seed=seed)
     order = stream_generator(seed, "order")
     kept = task_b_size - count if training.mix_mode == "substitute" else task_b_size
     primary = np.sort(order.permutation(task_b_size)[:kept])

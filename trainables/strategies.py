@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trainables.columns import AA
+from trainables.streams import stream_generator
+
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -33,10 +36,11 @@ class Pool:
 
 @dataclass(frozen=True)
 class Strategy:
-    """How to order a pool, and which of its columns that takes."""
+    """How to order a pool, which of its columns that takes, and the random stream it draws from."""
 
     order: Callable[[Pool, np.random.Generator], Indices]
     needs: str | None = None
+    stream: str = "selection"
 
 
 def order_randomly(pool: Pool, generator: np.random.Generator) -> Indices:
@@ -72,11 +76,12 @@ STRATEGIES: dict[str, Strategy] = {
     "difficulty_easy": Strategy(order_by_difficulty_ascending, needs="difficulty"),
     "loss_descending": Strategy(order_by_loss_descending, needs="losses"),
     "loss_ascending": Strategy(order_by_loss_ascending, needs="losses"),
+    AA: Strategy(order_randomly, stream="selection_aa"),
 }
 
 
-def select(strategy: str, pool: Pool, *, count: int, generator: np.random.Generator) -> Indices:
-    """Return the `count` examples that `strategy` replays, in ascending order of index.
+def select(strategy: str, pool: Pool, *, count: int, seed: int) -> Indices:
+    """Return the `count` examples that `strategy` replays at a replicate's seed, in ascending order of index.
 
     Raises ValueError for an unknown strategy, a column the pool lacks, or a pool that is too small.
     """
@@ -84,10 +89,15 @@ def select(strategy: str, pool: Pool, *, count: int, generator: np.random.Genera
         raise ValueError(f"unknown strategy {strategy!r}: choose one of {', '.join(STRATEGIES)}")
     if count > pool.size:
         raise ValueError(f"{count} replayed examples are asked for; task A's training pool has {pool.size}")
-    needs = STRATEGIES[strategy].needs
-    if needs is not None:
-        check_column(strategy, pool, column=needs)
-    return np.sort(STRATEGIES[strategy].order(pool, generator)[:count]).astype(np.int64)
+    return np.sort(order_pool(strategy, pool, seed=seed)[:count]).astype(np.int64)
+
+
+def order_pool(strategy: str, pool: Pool, *, seed: int) -> Indices:
+    """Return the whole pool in the order that a known `strategy` replays it. Raises SelectionError."""
+    rule = STRATEGIES[strategy]
+    if rule.needs is not None:
+        check_column(strategy, pool, column=rule.needs)
+    return rule.order(pool, stream_generator(seed, rule.stream))
 
 
 def check_column(strategy: str, pool: Pool, *, column: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-STREAMS = ("selection", "order", "dropout", "phase_a")  # positions are part of every result: append only
+STREAMS = ("selection", "order", "dropout", "phase_a", "selection_aa")  # positions are part of every result: append only
 
 
 def stream_sequence(seed: int, name: str) -> np.random.SeedSequence:

@@ -29,7 +29,7 @@ def test_mix_zero_is_one_cell_per_seed_whatever_the_strategy(study_values: dict[
 
 
 def test_the_original_design_with_seeds_has_eighteen_cells(study_values: dict[str, Any]) -> None:
-    cells, _ = planned(search(study_values, strategy=list(STRATEGIES), mix=[0, 0.25], seed=[0, 1, 2]))
+    cells, _ = planned(search(study_values, strategy=[*STRATEGIES][:5], mix=[0, 0.25], seed=[0, 1, 2]))
     assert len(cells) == 18
 
 

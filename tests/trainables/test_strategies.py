@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from trainables.columns import AA
 from trainables.strategies import STRATEGIES, Pool, select
 
 SIZE = 40
@@ -14,7 +15,7 @@ def pool() -> Pool:
 
 
 def chosen(strategy: str, count: int, seed: int = 0) -> list[int]:
-    return select(strategy, pool(), count=count, generator=np.random.default_rng(seed)).tolist()
+    return select(strategy, pool(), count=count, seed=seed).tolist()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -34,6 +35,14 @@ def test_a_larger_selection_contains_the_smaller_one(strategy: str) -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_equal_seeds_select_equally(strategy: str) -> None:
     assert chosen(strategy, 10, seed=3) == chosen(strategy, 10, seed=3)
+
+
+def test_the_control_of_random_draws_like_it_from_a_stream_of_its_own() -> None:
+    drawn = {strategy: [chosen(strategy, 10, seed) for seed in range(400)] for strategy in ("random", AA)}
+    assert all(one != other for one, other in zip(*drawn.values(), strict=True))
+    for selections in drawn.values():
+        counts = np.bincount(np.concatenate(selections), minlength=SIZE)
+        assert np.all(np.abs(counts - 100) < 5 * np.sqrt(75))  # each example is drawn 400 x 10/40 times
 
 
 @pytest.mark.parametrize("strategy", ["random", "difficulty_hard", "difficulty_easy"])
@@ -69,13 +78,13 @@ def test_a_pool_without_difficulty_is_refused_by_name(strategy: str) -> None:
     """Fault: missing columns fell back to random selection."""
     empty = Pool(SIZE, np.full(SIZE, np.nan), np.ones(SIZE))
     with pytest.raises(ValueError, match=f"{strategy}.*'difficulty'.*it has: losses"):
-        select(strategy, empty, count=3, generator=np.random.default_rng(0))
+        select(strategy, empty, count=3, seed=0)
 
 
 def test_examples_of_unknown_difficulty_come_last() -> None:
     difficulty = np.array([np.nan, 1.0, np.nan, 5.0])
     for strategy in ("difficulty_hard", "difficulty_easy"):
-        indices = select(strategy, Pool(4, difficulty), count=2, generator=np.random.default_rng(0))
+        indices = select(strategy, Pool(4, difficulty), count=2, seed=0)
         assert indices.tolist() == [1, 3]
 
 
