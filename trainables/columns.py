@@ -10,7 +10,7 @@ SCHEMA_VERSION = 2
 
 # Files of a study directory.
 STUDY_FILE = "study.json"  # name, configuration, fingerprint, provenance
-VALIDATION_FILE = "validation.json"  # the examples of both validation sets: id, level, type, supervised tokens
+VALIDATION_FILE = "validation.json"  # both validation sets: id, level, type, supervised tokens
 PLAN_FILE = "plan.json"  # every planned label and, once known, the key of its cell
 ARTIFACTS_DIRECTORY = "phase_a"  # Phase A artifacts, one directory a content key
 CELLS_DIRECTORY = "cells"  # one directory a cell key

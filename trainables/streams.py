@@ -2,7 +2,8 @@
 
 import numpy as np
 
-STREAMS = ("selection", "order", "dropout", "phase_a", "selection_aa")  # positions are part of every result: append only
+# Positions are part of every result: append only.
+STREAMS = ("selection", "order", "dropout", "phase_a", "selection_aa")
 
 
 def stream_sequence(seed: int, name: str) -> np.random.SeedSequence:
