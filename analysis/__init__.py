@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.findings import Findings
+    from analysis.settings import Inference
+
 
 def load(location: str | PathLike[str]) -> "pd.DataFrame":
     """Return a study's tidy table: one row per planned label and evaluation point.
@@ -29,3 +32,21 @@ def load_cells(location: str | PathLike[str]) -> "pd.DataFrame":
     from analysis import tidy
 
     return tidy.load_cells(location)
+
+
+def find(location: str | PathLike[str], *, settings: "Inference | None" = None) -> "Findings":
+    """Return what a study found, as tidy frames that are computed when first asked for.
+
+    `pairs`, `contrasts` (with verdicts), `secondary`, `aa`, `doses`, `levels`, `selections` and more: see
+    `analysis.findings.Findings`. `settings` replace what the study declares. Locations, warnings and errors
+    are those of `load`.
+    """
+    import warnings
+
+    from analysis import findings, tidy
+    from analysis.errors import LedgerWarning
+
+    study = tidy.read_study(location)
+    for problem in study.problems:
+        warnings.warn(problem, LedgerWarning, stacklevel=2)
+    return findings.find(study, settings=settings)

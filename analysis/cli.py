@@ -1,13 +1,14 @@
 """The command line of analysis: parses, prints, and turns a user's errors into one block and a code."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from analysis.errors import AnalysisError, NothingToShowError
-
-MOST_LISTED = 20
 
 
 class Refusal(click.ClickException):
@@ -31,6 +32,8 @@ def main() -> None:
       python -m analysis report results/math-to-hotpotqa
       python -m analysis report results/math-to-hotpotqa -o paper/figures
       python -m analysis report s3://bucket/studies/math-to-hotpotqa
+      python -m analysis report results/one-model results/another -o comparison
+      python -m analysis report --histories 'histories/*.json' -o earlier
       python -m analysis plot 'histories/*.json' -o histories.png
 
     From Python: `import analysis; frame = analysis.load("results/math-to-hotpotqa")`.
@@ -38,54 +41,81 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("location", metavar="STUDY")
+@click.argument("locations", metavar="STUDY...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Where to write.  [default: STUDY/report, or report/NAME here for a study in an object store]",
+    help="Where to write.  [default: STUDY/report; report/NAME here for a study in an object store; "
+    "report/comparison or report/histories here for several]",
 )
-def report(location: str, output: Path | None) -> None:
-    """Write the tables, figures and report of STUDY, a directory or s3://bucket/prefix.
+@click.option("--simultaneous", is_flag=True, help="Bands that hold a whole curve, not each point by itself.")
+@click.option(
+    "--smallest-effect",
+    type=float,
+    metavar="X",
+    help="A smallest effect of interest other than the declared one; the report says so.",
+)
+@click.option(
+    "--measure",
+    metavar="M",
+    help="A primary measure other than the declared one, such as task_b_gain; the report says so.",
+)
+@click.option("--histories", is_flag=True, help="The arguments are training histories (JSON), not studies.")
+def report(
+    locations: tuple[str, ...],
+    output: Path | None,
+    simultaneous: bool,
+    smallest_effect: float | None,
+    measure: str | None,
+    histories: bool,
+) -> None:
+    """Write the verdicts, figures, tables and provenance of each STUDY, a directory or s3://bucket/prefix.
 
     Works while the study runs: curves show every evaluation there is; final losses, differences
     and intervals rest on finished cells only, and every count says how many those are. A cell of
-    which a file is damaged is not finished; the file is named. Start reading at OUT/report.md.
+    which a file is damaged is not finished; the file is named. Several studies come with a comparison,
+    each in a folder of its own. Start reading at OUT/report.html, or at OUT/report.md in a terminal.
 
     \b
-    OUT/report.md              the figures and the table with their captions
-    OUT/figures/               each figure as PNG (300 dpi), SVG and PDF
-    OUT/summary.{csv,md,tex}   one row per strategy and mix (LaTeX needs booktabs and array)
-    OUT/evaluations.{csv,parquet}, OUT/cells.csv   the data behind them
+    OUT/report.html            everything, in one file that asks the network for nothing
+    OUT/report.md              the verdicts, figures and main tables
+    OUT/figures/               each figure as PNG (300 dpi), SVG and PDF, and what it was drawn from
+    OUT/{summary,contrasts,secondary,levels,pairs,cells,evaluations,rates}.{csv,parquet,md,tex}
+
+    \b
+    Examples:
+      python -m analysis report results/a results/b -o comparison      two studies in one report
+      python -m analysis report --histories 'histories/*.json'         what an earlier script left
 
     \b
     Exit codes: 0 written; 1 nothing has been evaluated yet; 2 STUDY or OUT is not usable.
     """
-    from analysis.report import report_directory, write_report
-    from analysis.tidy import read_study
+    from analysis.reporting import Request, report_histories, report_studies
 
-    try:
-        study = read_study(location)
-    except AnalysisError as err:
-        raise Refusal(str(err)) from err
-    for problem in study.problems:
-        click.echo(f"warning: {problem}", err=True)
-    target = output or report_directory(location, name=study.name)
-    try:
-        written = write_report(
-            study, directory=target, progress=lambda step: click.echo(f"{step} ...", err=True)
+    if histories and (simultaneous or smallest_effect is not None or measure is not None):
+        raise Refusal(
+            "--histories has no seeds to infer from: --simultaneous, --smallest-effect and --measure need a study"
         )
+    request = Request(locations, output, simultaneous, smallest_effect, measure, tuple(sys.argv[1:]))
+    with _user_errors():
+        (report_histories if histories else report_studies)(request, say=click.echo, warn=_warn)
+
+
+def _warn(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Turn what a user can mend into one block and an exit code."""
+    try:
+        yield
     except NothingToShowError as err:
         raise NothingToShow(str(err)) from err
     except AnalysisError as err:
         raise Refusal(str(err)) from err
-    except OSError as err:
-        raise Refusal(f"the report cannot be written to {target}: {err}") from err
-    click.echo(f"study {study.name}: {written.counts}")
-    _echo_list("not done", written.absent)
-    _echo_list("pairs left out", written.unpaired)
-    click.echo(f"report: {written.page} ({len(written.files)} files beside it)")
 
 
 @main.command()
@@ -121,23 +151,9 @@ def plot(files: tuple[str, ...], output: Path, title: str | None) -> None:
     histories, problems = read_histories(files)
     for problem in problems:
         click.echo(f"skipped: {problem}", err=True)
-    try:
-        write_history_figure(histories, path=output, title=title)
-    except NothingToShowError as err:
-        raise NothingToShow(str(err)) from err
-    except AnalysisError as err:
-        raise Refusal(str(err)) from err
-    except OSError as err:
-        raise Refusal(f"the figure cannot be written to {output}: {err}") from err
+    with _user_errors():
+        try:
+            write_history_figure(histories, path=output, title=title)
+        except OSError as err:
+            raise AnalysisError(f"the figure cannot be written to {output}: {err}") from err
     click.echo(f"{len(histories)} histories: {os.fspath(output)}")
-
-
-def _echo_list(title: str, lines: list[str]) -> None:
-    """Print a titled list, cut where the report has the rest."""
-    if not lines:
-        return
-    click.echo(f"{title}:")
-    for line in lines[:MOST_LISTED]:
-        click.echo(f"  {line}")
-    if len(lines) > MOST_LISTED:
-        click.echo(f"  ... and {len(lines) - MOST_LISTED} more, listed in the report")

@@ -1,32 +1,29 @@
 """Forgetting curves: both validation losses against the step, one column of panels a mix."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.inference import FEWEST_FOR_INTERVAL, interval_name, pointwise_interval
+from analysis.bands import band
+from analysis.captions import absent_sentence, joined, mix_sentence, percent_text
+from analysis.conditions import conditioning, count_text
+from analysis.inference import FEWEST_FOR_INTERVAL, LEVEL, interval_name
 from analysis.style import (
     ONE_COLUMN,
     LineStyle,
     legend_handle,
     mix_text,
     place_legend,
+    place_title,
     plain_ticks,
-    strategy_text,
+    strategy_styles,
 )
 from analysis.tidy import STATE
-from analysis.view import (
-    Drawing,
-    View,
-    absent_sentence,
-    conditions,
-    count_text,
-    mean_text,
-    mix_sentence,
-    seeds_per_mean,
-)
+from analysis.view import Drawing, View, seeds_per_mean
 from trainables import columns
 
 MARKED_POINTS = 6
@@ -34,32 +31,48 @@ START = "before Phase B"
 STOPPED = (columns.DIVERGED, columns.FAILED)
 
 
-def plot_replicates(runs: pd.DataFrame, ax: Axes, *, style: LineStyle) -> Axes:
-    """Draw the mean of `runs` (a row per replicate, a column per step) and, from n = 3 on, its t band."""
+def plot_replicates(
+    runs: pd.DataFrame, ax: Axes, *, style: LineStyle, level: float = LEVEL, simultaneous: bool = False
+) -> Axes:
+    """Draw the mean of `runs` (a row per replicate, a column per step) and, from n = 3 on, its band.
+
+    Of two runs there is no mean: they are drawn as they are.
+    """
     if runs.empty:
         return ax
-    steps = runs.columns.to_numpy(dtype=float)
-    band = pointwise_interval(runs.to_numpy(dtype=float))
+    steps, values = runs.columns.to_numpy(dtype=float), runs.to_numpy(dtype=float)
     every = max(1, len(steps) // MARKED_POINTS)
-    ax.plot(
-        steps,
-        band.mean,
-        color=style.colour,
-        linestyle=style.dash,
-        linewidth=1.1,
-        marker=style.marker,
-        markersize=3,
-        markevery=(style.position % every, every),
-        zorder=3,
-    )
-    if band.n >= FEWEST_FOR_INTERVAL:
-        low, high = band.mean - band.half_width, band.mean + band.half_width
+    lines = values if len(runs) < FEWEST_FOR_INTERVAL else values.mean(axis=0, keepdims=True)
+    for line in lines:
+        ax.plot(
+            steps,
+            line,
+            color=style.colour,
+            linestyle=style.dash,
+            linewidth=1.1,
+            marker=style.marker,
+            markersize=3,
+            markevery=(style.position % every, every),
+            zorder=3,
+        )
+    if len(runs) >= FEWEST_FOR_INTERVAL:
+        shown, _ = band(values, level=level, simultaneous=simultaneous)
+        low, high = shown.mean - shown.half_width, shown.mean + shown.half_width
         ax.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=1)
     return ax
 
 
-def plot_curves(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str, LineStyle]) -> Axes:
+def plot_curves(
+    frame: pd.DataFrame,
+    ax: Axes,
+    *,
+    metric: str,
+    styles: dict[str, LineStyle] | None = None,
+    level: float = LEVEL,
+    simultaneous: bool = False,
+) -> Axes:
     """Draw one panel from tidy rows: a thin line a seed, and each strategy's mean over its done seeds."""
+    styles = strategy_styles(frame[columns.STRATEGY]) if styles is None else styles
     for strategy, style in styles.items():
         runs = frame[frame[columns.STRATEGY] == strategy]
         for _, run in runs.groupby(columns.SEED):
@@ -72,8 +85,8 @@ def plot_curves(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str,
                 alpha=0.55,
             )
         done = runs[runs[STATE] == columns.DONE]
-        table = done.pivot(index=columns.SEED, columns=columns.STEP, values=metric)
-        plot_replicates(table.dropna(axis="columns"), ax, style=style)
+        table = done.pivot(index=columns.SEED, columns=columns.STEP, values=metric).dropna(axis="columns")
+        plot_replicates(table, ax, style=style, level=level, simultaneous=simultaneous)
     return ax
 
 
@@ -103,13 +116,20 @@ def draw_forgetting_curves(view: View) -> Drawing:
     if view.rows.empty:
         return Drawing(None, "No cell has been evaluated yet.")
     mixes = view.mixes
-    metrics = {columns.TASK_A_LOSS: view.study.task_a, columns.TASK_B_LOSS: view.study.task_b}
-    figure = Figure(figsize=(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 4.4), layout="constrained")
+    metrics = {columns.TASK_A_LOSS: view.task_a, columns.TASK_B_LOSS: view.task_b}
+    figure = Figure(figsize=(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 3.5), layout="constrained")
     axes = figure.subplots(2, len(mixes), sharex="col", sharey="row", squeeze=False)
     for column, mix in enumerate(mixes):
         frame = view.panel(view.rows, mix=mix)
         for row, metric in enumerate(metrics):
-            ax = plot_curves(frame, axes[row, column], metric=metric, styles=view.styles)
+            ax = plot_curves(
+                frame,
+                axes[row, column],
+                metric=metric,
+                styles=view.styles,
+                level=view.settings.level,
+                simultaneous=view.simultaneous,
+            )
             for start in view.starts[metric]:
                 ax.axhline(start, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
             limits = panel_limits(view.rows, metric=metric)
@@ -119,53 +139,53 @@ def draw_forgetting_curves(view: View) -> Drawing:
         axes[1, column].set_xlabel("optimiser step")
         axes[0, column].set_title(f"mix {mix_text(mix)}" if mix else "no replay")
     for row, task in enumerate(metrics.values()):
-        axes[row, 0].set_ylabel(f"{task} loss (nats/token)")
+        axes[row, 0].set_ylabel(f"{task} loss\n(nats/token)")
     _finish(figure, view)
-    return Drawing(figure, caption(view))
+    points = view.rows[[*columns.LABEL_COLUMNS, STATE, columns.STEP, *metrics]]
+    return Drawing(figure, caption(view), {"evaluations": points})
 
 
 def _finish(figure: Figure, view: View) -> None:
     handles = [legend_handle(style) for style in view.styles.values()]
-    labels = [strategy_text(name) for name in view.styles]
+    labels = [style.label for style in view.styles.values()]
     handles.append(Line2D([], [], color="0.3", linestyle=":", linewidth=0.8))
     labels.append(START)
     if view.cells[STATE].isin(STOPPED).any():
         handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", markersize=4.5))
         labels.append("diverged or failed")
-    place_legend(figure, handles, labels, title=legend_title(seeds_per_mean(view), unit="seed"))
-    if view.title:
-        figure.suptitle(view.title, fontsize=7.5)
+    counts = seeds_per_mean(view)
+    kind = band_text(view, counts) if counts else ""
+    place_title(figure, view.title)
+    place_legend(figure, handles, labels, title=legend_title(counts, unit="seed", band=kind))
 
 
-def legend_title(counts: list[int], *, unit: str) -> str:
-    """Return what thick lines and bands are, with n; no word of a band where none is drawn."""
+def band_text(view: View, counts: Iterable[int]) -> str:
+    """Return the kind and level of the view's bands over `counts` replicates: '95 % pointwise t band'."""
+    points = np.linspace([0.0, 0.0], [1.0, 2.0], max(max(counts), FEWEST_FOR_INTERVAL))
+    _, kind = band(points, level=view.settings.level, simultaneous=view.simultaneous)
+    return f"{percent_text(view.settings.level)} {kind} band"
+
+
+def legend_title(counts: list[int], *, unit: str, band: str = interval_name("pointwise t")) -> str:
+    """Return what thick lines and bands are, with n; no word of a mean or a band where there is none."""
     if not counts:
         return f"thin: one {unit} each (none finished)"
-    if max(counts) == 1:
-        return f"one {unit} each"
-    mean = f"thick: mean over {count_text(counts, unit)}"
     if max(counts) < FEWEST_FOR_INTERVAL:
-        return mean
-    return f"{mean}; band: {interval_name('pointwise t')} over {unit}s"
+        return f"{count_text(counts, unit)} each, every one a line"
+    return f"thick: mean over {count_text(counts, unit)}; band: {band} over {unit}s"
 
 
 def caption(view: View) -> str:
     """Return the caption of the forgetting curves, from what varied and what is there."""
     counts = seeds_per_mean(view)
-    opening = (
+    shown = bool(counts) and max(counts) >= FEWEST_FOR_INTERVAL
+    ignored = (view.cells[STATE] == columns.DIVERGED).any()
+    return joined(
         f"Validation loss of {view.study.task_a} (top) and {view.study.task_b} (bottom) during Phase B, "
-        "in nats per supervised token. Thin lines: single seeds. Dotted: the loss before Phase B."
+        "in nats per supervised token. Thin lines: single seeds. Dotted: the loss before Phase B.",
+        f"Thick: the mean; bands: {band_text(view, counts)} of each mean by itself." if shown else "",
+        conditioning(view, n=counts),
+        absent_sentence(view),
+        "Limits ignore diverged runs, whose curves may leave the panel." if ignored else "",
+        mix_sentence(view),
     )
-    parts = [opening]
-    if counts:
-        mean = mean_text(view, counts=counts, unit="seed")
-        shown = max(counts) >= FEWEST_FOR_INTERVAL
-        band = f"; bands: {interval_name('pointwise t')} over seeds, {conditions(view)}" if shown else ""
-        parts.append(f"{mean}{band}.")
-        if min(counts) < FEWEST_FOR_INTERVAL and max(counts) > 1:
-            parts.append("No band where n ≤ 2.")
-    parts.append(absent_sentence(view))
-    if (view.cells[STATE] == columns.DIVERGED).any():
-        parts.append("Limits ignore diverged runs, whose curves may leave the panel.")
-    parts.append(mix_sentence(view))
-    return " ".join(parts)

@@ -1,4 +1,4 @@
-"""Heat map of the change in task A's final loss against the baseline, strategy by mix."""
+"""Heat map of the primary contrasts: strategy by mix, centred on random; unresolved hatched, no pair crossed."""
 
 import math
 from typing import Any
@@ -11,73 +11,91 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.inference import FEWEST_FOR_INTERVAL, interval_name
-from analysis.outcomes import BASELINE, MATCHED, difference_from_baseline, grouped, select, strategy_rank
-from analysis.style import mix_text, signed_text
-from analysis.view import Drawing, View, absent_text, conditions, count_text, mean_text, mix_sentence
+from analysis.captions import (
+    joined,
+    left_out_sentence,
+    measure_text,
+    mix_sentence,
+    spread_sentence,
+)
+from analysis.forest import raw_differences
+from analysis.inference import FEWEST_FOR_INTERVAL
+from analysis.outcomes import BASELINE, strategy_rank
+from analysis.style import (
+    SMALLEST,
+    LineStyle,
+    decimals,
+    mix_text,
+    place_title,
+    signed_text,
+    strategy_styles,
+)
+from analysis.verdicts import UNRESOLVED
+from analysis.view import Drawing, View
 from trainables import columns
 
 PALETTE = "blend:#5a9bd4,#f7f7f7,#e8924a"  # blue to orange, light enough for dark text throughout
+TWO = 2  # pairs: points, and no mean of them
+CELL_WIDTH, LINE_HEIGHT = 1.05, 0.105  # inches
 
-MEAN = "mean"
-HALF_WIDTH = "half_width"
-PAIRS = "n"
-PLANNED = "planned"
-NOTE = "note"
-
-
-def compare(view: View) -> pd.DataFrame:
-    """Return one row per strategy and mix: the paired change against the baseline, n, and what is absent."""
-    replayed = view.cells[view.cells[columns.MIX] > 0]
-    rows = []
-    for label, cells in grouped(replayed, keys=[columns.STRATEGY, columns.MIX]):
-        if label[columns.STRATEGY] == BASELINE:
-            continue
-        pairs = select(view.pairs, label)
-        interval = difference_from_baseline(pairs)
-        own = absent_text(cells)
-        baseline = absent_text(select(replayed, {**label, columns.STRATEGY: BASELINE}))
-        left_out = int((~pairs[MATCHED]).sum())
-        notes = [
-            own,
-            f"{BASELINE}: {baseline}" if baseline else "",
-            f"{left_out} unpaired" if left_out else "",
-        ]
-        note = "\n".join(note for note in notes if note)
-        rows.append([*label.values(), *interval, len(cells), note])
-    names = [columns.STRATEGY, columns.MIX, MEAN, HALF_WIDTH, PAIRS, PLANNED, NOTE]
-    return pd.DataFrame(rows, columns=names)
+ABSENT = {
+    "n_left_out": "unpaired",
+    "n_undefined": "undefined",
+    "n_diverged": "diverged",
+    "n_failed": "failed",
+    "n_unfinished": "unfinished",
+}
 
 
-def plot_heat_map(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the rows of `compare`: colour is the mean, the text adds half-width and n; no pair is hatched."""
-    means, digits = by_strategy_and_mix(frame, values=MEAN), decimals(frame[MEAN].abs().max())
-    texts = frame.assign(text=[cell_text(record, digits=digits) for record in frame.to_dict("records")])
-    grid = by_strategy_and_mix(texts, values="text")
-    limit = float(frame[MEAN].abs().max()) or 1.0
+def plot_heat_map(
+    contrasts: pd.DataFrame,
+    ax: Axes,
+    *,
+    pairs: pd.DataFrame | None = None,
+    styles: dict[str, LineStyle] | None = None,
+) -> Axes:
+    """Draw `contrasts`: colour is the difference, the text adds half-width, n and verdict.
+
+    Hatched: unresolved, or too few pairs to say. Crossed: no pair at all. Two pairs have no colour: they are
+    written as they are, if `pairs` are given.
+    """
+    styles = styles or strategy_styles(contrasts[columns.STRATEGY])
+    limit = float(contrasts["difference"].abs().max())
+    digits, limit = decimals(limit), limit or 1.0
+    means = by_strategy_and_mix(contrasts.assign(colour=coloured(contrasts)), values="colour")
     seaborn.heatmap(
         means,
         ax=ax,
         vmin=-limit,
         vmax=limit,
         cmap=seaborn.color_palette(PALETTE, as_cmap=True),
-        annot=grid.to_numpy(object),
-        fmt="",
-        annot_kws={"size": 6, "color": "0.1"},
         linewidths=1,
+        xticklabels=False,
+        yticklabels=False,
         cbar_kws={
             "ticks": MaxNLocator(5, steps=[1, 2, 5, 10]),
             "format": FuncFormatter(lambda value, _: signed_text(value, digits=digits)),
             "aspect": 12,
         },
     )
-    hatch_absent(grid.where(means.isna(), other=None), ax)
-    ax.set_xticks(np.arange(len(grid.columns)) + 0.5, [mix_text(float(mix)) for mix in grid.columns])
-    ax.set_yticks(np.arange(len(grid)) + 0.5, list(grid.index), rotation=0)
+    records = contrasts.to_dict("records")
+    for record in records:
+        row = means.index.get_loc(record[columns.STRATEGY])
+        column = means.columns.get_loc(record[columns.MIX])
+        mark_cell(record, ax, place=(float(str(column)), float(str(row))))
+        _write(cell_text(record, digits=digits, pairs=pairs), ax, place=(float(str(column)), float(str(row))))
+    ax.set_xticks(np.arange(len(means.columns)) + 0.5, [mix_text(float(mix)) for mix in means.columns])
+    ax.set_yticks(np.arange(len(means)) + 0.5, [styles[name].label for name in means.index], rotation=0)
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.set(xlabel="mix", ylabel="")
     return ax
+
+
+def coloured(contrasts: pd.DataFrame) -> pd.Series:
+    """Return the differences that a colour may stand for: a value, or a mean of 3 and more; 0 for the rest."""
+    shown: pd.Series = contrasts["difference"].where(contrasts["n"] != TWO, 0.0)
+    return shown
 
 
 def by_strategy_and_mix(frame: pd.DataFrame, *, values: str) -> pd.DataFrame:
@@ -86,80 +104,86 @@ def by_strategy_and_mix(frame: pd.DataFrame, *, values: str) -> pd.DataFrame:
     return grid.loc[sorted(grid.index, key=strategy_rank), sorted(grid.columns)]
 
 
-def hatch_absent(texts: pd.DataFrame, ax: Axes) -> Axes:
-    """Hatch the cells of the map that have a text in `texts`, and write it there."""
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    for (row, column), text in np.ndenumerate(texts.to_numpy(object)):
-        if isinstance(text, str):
-            ax.add_patch(Rectangle((column, row), 1, 1, facecolor="0.95", edgecolor="0.7", hatch="xxxx"))
-            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6, bbox=box)
+def mark_cell(record: dict[Any, Any], ax: Axes, *, place: tuple[float, float]) -> Axes:
+    """Hatch a cell whose contrast is unresolved; cross one that has no pair."""
+    column, row = place
+    if record["n"] == 0:
+        ax.add_patch(Rectangle(place, 1, 1, facecolor="0.96", edgecolor="0.6", linewidth=0.6))
+        ax.plot([column, column + 1], [row, row + 1], color="0.6", linewidth=0.8)
+        ax.plot([column, column + 1], [row + 1, row], color="0.6", linewidth=0.8)
+    elif record["verdict"] == UNRESOLVED:
+        ax.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="0.62", hatch="////", linewidth=0))
     return ax
 
 
-def cell_text(record: dict[Any, Any], *, digits: int) -> str:
-    """Return what one cell says: the mean, its half-width where there is one, n, and what is absent."""
-    mean, half_width, n, planned = (record[name] for name in (MEAN, HALF_WIDTH, PAIRS, PLANNED))
+def _write(text: str, ax: Axes, *, place: tuple[float, float]) -> None:
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.8}
+    ax.text(
+        place[0] + 0.5, place[1] + 0.5, text, ha="center", va="center", fontsize=SMALLEST, color="0.05", bbox=box
+    )  # fmt: skip
+
+
+def cell_text(record: dict[Any, Any], *, digits: int, pairs: pd.DataFrame | None = None) -> str:
+    """Return what one cell says: the difference, its half-width, n, the verdict, and what is absent."""
+    n, planned = int(record["n"]), int(record["n_planned"])
+    half_width = (record["high"] - record["low"]) / 2
     spread = "" if math.isnan(half_width) else f" ± {half_width:.{digits}f}"
-    value = "" if n == 0 else f"{signed_text(mean, digits=digits)}{spread}"
+    value = "" if n == 0 else f"{signed_text(record['difference'], digits=digits)}{spread}"
+    if n == TWO:
+        both = [] if pairs is None else raw_differences(pairs, record).tolist()
+        value = "\n".join(signed_text(one, digits=digits) for one in both)
     count = "no pair" if n == 0 else f"n = {n}" if n == planned else f"n = {n} of {planned}"
-    return "\n".join(line for line in (value, count, record[NOTE]) if line)
-
-
-def decimals(limit: float) -> int:
-    """Return the decimals that show two significant digits of `limit`, from 4 to 6."""
-    return int(np.clip(1 - math.floor(math.log10(limit)), 4, 6)) if limit else 4
+    verdict = record["verdict"] if n >= FEWEST_FOR_INTERVAL else ""
+    absent = [f"{int(record[name])} {word}" for name, word in ABSENT.items() if record[name]]
+    return "\n".join(line for line in (value, count, verdict, *absent) if line)
 
 
 def draw_change_against_baseline(view: View) -> Drawing:
     """Return the heat map of one axis combination, or why there is none."""
-    strategies = set(view.cells[columns.STRATEGY])
-    if BASELINE not in strategies:
+    if BASELINE not in set(view.cells[columns.STRATEGY]):
         return Drawing(None, f"Not drawn: the study has no strategy {BASELINE!r} to compare with.")
-    frame = compare(view)
+    contrasts = view.part(view.findings.contrasts)
+    frame = contrasts[contrasts[columns.STRATEGY] != columns.NO_REPLAY]
     if frame.empty:
         return Drawing(None, f"Not drawn: the study has no strategy besides {BASELINE!r}.")
-    if frame[MEAN].isna().all():
+    if not frame["n"].any():
         return Drawing(
             None, f"Not drawn yet: no strategy has a finished seed that {BASELINE!r} has finished too."
         )
     rows, mixes = frame[columns.STRATEGY].nunique(), frame[columns.MIX].nunique()
-    longest = max(len(name) for name in frame[columns.STRATEGY])
-    tallest = 0.34 + 0.11 * max(note.count("\n") + 1 if note else 0 for note in frame[NOTE])
-    size = (1.4 + 0.06 * longest + 1.15 * mixes, 1.1 + tallest * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    plot_heat_map(frame, figure.subplots())
-    figure.axes[-1].set_ylabel("nats/token")
-    change = f"change in final {view.study.task_a} loss against {BASELINE}"
-    shown = (
-        f"mean ± {interval_name('paired t')} over seeds" if frame[HALF_WIDTH].notna().any() else "mean, n ≤ 2"
+    longest = max(len(view.styles[name].label) for name in frame[columns.STRATEGY])
+    lines = max(
+        cell_text(record, digits=4, pairs=view.pairs).count("\n") + 1 for record in frame.to_dict("records")
     )
-    figure.suptitle("\n".join(part for part in (view.title, change, shown) if part), fontsize=7.5)
-    return Drawing(figure, caption(view, frame))
+    size = (0.95 + 0.055 * longest + CELL_WIDTH * mixes, 0.75 + (0.1 + LINE_HEIGHT * lines) * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    plot_heat_map(frame, figure.subplots(), pairs=view.pairs, styles=view.styles)
+    figure.axes[-1].set_ylabel("nats/token" if view.settings.primary != "retention" else "share")
+    place_title(figure, view.title, f"{measure_text(view)}: strategy − {BASELINE}")
+    return Drawing(figure, caption(view, frame), {"contrasts": frame})
 
 
 def caption(view: View, frame: pd.DataFrame) -> str:
     """Return the caption of the heat map, from what varied and what is there."""
-    counts = [int(n) for n in frame[PAIRS] if n > 0]
-    opening = (
-        f"Change in final {view.study.task_a} loss against {BASELINE} at the same seed and mix, in nats per "
-        f"supervised token: above 0, more was forgotten than with {BASELINE}. "
-        f"{mean_text(view, counts=counts, unit='pair')}."
-    )
-    parts = [opening]
+    counts = [int(n) for n in frame["n"] if n > 0]
+    crossed = "Crossed: no finished pair." if (frame["n"] == 0).any() else ""
+    resolved = "Hatched: unresolved, or fewer than 3 pairs."
     if max(counts) >= FEWEST_FOR_INTERVAL:
-        parts.append(
-            f"± is the half-width of the {interval_name('paired t')} over seeds, {conditions(view)}, "
-            "not adjusted for the number of comparisons."
-        )
-    if min(counts) < FEWEST_FOR_INTERVAL and max(counts) > 1:
-        parts.append("No half-width where n ≤ 2.")
-    if frame[MEAN].isna().any():
-        parts.append("Hatched: no pair of finished seeds.")
-    left_out = int((~view.pairs[MATCHED]).sum())
-    if left_out:
-        parts.append(
-            f"Left out: {count_text([left_out], 'pair')} whose runs are not known to have seen the same "
-            f"{view.study.task_b} examples at the same steps."
-        )
-    parts.append(mix_sentence(view))
-    return " ".join(parts)
+        resolved += " Verdicts are those of the primary contrasts, adjusted for the whole family; the half-widths are not."
+    if TWO in counts:
+        resolved += " Of 2 pairs, both are written."
+    control = (
+        f"{columns.AA} is {BASELINE} again and stands outside that family."
+        if columns.AA in set(frame[columns.STRATEGY])
+        else ""
+    )
+    return joined(
+        f"Paired difference from {BASELINE} in {measure_text(view)} of {view.study.task_a} at the same seed and mix, in nats "
+        f"per supervised token: above 0 (orange), more was forgotten than with {BASELINE}.",
+        spread_sentence(view, counts, marks="±", kind="paired t"),
+        resolved,
+        crossed,
+        control,
+        left_out_sentence(view),
+        mix_sentence(view),
+    )

@@ -10,47 +10,95 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import metrics
 from analysis.inference import Interval, mean_interval, paired_interval
+from analysis.measures import (
+    FINAL_A,
+    FINAL_B,
+    FORGETTING,
+    LARGEST_FORGETTING,
+    MATCHED_FORGETTING,
+    MEASURES,
+    RETENTION,
+    Curve,
+    forgetting_at,
+    matched_task_b,
+    retention,
+)
 from analysis.tidy import CELL, SLOTS_HASH, STATE, Study
 from trainables import columns
 
 BASELINE = "random"
 
-FINAL_A = "final_task_a_loss"
-FORGETTING = "forgetting"
-LARGEST_FORGETTING = "largest_forgetting"
-FINAL_B = "final_task_b_loss"
 DIFFERENCE = "difference_from_random"
-
-METRICS = {
-    FINAL_A: (columns.TASK_A_LOSS, metrics.final_loss),
-    FORGETTING: (columns.TASK_A_LOSS, metrics.forgetting),
-    LARGEST_FORGETTING: (columns.TASK_A_LOSS, metrics.largest_forgetting),
-    FINAL_B: (columns.TASK_B_LOSS, metrics.final_loss),
-}
+METRICS = (FINAL_A, FORGETTING, LARGEST_FORGETTING, FINAL_B)  # the measures of the summary
 
 PLANNED = "planned"
 UNFINISHED = "unfinished"  # missing or partial
 PAIRS = "n_pairs"
 MISMATCHED = "n_pairs_left_out"
 MATCHED = "matched"
+BASELINE_SUFFIX = "_baseline"
 HALF_WIDTH = "_half_width"
+
+Curves = dict[str, Curve]  # by cell
+
+
+def read_curves(study: Study) -> Curves:
+    """Return the curve of every done cell, from the study's rows."""
+    done = study.rows[study.rows[STATE] == columns.DONE].drop_duplicates([CELL, columns.STEP])
+    names = (columns.STEP, columns.TASK_A_LOSS, columns.TASK_B_LOSS)
+    values = [done[name].to_numpy(float) for name in names]
+    groups = done.groupby(CELL).indices.items()
+    return {str(key): Curve(*(column[points] for column in values)) for key, points in groups}
 
 
 def run_outcomes(study: Study) -> pd.DataFrame:
-    """Return the planned labels with METRICS, NaN unless the run is done."""
-    labels = [*columns.LABEL_COLUMNS, *study.axes]
-    done = study.rows[study.rows[STATE] == columns.DONE].drop_duplicates([CELL, columns.STEP])
-    losses = {column: done[column].to_numpy(float) for column, _ in METRICS.values()}
-    measured = {
-        key: {name: function(losses[column][points]) for name, (column, function) in METRICS.items()}
-        for key, points in done.groupby(CELL).indices.items()
-    }
-    frame = study.cells[[*labels, CELL, STATE, SLOTS_HASH]].copy()
-    for name in METRICS:
-        frame[name] = [measured.get(key, {}).get(name, np.nan) for key in frame[CELL]]
+    """Return the planned labels with every one of MEASURES, NaN unless the run is done.
+
+    Retention is measured against the run without replay of the same seed and axes, forgetting at matched
+    task B loss against the baseline's run of the same seed, mix and axes; NaN where that run is not done.
+    """
+    curves = read_curves(study)
+    frame = study.cells[[*columns.LABEL_COLUMNS, *study.axes, CELL, STATE, SLOTS_HASH]].copy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name, measure in MEASURES.items():
+            of = measure.of
+            values = {} if of is None else {key: of(curve) for key, curve in curves.items()}
+            frame[name] = [values.get(key, np.nan) for key in frame[CELL]]
+        frame[RETENTION] = _retention(frame, axes=study.axes)
+        frame[MATCHED_FORGETTING] = _matched_forgetting(frame, curves=curves, axes=study.axes)
     return frame
+
+
+def _retention(outcomes: pd.DataFrame, *, axes: tuple[str, ...]) -> list[float]:
+    """Return each run's share of what is forgotten without replay that it kept."""
+    keys = [columns.SEED, *axes]
+    without = outcomes.loc[outcomes[columns.STRATEGY] == columns.NO_REPLAY, [*keys, FORGETTING]]
+    beside = outcomes[[*keys, FORGETTING]].merge(without, on=keys, how="left", suffixes=("", BASELINE_SUFFIX))
+    pairs = zip(beside[FORGETTING], beside[FORGETTING + BASELINE_SUFFIX], strict=True)
+    return [retention(own, control) for own, control in pairs]
+
+
+def _matched_forgetting(outcomes: pd.DataFrame, *, curves: Curves, axes: tuple[str, ...]) -> list[float]:
+    """Return each run's forgetting at the task B loss that it and its baseline run both reached."""
+    keys = [columns.MIX, columns.SEED, *axes]
+    partners = outcomes.loc[outcomes[columns.STRATEGY] == BASELINE, [*keys, CELL]]
+    beside = outcomes[[*keys, CELL, columns.STRATEGY]].merge(
+        partners, on=keys, how="left", suffixes=("", BASELINE_SUFFIX)
+    )
+    cells = zip(beside[columns.STRATEGY], beside[CELL], beside[CELL + BASELINE_SUFFIX], strict=True)
+    return [
+        np.nan if strategy == BASELINE else matched_forgetting(curves, own, partner)[0]
+        for strategy, own, partner in cells
+    ]
+
+
+def matched_forgetting(curves: Curves, own: Any, partner: Any) -> tuple[float, float]:
+    """Return the forgetting of two cells' runs where task B's loss first fell to what both reached."""
+    if own not in curves or partner not in curves:
+        return np.nan, np.nan
+    level = matched_task_b(curves[own], curves[partner])
+    return forgetting_at(curves[own], level), forgetting_at(curves[partner], level)
 
 
 def pair_with_baseline(outcomes: pd.DataFrame, *, axes: tuple[str, ...]) -> pd.DataFrame:
@@ -63,8 +111,10 @@ def pair_with_baseline(outcomes: pd.DataFrame, *, axes: tuple[str, ...]) -> pd.D
     done = outcomes[outcomes[STATE] == columns.DONE]
     baseline = done[done[columns.STRATEGY] == BASELINE][[*keys, FINAL_A, SLOTS_HASH]]
     others = done[done[columns.STRATEGY] != BASELINE]
-    pairs = others.merge(baseline, on=keys, suffixes=("", "_baseline"))
-    pairs[MATCHED] = pairs[SLOTS_HASH] == pairs[f"{SLOTS_HASH}_baseline"]  # an unknown hash equals nothing
+    pairs = others.merge(baseline, on=keys, suffixes=("", BASELINE_SUFFIX))
+    pairs[MATCHED] = (
+        pairs[SLOTS_HASH] == pairs[SLOTS_HASH + BASELINE_SUFFIX]
+    )  # an unknown hash equals nothing
     return pairs
 
 
@@ -114,8 +164,8 @@ def selector(frame: pd.DataFrame, *, keys: list[str]) -> Callable[[dict[str, Any
 
 
 def strategy_rank(strategy: str) -> tuple[int, str]:
-    """Sort the baseline first, then strategies by name, the control without replay last."""
-    return ({BASELINE: 0, columns.NO_REPLAY: 2}.get(strategy, 1), strategy)
+    """Sort the baseline first, then strategies by name, the A/A control, the run without replay last."""
+    return ({BASELINE: 0, columns.AA: 2, columns.NO_REPLAY: 3}.get(strategy, 1), strategy)
 
 
 def count_states(cells: pd.DataFrame) -> dict[str, int]:

@@ -1,136 +1,103 @@
-"""The words of the report: what its page says in Markdown. Reads frames, writes no files."""
+"""The report in Markdown, for terminals and code hosts: what report.html says, without its long tables."""
 
 from pathlib import Path
-from typing import Any
 
-from analysis.outcomes import BASELINE, MATCHED, count_states
-from analysis.style import mix_text, strategy_text
-from analysis.tables import escape_markdown
-from analysis.tidy import CELL, ERROR, LOG, SLOTS_HASH, STATE, Study
-from analysis.view import Drawing, View
-from trainables import columns
+from analysis.output import publish_text
+from analysis.plan_matrix import SYMBOLS, Matrix
+from analysis.provenance import Facts
+from analysis.sections import Content, Picture, Section, Shown
+from analysis.tables import escape_markdown, markdown_table
 
-LONGEST_ERROR = 200
+PAGE = "report.md"
+MOST_ROWS = 60  # of a table or matrix on the page; the files have all
 
 
-def heading(study: Study) -> str:
-    """Return the title and what the study is: tasks, model, and the state of its plan."""
-    description = study.description
-    facts = [
-        f"Phase A: {study.task_a}",
-        f"Phase B: {study.task_b}, replaying {study.task_a}",
-        *(
-            f"{name}: {description[key]}"
-            for key, name in (("model", "model"), ("dtype", "dtype"))
-            if key in description
-        ),
+def write_page(content: Content) -> Path:
+    """Write `content` as Markdown into its directory."""
+    parts = [f"# {escape_markdown(content.title)}"]
+    several = len(content.sections) > 1
+    for section in content.sections:
+        parts += [f"# {escape_markdown(section.title)}"] if several else []
+        parts += section_parts(section)
+    return publish_text(content.directory / PAGE, "\n\n".join(part.strip() for part in parts if part) + "\n")
+
+
+def section_parts(section: Section) -> list[str]:
+    """Return a section's parts in reading order."""
+    warning = f"**{escape_markdown(section.warning)}**" if section.warning else ""
+    texts = [escape_markdown(text) for text in (section.facts, section.counts)]
+    return [
+        *texts,
+        warning,
+        "## In plain words",
+        escape_markdown(section.verdicts.opening),
+        "\n".join(f"- {escape_markdown(line)}" for line in section.verdicts.lines),
+        escape_markdown(section.verdicts.limits),
+        *(_figure(picture) for picture in section.pictures),
+        *(_table(shown) for shown in section.tables if shown.table.stem in section.text_tables),
+        _matrix(section.matrix) if section.matrix else "",
+        *(_list(title, lines) for title, lines in section.lists.items() if lines),
+        _data(section.tables),
+        *([_provenance(section.provenance)] if section.provenance else []),
     ]
-    return "\n\n".join(
-        [
-            f"# {escape_markdown(study.name)}",
-            escape_markdown("; ".join(facts)) + ".",
-            f"Cells: {state_counts(study)}.{_damage_text(study)}",
-        ]
-    )
 
 
-def _damage_text(study: Study) -> str:
-    """Return what damage means for the numbers, where there is any."""
-    count = len(study.problems)
-    if not count:
-        return ""
-    files = "1 file is damaged or unusable" if count == 1 else f"{count} files are damaged or unusable"
-    return f" **{files}** and listed below: no number rests on them, and their cells stay in every count."
-
-
-def state_counts(study: Study) -> str:
-    """Return '15 planned: 12 done, 1 diverged, 1 failed, 1 unfinished'; merged labels count one by one."""
-    planned, *states = count_states(study.cells).items()
-    counts = ", ".join(f"{count} {state}" for state, count in states if count)
-    labels, cells = len(study.cells), study.cells[CELL].nunique()
-    merged = labels - study.cells[CELL].isna().sum() - cells
-    shared = f" ({merged} share a run with another label)" if merged else ""
-    return f"{planned[1]} planned{shared}: {counts}"
-
-
-def figure_section(drawing: Drawing, *, name: str, title: str, source: str) -> str:
+def _figure(picture: Picture) -> str:
     """Return one figure with its caption and its other formats, or the reason there is none."""
-    heading_text = name.replace("_", " ").capitalize() + (f" ({title})" if title else "")
-    lines = [f"## {escape_markdown(heading_text)}"]
-    if drawing.figure is not None:
-        lines.append(f"![{escape_markdown(heading_text)}]({source}.png)")
-    lines.append(escape_markdown(drawing.caption))
-    if drawing.figure is not None:
-        lines.append(f"Also as [SVG]({source}.svg) and [PDF]({source}.pdf).")
+    title = escape_markdown(picture.title)
+    lines = [f"## {title}"]
+    if picture.path:
+        lines.append(f"![{title}]({picture.path}.png)")
+    lines.append(escape_markdown(picture.caption))
+    if picture.path:
+        lines.append(f"Also as [SVG]({picture.path}.svg) and [PDF]({picture.path}.pdf).")
     return "\n\n".join(lines)
 
 
-def table_section(table: str) -> str:
-    """Return the summary table under its heading."""
-    return f"## Summary\n\n{table}\nAlso as [CSV](summary.csv), in full precision, and [LaTeX](summary.tex)."
+def _table(shown: Shown) -> str:
+    table = shown.table
+    title = f"## {escape_markdown(table.title)}"
+    if len(table.rows) > MOST_ROWS:
+        return f"{title}\n\n{len(table.rows)} rows: {_links(shown)}.\n\n{escape_markdown(table.caption)}"
+    return f"{title}\n\n{markdown_table(table)}\n{escape_markdown(table.caption)}\n\nAlso as {_links(shown)}."
 
 
-def notes(study: Study, *, absent: list[str], unpaired: list[str]) -> str:
-    """Return the lists of what is not in the numbers: cells, pairs, files."""
-    lists = {
-        "Cells that are not done": absent,
-        "Pairs left out": unpaired,
-        "Files that could not be used": list(study.problems),
-    }
-    sections = [
-        "\n".join([f"## {title}", "", *(f"- {escape_markdown(line)}" for line in lines)])
-        for title, lines in lists.items()
-        if lines
+def _links(shown: Shown) -> str:
+    return ", ".join(f"[{name}]({path})" for name, path in shown.links if not path.endswith(".md"))
+
+
+def _matrix(matrix: Matrix) -> str:
+    """Return the planned-versus-run matrix; the page in HTML has a large one."""
+    title = "## Planned against run"
+    if len(matrix.lines) * len(matrix.seeds) > MOST_ROWS * 10:
+        return f"{title}\n\n{len(matrix.lines)} × {len(matrix.seeds)} seeds: see report.html."
+    header = ["planned", *(f"seed {seed}" for seed in matrix.seeds)]
+    rows = [
+        [escape_markdown(line.name), *(matrix.symbols.get(state, "") for state in line.states)]
+        for line in matrix.lines
     ]
-    return "\n\n".join(sections)
+    lines = [header, ["---", *[":---:"] * len(matrix.seeds)], *rows]
+    grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    key = ", ".join(f"{symbol} {state}" for state, symbol in SYMBOLS.items() if state in matrix.symbols)
+    return f"{title}\n\n{grid}\n\n{key}; empty: not planned."
 
 
-def file_list(files: list[Path], *, directory: Path) -> str:
-    """Return the data files with what they hold."""
-    contents = {
-        "cells.csv": "every planned cell and its state",
-        "evaluations.csv": "every evaluation of every cell, one row each",
-        "evaluations.parquet": "the same, typed",
-    }
-    names = [file.relative_to(directory).as_posix() for file in files]
-    return "\n".join(
-        ["## Data", "", *(f"- [{name}]({name}): {contents[name]}" for name in names if name in contents)]
-    )
+def _list(title: str, lines: list[str]) -> str:
+    return "\n".join([f"## {escape_markdown(title)}", "", *(f"- {escape_markdown(line)}" for line in lines)])
 
 
-def absent_cells(study: Study) -> list[str]:
-    """Return a line for each planned cell that is not done, with its error and log where it has them."""
-    absent = study.cells[study.cells[STATE] != columns.DONE].to_dict("records")
-    return [f"{cell[STATE]}: {label_text(cell, axes=study.axes)}{_error_text(cell)}" for cell in absent]
+def _data(tables: list[Shown]) -> str:
+    """Return every table's files."""
+    lines = [f"- {escape_markdown(shown.table.title)}: {_links(shown)}" for shown in tables]
+    return "\n".join(["## Data", "", *lines])
 
 
-def unpaired_runs(view: View) -> list[str]:
-    """Return a line for each pair of finished runs that did not see the same examples at the same steps."""
-    unpaired = view.pairs[~view.pairs[MATCHED]].to_dict("records")
-    return [
-        f"{label_text(pair, axes=view.study.axes)}: not known to have seen the same {view.study.task_b} examples at the "
-        f"same steps as {BASELINE} (slots hash {_hash_text(pair[SLOTS_HASH])}, {BASELINE} has "
-        f"{_hash_text(pair[f'{SLOTS_HASH}_baseline'])})"
-        for pair in unpaired
+def _provenance(groups: list[Facts]) -> str:
+    """Return the facts that are not folded away; report.html has all of them."""
+    lines = [
+        f"- {escape_markdown(f'{group.title}, {name}: {value}')}"
+        for group in groups
+        if not group.folded
+        for name, value in group.rows
     ]
-
-
-def label_text(record: dict[Any, Any], *, axes: tuple[str, ...]) -> str:
-    """Return a label in words: 'difficulty_hard, mix 10 %, seed 2, lr = 7e-05'."""
-    parts = [strategy_text(record[columns.STRATEGY])]
-    if record[columns.STRATEGY] != columns.NO_REPLAY:
-        parts.append(f"mix {mix_text(record[columns.MIX])}")
-    return ", ".join([*parts, f"seed {record[columns.SEED]}", *(f"{axis} = {record[axis]}" for axis in axes)])
-
-
-def _hash_text(value: Any) -> str:
-    return value if isinstance(value, str) else "unknown"
-
-
-def _error_text(cell: dict[Any, Any]) -> str:
-    if not isinstance(cell[ERROR], str):
-        return ""
-    lines = str(cell[ERROR]).strip().splitlines() or ["no message"]
-    shown = lines[-1 if lines[0].startswith("Traceback") else 0].strip()[:LONGEST_ERROR]
-    log = f" (log: {cell[LOG]})" if isinstance(cell[LOG], str) else ""
-    return f": {shown}{log}"
+    return "\n".join(["## Provenance", "", *lines])

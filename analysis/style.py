@@ -1,11 +1,14 @@
-"""How every figure looks: fonts, sizes, colours, and how it is saved. Draws nothing itself.
+"""How every figure looks: fonts, sizes, colours, legends, and how it is saved. Draws no data.
 
 The palette is seaborn's colour-blind one; marker and dash repeat what colour says, for grey print.
 """
 
+import math
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import matplotlib
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
@@ -23,6 +27,11 @@ from trainables import columns
 ONE_COLUMN = 3.5  # inches, as in most two-column journals
 TWO_COLUMNS = 7.2
 RASTER_DPI = 300
+LONGEST_NAME = 26  # letters of a name in a figure
+LETTER = 0.056  # inches, a letter's mean width at 7 pt
+LINE = 0.14  # inches from line to line of a legend
+SIZE_CAPTIONED = 7.5  # points
+SMALLEST = 6  # points
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -60,32 +69,71 @@ DASHES = ("--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 0.8)))
 
 @dataclass(frozen=True)
 class LineStyle:
-    """What tells one line from another: colour, marker, dash, and its position among its siblings."""
+    """What tells one line from another: colour, marker, dash, its position among its siblings, its name."""
 
     colour: Any
     marker: str
     dash: Any
     position: int
+    label: str = ""
 
 
 def strategy_styles(strategies: Iterable[str]) -> dict[str, LineStyle]:
-    """Return a style for each strategy: the baseline black and solid, the control grey, the rest in colour."""
+    """Return a style for each strategy: the baseline black and solid, the controls grey, the rest in colour."""
     ordered = sorted(set(strategies), key=strategy_rank)
-    coloured = [name for name in ordered if name not in (BASELINE, columns.NO_REPLAY)]
-    styles = {name: cycled_style(position) for position, name in enumerate(coloured)}
-    styles[BASELINE] = LineStyle("0.1", "o", "-", len(coloured))
-    styles[columns.NO_REPLAY] = LineStyle("0.55", "h", (0, (4, 2)), len(coloured) + 1)
+    plain: dict[str, tuple[str, str, Any]] = {
+        BASELINE: ("0.1", "o", "-"),
+        columns.AA: ("0.4", "d", (0, (5, 1, 1, 1))),
+    }
+    plain[columns.NO_REPLAY] = ("0.55", "h", (0, (4, 2)))
+    coloured = [name for name in ordered if name not in plain]
+    labels = name_labels(ordered)
+    styles = {name: cycled_style(position, label=labels[name]) for position, name in enumerate(coloured)}
+    for extra, (name, (colour, marker, dash)) in enumerate(plain.items()):
+        styles[name] = LineStyle(colour, marker, dash, len(coloured) + extra, labels.get(name, name))
     return {name: styles[name] for name in ordered}
 
 
-def cycled_style(position: int) -> LineStyle:
+def cycled_style(position: int, *, label: str = "") -> LineStyle:
     """Return the style of the `position`-th line; colours, markers and dashes cycle at different lengths."""
     return LineStyle(
         COLOURS[position % len(COLOURS)],
         MARKERS[position % len(MARKERS)],
         DASHES[position % len(DASHES)],
         position,
+        label,
     )
+
+
+def name_labels(strategies: Iterable[str]) -> dict[str, str]:
+    """Return each strategy's name as a figure has room for it; two that would read the same are numbered."""
+    labels: dict[str, str] = {}
+    for name in strategies:
+        plain = label = shown_text(strategy_text(name))
+        number = 1
+        while label in labels.values():
+            number += 1
+            label = f"{plain} ({number})"
+        labels[name] = label
+    return labels
+
+
+def shown_text(text: str, *, longest: int = LONGEST_NAME) -> str:
+    """Return `text` on one line, at most `longest` letters of it, in letters that the font has."""
+    known = _letters()
+    printable = (letter if letter.isprintable() else " " for letter in text)
+    plain = " ".join("".join(printable).split()) or "(no name)"
+    plain = "".join(letter if ord(letter) in known else "\ufffd" for letter in plain)
+    if len(plain) <= longest:
+        return plain
+    tail = (longest - 1) // 3
+    return f"{plain[: longest - 1 - tail]}…{plain[len(plain) - tail :]}"
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """Return the code points of the one font that every figure is set in."""
+    return frozenset(get_font(findfont(RC["font.family"])).get_charmap())
 
 
 def legend_handle(style: LineStyle) -> Line2D:
@@ -111,9 +159,16 @@ def signed_text(value: float, *, digits: int) -> str:
     return text if float(f"{value:.{digits}f}") else text[1:]
 
 
-def plain_ticks(ax: Axes, *, count: int = 5) -> Axes:
-    """Give `ax` ticks that are read as they stand: no offset, no power of ten."""
-    for axis in (ax.xaxis, ax.yaxis):
+def decimals(limit: float) -> int:
+    """Return the decimals that show two significant digits of `limit`, from 4 to 6."""
+    if not limit or not math.isfinite(limit):
+        return 4
+    return min(6, max(4, 1 - math.floor(math.log10(limit))))
+
+
+def plain_ticks(ax: Axes, *, count: int = 5, axes: str = "xy") -> Axes:
+    """Give the `axes` of `ax` ticks that are read as they stand: no offset, no power of ten."""
+    for axis in (getattr(ax, f"{name}axis") for name in axes):
         formatter = ScalarFormatter(useOffset=False)
         formatter.set_scientific(False)
         axis.set_major_formatter(formatter)
@@ -138,11 +193,14 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def place_legend(figure: Figure, handles: list[Line2D], labels: list[str], *, title: str) -> None:
-    """Put one legend below all panels, in as many columns as the figure is wide."""
+def place_legend(figure: Figure, handles: list[Any], labels: list[str], *, title: str) -> None:
+    """Put one legend below all panels, in as many columns as the figure is wide, and make room for it."""
+    room = figure.get_figwidth() - 0.1
     widest = max(len(label) for label in labels)
-    fitting = int(figure.get_figwidth() / (0.5 + 0.06 * widest))
-    rows = -(-len(labels) // max(1, fitting))
+    fitting = max(1, int(room / (0.6 + LETTER * widest)))
+    rows = -(-len(labels) // fitting)
+    title = fill_lines(title, width=room)
+    figure.set_figheight(figure.get_figheight() + LINE * (rows + len(title.splitlines())) + 0.1)
     figure.legend(
         handles,
         labels,
@@ -150,4 +208,27 @@ def place_legend(figure: Figure, handles: list[Line2D], labels: list[str], *, ti
         loc="outside lower center",
         ncols=-(-len(labels) // rows),
         handlelength=3.2,
+        columnspacing=1.2,
     )
+
+
+def slanted_names(ax: Axes, names: list[str]) -> Axes:
+    """Name the places 0, 1, ... along the bottom of `ax`, slanted so that long names do not meet."""
+    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    ax.tick_params(axis="x", length=0)
+    ax.grid(visible=False, axis="x")
+    return ax
+
+
+def place_title(figure: Figure, *lines: str) -> None:
+    """Set the lines that are not empty above all panels, broken at the figure's width, and make room."""
+    text = "\n".join(fill_lines(line, width=figure.get_figwidth() - 0.1) for line in lines if line)
+    if text:
+        figure.set_figheight(figure.get_figheight() + LINE * (1 + text.count("\n")))
+        figure.suptitle(text, fontsize=SIZE_CAPTIONED)
+
+
+def fill_lines(text: str, *, width: float) -> str:
+    """Return `text` broken into lines of at most `width` inches; its own line breaks stay."""
+    letters = max(20, int(width / LETTER))
+    return "\n".join(textwrap.fill(line, letters) for line in text.splitlines())

@@ -1,40 +1,25 @@
-"""The summary table as text: Markdown and LaTeX, each escaped for its reader."""
+"""A table as its readers want it: HTML entries that sort, Markdown and LaTeX escaped, CSV and Parquet in full.
+
+Which columns a table has, and what they say, is result_tables' business.
+"""
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.inference import interval_name
-from analysis.outcomes import (
-    BASELINE,
-    DIFFERENCE,
-    FINAL_A,
-    FINAL_B,
-    FORGETTING,
-    HALF_WIDTH,
-    LARGEST_FORGETTING,
-    MISMATCHED,
-    PAIRS,
-    PLANNED,
-    UNFINISHED,
-)
-from analysis.style import mix_text, signed_text, strategy_text
-from trainables import columns
+from analysis.output import publish, publish_text
+from analysis.style import signed_text
 
 DECIMALS = 4
 ABSENT = "–"
-
-COUNTS = {
-    PLANNED: "planned",
-    columns.DONE: "done",
-    columns.DIVERGED: "diverged",
-    columns.FAILED: "failed",
-    UNFINISHED: "unfinished",
-}
-
-Rows = list[list[str]]
+LONGEST_FLOAT = 40  # rows that a LaTeX table* holds; a longer table breaks across pages
+MOST_PRINTED_ROWS = 2_000  # a longer table is data for programs: no Markdown and no LaTeX of it
+FRAME_SUFFIXES, TEXT_SUFFIXES = ("csv", "parquet"), ("md", "tex")
 
 LATEX_SPECIALS = {
     "\\": r"\textbackslash{}",
@@ -56,46 +41,111 @@ LATEX_SPECIALS = {
     "\u2212": "$-$",
     "±": r"$\pm$",
     "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "×": r"$\times$",
     "–": "--",
 }
 
 
-def summary_texts(
-    summary: pd.DataFrame, *, axes: tuple[str, ...], tasks: tuple[str, str]
-) -> tuple[list[str], Rows]:
-    """Return the header and cells of the summary as plain text: means ± half-widths, counts as they are."""
-    task_a, task_b = tasks
-    measured = {
-        FINAL_A: f"final {task_a} loss",
-        FORGETTING: f"forgetting of {task_a}",
-        LARGEST_FORGETTING: f"largest forgetting of {task_a}",
-        FINAL_B: f"final {task_b} loss",
-        DIFFERENCE: f"final {task_a} loss against {BASELINE}",
+class Entry(NamedTuple):
+    """What one place of a table shows, and by what it sorts: a number, or its text where that is None."""
+
+    text: str
+    order: float | None = None
+
+    @property
+    def sort_key(self) -> str:
+        """The number to sort by, as HTML carries it; empty sorts last, as absent."""
+        if self.order is None:
+            return "" if self.text == ABSENT else self.text
+        return "" if math.isnan(self.order) else repr(float(self.order))
+
+
+class Column(NamedTuple):
+    """A column's heading, and whether its entries are numbers, set to the right and sorted as such."""
+
+    title: str
+    numeric: bool = False
+
+
+Rows = list[list[Entry]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`frame` in full precision, and the entries a reader sees of it; `stem` names its files."""
+
+    stem: str
+    title: str
+    columns: Sequence[Column]
+    rows: Rows
+    caption: str
+    frame: pd.DataFrame
+
+    @property
+    def printable(self) -> bool:
+        return len(self.rows) <= MOST_PRINTED_ROWS
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The kinds of file that `write_table` leaves."""
+        return (*FRAME_SUFFIXES, *TEXT_SUFFIXES) if self.printable else FRAME_SUFFIXES
+
+
+def write_table(table: Table, *, directory: Path) -> list[Path]:
+    """Write a table as CSV and Parquet, in full, and as Markdown and LaTeX, as it is shown."""
+    frame = table.frame
+    texts: dict[str, Callable[[], str]] = {
+        "md": lambda: f"{markdown_table(table)}\n{escape_markdown(table.caption)}\n",
+        "tex": lambda: latex_table(table),
     }
-    header = ["strategy", "mix", *axes, *COUNTS.values(), *measured.values(), "pairs"]
-    rows = [
-        [
-            strategy_text(row[columns.STRATEGY]),
-            mix_text(row[columns.MIX]),
-            *(str(row[axis]) for axis in axes),
-            *(str(row[name]) for name in COUNTS),
-            *(
-                interval_text(row[name], row[name + HALF_WIDTH], sign=name not in (FINAL_A, FINAL_B))
-                for name in measured
-            ),
-            pairs_text(row[PAIRS], row[MISMATCHED]),
-        ]
-        for row in summary.to_dict("records")
+    frames: dict[str, Callable[[Path], Any]] = {
+        "csv": lambda path: frame.to_csv(path, index=False),
+        "parquet": lambda path: frame.to_parquet(path, index=False),
+    }
+    return [
+        publish(_place(table, directory, suffix), frames[suffix])
+        if suffix in frames
+        else publish_text(_place(table, directory, suffix), texts[suffix]())
+        for suffix in table.suffixes
     ]
-    return header, rows
+
+
+def _place(table: Table, directory: Path, suffix: str) -> Path:
+    return directory / f"{table.stem}.{suffix}"
+
+
+def number(value: Any, *, digits: int = DECIMALS, sign: bool = False) -> Entry:
+    """Return a number's entry; a dash, sorted last, where it is absent or not finite."""
+    amount = math.nan if value is None or pd.isna(value) else float(value)
+    if not math.isfinite(amount):
+        return Entry(ABSENT, math.nan)
+    return Entry(signed_text(amount, digits=digits) if sign else f"{amount:.{digits}f}", amount)
+
+
+def count(value: Any) -> Entry:
+    """Return a whole number's entry."""
+    return number(value, digits=0)
+
+
+def interval(low: Any, high: Any, *, digits: int = DECIMALS) -> Entry:
+    """Return '−0.0012 to +0.0030', sorted by its lower end; a dash where there is no interval."""
+    lower, upper = number(low, digits=digits, sign=True), number(high, digits=digits, sign=True)
+    if ABSENT in (lower.text, upper.text):
+        return Entry(ABSENT, math.nan)
+    return Entry(f"{lower.text} to {upper.text}", lower.order)
+
+
+def probability(value: Any) -> Entry:
+    """Return a p-value's entry: '0.012', or '< 0.001'."""
+    plain = number(value, digits=3)
+    return Entry("< 0.001", plain.order) if plain.order is not None and plain.order < 0.001 else plain
 
 
 def interval_text(mean: float, half_width: float, *, sign: bool) -> str:
     """Return '1.0459 ± 0.0021', the mean alone where there is no interval, a dash where there is nothing."""
-    if math.isnan(mean):
-        return ABSENT
-    text = signed_text(mean, digits=DECIMALS) if sign else f"{mean:.{DECIMALS}f}"
-    return text if math.isnan(half_width) else f"{text} ± {half_width:.{DECIMALS}f}"
+    text = number(mean, sign=sign).text
+    return text if text == ABSENT or math.isnan(half_width) else f"{text} ± {half_width:.{DECIMALS}f}"
 
 
 def pairs_text(pairs: int, left_out: int) -> str:
@@ -103,64 +153,72 @@ def pairs_text(pairs: int, left_out: int) -> str:
     return f"{pairs} ({left_out} left out)" if left_out else str(pairs)
 
 
-def summary_caption(*, given: str) -> str:
-    """Return what the summary's numbers are: n, the interval's kind and level, and what it is over."""
-    return (
-        f"Means over the done cells of each row (n is the column done), ± half-width of the {interval_name('t')} over seeds, {given}. "
-        f"The last column but one is the mean paired difference from {BASELINE} at the same seed and mix, ± half-width "
-        f"of the {interval_name('paired t')} over the pairs counted in the last; intervals are not adjusted for the "
-        "number of comparisons. Forgetting is the loss at the end minus the loss before Phase B; largest forgetting, "
-        "the largest such rise at any evaluation. Losses in nats per supervised token. No half-width where n ≤ 2. "
-        "Unfinished: partial, missing or with a damaged file. Nothing is imputed."
-    )
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; text columns to the left, the rest to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
-    escaped = [
-        [escape_markdown(text) for text in header],
-        lines[1],
-        *([escape_markdown(t) for t in row] for row in rows),
+def markdown_table(table: Table) -> str:
+    """Return a Markdown table; text columns to the left, numbers to the right."""
+    lines = [
+        [escape_markdown(column.title) for column in table.columns],
+        ["---:" if column.numeric else "---" for column in table.columns],
+        *([escape_markdown(entry.text) for entry in row] for row in table.rows),
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def latex_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str, label: str) -> str:
-    """Return a two-column-wide LaTeX table; it needs the packages booktabs and array."""
-    wide = r">{\raggedright\arraybackslash}p{0.11\textwidth}"
-    counts = {*COUNTS.values(), "pairs"}
-    alignment = "".join(
-        "r" if name in counts else wide if "loss" in name or "forgetting" in name else "l" for name in header
-    )
-    body = [r" & ".join(escape_latex(text) for text in row) + r" \\" for row in rows]
-    return "\n".join(
-        [
-            r"% \usepackage{booktabs, array}",
+def latex_table(table: Table) -> str:
+    """Return a LaTeX table: two columns wide, or across pages where it is long; booktabs rules."""
+    alignment = "".join("r" if column.numeric else "l" for column in table.columns)
+    head = _latex_row(column.title for column in table.columns)
+    caption = rf"\caption{{{escape_latex(table.caption)}}}"
+    label = rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.stem.lower())}}}"
+    body = [_latex_row(entry.text for entry in row) for row in table.rows]
+    if len(table.rows) > LONGEST_FLOAT:
+        lines = [
+            r"% \usepackage{booktabs, longtable}",
+            r"{\scriptsize\setlength{\tabcolsep}{3pt}",
+            rf"\begin{{longtable}}{{@{{}}{alignment}@{{}}}}",
+            rf"{caption}{label}\\",
+            r"\toprule",
+            head,
+            r"\midrule",
+            r"\endhead",
+            *body,
+            r"\bottomrule",
+            r"\end{longtable}}",
+        ]
+    else:
+        lines = [
+            r"% \usepackage{booktabs, graphicx}",
             r"\begin{table*}",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{escape_latex(caption)}}}",
-            rf"\label{{{label}}}",
-            rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
+            caption,
+            label,
+            rf"\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
             r"\toprule",
-            r" & ".join(escape_latex(text) for text in header) + r" \\",
+            head,
             r"\midrule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table*}",
-            "",
         ]
-    )
+    return "\n".join([*lines, ""])
+
+
+def _latex_row(texts: Iterable[str]) -> str:
+    return r" & ".join(escape_latex(text) for text in texts) + r" \\"
 
 
 def escape_latex(text: str) -> str:
     """Return `text` so that LaTeX prints it and runs none of it."""
-    return "".join(LATEX_SPECIALS.get(character, character) for character in " ".join(text.split()))
+    return "".join(LATEX_SPECIALS.get(character, character) for character in _plain(text))
 
 
 def escape_markdown(text: str) -> str:
     """Return `text` so that Markdown shows it: no markup, no HTML, no end of a table cell."""
-    plain = " ".join(text.split())
+    plain = _plain(text)
     entities = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", entities)
+
+
+def _plain(text: str) -> str:
+    """Return `text` on one line and without control characters, which no reader shows."""
+    return "".join(letter for letter in " ".join(text.split()) if letter >= " " and letter != "\x7f")

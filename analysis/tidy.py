@@ -14,6 +14,7 @@ from analysis.errors import AnalysisError, LedgerWarning
 from analysis.ledger import Ledger, read_ledger
 from analysis.records import Record
 from analysis.rows import COUNTS, NO_POINTS
+from analysis.storage import StudyFiles, open_study
 from trainables import columns
 
 CELL = "cell"
@@ -29,13 +30,17 @@ NO_CELL = Cell(columns.MISSING)
 
 @dataclass(frozen=True)
 class Study:
-    """A study as frames: `cells` has a row per planned label, `rows` one per evaluation point too."""
+    """A study as frames: `cells` has a row per planned label, `rows` one per evaluation point too.
+
+    `files`: where the files of single examples are read, once a frame needs them; None where there are none.
+    """
 
     description: Record
     axes: tuple[str, ...]
     cells: pd.DataFrame
     rows: pd.DataFrame
     problems: tuple[str, ...] = ()
+    files: StudyFiles | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +87,8 @@ def read_study(location: str | PathLike[str]) -> Study:
         [_details(*pair) for pair in zip(keys, planned, strict=True)], columns=CELL_DETAILS
     )
     cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
-    return Study(ledger.study, ledger.axes, cells, _point_frame(cells, planned), ledger.problems)
+    rows = _point_frame(cells, planned)
+    return Study(ledger.study, ledger.axes, cells, rows, ledger.problems, open_study(location))
 
 
 def _point_frame(cells: pd.DataFrame, planned: list[Cell]) -> pd.DataFrame:

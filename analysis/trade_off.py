@@ -1,72 +1,105 @@
 """The trade-off plane: final task A loss against final task B loss, one panel a mix."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from scipy import stats
 
-from analysis.inference import FEWEST_FOR_INTERVAL, interval_name, mean_interval
-from analysis.outcomes import FINAL_A, FINAL_B
+from analysis.captions import absent_sentence, joined, mix_sentence, percent_text
+from analysis.conditions import conditions, count_text, varied
+from analysis.inference import LEVEL
+from analysis.measures import FINAL_A, FINAL_B
 from analysis.style import (
     ONE_COLUMN,
+    SMALLEST,
     TWO_COLUMNS,
     LineStyle,
     legend_handle,
     mix_text,
     place_legend,
+    place_title,
     plain_ticks,
-    strategy_text,
+    strategy_styles,
 )
-from analysis.view import (
-    Drawing,
-    View,
-    absent_sentence,
-    conditions,
-    count_text,
-    mean_text,
-    mix_sentence,
-    seeds_per_mean,
-)
+from analysis.view import Drawing, View, seeds_per_mean
 from trainables import columns
 
 START = "losses before Phase B"
 REACH = 0.5  # the start is drawn in place if it lies within this share of the data's span
+FEWEST_FOR_ELLIPSE = 4  # at n = 3 the quantile is F(2, 1) = 199: an ellipse 14 times as wide as the points
+FEWEST_FOR_MEAN = 3
 
 
-def plot_trade_off(frame: pd.DataFrame, ax: Axes, *, styles: dict[str, LineStyle]) -> Axes:
-    """Draw finished outcomes: faint points are seeds, marked points means with t error bars from n = 3 on."""
+class Region(NamedTuple):
+    """An ellipse: its centre (2,), full axes (2,), and the angle of the first in degrees."""
+
+    centre: npt.NDArray[np.float64]
+    axes: npt.NDArray[np.float64]
+    angle: float
+
+
+def mean_region(points: npt.NDArray[np.float64], *, level: float = LEVEL) -> Region:
+    """Return Hotelling's T² region of the mean of `points` (n, 2), n >= 4 (Hotelling 1931).
+
+    All m with n (m - mean)' S^-1 (m - mean) <= 2 (n - 1) / (n - 2) F(2, n - 2; level), S the sample
+    covariance. Points on a line give an ellipse without width.
+    """
+    n = len(points)
+    if n < FEWEST_FOR_ELLIPSE:
+        raise ValueError(f"an ellipse needs {FEWEST_FOR_ELLIPSE} points or more, got {n}")
+    quantile = stats.f.ppf(level, 2, n - 2)
+    scale = 2 * (n - 1) / (n * (n - 2)) * quantile
+    variances, directions = np.linalg.eigh(np.cov(points, rowvar=False))
+    half_axes = np.sqrt(np.maximum(variances, 0) * scale)
+    angle = float(np.degrees(np.arctan2(directions[1, 0], directions[0, 0])))
+    return Region(points.mean(axis=0), 2 * half_axes, angle)
+
+
+def plot_trade_off(
+    frame: pd.DataFrame, ax: Axes, *, styles: dict[str, LineStyle] | None = None, level: float = LEVEL
+) -> Axes:
+    """Draw finished outcomes: small points are seeds; from n = 3 on their mean, from n = 4 on its ellipse."""
+    styles = strategy_styles(frame[columns.STRATEGY]) if styles is None else styles
     for strategy, style in styles.items():
         runs = frame[frame[columns.STRATEGY] == strategy]
-        if runs.empty:
+        points = runs[[FINAL_A, FINAL_B]].to_numpy(float)
+        if not len(points):
             continue
+        many = len(points) >= FEWEST_FOR_MEAN
+        size, strength = (7, 0.45) if many else (18, 1.0)
         ax.scatter(
-            runs[FINAL_A],
-            runs[FINAL_B],
-            s=7,
+            points[:, 0],
+            points[:, 1],
+            s=size,
             marker=style.marker,
             color=style.colour,
-            alpha=0.4,
+            alpha=strength,
             linewidths=0,
         )
-        across = mean_interval(runs[FINAL_A].to_numpy(float))
-        up = mean_interval(runs[FINAL_B].to_numpy(float))
-        if across.n >= FEWEST_FOR_INTERVAL:
-            ax.errorbar(
-                across.mean,
-                up.mean,
-                xerr=across.half_width,
-                yerr=up.half_width,
-                color=style.colour,
-                elinewidth=0.8,
-                capsize=1.5,
-                capthick=0.8,
-                zorder=2,
-            )
-        ax.plot(
-            [across.mean], [up.mean], style.marker, color=style.colour, markersize=5, markeredgecolor="white",
-            markeredgewidth=0.5, zorder=3,
-        )  # fmt: skip
+        if many:
+            ax.plot(
+                *points.mean(axis=0), style.marker, color=style.colour, markersize=5, markeredgecolor="white",
+                markeredgewidth=0.5, zorder=3,
+            )  # fmt: skip
+        if len(points) >= FEWEST_FOR_ELLIPSE:
+            _plot_region(mean_region(points, level=level), ax, style=style)
     return ax
+
+
+def _plot_region(region: Region, ax: Axes, *, style: LineStyle) -> None:
+    """Draw a region's outline, dashed as its strategy is, over a faint fill."""
+    place = (float(region.centre[0]), float(region.centre[1]))
+    for filled, strength in ((True, 0.1), (False, 1.0)):
+        ellipse = Ellipse(place, *region.axes, angle=region.angle, fill=filled, alpha=strength)
+        ellipse.set(facecolor=style.colour, linewidth=0 if filled else 0.9, zorder=2)
+        if not filled:
+            ellipse.set(edgecolor=style.colour, linestyle=style.dash)
+        ax.add_patch(ellipse)
 
 
 def within_reach(start: tuple[float, float], ax: Axes) -> bool:
@@ -83,14 +116,31 @@ def mark_start(start: tuple[float, float], ax: Axes) -> Axes:
     if within_reach(start, ax):
         ax.plot([start[0]], [start[1]], "*", color="0.3", markersize=6, zorder=2)
         return ax
+    return point_towards(start, ax, colour="0.3", text="")
+
+
+def point_towards(target: tuple[float, float], ax: Axes, *, colour: Any, text: str) -> Axes:
+    """Draw an arrow at the edge of `ax` towards a place outside it, and its name."""
     ax.autoscale(enable=False)
     limits = (ax.get_xlim(), ax.get_ylim())
-    place = np.array([(value - low) / (high - low) for value, (low, high) in zip(start, limits, strict=True)])
+    place = np.array(
+        [(value - low) / (high - low) for value, (low, high) in zip(target, limits, strict=True)]
+    )
     direction = (place - 0.5) / np.linalg.norm(place - 0.5)
     tip = np.clip(place, 0.01, 0.99)
-    arrow = {"arrowstyle": "-|>", "color": "0.3", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+    arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4}
     ax.annotate(
-        "", xy=tuple(tip), xytext=tuple(tip - 0.1 * direction), xycoords="axes fraction", arrowprops=arrow
+        text,
+        fontsize=SMALLEST,
+        bbox=box if text else None,
+        color=colour,
+        ha="right" if direction[0] > 0 else "left",
+        va="center",
+        xy=tuple(tip),
+        xytext=tuple(tip - 0.1 * direction),
+        xycoords="axes fraction",
+        arrowprops=arrow,
     )
     return ax
 
@@ -103,27 +153,49 @@ def draw_trade_off(view: View) -> Drawing:
     mixes = view.mixes
     wide = min(len(mixes), 3 if len(mixes) != 4 else 2)
     tall = -(-len(mixes) // wide)
-    size = (ONE_COLUMN if wide == 1 else TWO_COLUMNS, 0.75 + (2.6 if wide < 3 else 2.1) * tall)
+    size = (ONE_COLUMN if wide == 1 else TWO_COLUMNS, 0.25 + (2.6 if wide < 3 else 2.1) * tall)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax, mix in zip(axes, mixes, strict=False):
-        plot_trade_off(view.panel(done, mix=mix), ax, styles=view.styles)
-        ax.margins(0.12)
-        ax.set_title(f"mix {mix_text(mix)}" if mix else "no replay")
-        plain_ticks(ax, count=4).tick_params(labelbottom=True)
+    axes = figure.subplots(tall, wide, squeeze=False).ravel()
     starts = [(float(start[0]), float(start[1])) for start in view.starts.itertuples(index=False)]
-    near = all(within_reach(start, axes[0]) for start in starts)
-    for ax in axes[: len(mixes)]:
-        for start in starts:
-            mark_start(start, ax)
+    near = True
+    for ax, mix in zip(axes, mixes, strict=False):
+        near &= _draw_panel(view, ax, mix=mix, starts=starts)
     for ax in axes[len(mixes) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(mixes) - wide) : len(mixes)]:
-        ax.set_xlabel(f"final {view.study.task_a} loss (nats/token)")
+        ax.set_xlabel(f"final {view.task_a} loss (nats/token)")
     for ax in axes[::wide]:
-        ax.set_ylabel(f"final {view.study.task_b} loss (nats/token)")
+        ax.set_ylabel(f"final {view.task_b} loss\n(nats/token)")
     _finish(figure, view, start=f"{'star: ' if near else 'arrow: towards '}{start_text(starts)}")
-    return Drawing(figure, caption(view))
+    return Drawing(figure, caption(view), {"outcomes": done[[*columns.LABEL_COLUMNS, FINAL_A, FINAL_B]]})
+
+
+def _draw_panel(view: View, ax: Axes, *, mix: float, starts: list[tuple[float, float]]) -> bool:
+    """Draw one mix; return whether all losses before Phase B are in place there.
+
+    Runs without replay are drawn where they do not squeeze the others, else an arrow points to them.
+    """
+    runs = view.panel(view.done, mix=mix)
+    control = runs[runs[columns.STRATEGY] == columns.NO_REPLAY]
+    replayed = runs.drop(control.index)
+    first = control if replayed.empty else replayed
+    plot_trade_off(first, ax, styles=view.styles, level=view.settings.level)
+    ax.margins(0.12)
+    if not control.empty and not replayed.empty:
+        style = view.styles[columns.NO_REPLAY]
+        place = control[[FINAL_A, FINAL_B]].mean()
+        if within_reach((float(place[FINAL_A]), float(place[FINAL_B])), ax):
+            plot_trade_off(control, ax, styles={columns.NO_REPLAY: style}, level=view.settings.level)
+        else:
+            point_towards(
+                (float(place[FINAL_A]), float(place[FINAL_B])), ax, colour=style.colour, text=style.label
+            )
+    ax.set_title(f"mix {mix_text(mix)}" if mix else "no replay")
+    plain_ticks(ax, count=4)
+    near = all(within_reach(start, ax) for start in starts)
+    for start in starts:
+        mark_start(start, ax)
+    return near
 
 
 def start_text(starts: list[tuple[float, float]]) -> str:
@@ -132,31 +204,39 @@ def start_text(starts: list[tuple[float, float]]) -> str:
 
 
 def _finish(figure: Figure, view: View, *, start: str) -> None:
-    handles = [legend_handle(style) for style in view.styles.values()]
-    for handle in handles:
-        handle.set_linestyle("")
-    labels = [strategy_text(name) for name in view.styles]
     counts = seeds_per_mean(view)
-    title = f"large: mean over {count_text(counts, 'seed')}" if max(counts) > 1 else "one seed each"
-    if max(counts) >= FEWEST_FOR_INTERVAL:
-        title += f"; bars: {interval_name('t')} over seeds"
-    place_legend(figure, handles, labels, title=f"{title}\n{start}")
-    if view.title:
-        figure.suptitle(view.title, fontsize=7.5)
+    handles = [legend_handle(style) for style in view.styles.values()]
+    if max(counts) < FEWEST_FOR_ELLIPSE:
+        for handle in handles:
+            handle.set_linestyle("")
+    if max(counts) < FEWEST_FOR_MEAN:
+        title = f"{count_text(counts, 'seed')} each"
+    else:
+        title = f"small: one seed; large: mean over {count_text(counts, 'seed')}"
+    if max(counts) >= FEWEST_FOR_ELLIPSE:
+        title += f"; ellipse: {percent_text(view.settings.level)} of the mean"
+    place_title(figure, view.title)
+    place_legend(figure, handles, [style.label for style in view.styles.values()], title=f"{title}\n{start}")
 
 
 def caption(view: View) -> str:
     """Return the caption of the trade-off plane, from what varied and what is there."""
     counts = seeds_per_mean(view)
-    opening = (
-        f"Final {view.study.task_a} loss against final {view.study.task_b} loss, in nats per supervised token: lower "
-        f"left is better at both. Small points: single seeds; large points: their mean. "
-        f"{mean_text(view, counts=counts, unit='seed')}."
+    given = conditions(view)
+    if max(counts) >= FEWEST_FOR_ELLIPSE:
+        few = f", none where n < {FEWEST_FOR_ELLIPSE}" if min(counts) < FEWEST_FOR_ELLIPSE else ""
+        spread = (
+            f"Ellipses: {percent_text(view.settings.level)} regions of the mean of both losses (Hotelling's T²) over "
+            f"{count_text(counts, 'seed')} ({varied(view)}){few}; {given}. They are not paired by seed: whether two of them "
+            "overlap is no test."
+        )
+    else:
+        spread = f"No ellipse below {FEWEST_FOR_ELLIPSE} seeds, here {count_text(counts, 'seed')}; {given}."
+    return joined(
+        f"Final {view.study.task_a} loss against final {view.study.task_b} loss, in nats per supervised token: lower left is "
+        "better at both. Small points: single seeds; large points: their mean, from 3 seeds on.",
+        spread,
+        "Star or arrow: the losses before Phase B; an arrow with a name points to runs far outside. Panels differ in range.",
+        absent_sentence(view),
+        mix_sentence(view),
     )
-    parts = [opening]
-    if max(counts) >= FEWEST_FOR_INTERVAL:
-        parts.append(f"Bars: {interval_name('t')} over seeds, of each loss by itself, {conditions(view)}.")
-    if min(counts) < FEWEST_FOR_INTERVAL and max(counts) > 1:
-        parts.append("No bars where n ≤ 2.")
-    parts += ["Star or arrow: the losses before Phase B.", absent_sentence(view), mix_sentence(view)]
-    return " ".join(parts)

@@ -124,11 +124,11 @@ def make_phase_a(study: Study, prepared: Prepared) -> Artifact:
         prepared.task_b,
         batch_size=study.phase_b.batch_size,
         tokens=0,  # nothing of Phase B is trained with it
-        storage=prepared.artifact,
+        storage=prepared.artifacts[0],
     )
-    prepared.artifact.make()
+    prepared.artifacts[0].make()
     make_artifact(job)
-    artifact = load_artifact(prepared.artifact)
+    artifact = load_artifact(prepared.artifacts[0])
     assert artifact is not None
     return artifact
 

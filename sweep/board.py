@@ -17,7 +17,7 @@ class Board:
 
     def __init__(self) -> None:
         self._stopping = False
-        self._phase_a = (0, 0)
+        self._phase_a: dict[int, tuple[int, int]] = {}
         self._messages: list[str] = []
         self._pauses: list[tuple[str, int]] = []
 
@@ -27,11 +27,13 @@ class Board:
     def stopping(self) -> bool:
         return self._stopping
 
-    def tell_phase_a(self, step: int, steps: int) -> None:
-        self._phase_a = (step, steps)
+    def tell_phase_a(self, seed: int, step: int, steps: int) -> None:
+        self._phase_a[seed] = (step, steps)
 
     def phase_a(self) -> tuple[int, int]:
-        return self._phase_a
+        """Return the steps taken, and all, of every Phase A that has begun."""
+        steps, totals = zip((0, 0), *self._phase_a.values(), strict=True)
+        return sum(steps), sum(totals)
 
     def say(self, message: str) -> None:
         self._messages.append(message)

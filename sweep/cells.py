@@ -1,6 +1,6 @@
 """From the search space to cells: labels, realised orders, and which labels are one run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import groupby
@@ -51,6 +51,10 @@ class PlannedCell:
     tokens: int
 
     @property
+    def seed(self) -> int:
+        return self.labels[0].seed
+
+    @property
     def name(self) -> str:
         return " = ".join(label.describe() for label in self.labels)
 
@@ -74,25 +78,34 @@ def study_labels(study: Study) -> list[Label]:
     return list(dict.fromkeys(labels))
 
 
-def plan_cells(
-    study: Study, prepared: Prepared, *, artifact_key: str, pool_losses: Floats | None
-) -> list[PlannedCell]:
+@dataclass(frozen=True)
+class Origin:
+    """What a replicate starts from: its Phase A artifact's key and, once that is there, A's losses (n,)."""
+
+    key: str
+    pool_losses: Floats | None
+
+
+def plan_cells(study: Study, prepared: Prepared, *, origins: Mapping[int, Origin]) -> list[PlannedCell]:
     """Return the cells of the study; labels that train on the same stream share one.
 
-    `pool_losses` is None before Phase A. Raises ValueError where a strategy cannot order the pool,
-    or the pool holds fewer examples than a mix replays.
+    `origins` are by Phase A seed. Raises ValueError where a strategy cannot order the pool, or the pool
+    holds fewer examples than a mix replays.
     """
     train = prepared.task_a.train
-    pool = Pool(len(train), train.difficulty, pool_losses)
-    check_selectable(study, pool, task_b_size=len(prepared.task_b.train))
-    training_at, order_of = _training_by_axes(study), _orders(pool)
+    pools = {seed: Pool(len(train), train.difficulty, origin.pool_losses) for seed, origin in origins.items()}
+    for pool in pools.values():
+        check_selectable(study, pool, task_b_size=len(prepared.task_b.train))
+    phase_a_seed = study.phase_a.seed_of
+    training_at, order_of = _training_by_axes(study), _orders(lambda seed: pools[phase_a_seed(seed)])
     cells: dict[str | Label, PlannedCell] = {}
     for (seed, axes, mix), labels in groupby(study_labels(study), key=_slots_of):
         training = training_at(axes)
+        origin, pool = origins[phase_a_seed(seed)], pools[phase_a_seed(seed)]
         slots = _lay_out(mix, seed=seed, pool=pool, prepared=prepared, training=training)
-        meaning = _meaning(seed, training=training, prepared=prepared, artifact_key=artifact_key)
+        meaning = _meaning(seed, training=training, prepared=prepared, artifact_key=origin.key)
         for label in labels:
-            if pool_losses is None and _needs(label.strategy) == "losses":
+            if origin.pool_losses is None and _needs(label.strategy) == "losses":
                 tokens = _tokens(slots.stream, prepared)  # of a random selection
                 cells[label] = PlannedCell((label,), None, slots.stream.steps, tokens)
                 continue
@@ -129,12 +142,12 @@ def _training_by_axes(study: Study) -> Callable[[Axes], PhaseBSettings]:
     return cache(lambda axes: study.training_at(dict(axes)))
 
 
-def _orders(pool: Pool) -> Callable[[str, int], Indices]:
-    """Return the function that orders the pool, by strategy and seed; mixes differ in where they cut it."""
+def _orders(pool_of: Callable[[int], Pool]) -> Callable[[str, int], Indices]:
+    """Return the function that orders a replicate's pool, by strategy and seed; mixes differ in where they cut it."""
 
     @lru_cache(maxsize=len(STRATEGIES))
     def order(strategy: str, seed: int) -> Indices:
-        return order_pool(strategy, pool, seed=seed)
+        return order_pool(strategy, pool_of(seed), seed=seed)
 
     return order
 

@@ -91,24 +91,45 @@ def resume(storage: str, address: str | None) -> None:
 @cli.command()
 @CONFIG
 @OVERRIDES
-def plan(config: Path, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--pilot",
+    metavar="STUDY",
+    help="Plan with the spread of pairs in this study, a directory or s3://... Default: CONFIG's own, once it has any.",
+    callback=lambda context, parameter, value: None if value is None else check_location(value),
+)
+@click.option("--paired-sd", type=float, metavar="X", help="Plan with this SD of pairs instead.")
+def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd: float | None) -> None:
     """Show the cells of CONFIG: merged, done and missing ones, their steps, tokens and time.
 
-    Starts no cluster and loads no weights.
+    Also the smallest difference that its seeds detect, the seeds that its smallest effect needs, and how far
+    its looks and its gate have come. Starts no cluster and loads no weights.
+
+    \b
+    python -m sweep plan configs/demo.yaml
+    python -m sweep plan configs/demo.yaml --pilot results/pilot --set inference.smallest_effect=0.005
     """
     from sweep.configuration import load_study
+    from sweep.course import find_due
     from sweep.driver import study_storage
     from sweep.ledger import Ledger
     from sweep.planning import make_plan
     from sweep.preparation import prepare
     from sweep.recording import check_meaning
-    from sweep.tables import print_plan
+    from sweep.resolution import describe_resolution, find_spread
+    from sweep.tables import print_course, print_plan
 
+    if pilot is not None and paired_sd is not None:
+        raise click.UsageError("give at most one of --pilot and --paired-sd")
     study = load_study(config, overrides)
     prepared, ledger = prepare(study), Ledger(study_storage(study))
     check_meaning(ledger, prepared.fingerprint)
-    planned = make_plan(study, prepared, ledger, say=click.echo)
-    print_plan(planned, study=study, prepared=prepared, console=Console())
+    whole = make_plan(study, prepared, ledger, say=click.echo)
+    due = find_due(study, whole, ledger)
+    print_plan(due.plan, study=study, prepared=prepared, console=Console())
+    print_course(due, console=Console())
+    spread = find_spread(study, whole, ledger, pilot=pilot, given=paired_sd)
+    for line in describe_resolution(study, spread):
+        click.echo(line)
 
 
 @cli.command()
@@ -166,6 +187,9 @@ def _run(study: "Study", address: str | None, *, new_study: bool = False) -> Non
             f"paused: {outcome.paused}\nonce that is mended, go on with: python -m sweep resume {place}"
         )
         sys.exit(EXIT_FAILED)
+    if outcome.halted is not None:
+        click.echo(f"stopped at the gate: {outcome.halted}\nTo run the grid all the same: --set gate=false")
+        sys.exit(EXIT_FAILED)
     if outcome.failed:
         click.echo(f"see why with: python -m sweep status {place}")
         sys.exit(EXIT_FAILED)
@@ -183,7 +207,7 @@ def main() -> None:
         click.echo(f"error: {redact(str(error))}", err=True)
         sys.exit(EXIT_FAILED)
     except ValueError as error:
-        if not type(error).__module__.startswith(("sweep.", "trainables.")):
+        if not type(error).__module__.startswith(("sweep.", "trainables.", "analysis.")):
             raise
         click.echo(f"error: {redact(str(error))}", err=True)
         sys.exit(EXIT_USER_ERROR)

@@ -1,14 +1,16 @@
-"""What a run does on the cluster: Phase A where its artifact is missing, then the pending cells."""
+"""What a run does on the cluster: Phase A where its artifact is missing, then the cells that are due, in stages."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sweep import recording
 from sweep.board import open_board
 from sweep.cluster import check_capacity, connected
+from sweep.course import Due
 from sweep.execution import Trials, run_phase_a, share_base_weights
-from sweep.lease import held
-from sweep.planning import Plan, publish_plan
+from sweep.lease import WaitEndedError, held
+from sweep.planning import Plan
 from sweep.run import Run
 from trainables.base_weights import BaseWeights
 from trainables.tune_entry import Office
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 
-def compute(run: Run, plan: Plan, *, address: str | None) -> None:
-    """Execute what is pending on the cluster at `address`, or on a local one."""
+def compute(run: Run, due: Due, *, address: str | None) -> str | None:
+    """Execute what is due of a study on the cluster at `address`, or on a local one.
+
+    Returns why the gate let no grid run, None where it did or there is none.
+    """
     run.progress.say("joining the cluster" if address else "starting a local cluster")
     # In this order: Ray sets a SIGTERM handler of its own.
     with connected(address), run.interruption.listening():
@@ -32,7 +37,7 @@ def compute(run: Run, plan: Plan, *, address: str | None) -> None:
                 board=board,
                 timeout=run.study.resources.progress_timeout,
             )
-            _Cluster(run, weights, office, slots).execute(plan)
+            return _Cluster(run, weights, office, slots).execute(due)
 
 
 @dataclass(frozen=True)
@@ -44,38 +49,63 @@ class _Cluster:
     office: Office
     slots: int
 
-    def execute(self, plan: Plan) -> None:
-        if plan.artifact is None:
-            if not self._make_artifact(plan):
-                return
-            plan = self._plan_again()
-        assert plan.artifact is not None
-        self.run.progress.say(f"computed on {plan.artifact.tuning.describe()}")
-        if plan.pending and not self.run.interruption.requested.is_set():
-            self._run_cells(plan)
+    def execute(self, due: Due) -> str | None:
+        """Run one stage after another, Phase A before its cells; return what the gate says if it is closed.
 
-    def _make_artifact(self, plan: Plan) -> bool:
-        """Run Phase A. Studies may share artifacts: who comes second waits, and finds it made."""
-        run = self.run
-        stop = run.interruption.requested.set
-        with held(run.prepared.artifact, say=run.progress.say, on_lost=stop) as lease:
+        Ends once nothing is due, a stop was asked for, or a cell of a stage did not end.
+        """
+        tried: frozenset[str] = frozenset()
+        while due.halt is None and due.stage.open and not self.run.interruption.requested.is_set():
+            if due.stage.phase_a_done:
+                if not tried and due.plan.tuning is not None:
+                    self.run.progress.say(f"computed on {due.plan.tuning.describe()}")
+                self._run_cells(due.stage)
+                tried |= due.stage.pending_keys
+                if not self.run.staged:
+                    return None
+            elif not self._make_artifacts(due):
+                return None
+            whole = self._plan_again(before=due.plan)
+            if not whole.of_keys(tried).ended:
+                return None
+            due = self.run.due(whole, tried=tried)
+        return due.halt
+
+    def _make_artifacts(self, due: Due) -> bool:
+        """Run Phase A for every artifact that the stage lacks; return False if a stop or the storage ended it.
+
+        Studies may share artifacts: who comes second waits, and finds them made. Leases are taken in the
+        order of their places, so that no two drivers wait for each other.
+        """
+        run, storages = self.run, self.run.prepared.artifacts
+        stop = run.interruption.requested
+        missing = due.stage.artifacts.keys() - due.stage.made.keys()
+        with ExitStack() as leases:
+            terms = {}
+            for seed in sorted(missing, key=lambda seed: storages[seed].describe()):
+                waited = held(storages[seed], say=run.progress.say, on_lost=stop.set, stop=stop)
+                try:
+                    terms[seed] = leases.enter_context(waited).term
+                except WaitEndedError:
+                    return False
             return run_phase_a(
                 run.study,
                 run.prepared,
                 weights=self.weights,
-                office=replace(self.office, term=lease.term),
+                offices={seed: replace(self.office, term=terms[seed]) for seed in sorted(terms)},
                 outages=run.outages,
                 progress=run.progress,
-                tokens=sum(cell.tokens for cell in plan.cells) / self.slots,
+                tokens=sum(cell.tokens for cell in due.plan.cells) / self.slots,
             )
 
-    def _plan_again(self) -> Plan:
-        """Plan with Phase A's losses, which the first plan did not know."""
+    def _plan_again(self, *, before: Plan) -> Plan:
+        """Plan with what the last stage has left; say what a new Phase A changed."""
         run, plan = self.run, self.run.plan()
-        publish_plan(plan, study=run.study, ledger=run.ledger, say=run.progress.say)
-        assert plan.artifact is not None
-        run.progress.phase_a_done(plan.artifact.summary())
-        recording.record_precision(run.ledger, plan.artifact.tuning.precision)
+        new = plan.made.keys() - before.made.keys()
+        for seed in sorted(new):
+            run.progress.phase_a_done(seed, plan.made[seed].summary())
+        if new and plan.tuning is not None:
+            recording.record_precision(run.ledger, plan.tuning.precision)
         return plan
 
     def _run_cells(self, plan: Plan) -> None:

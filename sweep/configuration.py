@@ -1,98 +1,26 @@
 """The study's configuration: one YAML file, validated whole before anything heavy is imported."""
 
-import itertools
-import math
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from trainables.columns import AA, MIX, SEED, STRATEGY
+from sweep.errors import ConfigurationError
+from sweep.search import SearchSettings
+from sweep.yaml_text import parse_yaml
 from trainables.settings import (
     LARGEST,
     Count,
     ModelSettings,
     PhaseASettings,
     PhaseBSettings,
-    Seed,
     Settings,
     TaskSettings,
 )
 from trainables.storage.locations import check_location
-from trainables.strategies import STRATEGIES
 
-AXES = tuple(
-    sorted(set(PhaseBSettings.model_fields) - {"keep_adapters"})
-)  # phase_b fields that may be searched
-MOST_VALUES = 100_000  # in one file, its aliases written out
-DEEPEST = 100  # sections inside sections
 MOST_FAULTS = 50  # that one message lists
-MOST_LABELS = 1_000_000  # points of one search space
-PLURAL = (list, tuple, dict, set)  # what YAML can put where one value of an axis belongs
-
-
-class ConfigurationError(ValueError):
-    """A configuration that cannot be run; the message names each field, its value and the choices."""
-
-
-class SearchSettings(Settings):
-    """The grid: strategy x mix x seed, and any `phase_b` field as a further axis."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    strategy: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(
-        name for name in STRATEGIES if name != AA
-    )
-    mix: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = (0.1,)
-    seed: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-
-    @model_validator(mode="before")
-    @classmethod
-    def wrap_single_values(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: item if isinstance(item, (list, tuple)) else [item] for name, item in value.items()}
-
-    @field_validator("strategy")
-    @classmethod
-    def check_strategies(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
-        for name in strategies:
-            if name not in STRATEGIES:
-                raise ValueError(f"unknown strategy {name!r}: choose from {', '.join(STRATEGIES)}")
-        return strategies
-
-    @model_validator(mode="after")
-    def check_axes(self) -> Self:
-        for name, values in {STRATEGY: self.strategy, MIX: self.mix, SEED: self.seed, **self.axes}.items():
-            if name not in AXES and name not in (STRATEGY, MIX, SEED):
-                raise ValueError(
-                    f"unknown axis {name!r}: choose strategy, mix, seed or a phase_b field ({', '.join(AXES)})"
-                )
-            if not values:
-                raise ValueError(f"axis {name!r} has no value")
-            if any(isinstance(value, PLURAL) for value in values):
-                raise ValueError(f"axis {name!r} must list plain values, got {list(values)!r:.200}")
-            if len(set(values)) != len(values):
-                raise ValueError(f"axis {name!r} names a value twice: {list(values)!r:.200}")
-        sizes = [len(values) for values in (self.strategy, self.mix, self.seed, *self.axes.values())]
-        if math.prod(sizes) > MOST_LABELS:
-            raise ValueError(
-                f"the axes span {math.prod(sizes):,} points, at most {MOST_LABELS:,} make a study"
-            )
-        return self
-
-    @property
-    def axes(self) -> dict[str, list[Any]]:
-        """Return the further axes by name."""
-        return dict(self.model_extra or {})
-
-    def axis_points(self) -> Iterator[dict[str, Any]]:
-        """Yield every combination of the further axes; one empty combination where there are none."""
-        for values in itertools.product(*self.axes.values()):
-            yield dict(zip(self.axes, values, strict=True))
 
 
 class ResourceSettings(Settings):
@@ -121,10 +49,38 @@ class ResourceSettings(Settings):
         return value
 
 
+class InferenceSettings(Settings):
+    """What will be asked of the results, declared before there are any; no number of a cell depends on it.
+
+    `primary` is the measure that the verdicts are about, `smallest_effect` the difference in it (its unit;
+    nats a token for most) below which two strategies count as equivalent; None: nothing can. `level` is that
+    of the intervals and of the family of contrasts, `power` what `plan` counts seeds for.
+    """
+
+    primary: Literal[
+        "final_task_a_loss",
+        "forgetting",
+        "largest_forgetting",
+        "forgetting_area",
+        "final_task_b_loss",
+        "task_b_gain",
+        "task_b_area",
+        "retention",
+        "forgetting_at_matched_task_b",
+        "hypervolume",
+        "task_a_perplexity",
+        "task_b_perplexity",
+    ] = "forgetting"
+    smallest_effect: Annotated[float, Field(gt=0)] | None = None
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+
+
 class Study(Settings):
     """One study: everything that `run` needs to know. Paths are absolute once validated.
 
-    `storage` is a directory, or s3://bucket/prefix with pyarrow's options as its query.
+    `storage` is a directory, or s3://bucket/prefix with pyarrow's options as its query. `gate`: the grid is
+    run only once Phase A has learned and a run without replay has forgotten something.
     """
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
@@ -136,6 +92,8 @@ class Study(Settings):
     phase_a: PhaseASettings = PhaseASettings()
     phase_b: PhaseBSettings = PhaseBSettings()
     search: SearchSettings = SearchSettings()
+    inference: InferenceSettings = InferenceSettings()
+    gate: bool = False
     resources: ResourceSettings = ResourceSettings()
 
     @model_validator(mode="before")
@@ -161,6 +119,10 @@ class Study(Settings):
     def check_whole(self) -> Self:
         if self.task_a.name == self.task_b.name:
             raise ValueError(f"task_a and task_b are both {self.task_a.name!r}; forgetting needs two tasks")
+        if self.gate and 0 not in self.search.mix:
+            raise ValueError(
+                f"gate: true measures forgetting without replay: add 0 to search.mix, got {list(self.search.mix)}"
+            )
         for point in self.search.axis_points():
             training = self.training_at(point)
             if training.mix_mode == "substitute" and max(self.search.mix) >= 1:
@@ -168,6 +130,10 @@ class Study(Settings):
                     "search.mix 1.0 with mix_mode 'substitute' leaves no task B example; use mix < 1 or 'add'"
                 )
         return self
+
+    def first_seeds(self, count: int) -> Self:
+        """Return the study of the first `count` seeds."""
+        return self.model_copy(update={"search": self.search.first_seeds(count)})
 
     def training_at(self, point: dict[str, Any]) -> PhaseBSettings:
         """Return Phase B's settings at one combination of the further axes."""
@@ -191,7 +157,7 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> Study:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-    values = _parse(text, origin=str(path))
+    values = parse_yaml(text, origin=str(path))
     if not isinstance(values, dict):
         raise ConfigurationError(
             f"{path}: expected sections such as `study:` and `search:`, got {values!r:.80}"
@@ -211,70 +177,6 @@ def validate_study(values: dict[str, Any], *, origin: str) -> Study:
         raise ConfigurationError("\n".join([f"{origin}:", *lines[:MOST_FAULTS], *more])) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice instead of keeping the last, and endless nesting."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=self.get_mark())
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    repeated = [key for key, count in Counter(keys).items() if count > 1]
-    if repeated:
-        raise yaml.MarkedYAMLError(
-            problem=f"key {repeated[0]!r} is given twice", problem_mark=node.start_mark
-        )
-    return loader.construct_mapping(node, deep=True)
-
-
-def _bounded_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    value: int = loader.construct_yaml_int(node)
-    if abs(value) >= 2**63:
-        raise yaml.MarkedYAMLError(problem="an integer is too large", problem_mark=node.start_mark)
-    return value
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
-_Loader.add_constructor("tag:yaml.org,2002:int", _bounded_integer)
-
-
-def _parse(text: str, *, origin: str) -> Any:
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        _count_values(node, counts={})
-        return None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
-        # PyYAML raises the last three for a value that does not fit its tag, such as `!!bool x`
-        raise ConfigurationError(f"{origin}: not valid YAML: {error}") from error
-
-
-def _count_values(node: yaml.Node | None, *, counts: dict[int, int]) -> int:
-    """Return how many values a node stands for once its aliases are written out; refuse more than MOST_VALUES.
-
-    Nine aliases of nine aliases, ten deep, are a page of text and 3 billion values.
-    """
-    if node is None or id(node) in counts:
-        return counts.get(id(node), 0)
-    counts[id(node)] = MOST_VALUES  # until it is known: an alias inside its own anchor is without end
-    inner = node.value if isinstance(node, yaml.CollectionNode) else []
-    parts = itertools.chain.from_iterable(inner) if isinstance(node, yaml.MappingNode) else inner
-    counts[id(node)] = 1 + sum(_count_values(part, counts=counts) for part in parts)
-    if counts[id(node)] > MOST_VALUES:
-        raise yaml.MarkedYAMLError(
-            problem=f"it stands for more than {MOST_VALUES:,} values", problem_mark=node.start_mark
-        )
-    return counts[id(node)]
-
-
 def _apply(values: dict[str, Any], override: str) -> None:
     """Set one `section.field=value` in place; the value is YAML."""
     name, separator, text = override.partition("=")
@@ -288,7 +190,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         node = node.setdefault(key, {})
         if not isinstance(node, dict):
             raise ConfigurationError(f"--set {override!r:.200}: {key} is a value, not a section")
-    node[keys[-1]] = _parse(text, origin=f"--set {override!r:.200}")
+    node[keys[-1]] = parse_yaml(text, origin=f"--set {override!r:.200}")
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

@@ -15,7 +15,7 @@ EXAMPLE_BYTES = 100  # of one replayed example in a selection
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """Bytes: of Phase A's artifact, of all finished cells, and of a worker's checkpoints while it trains."""
+    """Bytes: of Phase A's artifacts, of all finished cells, and of a worker's checkpoints while it trains."""
 
     artifact: int
     cells: int
@@ -38,7 +38,7 @@ def disk_need(cells: list[PlannedCell], *, study: Study, prepared: Prepared) -> 
     pool = 2 * len(prepared.task_a.train) * FLOAT64
     checkpoint = (1 + MOMENTS) * adapter + max(measured, default=0)
     return DiskNeed(
-        artifact=adapter + pool + 3 * validation * FLOAT64,
+        artifact=len(prepared.artifacts) * (adapter + pool + 3 * validation * FLOAT64),
         cells=sum(kept),
         worker=(KEPT_CHECKPOINTS + 1) * checkpoint,  # the newest is written before the oldest is deleted
     )

@@ -12,7 +12,6 @@ from sweep.interruption import Interruption
 from sweep.lease import held
 from sweep.ledger import Ledger
 from sweep.outages import Outages
-from sweep.planning import publish_plan
 from sweep.preparation import Prepared, prepare
 from sweep.progress import Progress
 from sweep.provenance import provenance
@@ -24,12 +23,16 @@ from trainables.storage.locations import open_storage
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: where the study is, its cells by state, and what kept it from its end, if anything."""
+    """How a run ended: where the study is, its cells by state, and what kept it from its end, if anything.
+
+    `halted`: why the gate let no grid run.
+    """
 
     storage: str
     states: dict[str, int]
     interrupted_by: int | None
     paused: str | None
+    halted: str | None = None
 
     @property
     def failed(self) -> int:
@@ -57,19 +60,19 @@ def run_study(study: Study, *, address: str | None, progress: Progress, new_stud
         prepared = prepare(study)
     progress.describe(prepared)
     storage = study_storage(study).make()
-    prepared = replace(prepared, artifact=prepared.artifact.make())
+    prepared = replace(prepared, artifacts={seed: each.make() for seed, each in prepared.artifacts.items()})
     interruption = Interruption()
     with held(storage, say=progress.say, on_lost=interruption.requested.set) as lease:
         ledger = Ledger(storage)
         outages = Outages(study.resources.storage_patience, interruption.requested, progress.say)
         run = Run(study, prepared, ledger, lease, outages, interruption, progress)
         try:
-            _execute(run, address)
+            halted = _execute(run, address)
             lease.check()
             states = dict(ledger.counts())
         except StoragePausedError as error:
             return Outcome(study.storage, {}, interruption.signal, outages.unresolved or str(error))
-        return Outcome(study.storage, states, interruption.signal, outages.unresolved)
+        return Outcome(study.storage, states, interruption.signal, outages.unresolved, halted)
 
 
 def study_storage(study: Study) -> Storage:
@@ -89,21 +92,25 @@ def _place_apart(study: Study, prepared: Prepared) -> Study:
     raise AssertionError("itertools.count ended")
 
 
-def _execute(run: Run, address: str | None) -> None:
-    """Compare the configuration with the ledger and run what is missing."""
+def _execute(run: Run, address: str | None) -> str | None:
+    """Compare the configuration with the ledger and run what is due; return why the gate let no grid run."""
     recording.mend(run.ledger, say=run.progress.say)
     recording.check_meaning(run.ledger, run.prepared.fingerprint)
     plan = run.plan()
+    run.warn_of_changed_looks(plan)
     recording.open_study(
         run.ledger,
         run.study,
         fingerprint=run.prepared.fingerprint,
         details=provenance(run.prepared.source),
-        precision=plan.artifact.tuning.precision if plan.artifact else run.study.model.dtype,
+        precision=plan.tuning.precision if plan.tuning else run.study.model.dtype,
+        finished=len(plan.cells) - len(plan.pending),
     )
-    publish_plan(plan, study=run.study, ledger=run.ledger, say=run.progress.say)
-    if plan.pending or not plan.phase_a_done:
-        from sweep.computing import compute  # imports Ray and torch, which a finished study needs not
+    recording.write_validation(run.ledger, run.prepared)
+    due = run.due(plan)
+    if due.halt or not due.stage.open:
+        return due.halt
+    from sweep.computing import compute  # imports Ray and torch, which a finished study needs not
 
-        run.warn_of_room(plan)
-        compute(run, plan, address=address)
+    run.warn_of_room(due.plan)
+    return compute(run, due, address=address)

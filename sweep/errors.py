@@ -1,4 +1,4 @@
-"""Errors that the command line turns into a readable block, raised where Ray is at work."""
+"""Errors that the command line turns into a readable block, of those that several modules know."""
 
 
 class PhaseAError(RuntimeError):
@@ -7,3 +7,7 @@ class PhaseAError(RuntimeError):
 
 class ClusterLostError(RuntimeError):
     """The cluster went away under a driver; the ledger keeps what is done."""
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be run; the message names each field, its value and the choices."""

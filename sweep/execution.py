@@ -10,6 +10,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -25,7 +26,6 @@ from sweep.planning import Plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
 from trainables import columns
-from trainables.artifact import Artifact
 from trainables.base_weights import BaseWeights, read_base_weights
 from trainables.cell import Shared
 from trainables.claims import ClaimLostError
@@ -69,9 +69,10 @@ def _base_weights_task(setup: Setup, room: float) -> BaseWeights | None:
     return weights if weights.size <= room else None
 
 
-def _phase_a_task(
-    job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float
-) -> bool | StoragePausedError:
+PhaseAEnd = bool | StoragePausedError
+
+
+def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float) -> PhaseAEnd:
     """Return whether the artifact is whole now, or what was wrong with the storage."""
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
     try:
@@ -81,7 +82,7 @@ def _phase_a_task(
                 weights=weights,
                 term=office.term,
                 pulse=pulse,
-                report=lambda step, steps: office.board.tell_phase_a.remote(step, steps),
+                report=lambda step, steps: office.board.tell_phase_a.remote(job.settings.seed, step, steps),
                 warn=office.say,
             )
     except StoragePausedError as error:
@@ -96,26 +97,30 @@ def run_phase_a(
     prepared: Prepared,
     *,
     weights: "ray.ObjectRef[BaseWeights | None]",
-    office: Office,
+    offices: dict[int, Office],
     outages: Outages,
     progress: Progress,
     tokens: float,
 ) -> bool:
-    """Make the artifact on a worker. Returns False if a stop, or storage that stays away, ended it early.
+    """Make the artifacts of the seeds in `offices`, as many at a time as fit on the cluster.
 
-    `tokens` are those that one worker will train on in Phase B. Its threads follow from the configuration
-    and not from the machine, so that its numbers do too.
-    Raises PhaseAError where the worker failed more often than `resources.retries`.
+    Returns False if a stop, or storage that stays away, ended it early. `tokens` are those that one worker
+    will train on in Phase B. Its threads follow from the configuration and not from the machine, so that
+    its numbers do too. Raises PhaseAError where a worker failed more often than `resources.retries`.
     """
-    job = PhaseAJob(
-        prepared.setup,
-        study.phase_a,
-        prepared.task_a,
-        prepared.task_b,
-        batch_size=study.phase_b.batch_size,
-        tokens=tokens,
-        storage=prepared.artifact,
-    )
+    jobs = [
+        PhaseAJob(
+            prepared.setup,
+            study.phase_a.model_copy(update={"seed": seed}),
+            prepared.task_a,
+            prepared.task_b,
+            batch_size=study.phase_b.batch_size,
+            tokens=tokens,
+            storage=prepared.artifacts[seed],
+        )
+        for seed in offices
+    ]
+    board = next(iter(offices.values())).board
     cpus = study.resources.phase_a_cpus or study.resources.cpus
     task = ray.remote(_phase_a_task).options(
         num_cpus=cpus,
@@ -123,25 +128,30 @@ def run_phase_a(
         max_retries=study.resources.retries,
         retry_exceptions=True,
     )
-    while True:
-        before: Any = ray.get(office.board.phase_a.remote())
-        ended = _follow(task.remote(job, weights, office, cpus), office, progress)
-        if not isinstance(ended, StoragePausedError):
-            return ended
-        if ray.get(office.board.phase_a.remote()) > before:
-            outages.note_progress()
-        if not outages.wait_out([(str(ended), ended.needed)], storage=job.storage):
+    while jobs:
+        before: Any = ray.get(board.phase_a.remote())
+        tasks = [task.remote(job, weights, offices[job.settings.seed], cpus) for job in jobs]
+        ends = _follow(tasks, board, progress)
+        if False in ends:
             return False
+        paused = [end for end in ends if isinstance(end, StoragePausedError)]
+        jobs = [job for job, end in zip(jobs, ends, strict=True) if isinstance(end, StoragePausedError)]
+        if ray.get(board.phase_a.remote()) > before:
+            outages.note_progress()
+        pauses = [(str(error), error.needed) for error in paused]
+        if pauses and not outages.wait_out(pauses, storage=jobs[0].storage):
+            return False
+    return True
 
 
 def _follow(
-    result: "ray.ObjectRef[bool | StoragePausedError]", office: Office, progress: Progress
-) -> bool | StoragePausedError:
-    """Show how far Phase A is until its task ends."""
-    while not ray.wait([result], timeout=POLL_SECONDS)[0]:
-        progress.phase_a(*ray.get(office.board.phase_a.remote()))
+    tasks: "list[ray.ObjectRef[PhaseAEnd]]", board: "ActorHandle[Any]", progress: Progress
+) -> list[PhaseAEnd]:
+    """Show how far Phase A is until every task has ended."""
+    while len(ray.wait(tasks, num_returns=len(tasks), timeout=POLL_SECONDS)[0]) < len(tasks):
+        progress.phase_a(*ray.get(board.phase_a.remote()))
     try:
-        return ray.get(result)
+        return ray.get(tasks)
     except RayError as error:
         raise PhaseAError(f"Phase A failed; nothing of task B was run:\n{redact(str(error))}") from error
 
@@ -236,16 +246,18 @@ class Trials:
 
         `slots` is how many trials run at a time. Cells that the storage stopped go on once it is back.
         """
-        assert plan.artifact is not None
-        artifact = plan.artifact
-        shared = ray.put(Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b))
+        made = {
+            seed: ray.put(Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b))
+            for seed, artifact in plan.made.items()
+        }
+        shared = {cell.seed: made[plan.phase_a_seed(cell.seed)] for cell in plan.cells}
         specs = [cell.spec for cell in plan.pending if cell.spec is not None]
-        groups = self._group(study, artifact, specs, slots)
+        groups = self._group(study, plan, specs, slots)
         self.progress.start(plan, workers=min(slots, len(groups)), together=max(map(len, groups)))
         failed: dict[str, dict[str, str]] = {}
         retries = study.resources.retries
         while specs and not self.interruption.requested.is_set():
-            failed |= self._attempt(study, shared, self._group(study, artifact, specs, slots))
+            failed |= self._attempt(study, shared, self._group(study, plan, specs, slots))
             pauses: list[Pause] = ray.get(self.office.board.take_pauses.remote())
             if pauses and not self.outages.wait_out(pauses, storage=self.ledger.storage):
                 break
@@ -259,14 +271,14 @@ class Trials:
         for key, failure in failed.items():
             self.ledger.record_failure(key, attempts=study.resources.retries + 1, **failure)
 
-    def _group(
-        self, study: Study, artifact: Artifact, specs: list[CellSpec], slots: int
-    ) -> list[list[CellSpec]]:
+    def _group(self, study: Study, plan: Plan, specs: list[CellSpec], slots: int) -> list[list[CellSpec]]:
+        assert plan.tuning is not None
         asked = study.resources.cells_per_worker
-        return group_cells(specs, together=artifact.tuning.cells if asked == "auto" else asked, slots=slots)
+        together = plan.tuning.cells if asked == "auto" else asked
+        return group_cells(specs, together=together, slots=slots, phase_a_seed=plan.phase_a_seed)
 
     def _attempt(
-        self, study: Study, shared: "ray.ObjectRef[Shared]", groups: list[list[CellSpec]]
+        self, study: Study, shared: "dict[int, ray.ObjectRef[Shared]]", groups: list[list[CellSpec]]
     ) -> dict[str, dict[str, str]]:
         """Run every group; then each companion of a failed cell alone, so that one cannot fail the others."""
         failed = self._execute(study, shared, groups)
@@ -280,7 +292,7 @@ class Trials:
         return failed
 
     def _execute(
-        self, study: Study, shared: "ray.ObjectRef[Shared]", groups: list[list[CellSpec]]
+        self, study: Study, shared: "dict[int, ray.ObjectRef[Shared]]", groups: list[list[CellSpec]]
     ) -> dict[str, dict[str, str]]:
         """Run every group to its end; return the error and log of each cell that ran out of retries."""
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a cell that is tried again is no news
@@ -298,7 +310,11 @@ class Trials:
         return self.ledger.state(key) in (columns.DONE, columns.DIVERGED)
 
     def _tuner(
-        self, study: Study, shared: "ray.ObjectRef[Shared]", groups: list[list[CellSpec]], scratch: Path
+        self,
+        study: Study,
+        shared: "dict[int, ray.ObjectRef[Shared]]",
+        groups: list[list[CellSpec]],
+        scratch: Path,
     ) -> tune.Tuner:
         watcher = _Watcher(self.progress, self.ledger, self.interruption)
         cells = {spec.key: spec for group in groups for spec in group}

@@ -33,6 +33,10 @@ class LeaseLostError(RuntimeError):
     """Another driver has taken the study over; this one must not write anything more."""
 
 
+class WaitEndedError(RuntimeError):
+    """The wait for another driver's lease was ended by a stop."""
+
+
 @dataclass(frozen=True)
 class Owner:
     """A driver process: enough for another one on the same machine to see whether it still lives."""
@@ -128,10 +132,14 @@ class Lease:
 
 @contextmanager
 def held(
-    storage: Storage, *, say: Callable[[str], None], on_lost: Callable[[], None] = lambda: None
+    storage: Storage,
+    *,
+    say: Callable[[str], None],
+    on_lost: Callable[[], None] = lambda: None,
+    stop: threading.Event | None = None,
 ) -> Iterator[Lease]:
     """Hold the lease on a study while the block runs; wait, with a word to `say`, while another driver does."""
-    lease = acquire(storage.inside(LEASES_DIRECTORY), say=say, on_lost=on_lost)
+    lease = acquire(storage.inside(LEASES_DIRECTORY), say=say, on_lost=on_lost, stop=stop)
     try:
         yield lease
     finally:
@@ -139,13 +147,21 @@ def held(
 
 
 def acquire(
-    leases: Storage, *, say: Callable[[str], None], on_lost: Callable[[], None] = lambda: None
+    leases: Storage,
+    *,
+    say: Callable[[str], None],
+    on_lost: Callable[[], None] = lambda: None,
+    stop: threading.Event | None = None,
 ) -> Lease:
-    """Return the lease of the next term, once the one before has been released or has lapsed."""
+    """Return the lease of the next term, once the one before has been released or has lapsed.
+
+    Raises WaitEndedError if `stop` is set while it waits.
+    """
+    stop = stop or threading.Event()
     while True:
         newest = _newest(leases)
         if newest:
-            _wait_until_free(leases, newest, say)
+            _wait_until_free(leases, newest, say=say, stop=stop)
         term = newest + 1
         record = {"nonce": uuid.uuid4().hex, "owner": asdict(this_process()), "beats": 0, "released": False}
         if _create(leases, term, record):
@@ -165,7 +181,9 @@ def _create(leases: Storage, term: int, record: Record) -> bool:
     return True
 
 
-def _wait_until_free(leases: Storage, term: int, say: Callable[[str], None]) -> None:
+def _wait_until_free(
+    leases: Storage, term: int, *, say: Callable[[str], None], stop: threading.Event
+) -> None:
     """Return once the holder of a term has released it, ended or let it lapse, or a newer term has begun."""
     before, unchanged = _look(leases, term), 0
     if not _free(before[0]):
@@ -174,7 +192,8 @@ def _wait_until_free(leases: Storage, term: int, say: Callable[[str], None]) -> 
             f"{who} works on this study: waiting until it ends, or has been silent for {LAPSE * BEAT_SECONDS:g} s"
         )
     while unchanged < LAPSE and not _free(before[0]) and _newest(leases) == term:
-        time.sleep(BEAT_SECONDS)
+        if stop.wait(BEAT_SECONDS):
+            raise WaitEndedError(f"stopped while another driver worked on {leases.describe()}")
         now = _look(leases, term)
         unchanged = unchanged + 1 if now == before else 0
         before = now

@@ -23,7 +23,7 @@ from trainables.trainee import Setup
 
 # Raised when the training code gives other numbers for the same configuration: old and new cells do not mix.
 NUMERICS = 2
-PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every"}  # fields that change no number
+PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
 CODE_PACKAGES = ("torch", "transformers")
 NOT_PHASE_A = ("code", "task_b", "phase_b")  # sections that leave the key of Phase A's artifact as it is
@@ -31,7 +31,7 @@ NOT_PHASE_A = ("code", "task_b", "phase_b")  # sections that leave the key of Ph
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study's inputs, resolved. `artifact` is where its Phase A artifact is or will be.
+    """A study's inputs, resolved. `artifacts`: where each Phase A artifact is or will be, by its seed.
 
     `adapter_parameters`: how many numbers one adapter has.
     """
@@ -40,7 +40,7 @@ class Prepared:
     setup: Setup
     task_a: PreparedTask
     task_b: PreparedTask
-    artifact: Storage
+    artifacts: dict[int, Storage]
     fingerprint: dict[str, Any]
     adapter_parameters: int
 
@@ -53,17 +53,25 @@ def prepare(study: Study) -> Prepared:
     source = resolve_model(study.model)
     task_a, task_b = _prepare_tasks(study, source)
     fingerprint = _fingerprint(study, source, (task_a, task_b))
-    phase_a = {name: value for name, value in fingerprint.items() if name not in NOT_PHASE_A}
-    key = digest_json(phase_a | {"task_b.validation": task_b.validation.digest})
     patience = min(PATIENCE, study.resources.storage_patience)
-    artifacts = (
+    place = (
         open_storage(study.phase_a.cache, patience=patience)
         if study.phase_a.cache
         else open_storage(study.storage, patience=patience).inside(ARTIFACTS_DIRECTORY)
     )
     parameters = adapter_parameters(source, study.model.lora)
     setup = Setup(source, study.model, use_gpu=study.resources.gpus > 0, cpus=study.resources.cpus)
-    return Prepared(source, setup, task_a, task_b, artifacts.inside(key), fingerprint, parameters)
+    seeds = dict.fromkeys(study.phase_a.seed_of(replicate) for replicate in study.search.seed)
+    artifacts = {seed: place.inside(_artifact_key(fingerprint, seed, task_b=task_b)) for seed in seeds}
+    return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, parameters)
+
+
+def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTask) -> str:
+    """Return the key of the artifact that Phase A makes with a seed: the same in whichever study asks for it."""
+    sections = {name: value for name, value in fingerprint.items() if name not in NOT_PHASE_A}
+    if "seed" in sections["phase_a"]:  # not with an adapter of the user's
+        sections["phase_a"] = sections["phase_a"] | {"seed": seed}
+    return digest_json(sections | {"task_b.validation": task_b.validation.digest})
 
 
 def _prepare_tasks(study: Study, source: ModelSource) -> tuple[PreparedTask, PreparedTask]:
@@ -83,6 +91,8 @@ def _fingerprint(
     phase_a = study.phase_a.model_dump(mode="json", exclude=PHASE_A_BOOKKEEPING)
     if study.phase_a.adapter is not None:
         phase_a = {"adapter": fitting_digest(study.phase_a.adapter, source=source, lora=study.model.lora)}
+    elif study.phase_a.seeds == "per_replicate":
+        phase_a["seed"] = "per_replicate"
     phase_b = study.phase_b.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | set(study.search.axes))
     sections: dict[str, Any] = {
         "engine": {"numerics": NUMERICS},

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sweep.course import Due
 from sweep.planning import Plan
 from sweep.preparation import Prepared
 from trainables import columns
@@ -29,6 +30,8 @@ class Progress:
         self._done, self._failed, self._total, self._concurrent = 0, 0, 0, 1
         self._status = ""
         self._phase_a_step = -1
+        self._looks: set[int] = set()  # of which the verdicts were said
+        self._gate = ""  # what was last said of it
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
@@ -61,13 +64,26 @@ class Progress:
             self._phase_a_step = step
             self.say(self._status)
 
-    def phase_a_done(self, summary: dict[str, float]) -> None:
-        """Say what Phase A changed."""
+    def phase_a_done(self, seed: int, summary: dict[str, float]) -> None:
+        """Say what Phase A changed, for the adapter of one seed."""
         self._status = ""
         self.say(
-            f"Phase A: task A loss {summary['task_a_loss_before']:.4f} -> {summary['task_a_loss_after']:.4f}, "
+            f"Phase A, seed {seed}: task A loss {summary['task_a_loss_before']:.4f} -> {summary['task_a_loss_after']:.4f}, "
             f"task B loss {summary['task_b_loss_before']:.4f} -> {summary['task_b_loss_after']:.4f}"
         )
+
+    def course(self, due: Due) -> None:
+        """Say what each look said, what comes next, and how the gate stands, where there is news."""
+        if due.gate is not None and due.gate.reason != self._gate and due.halt is None:
+            self._gate = due.gate.reason
+            self.say(f"gate: {due.gate.reason}")
+        if due.course is None or len(due.course.taken) in self._looks:
+            return
+        self._looks.add(len(due.course.taken))
+        for look in due.course.taken[-1:]:
+            for line in look.describe():
+                self.say(line)
+        self.say(due.course.describe())
 
     def start(self, plan: Plan, *, workers: int, together: int) -> None:
         """Begin with the cells of `plan`, on `workers` at a time that train up to `together` cells each."""

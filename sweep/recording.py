@@ -1,13 +1,19 @@
-"""What a run writes into the ledger about the study itself: its configuration, its meaning, its plan."""
+"""What a run writes into the ledger about the study itself: its configuration, its meaning, its plan.
+
+Also what was declared of its inference, and when; and what its validation examples are.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from sweep.configuration import Study
 from sweep.ledger import Entry, Ledger, LedgerError
+from sweep.preparation import Prepared
 from sweep.records import read_checked
 from trainables import columns
 from trainables.seals import DamagedError
+from trainables.tasks.tokenised import TokenisedExamples
 
 Say = Callable[[str], None]
 Fingerprint = dict[str, Any]
@@ -19,7 +25,7 @@ class OtherStudyError(LedgerError):
 
 def mend(ledger: Ledger, *, say: Say) -> None:
     """Clear away the study's own files where they are damaged; what cells know of the plan is kept."""
-    for name in (columns.STUDY_FILE, columns.PLAN_FILE):
+    for name in (columns.STUDY_FILE, columns.PLAN_FILE, columns.VALIDATION_FILE):
         try:
             read_checked(ledger.storage, name)
         except DamagedError as error:
@@ -49,9 +55,18 @@ def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
 
 
 def open_study(
-    ledger: Ledger, study: Study, *, fingerprint: Fingerprint, details: dict[str, Any], precision: str
+    ledger: Ledger,
+    study: Study,
+    *,
+    fingerprint: Fingerprint,
+    details: dict[str, Any],
+    precision: str,
+    finished: int = 0,
 ) -> None:
-    """Record the study as it will run now; `precision` is "auto" until a worker has settled it."""
+    """Record the study as it will run now; `precision` is "auto" until a worker has settled it.
+
+    `finished` counts the cells whose outcome can be known already: what is declared now is dated by it.
+    """
     record = {
         "schema": columns.SCHEMA_VERSION,
         "name": study.study,
@@ -63,9 +78,52 @@ def open_study(
         "mix_mode": study.phase_b.mix_mode,
         "config": study.model_dump(mode="json", exclude={"storage"}),
         "fingerprint": fingerprint,
+        "declarations": _declarations(ledger, study, finished=finished),
         "provenance": details,
     }
     ledger.write(columns.STUDY_FILE, record)
+
+
+def _declarations(ledger: Ledger, study: Study, *, finished: int) -> list[dict[str, Any]]:
+    """Return what has been declared of the inference, oldest first, with what `study` declares now."""
+    record = ledger.study_record()
+    earlier: list[dict[str, Any]] = record.get("declarations", []) if record else []
+    asked = {"inference": study.inference.model_dump(mode="json"), "looks": list(study.search.looks)}
+    if earlier and asked.items() <= earlier[-1].items():
+        return earlier
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return [*earlier, asked | {"finished_cells": finished, "date": date}]
+
+
+def changed_looks(ledger: Ledger, study: Study) -> list[int] | None:
+    """Return the looks that were declared before, if `study` declares others and there were any."""
+    record = ledger.study_record()
+    earlier = record.get("declarations", []) if record else []
+    before: list[int] = earlier[-1]["looks"] if earlier else []
+    return before if before and before != list(study.search.looks) else None
+
+
+def write_validation(ledger: Ledger, prepared: Prepared) -> None:
+    """Record the examples of both validation sets, unless they are recorded as they are.
+
+    Tokens are the supervised ones: validation measures the completion, whatever training is on.
+    """
+    record = {
+        "schema": columns.SCHEMA_VERSION,
+        "task_a": _examples(prepared.task_a.validation),
+        "task_b": _examples(prepared.task_b.validation),
+    }
+    if ledger.storage.read_record(columns.VALIDATION_FILE) != record:
+        ledger.write(columns.VALIDATION_FILE, record)
+
+
+def _examples(examples: TokenisedExamples) -> dict[str, Any]:
+    return {
+        "id": list(examples.ids),
+        "level": list(examples.levels),
+        "type": list(examples.types),
+        "tokens": examples.supervised_counts("completion").tolist(),
+    }
 
 
 def record_precision(ledger: Ledger, precision: str) -> None:

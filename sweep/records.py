@@ -22,6 +22,13 @@ class Form(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
+class DeclarationForm(Form):
+    inference: dict[str, Plain]
+    looks: list[int]
+    finished_cells: int
+    date: str
+
+
 class StudyForm(Form):
     name: Name
     task_a: Name
@@ -30,6 +37,21 @@ class StudyForm(Form):
     dtype: Name
     config: dict[str, Any]
     fingerprint: dict[str, dict[str, Any]]
+    declarations: list[DeclarationForm] = []
+
+
+class ExamplesForm(Form):
+    """A validation set, one entry an example in each list."""
+
+    id: list[str]
+    level: list[str | None]
+    type: list[str | None]
+    tokens: list[int]
+
+
+class ValidationForm(Form):
+    task_a: ExamplesForm
+    task_b: ExamplesForm
 
 
 class PlanEntryForm(Form):
@@ -80,6 +102,7 @@ class CellForm(Form):
 
 FORMS: dict[str, type[Form]] = {
     columns.STUDY_FILE: StudyForm,
+    columns.VALIDATION_FILE: ValidationForm,
     columns.PLAN_FILE: PlanForm,
     columns.RESULT_FILE: ResultForm,
     columns.ROWS_FILE: RowsForm,

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
+from sweep import recording
 from sweep.configuration import Study
+from sweep.course import Due, find_due, reached
 from sweep.disk import disk_need
 from sweep.interruption import Interruption
 from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.outages import Outages
-from sweep.planning import Plan, make_plan
+from sweep.planning import Plan, make_plan, publish_plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
 
@@ -26,12 +28,43 @@ class Run:
     progress: Progress
 
     def plan(self) -> Plan:
-        """Compare the configuration with the ledger; make cells that are damaged ready to run again."""
+        """Compare the whole configuration with the ledger; make damaged cells ready to run again."""
         plan = make_plan(self.study, self.prepared, self.ledger, say=self.progress.say)
         for key, damage in plan.damaged.items():
             self.progress.say(f"{damage}: the cell runs again")
             self.ledger.reopen(key)
         return plan
+
+    def due(self, whole: Plan, *, tried: frozenset[str] = frozenset()) -> Due:
+        """Find what of the `whole` plan is due, publish its plan, and say what the looks and the gate say.
+
+        A look is judged by what the published plan lists.
+        """
+        at_hand = reached(self.study, whole)
+        self._publish(at_hand)
+        due = find_due(self.study, whole, self.ledger, tried=tried)
+        if len(due.plan.cells) != len(at_hand.cells):
+            self._publish(due.plan)
+        self.progress.course(due)
+        return due
+
+    def _publish(self, plan: Plan) -> None:
+        publish_plan(plan, study=self.study, ledger=self.ledger, say=self.progress.say)
+
+    @property
+    def staged(self) -> bool:
+        """Whether what runs next depends on how cells end."""
+        return bool(self.study.search.looks) or self.study.gate
+
+    def warn_of_changed_looks(self, whole: Plan) -> None:
+        """Say so where looks were changed after one was taken: the rate of error is no longer the declared one."""
+        before = recording.changed_looks(self.ledger, self.study)
+        if before and whole.of_seeds(range(before[0])).ended:
+            now = list(self.study.search.looks) or "fixed seeds"
+            self.progress.say(
+                f"the looks were {before} when one was taken, and are {now} now: the rate of false findings is no "
+                "longer the one declared. The study records the change and its report tells of it"
+            )
 
     def warn_of_room(self, plan: Plan) -> None:
         """Say so where the storage has less room than the cells to run need."""

@@ -9,10 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.configuration import Study
+from sweep.course import Due
 from sweep.disk import disk_need
 from sweep.ledger import Ledger, Standing, count_runs
 from sweep.planning import Plan
 from sweep.preparation import Prepared
+from sweep.records import read_checked
 from trainables import columns
 from trainables.seals import DamagedError
 
@@ -22,10 +24,11 @@ BLOCK = 100  # rows that rich is given as one
 def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console) -> None:
     """Print every cell with its state and size, then the totals."""
     console.print(f"model: {prepared.source.describe()}", highlight=False, soft_wrap=True)
-    artifact = prepared.artifact.prefix.rpartition("/")[2]
-    phase_a = "done" if plan.phase_a_done else f"{plan.phase_a_steps} steps"
-    console.print(f"Phase A: {phase_a} (artifact {artifact})", highlight=False)
-    computed = plan.artifact.tuning.describe() if plan.artifact else "settled when Phase A starts"
+    for seed, artifact in plan.artifacts.items():
+        phase_a = "done" if artifact else f"{plan.phase_a_steps} steps"
+        key = prepared.artifacts[seed].prefix.rpartition("/")[2]
+        console.print(f"Phase A, seed {seed}: {phase_a} (artifact {key})", highlight=False)
+    computed = plan.tuning.describe() if plan.tuning else "settled when Phase A starts"
     console.print(f"computing: {computed}", highlight=False, soft_wrap=True)
     minutes = "" if plan.seconds_a_cell is None else f"{plan.seconds_a_cell / 60:.1f}"
     rows = []
@@ -58,6 +61,22 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
         )
 
 
+def print_course(due: Due, *, console: Console) -> None:
+    """Print what each look of a study has said, at which it is, and how its gate stands."""
+    course = due.course
+    if course is not None:
+        for look in course.taken:
+            for line in look.describe():
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"looks {list(course.looks)}: {course.describe()}", highlight=False, markup=False, soft_wrap=True
+        )
+    if due.gate is not None:
+        console.print(
+            f"gate {due.gate.state}: {due.gate.reason}", highlight=False, markup=False, soft_wrap=True
+        )
+
+
 def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
     """Print the counts by state, then every cell that is not done, with its error if it has one.
 
@@ -69,6 +88,11 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
     counts = count_runs(planned)
     total = sum(counts.values())
     console.print(f"study {record['name']}: {counts[columns.DONE]} of {total} cells done", highlight=False)
+    if thorough:
+        try:
+            read_checked(ledger.storage, columns.VALIDATION_FILE)
+        except DamagedError as error:
+            console.print(f"{error}; `run` writes it anew", highlight=False, markup=False, soft_wrap=True)
     rows = []
     for entry, standing in planned:
         if standing.state != columns.DONE:

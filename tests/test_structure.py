@@ -9,7 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("sweep", "trainables", "analysis")
-MAY_IMPORT = {"sweep": {"sweep", "trainables"}, "trainables": {"trainables"}, "analysis": {"analysis"}}
+MAY_IMPORT = {
+    "sweep": {"sweep", "trainables", "analysis"},
+    "trainables": {"trainables"},
+    "analysis": {"analysis"},
+}
 KNOWS_RAY = ("sweep.board", "sweep.cluster", "sweep.computing", "sweep.execution", "trainables.tune_entry")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 

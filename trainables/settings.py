@@ -164,11 +164,14 @@ class TrainingSettings(Settings):
 class PhaseASettings(TrainingSettings):
     """Phase A: task A alone. `adapter` brings a trained PEFT adapter instead of training one.
 
+    `seeds`: "shared" starts every cell from one adapter, that of `seed`; "per_replicate" trains one for each
+    replicate, with the replicate's seed, so that intervals cover the variation between adapters too.
     `cache` is a storage of artifacts that studies share; by default each study keeps its own.
     """
 
     epochs: Count | None = 2
     seed: Seed = 0
+    seeds: Literal["shared", "per_replicate"] = "shared"
     adapter: Path | None = None
     cache: str | None = None
     checkpoint_every: Count = 10
@@ -182,6 +185,16 @@ class PhaseASettings(TrainingSettings):
     @classmethod
     def check_cache(cls, location: str | None) -> str | None:
         return None if location is None else check_location(location)
+
+    @model_validator(mode="after")
+    def check_adapters(self) -> Self:
+        if self.adapter is not None and self.seeds == "per_replicate":
+            raise ValueError("seeds 'per_replicate' trains an adapter a replicate; leave out adapter")
+        return self
+
+    def seed_of(self, replicate: int) -> int:
+        """Return the Phase A seed of the adapter that a replicate starts from."""
+        return replicate if self.seeds == "per_replicate" else self.seed
 
     @model_validator(mode="before")
     @classmethod

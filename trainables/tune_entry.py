@@ -72,10 +72,13 @@ class Office:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What every trial of a study is given, in the object store: unpickled once by each worker."""
+    """What every trial of a study is given, in the object store: unpickled once by each worker.
+
+    `shared` is by replicate seed: one object for all, or where each replicate has its own adapter, one each.
+    """
 
     _: KW_ONLY
-    shared: "ray.ObjectRef[Shared]"
+    shared: "dict[int, ray.ObjectRef[Shared]]"
     weights: "ray.ObjectRef[BaseWeights | None]"
     cells: "ray.ObjectRef[dict[str, CellSpec]]"
 
@@ -92,7 +95,8 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
     to continue; Tune's are not used. Cells whose storage fails, or that another worker has taken over, are
     left as they are, without an error: the driver decides.
     """
-    shared, weights, cells = _fetch(inputs.shared), _fetch(inputs.weights), _fetch(inputs.cells)
+    weights, cells = _fetch(inputs.weights), _fetch(inputs.cells)
+    shared = _fetch(inputs.shared[cells[config["keys"][0]].seed])
     folders = {key: office.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}") for key in config["keys"]}
     try:
         pending = [cells[key] for key, folder in folders.items() if not _finished(folder)]

@@ -1,4 +1,8 @@
-"""Writes synthetic study directories in the ledger's layout, with cells in any state."""
+"""Writes synthetic study directories in the ledger's layout, with cells in any state.
+
+With `effects` and `noise` the differences between strategies are known; with `per_example` there are
+validation examples, and losses of each, whose token-weighted mean is the row's loss.
+"""
 
 import hashlib
 import itertools
@@ -10,12 +14,19 @@ from typing import Any
 import numpy as np
 from pyarrow.fs import FileSystem, LocalFileSystem, copy_files
 
+from tests.analysis.study_content import (
+    POOL,
+    STRATEGIES,
+    Label,
+    digest,
+    make_losses,
+    make_rows,
+    make_selection,
+    make_validation,
+)
+from tests.analysis.study_content import STARTS as STARTS
 from trainables import columns
 
-Label = tuple[str, float, int]  # strategy, mix, seed
-
-STRATEGIES = ("random", "difficulty_hard", "difficulty_easy", "loss_descending", "loss_ascending")
-STARTS = (1.0141, 1.9087)
 TORN_RESULT, TORN_ROWS, TORN_FAILURE, UNKNOWN = "torn result", "torn rows", "torn failure", "unknown"
 PROGRESS = {columns.PARTIAL: 0.55, columns.FAILED: 0.35, columns.DIVERGED: 0.45}
 
@@ -34,11 +45,16 @@ def write_study(
     adapters: bool = False,
     description: Mapping[str, Any] | None = None,
     shuffle: int | None = None,
+    effects: Mapping[str, float] | None = None,
+    noise: float = 1.0,
+    per_example: bool = False,
 ) -> Path:
     """Write a study and return its directory.
 
     `states`: cells that are not done. `merged`: label -> the label whose cell it shares. `slots`:
-    labels with a slots hash of their own. `adapters`: a Phase A adapter for each seed.
+    labels with a slots hash of their own. `adapters`: a Phase A adapter for each seed. `effects`: what a
+    strategy adds to A's final loss, nats a token (0 if not named). `noise`: scales each run's own noise; at 0
+    paired differences are the effects. `per_example`: LOSSES_FILE in cells, VALIDATION_FILE in the study.
     """
     axes = dict(axes or {})
     labels = [(s, m, seed) for s, m, seed in itertools.product(strategies, mixes, seeds)]
@@ -48,12 +64,16 @@ def write_study(
         extra = dict(zip(axes, values, strict=True))
         source = (merged or {}).get(label, label)
         state = (states or {}).get(source, columns.DONE)
-        key = _digest(source, extra)
+        key = digest(source, extra)
         plan.append({"labels": _named(label, extra), "key": None if state == UNKNOWN else key})
         if label == source and state not in (UNKNOWN, columns.MISSING):
             cell = directory / columns.CELLS_DIRECTORY / key
+            rows = make_rows(
+                label, lr=float(extra.get("lr", 7e-5)), adapters=adapters, effects=effects, noise=noise
+            )
+            own = (slots or {}).get(label)
             write_cell(
-                cell, label=label, extra=extra, state=state, adapters=adapters, slots=(slots or {}).get(label)
+                cell, label=label, extra=extra, state=state, rows=rows, slots=own, per_example=per_example
             )
     if shuffle is not None:
         plan = [plan[position] for position in np.random.default_rng(shuffle).permutation(len(plan))]
@@ -67,28 +87,40 @@ def write_study(
         "model": "smollm2-135m",
         "mix_mode": "add",
         "config": {"model": {"lora": {"dropout": 0.05}}},
+        "fingerprint": {"task_a": {"name": "math", "train": POOL}},
         **(description or {}),
     }
     write_json(directory / columns.STUDY_FILE, study)
     write_json(directory / columns.PLAN_FILE, {"schema": columns.SCHEMA_VERSION, "cells": plan})
+    if per_example:
+        write_json(directory / columns.VALIDATION_FILE, make_validation())
     return directory
 
 
 def write_cell(
-    directory: Path, *, label: Label, extra: Mapping[str, Any], state: str, adapters: bool, slots: str | None
+    directory: Path,
+    *,
+    label: Label,
+    extra: Mapping[str, Any],
+    state: str,
+    rows: list[dict[str, Any]],
+    slots: str | None,
+    per_example: bool,
 ) -> None:
     """Write one cell's directory in `state`."""
     strategy, mix, seed = label
-    rows = make_rows(label, lr=float(extra.get("lr", 7e-5)), adapters=adapters)
     rows = rows[: max(2, int(len(rows) * PROGRESS.get(state, 1.0)))]
     if state == columns.DIVERGED:
         rows[-1][columns.TASK_A_LOSS] = 40.0
         rows.append({**rows[-1], columns.STEP: rows[-1][columns.STEP] + 10, columns.TASK_A_LOSS: None})
-    drawn = seed if strategy == "random" else 0
-    hashes = {"slots_hash": slots or _digest(mix, seed), "order_hash": _digest(*label)}
+    if per_example:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / columns.LOSSES_FILE).write_bytes(make_losses(rows, label=label))
+    drawn = seed if strategy in ("random", columns.AA) else 0
+    hashes = {"slots_hash": slots or digest(mix, seed), "order_hash": digest(*label)}
     files = {
         columns.CELL_FILE: {"key": directory.name, **_named(label, extra), **hashes, "hyperparameters": {}},
-        columns.SELECTION_FILE: {"id": _digest(strategy, mix, drawn)},
+        columns.SELECTION_FILE: make_selection(strategy, mix=mix, drawn=drawn),
         columns.ROWS_FILE: {"rows": rows},
     }
     for name, record in files.items():
@@ -127,43 +159,6 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         write_result(result.parent, read_json(result))
 
 
-def make_rows(label: Label, *, lr: float, adapters: bool) -> list[dict[str, Any]]:
-    """Return rows shaped like real ones: A rises and levels off, B falls, then overfits a little."""
-    strategy, mix, seed = label
-    rng = np.random.default_rng(int(_digest(*label, lr), 16) % 2**32)
-    block = np.random.default_rng(seed).normal(0, 0.0015)
-    effect = 0.002 * (STRATEGIES.index(strategy) - 1) if strategy in STRATEGIES else 0.0
-    rise = (0.02 + 0.06 * np.exp(-12 * mix)) * (lr / 7e-5) ** 0.5 + effect + block + rng.normal(0, 0.0006)
-    total = round(60 * (1 + mix))
-    start = STARTS[0] + (0.002 * seed if adapters else 0.0)
-    rows = []
-    for step in [*range(0, total, 6), total]:
-        share = step / total
-        noise = rng.normal(0, 0.0004, 2) if step else (0.0, 0.0)
-        loss_a = start + rise * (1 - np.exp(-4 * share)) + noise[0]
-        loss_b = STARTS[1] - 0.12 * (1 - np.exp(-6 * share)) + (0.03 + effect) * share**2 + block + noise[1]
-        loss_b = STARTS[1] if step == 0 else loss_b
-        rows.append(
-            {
-                columns.STEP: step,
-                columns.EPOCH: 2 * share,
-                columns.TASK_A_LOSS: float(loss_a),
-                columns.TASK_B_LOSS: float(loss_b),
-                columns.TASK_A_LOSS_PER_EXAMPLE: float(loss_a) + 0.01,
-                columns.TASK_B_LOSS_PER_EXAMPLE: float(loss_b) + 0.01,
-                columns.TRAIN_LOSS: float(loss_b) - 0.1 if step else None,
-                columns.LEARNING_RATE: lr * (1 - share),
-                columns.TASK_A_EXAMPLES: round(64 * step * mix),
-                columns.TASK_B_EXAMPLES: 64 * step,
-                columns.TASK_A_TOKENS: 100 * round(64 * step * mix),
-                columns.TASK_B_TOKENS: 256 * step,
-                columns.TOKENS_PER_SECOND: 700.0 if step else None,
-                columns.SECONDS: 3.0 * step,
-            }
-        )
-    return rows
-
-
 def upload(directory: Path, location: str) -> str:
     """Copy a study's directory to s3://bucket/prefix; return the location."""
     filesystem, path = FileSystem.from_uri(location)
@@ -200,7 +195,3 @@ def checksum(content: bytes) -> str:
 
 def _named(label: Label, extra: Mapping[str, Any]) -> dict[str, Any]:
     return {**dict(zip(columns.LABEL_COLUMNS, label, strict=True)), **extra}
-
-
-def _digest(*values: Any) -> str:
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:20]

@@ -8,8 +8,8 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.outcomes import METRICS, run_outcomes, summarise
-from analysis.page import heading, notes
 from analysis.records import DIGEST_LENGTH, DamagedError, checksum, unseal
+from analysis.run_lists import damage_text
 from analysis.tidy import Study, read_study
 from tests.analysis.studies import TORN_ROWS, read_json, rewrite, seal, write_json
 from trainables import columns, seals
@@ -164,13 +164,12 @@ def test_damaged_cells_stay_in_every_count_and_in_the_page(study: Builder) -> No
         "none": 0,
     }
     assert dict(summary["n_pairs"])["difficulty_hard"] == 1
-    assert "**2 files are damaged or unusable**" in heading(found)
-    listed = notes(found, absent=[], unpaired=[])
-    assert listed.count("rows.json is damaged") == 2
+    assert damage_text(found).startswith("2 files are damaged or unusable")
+    assert sum("rows.json is damaged" in problem for problem in found.problems) == 2
 
 
 def test_a_whole_study_is_not_said_to_be_damaged(study: Builder) -> None:
-    assert "damaged" not in heading(read_study(study()))
+    assert damage_text(read_study(study())) == ""
 
 
 def bits(content: bytes) -> Iterator[bytes]:

@@ -9,13 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from analysis.curves import draw_forgetting_curves
-from analysis.heat_map import compare, decimals, draw_change_against_baseline
-from analysis.report import FIGURES
-from analysis.style import cycled_style, plain_ticks, publication_style, signed_text, strategy_styles
+from analysis.figures import FIGURES
+from analysis.findings import find
+from analysis.heat_map import draw_change_against_baseline
+from analysis.style import (
+    publication_style,
+)
 from analysis.tidy import read_study
 from analysis.trade_off import draw_trade_off
 from analysis.view import View, views
@@ -32,7 +34,7 @@ def style() -> Iterator[None]:
 
 
 def only_view(directory: Path) -> View:
-    (view,) = views(read_study(directory))
+    (view,) = views(find(read_study(directory)))
     return view
 
 
@@ -55,7 +57,7 @@ def test_a_band_is_drawn_from_three_seeds_on(study: Builder, seeds: int, expecte
     assert drawing.figure is not None
     assert bands(drawing.figure) == expected
     assert ("band" in texts(drawing.figure)) == (seeds == 3)
-    assert ("95 % pointwise t interval" in drawing.caption) == (seeds == 3)
+    assert ("95 % pointwise t band" in drawing.caption) == (seeds == 3)
 
 
 def test_the_band_is_the_t_interval_of_the_done_seeds(study: Builder) -> None:
@@ -131,121 +133,34 @@ def test_a_study_of_the_control_alone_has_one_panel(study: Builder) -> None:
 
 def test_captions_name_what_varied_between_seeds(study: Builder) -> None:
     fixed = draw_forgetting_curves(only_view(study())).caption
-    assert "Mean over 3 seeds (order, dropout, selection by random)" in fixed
+    assert "over 3 seeds (order, dropout, selection by random)" in fixed
     assert "conditional on one Phase A adapter, data pool and model" in fixed
     no_dropout = {"config": {"model": {"lora": {"dropout": 0}}}}
     varied = draw_forgetting_curves(
         only_view(study(adapters=True, strategies=("random",), description=no_dropout))
     ).caption
-    assert "Mean over 3 seeds (selection, order, Phase A adapter)" in varied
+    assert "over 3 seeds (selection, order, Phase A adapter)" in varied
     assert "conditional on data pool and model" in varied
 
 
-def test_the_heat_map_shows_mean_half_width_and_n(study: Builder) -> None:
-    view = only_view(study(mixes=(0.1, 0.2)))
-    figure = draw_change_against_baseline(view).figure
-    assert figure is not None
-    shown = texts(figure)
-    for record in compare(view).to_dict("records"):
-        mean = signed_text(record["mean"], digits=4)
-        assert f"{mean} ± {record['half_width']:.4f}\nn = 3" in shown
-    assert "95 % paired t interval over seeds" in shown
-
-
-def test_the_heat_map_hatches_what_has_no_pair_and_says_why(study: Builder) -> None:
-    states = {("difficulty_hard", 0.1, seed): columns.FAILED for seed in range(3)}
-    states |= {("difficulty_easy", 0.2, 0): columns.DIVERGED}
-    drawing = draw_change_against_baseline(only_view(study(mixes=(0.1, 0.2), states=states)))
-    assert drawing.figure is not None
-    hatched = [patch for patch in drawing.figure.findobj(Rectangle) if patch.get_hatch()]
-    assert len(hatched) == 1
-    assert "no pair\n3 failed" in texts(drawing.figure)
-    assert "n = 2 of 3\n1 diverged" in texts(drawing.figure)
-    assert "No half-width where n ≤ 2" in drawing.caption
-
-
-def test_the_heat_map_is_centred_at_zero(study: Builder) -> None:
-    figure = draw_change_against_baseline(only_view(study(strategies=STRATEGIES))).figure
-    assert figure is not None
-    low, high = figure.axes[0].collections[0].get_clim()
-    assert low == -high
-
-
-def test_without_the_baseline_the_heat_map_says_so(study: Builder) -> None:
-    drawing = draw_change_against_baseline(only_view(study(strategies=("difficulty_hard",))))
-    assert drawing.figure is None
-    assert "no strategy 'random'" in drawing.caption
-
-
-def test_unpaired_runs_are_counted_in_the_heat_map(study: Builder) -> None:
-    drawing = draw_change_against_baseline(only_view(study(slots={("difficulty_hard", 0.1, 0): "other"})))
-    assert drawing.figure is not None
-    assert "1 unpaired" in texts(drawing.figure)
-    assert "Left out: 1 pair " in drawing.caption
-
-
-@pytest.mark.parametrize(("seeds", "bars"), [(2, 0), (3, 4)])
-def test_the_trade_off_has_bars_from_three_seeds_on(study: Builder, seeds: int, bars: int) -> None:
-    drawing = draw_trade_off(only_view(study(seeds=range(seeds))))
-    assert drawing.figure is not None
-    assert len(drawing.figure.axes[0].containers) == bars
-    assert ("Bars: 95 % t interval" in drawing.caption) == (seeds == 3)
-
-
-def test_the_trade_off_keeps_its_data_readable_when_the_start_is_far_off(study: Builder) -> None:
-    figure = draw_trade_off(only_view(study())).figure
-    assert figure is not None
-    assert figure.axes[0].get_ylim()[1] < STARTS[1]
-    assert "arrow: towards losses before Phase B (1.014, 1.909)" in texts(figure)
-
-
-@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
-def test_each_axis_value_has_a_figure_of_its_own_rows(study: Builder, draw: Callable[..., object]) -> None:
-    found = list(views(read_study(study(axes={"lr": [2e-5, 7e-5]}))))
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_axis_value_has_a_figure_of_its_own_rows(study: Builder, name: str) -> None:
+    options = {"strategies": (*STRATEGIES[:3], "random_aa"), "per_example": True}
+    found = list(views(find(read_study(study(axes={"lr": [2e-5, 7e-5]}, **options)))))
     assert [view.title for view in found] == ["lr = 2e-05", "lr = 7e-05"]
-    assert all(len(view.cells) == 12 and view.rows["lr"].nunique() == 1 for view in found)
-    drawn = [draw(view) for view in found]
+    assert all(len(view.cells) == 15 and view.rows["lr"].nunique() == 1 for view in found)
+    drawn = [FIGURES[name].draw(view) for view in found]
     assert all(view.title in texts(drawing.figure) for view, drawing in zip(found, drawn, strict=True))
-
-
-@pytest.mark.parametrize("values", [(1.000001, 1.000002), (0.00001, 0.00002), (1e6, 1.0001e6)])
-def test_numbers_on_axes_are_read_as_they_stand(values: tuple[float, float]) -> None:
-    figure = Figure()
-    ax = figure.subplots()
-    ax.plot(values, values)
-    plain_ticks(ax)
-    figure.canvas.draw()
-    for axis in (ax.xaxis, ax.yaxis):
-        assert axis.get_offset_text().get_text() == ""
-        shown = [float(label.get_text()) for label in axis.get_ticklabels()]
-        assert shown == pytest.approx(axis.get_ticklocs())
 
 
 def test_names_are_shown_as_text_not_as_formulas(study: Builder) -> None:
     strategies = ("random", "_", r"$\broken{$", r"\input{x}", "<script>")
     view = only_view(study(strategies=strategies))
-    for draw in FIGURES.values():
-        figure = draw(view).figure
+    for name in ("forest", "forgetting_curves", "change_against_random", "tradeoff"):
+        figure = FIGURES[name].draw(view).figure
+        assert figure is not None
         figure.canvas.draw()
-        assert all(name in texts(figure) for name in strategies)
-
-
-def test_styles_differ_in_more_than_colour() -> None:
-    found = strategy_styles(["none", *STRATEGIES]).values()
-    assert len({style.marker for style in found}) == len({str(style.dash) for style in found}) == 6
-    assert len({to_hex(style.colour) for style in found}) == 6
-    many = [cycled_style(position) for position in range(40)]
-    assert len({(to_hex(style.colour), style.marker, str(style.dash)) for style in many}) == 40
-
-
-@pytest.mark.parametrize(("limit", "digits"), [(0.3, 4), (0.004, 4), (0.0004, 5), (1e-9, 6), (0.0, 4)])
-def test_decimals_show_small_changes(limit: float, digits: int) -> None:
-    assert decimals(limit) == digits
-
-
-@pytest.mark.parametrize(("value", "text"), [(0.00412, "+0.0041"), (-0.00412, "−0.0041"), (-1e-9, "0.0000")])
-def test_signs_are_true_minus_signs_and_zero_has_none(value: float, text: str) -> None:
-    assert signed_text(value, digits=4) == text
+        assert all(strategy in texts(figure) for strategy in strategies[1:])
 
 
 @pytest.mark.parametrize(("mode", "words"), [("add", "added to them"), ("substitute", "in place of them")])
@@ -253,5 +168,5 @@ def test_captions_say_what_the_mix_means_also_where_it_is_searched(
     study: Builder, mode: str, words: str
 ) -> None:
     assert words in draw_trade_off(only_view(study(description={"mix_mode": mode}))).caption
-    (view,) = views(read_study(study(axes={"mix_mode": [mode]}, description={"mix_mode": "add"})))
+    (view,) = views(find(read_study(study(axes={"mix_mode": [mode]}, description={"mix_mode": "add"}))))
     assert words in draw_trade_off(view).caption

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from matplotlib.collections import FillBetweenPolyCollection
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis.cli import main
 from analysis.histories import group_replicates, read_histories, read_history
 from analysis.history_plot import draw_histories
+from analysis.history_report import MISSING
 from analysis.style import publication_style
 from tests.analysis.studies import write_json
 
@@ -156,11 +158,12 @@ def test_replicates_get_a_band_from_three_on(tmp_path: Path, runs: int, expected
 def test_a_mean_is_drawn_at_the_steps_all_replicates_have(tmp_path: Path) -> None:
     first = write_history(tmp_path / "1.json", name="x")
     second = write_history(tmp_path / "2.json", name="x", steps=[0, 15, 20], math_loss=[1.2, 1.3, 1.6])
-    lines = draw(first, second).axes[0].lines
+    third = write_history(tmp_path / "3.json", name="x", math_loss=[1.1, 1.1, 1.7])
+    lines = draw(first, second, third).axes[0].lines
     (mean,) = [line for line in lines if line.get_marker() != "None"]
     assert list(mean.get_xdata()) == [0, 20]
-    assert list(mean.get_ydata()) == pytest.approx([1.1, 1.4])
-    assert len(lines) == 3
+    assert list(mean.get_ydata()) == pytest.approx([1.1, 1.5])
+    assert len(lines) == 4
 
 
 def test_one_name_for_two_mixes_is_two_lines(tmp_path: Path) -> None:
@@ -204,3 +207,46 @@ def test_equal_histories_give_equal_files(tmp_path: Path) -> None:
 
 def test_a_name_that_begins_with_an_underscore_is_in_the_legend(tmp_path: Path) -> None:
     assert legend(draw(write_history(tmp_path / "a.json", name="_hidden"))) == ["_hidden"]
+
+
+def report(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["report", "--histories", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_the_earlier_studys_report_names_what_its_files_cannot_support(
+    real_histories: Path, tmp_path: Path
+) -> None:
+    result = report(real_histories / "*.json", "-o", tmp_path)
+    assert result.exit_code == 0
+    assert "8 histories" in result.stdout
+    assert "skipped" in result.stderr
+    assert "empty_history.json: it is empty" in result.stderr
+    for page in ("report.md", "report.html"):
+        text = (tmp_path / page).read_text(encoding="utf-8")
+        for missing in MISSING:
+            assert f"{missing}: " in text
+        assert "descriptions, not verdicts" in text
+    frame = pd.read_parquet(tmp_path / "histories.parquet")
+    assert set(frame["task"]) == {"code", "math", "gsm8k", "hotpot"}
+    pd.testing.assert_series_equal(frame["change"], frame["last"] - frame["first"], check_names=False)
+
+
+def test_the_report_of_histories_holds_every_point(tmp_path: Path) -> None:
+    write_history(tmp_path / "a.json", math_loss=[1.0, None, 1.2], mix_percentage=10, selection_method="<b>")
+    write_history(tmp_path / "b.json")
+    assert report(tmp_path / "*.json", "-o", tmp_path / "out").exit_code == 0
+    points = pd.read_csv(tmp_path / "out" / "evaluations.csv")
+    assert len(points) == 2 * 2 * 3
+    ends = pd.read_csv(tmp_path / "out" / "histories.csv").set_index(["history", "task"])
+    assert ends.loc[("a", "math"), ["evaluations", "mix", "change"]].tolist() == pytest.approx([2, 10, 0.2])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert (tmp_path / "out" / "figures" / "changes.pdf").is_file()
+
+
+def test_a_report_of_no_usable_history_exits_with_1(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    result = report(tmp_path / "bad.json", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert not (tmp_path / "out").exists()

@@ -13,6 +13,7 @@ from analysis.outcomes import (
     FINAL_A,
     FORGETTING,
     HALF_WIDTH,
+    MATCHED,
     MISMATCHED,
     PAIRS,
     pair_with_baseline,
@@ -22,9 +23,7 @@ from analysis.outcomes import (
     strategy_rank,
     summarise,
 )
-from analysis.page import unpaired_runs
 from analysis.tidy import read_study
-from analysis.view import views
 from tests.analysis.studies import STRATEGIES, TORN_RESULT, rewrite
 from trainables import columns
 
@@ -107,10 +106,10 @@ def test_a_pair_with_unequal_slots_is_left_out_counted_and_named(study: Builder)
     assert (row[PAIRS], row[MISMATCHED]) == (3, 1)
     assert row[DIFFERENCE] != whole[DIFFERENCE]
     assert row[FINAL_A] == whole[FINAL_A]
-    (view,) = views(read_study(directory))
-    (line,) = unpaired_runs(view)
-    assert line.startswith("difficulty_hard, mix 10 %, seed 2:")
-    assert "another order" in line
+    pairs = pair_with_baseline(run_outcomes(read_study(directory)), axes=())
+    (left_out,) = pairs[~pairs[MATCHED]].to_dict("records")
+    assert (left_out["strategy"], left_out["seed"]) == ("difficulty_hard", 2)
+    assert left_out["slots_hash"] == "another order" != left_out["slots_hash_baseline"]
 
 
 def test_a_pair_whose_slots_are_unknown_is_left_out(study: Builder) -> None:
@@ -156,11 +155,40 @@ def test_half_widths_need_three_seeds(study: Builder) -> None:
 
 
 def test_strategies_are_listed_baseline_first_and_control_last() -> None:
-    assert sorted(["none", *STRATEGIES], key=strategy_rank) == [
+    assert sorted(["none", columns.AA, *STRATEGIES], key=strategy_rank) == [
         "random",
         "difficulty_easy",
         "difficulty_hard",
         "loss_ascending",
         "loss_descending",
+        "random_aa",
         "none",
     ]
+
+
+def test_measures_of_two_runs_are_read_off_the_right_two(study: Builder) -> None:
+    directory = study(
+        mixes=(0.1, 0.2), axes={"lr": [2e-5, 7e-5]}, effects={"difficulty_hard": 0.01}, noise=0.0
+    )
+    outcomes = run_outcomes(read_study(directory)).set_index(["strategy", "mix", "seed", "lr"])
+    for label, run in outcomes.iterrows():
+        strategy, _, seed, lr = label
+        without = outcomes.loc[("none", 0.0, seed, lr), FORGETTING]
+        assert run["retention"] == pytest.approx(1 - run[FORGETTING] / without)
+        assert np.isfinite(run["forgetting_at_matched_task_b"]) == (strategy not in ("random", "none"))
+    assert (outcomes.loc["none", "retention"] == 0).all()
+    assert (outcomes.loc["difficulty_easy", "retention"] > outcomes.loc["difficulty_hard", "retention"]).all()
+
+
+def test_measures_of_two_runs_take_both_to_be_done(study: Builder) -> None:
+    states = {("none", 0.0, 0): columns.FAILED, ("random", 0.1, 1): columns.DIVERGED}
+    outcomes = run_outcomes(read_study(study(states=states))).set_index(["strategy", "seed"])
+    hard = outcomes.loc["difficulty_hard"]
+    assert hard["retention"].isna().tolist() == [True, False, False]
+    assert hard["forgetting_at_matched_task_b"].isna().tolist() == [False, True, False]
+
+
+def test_the_null_check_has_a_row_of_the_summary(study: Builder) -> None:
+    summary = summary_of(study(strategies=("random", columns.AA)))
+    assert summary["strategy"].tolist() == ["none", "random", columns.AA]
+    assert row_of(summary, columns.AA)[PAIRS] == 3

@@ -51,7 +51,7 @@ def test_importing_it_is_cheap_and_leaves_matplotlib_as_it_was() -> None:
         == "False False"
     )
     code = (
-        "import matplotlib; before = dict(matplotlib.rcParams); import analysis.report, analysis.history_plot; "
+        "import matplotlib; before = dict(matplotlib.rcParams); import analysis.reporting, analysis.history_plot; "
         "print(before == dict(matplotlib.rcParams))"
     )
     assert run_python(code) == "True"

@@ -1,5 +1,6 @@
 """The report command from end to end: what it writes, says and returns."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,41 +15,60 @@ from trainables import columns
 
 Builder = Callable[..., Path]
 HARD = ("difficulty_hard", 0.1, 0)
+SUFFIXES = ("csv", "parquet", "md", "tex")
 
 
 def report(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["report", *map(str, arguments)], catch_exceptions=False)
 
 
+TABLE_STEMS = ("summary", "contrasts", "secondary", "pairs", "cells", "evaluations", "rates")
+
+
+def written_files(directory: Path) -> set[str]:
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+
+
 def test_a_report_holds_every_table_figure_and_format(study: Builder) -> None:
-    directory = study()
+    directory = study(per_example=True)
     result = report(directory)
     assert result.exit_code == 0
-    files = [path for path in (directory / "report").rglob("*") if path.is_file()]
-    written = sorted(path.relative_to(directory / "report").as_posix() for path in files)
-    figures = [
-        f"figures/{name}.{suffix}"
-        for name in ("forgetting_curves", "change_against_random", "tradeoff")
-        for suffix in ("png", "svg", "pdf")
-    ]
-    tables = ["cells.csv", "evaluations.csv", "evaluations.parquet", "report.md"]
-    assert written == sorted([*figures, *tables, "summary.csv", "summary.md", "summary.tex"])
-    assert str(directory / "report" / "report.md") in result.stdout
+    written = written_files(directory / "report")
+    tables = {f"{stem}.{suffix}" for stem in (*TABLE_STEMS, "levels") for suffix in SUFFIXES}
+    assert tables | {"report.md", "report.html"} == {name for name in written if "/" not in name}
+    figures = {name.rpartition(".")[0] for name in written if "/" in name}
+    assert {f"figures/{name}" for name in ("forest", "forgetting_curves", "levels")} <= figures
+    assert {f"{stem}.{suffix}" for stem in figures for suffix in ("png", "svg", "pdf", "json")} == written - {
+        name for name in written if "/" not in name
+    }
+    assert str(directory / "report" / "report.html") in result.stdout
     page = (directory / "report" / "report.md").read_text()
-    assert all(f"({figure})" in page for figure in figures)
+    assert all(f"({figure}.png)" in page for figure in figures)
     assert page.count("95 % ") >= 4
     frame = pd.read_parquet(directory / "report" / "evaluations.parquet")
     pd.testing.assert_frame_equal(frame, analysis.load(directory))
 
 
+def test_the_tables_of_a_report_are_the_findings(study: Builder) -> None:
+    directory = study()
+    report(directory)
+    found = analysis.find(directory)
+    for stem, frame in (
+        ("contrasts", found.contrasts),
+        ("pairs", found.pairs),
+        ("secondary", found.secondary),
+    ):
+        pd.testing.assert_frame_equal(pd.read_parquet(directory / "report" / f"{stem}.parquet"), frame)
+
+
 def test_a_report_of_equal_studies_is_equal_byte_for_byte(study: Builder, tmp_path: Path) -> None:
-    directory = study(axes={"lr": [7e-5]}, strategies=("random", "difficulty_hard"))
-    first, second = tmp_path / "first", tmp_path / "second"
-    report(directory, "-o", first)
-    report(study(axes={"lr": [7e-5]}, strategies=("random", "difficulty_hard"), shuffle=1), "-o", second)
-    names = {path.relative_to(first) for path in first.rglob("*.*")}
-    assert {path.relative_to(second) for path in second.rglob("*.*")} == names
-    assert len(names) == 7 + 9
+    options = {"axes": {"lr": [7e-5]}, "strategies": ("random", "difficulty_hard")}
+    first, second = tmp_path / "first" / "out", tmp_path / "second" / "out"
+    report(study(**options), "-o", first)
+    report(study(**options, shuffle=1), "-o", second)
+    names = written_files(first)
+    assert written_files(second) == names
+    assert {"report.html", "report.md", "contrasts.csv"} < names
     assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
 
 
@@ -81,9 +101,12 @@ def test_hostile_names_stay_text_and_stay_inside_the_report(study: Builder, tmp_
     assert {
         path for path in set(tmp_path.rglob("*")) - outside if tmp_path / "out" not in (path, *path.parents)
     } == set()
-    figures = list((tmp_path / "out" / "figures").iterdir())
-    assert len(figures) == 9
-    assert all(path.is_file() for path in figures)
+    assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {
+        ".png",
+        ".svg",
+        ".pdf",
+        ".json",
+    }
     page, latex = ((tmp_path / "out" / file).read_text() for file in ("report.md", "summary.tex"))
     assert "<script" not in page
     assert r"\input" not in latex
@@ -119,4 +142,41 @@ def test_an_output_that_cannot_be_written_exits_with_2(study: Builder, tmp_path:
 def test_help_shows_an_example_or_what_comes_out(command: list[str]) -> None:
     result = CliRunner().invoke(main, [*command, "--help"])
     assert result.exit_code == 0
-    assert "python -m analysis" in result.output or "OUT/report.md" in result.output
+    assert "python -m analysis" in result.output or "OUT/report.html" in result.output
+
+
+def test_what_the_command_sets_is_used_and_said_to_be_set_by_it(study: Builder, tmp_path: Path) -> None:
+    result = report(study(), "-o", tmp_path / "out", "--measure", "task_b_gain", "--smallest-effect", "0.5")
+    assert result.exit_code == 0
+    contrasts = pd.read_parquet(tmp_path / "out" / "contrasts.parquet")
+    assert set(contrasts["measure"]) == {"task_b_gain"}
+    assert (contrasts["verdict"] == "equivalent").all()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert (
+        "Set by the command that made this report, not by the study: measure task_b_gain and smallest effect 0.5"
+        in page
+    )
+
+
+def test_bands_for_whole_curves_are_drawn_on_request_and_named(study: Builder, tmp_path: Path) -> None:
+    directory = study()
+    for name, options, word in (("plain", [], "pointwise"), ("whole", ["--simultaneous"], "simultaneous")):
+        report(directory, "-o", tmp_path / name, *options)
+        record = json.loads((tmp_path / name / "figures" / "difference_curves.json").read_text())
+        assert word in record["caption"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--measure", "accuracy"], "primary must be a measure, got 'accuracy'; choose one of forgetting"),
+        (["--smallest-effect", "-1"], "smallest_effect must be above 0"),
+        (["--histories", "--simultaneous"], "--histories has no seeds to infer from"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_with_the_choices(
+    study: Builder, options: list[str], message: str
+) -> None:
+    result = report(study(), *options)
+    assert result.exit_code == 2
+    assert message in result.stderr

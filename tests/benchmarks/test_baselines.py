@@ -129,7 +129,7 @@ def test_a_padded_cell_in_our_order_has_our_losses_at_every_step(
 ) -> None:
     monkeypatch.setitem(baseline.TOKENS_AT_ONCE, "cpu", tokens_at_once)
     ours = list(run_cell(learning.spec(), shared=learning.shared(), store=learning.store("cell")))
-    adapter = folder_of(learning.prepared.artifact) / ADAPTER_DIRECTORY
+    adapter = folder_of(learning.prepared.artifacts[0]) / ADAPTER_DIRECTORY
     record = train_cell(workplace(learning, PADDED, tmp_path), CELL, adapter=adapter, pool_losses=None)
     assert [row[STEP] for row in record["rows"]] == [row[STEP] for row in ours]
     assert record["train_losses"][0] == pytest.approx(ours[1][TRAIN_LOSS], rel=1e-5)
@@ -142,7 +142,7 @@ def test_a_grouped_cell_sees_the_same_examples_in_as_many_steps(learning: Learni
     tasks, stream = (learning.prepared.task_a.train, learning.prepared.task_b.train), stream_of(learning)
     learning.shared()
     place = workplace(learning, GROUPED, tmp_path)
-    model = baseline.open_model(place, adapter=folder_of(learning.prepared.artifact) / ADAPTER_DIRECTORY)
+    model = baseline.open_model(place, adapter=folder_of(learning.prepared.artifacts[0]) / ADAPTER_DIRECTORY)
     trainer = baseline.make_trainer(place, model, stream=stream, settings=learning.study.phase_b, seed=0)
     loader = trainer.get_train_dataloader()
     examples, _ = training_set(stream, tasks=tasks, loss_on="completion")
@@ -158,7 +158,7 @@ def _texts(batch: dict[str, torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch
 
 def test_a_grouped_cell_ends_near_ours_though_its_order_differs(learning: Learning, tmp_path: Path) -> None:
     ours = list(run_cell(learning.spec(), shared=learning.shared(), store=learning.store("cell")))
-    adapter = folder_of(learning.prepared.artifact) / ADAPTER_DIRECTORY
+    adapter = folder_of(learning.prepared.artifacts[0]) / ADAPTER_DIRECTORY
     place = workplace(learning, GROUPED, tmp_path)
     rows = train_cell(place, CELL, adapter=adapter, pool_losses=None)["rows"]
     learnt = float(ours[0][TASK_B_LOSS] or 0) - float(ours[-1][TASK_B_LOSS] or 0)
@@ -173,7 +173,7 @@ def test_phase_a_measures_validation_and_pool_as_we_do(
 ) -> None:
     learning = learn(validate_study(values, origin="test"))
     artifact = learning.shared().artifact
-    values["phase_a"] |= {"adapter": str(folder_of(learning.prepared.artifact) / ADAPTER_DIRECTORY)}
+    values["phase_a"] |= {"adapter": str(folder_of(learning.prepared.artifacts[0]) / ADAPTER_DIRECTORY)}
     values["search"]["strategy"] = ["loss_descending"]
     taken_over = Learning(validate_study(values, origin="test"), learning.prepared)
     phase_a = train_phase_a(workplace(taken_over, manner, tmp_path))
@@ -226,7 +226,7 @@ def test_the_tune_baseline_runs_the_studys_cells_from_the_given_adapter(
     learning = learn(validate_study(values, origin="test"))
     artifact = learning.shared().artifact
     record = run_tuner(
-        learning.study, tmp_path, artifact=folder_of(learning.prepared.artifact), cells=None, started=0.0
+        learning.study, tmp_path, artifact=folder_of(learning.prepared.artifacts[0]), cells=None, started=0.0
     )
     assert [cell["cell"] for cell in record["cells"]] == ["no replay, seed 0", "random 0.5, seed 0"]
     assert record["cells_run"] == record["cells_planned"] == 2

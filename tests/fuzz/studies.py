@@ -56,7 +56,17 @@ def good_study() -> dict[str, Any]:
             "mix_mode": "add",
             "config": config,
             "fingerprint": FINGERPRINT,
+            "declarations": [
+                {"inference": config["inference"], "looks": [], "finished_cells": 0, "date": "2026-01-01"}
+            ],
             "provenance": {},
+        },
+        columns.VALIDATION_FILE: {
+            "schema": columns.SCHEMA_VERSION,
+            **{
+                task: {"id": ["a"], "level": [None], "type": ["x"], "tokens": [3]}
+                for task in ("task_a", "task_b")
+            },
         },
         columns.PLAN_FILE: {
             "schema": columns.SCHEMA_VERSION,
@@ -253,6 +263,7 @@ def check_commands(all_damages: list[Damage]) -> None:
     with damaged_study(all_damages) as root:
         with own_errors():
             _invoke("status", str(root))
+            _invoke("status", str(root), "--check")
         with own_errors():
             assert stored_study(open_existing(str(root))).storage == str(root)
         target = root / "export" / "here"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweep.cells import PlannedCell, plan_cells, study_labels
+from sweep.cells import Origin, PlannedCell, plan_cells, study_labels
 from sweep.configuration import validate_study
 from sweep.preparation import Prepared, prepare
 from trainables.strategies import STRATEGIES
@@ -15,7 +15,8 @@ def planned(values: dict[str, Any], *, after_phase_a: bool = True) -> tuple[list
     study = validate_study(values, origin="test")
     prepared = prepare(study)
     losses = np.random.default_rng(0).random(len(prepared.task_a.train)) if after_phase_a else None
-    return plan_cells(study, prepared, artifact_key="a", pool_losses=losses), prepared
+    origins = {seed: Origin(f"a{seed}", losses) for seed in prepared.artifacts}
+    return plan_cells(study, prepared, origins=origins), prepared
 
 
 def search(values: dict[str, Any], **axes: Any) -> dict[str, Any]:
@@ -84,3 +85,29 @@ def test_labels_come_seed_by_seed(study_values: dict[str, Any]) -> None:
     seeds = [label.seed for label in study_labels(study)]
     assert seeds == sorted(seeds)
     assert len(seeds) == 2 * 2 * (1 + 5)
+
+
+def test_with_an_adapter_a_replicate_cells_of_other_seeds_start_from_other_artifacts(
+    study_values: dict[str, Any],
+) -> None:
+    values = search(study_values, strategy=["random"], mix=[0, 0.25], seed=[3, 5])
+    shared, prepared = planned(values)
+    assert list(prepared.artifacts) == [0]
+    values["phase_a"] = values["phase_a"] | {"seeds": "per_replicate"}
+    apart, prepared = planned(values)
+    assert list(prepared.artifacts) == [3, 5]
+    assert len({storage.prefix for storage in prepared.artifacts.values()}) == 2
+    orders = [[cell.spec.order_hash for cell in cells if cell.spec] for cells in (shared, apart)]
+    assert orders[0] == orders[1]
+    keys = [{cell.spec.key for cell in cells if cell.spec} for cells in (shared, apart)]
+    assert not keys[0] & keys[1]
+
+
+def test_an_artifact_is_the_same_for_every_study_that_trains_it_with_its_seed(
+    study_values: dict[str, Any],
+) -> None:
+    values = search(study_values, strategy=["random"], mix=[0.25], seed=[3])
+    one = prepare(validate_study(values | {"phase_a": values["phase_a"] | {"seed": 3}}, origin="test"))
+    values["phase_a"] = values["phase_a"] | {"seeds": "per_replicate"}
+    other = prepare(validate_study(values, origin="test"))
+    assert one.artifacts == other.artifacts

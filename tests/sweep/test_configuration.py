@@ -1,11 +1,13 @@
 """The configuration: the original's defaults, and errors that name the field, the value and the choices."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from sweep.configuration import ConfigurationError, Study, load_study
+from sweep.configuration import InferenceSettings, Study, load_study, validate_study
+from sweep.errors import ConfigurationError
+from trainables.columns import AA
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -149,3 +151,82 @@ def test_a_phase_b_field_is_a_further_axis(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
     assert load_study(path).study == path.stem
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inference: {primary: accuracy}", r"inference\.primary: .*'forgetting'.*'retention'.*'accuracy'"),
+        ("inference: {smallest_effect: 0}", r"inference\.smallest_effect: .*greater than 0"),
+        ("inference: {smallest_effect: .inf}", r"inference\.smallest_effect: .*finite"),
+        ("inference: {level: 0.5}", r"inference\.level: .*greater than 0\.5"),
+        ("inference: {level: 95}", r"inference\.level: .*less than 1"),
+        ("inference: {alpha: 0.05}", r"inference\.alpha: unknown key; choose from primary, smallest_effect"),
+        ("gate: true", r"gate: true measures forgetting without replay: add 0 to search\.mix, got \[0\.1\]"),
+        ("search: {seed: [0], seeds: {looks: [3]}}", r"give exactly one of seed and seeds"),
+        ("search: {seeds: [0, 1]}", r"seeds must be {looks: \[5, 10, 20\]}"),
+        ("search: {seeds: {looks: 5}}", r"seeds must be {looks"),
+        ("search: {seeds: {looks: []}}", r"seeds must be {looks"),
+        ("search: {seeds: {looks: [5], step: 2}}", r"seeds must be {looks"),
+        ("search: {seeds: {looks: [2, 5]}}", r"each look needs 3 to 1,000,000 seeds, got 2"),
+        ("search: {seeds: {looks: [9999999999]}}", r"each look needs 3 to 1,000,000 seeds, got 9999999999"),
+        ("search: {seeds: {looks: [5, 5]}}", r"looks must rise.*\[5, 5\]"),
+        ("search: {seeds: {looks: [true, 5]}}", r"seeds must be {looks"),
+        ("search: {looks: [5]}", r"looks are written as `seeds: {looks: \[5\]}`"),
+        ("search: {strategy: random, seeds: {looks: [5]}}", r"a look judges strategies against 'random'"),
+        ("search: {strategy: [random, random_aa], seeds: {looks: [5]}}", r"a look judges strategies"),
+        ("search: {mix: 0, seeds: {looks: [5]}}", r"a look judges strategies.*mix \[0\.0\]"),
+    ],
+)
+def test_a_faulty_declaration_of_inference_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load(tmp_path, f"study: a\n{text}")
+
+
+def test_looks_stand_for_the_seeds_up_to_the_last_and_are_stored_as_such(tmp_path: Path) -> None:
+    study = load(tmp_path, "study: a\nsearch: {seeds: {looks: [3, 5]}}")
+    assert study.search.looks == (3, 5)
+    assert study.search.seed == (0, 1, 2, 3, 4)
+    stored = study.model_dump(mode="json")
+    assert stored["search"]["looks"] == [3, 5]
+    assert validate_study(stored, origin="test") == study
+    assert study.search.first_seeds(3).seed == (0, 1, 2)
+
+
+def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> None:
+    study = load(tmp_path, "study: a")
+    assert study.search.looks == ()
+    assert study.inference.model_dump() == {
+        "primary": "forgetting",
+        "smallest_effect": None,
+        "level": 0.95,
+        "power": 0.8,
+    }
+    assert not study.gate
+
+
+def test_the_a_a_control_is_chosen_but_never_by_default(tmp_path: Path) -> None:
+    assert AA not in load(tmp_path, "study: a").search.strategy
+    both = load(
+        tmp_path, "study: a\nsearch: {strategy: [random, random_aa, difficulty_hard], mix: [0, 0.1, 0.2]}"
+    )
+    assert both.search.contrasts == 2
+
+
+def test_the_measures_that_can_be_declared_are_those_of_the_analysis() -> None:
+    from analysis.measures import MEASURES
+
+    assert set(get_args(InferenceSettings.model_fields["primary"].annotation)) == set(MEASURES)
+
+
+def test_what_is_declared_of_inference_leaves_the_meaning_of_cells(study_values: dict[str, Any]) -> None:
+    from sweep.preparation import prepare
+
+    plain = validate_study(study_values, origin="test")
+    search = study_values["search"] | {"seeds": {"looks": [3]}}
+    search.pop("seed")
+    other = validate_study(
+        study_values | {"search": search, "inference": {"smallest_effect": 0.01}, "gate": True}, origin="test"
+    )
+    assert prepare(plain).fingerprint == prepare(other).fingerprint
+    assert prepare(plain).artifacts == prepare(other).artifacts

@@ -1,10 +1,13 @@
 """Which cells train in one process."""
 
 import itertools
+from functools import partial
 
-from sweep.grouping import group_cells
+from sweep import grouping
 from trainables.replay import CellSpec
 from trainables.settings import PhaseBSettings
+
+group_cells = partial(grouping.group_cells, phase_a_seed=lambda seed: 0)  # all start from one adapter
 
 
 def cells(count: int, *, mix: float = 0.1, **training: object) -> list[CellSpec]:
@@ -36,3 +39,14 @@ def test_cells_of_other_batches_lengths_or_evaluation_points_train_apart() -> No
 def test_cells_that_differ_in_rate_or_seed_train_together() -> None:
     specs = cells(2, lr=1e-4) + cells(2, lr=2e-4)
     assert group_cells(specs, together=4, slots=1) == [specs]
+
+
+def test_cells_that_start_from_different_adapters_train_apart() -> None:
+    specs = cells(2) + cells(2, lr=2e-4)
+    groups = grouping.group_cells(specs, together=4, slots=1, phase_a_seed=lambda seed: seed)
+    assert groups == [[specs[0], specs[2]], [specs[1], specs[3]]]
+
+
+def test_replicates_are_begun_one_after_the_other_whatever_their_cells_are_like() -> None:
+    specs = [spec for pair in zip(cells(3), cells(3, mix=0.2), strict=True) for spec in pair]
+    assert list(itertools.chain(*group_cells(specs, together=1, slots=1))) == specs

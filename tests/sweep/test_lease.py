@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweep import lease as lease_module
-from sweep.lease import Lease, LeaseLostError, acquire, held, this_process
+from sweep.lease import Lease, LeaseLostError, WaitEndedError, acquire, held, this_process
 from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
 from trainables.columns import LEASES_DIRECTORY
 from trainables.storage.base import Storage
@@ -97,6 +97,18 @@ def test_a_silent_lease_of_another_machine_lapses(study: Storage, messages: list
     with held(study, say=messages.append) as lease:
         assert lease.term == 2
     assert "on elsewhere works on this study: waiting" in messages[0]
+
+
+def test_a_stop_ends_the_wait_for_another_driver(study: Storage, messages: list[str]) -> None:
+    stop = threading.Event()
+    with held(study, say=messages.append):
+        threading.Timer(0.2, stop.set).start()
+        with (
+            pytest.raises(WaitEndedError, match="another driver worked on"),
+            held(study, say=messages.append, stop=stop),
+        ):
+            raise AssertionError("the lease was held twice")
+    assert stop.is_set()
 
 
 def test_a_lease_that_beats_is_waited_for_however_long(study: Storage, messages: list[str]) -> None:

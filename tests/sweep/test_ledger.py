@@ -1,5 +1,6 @@
 """The ledger under damage: every kind of file, one at a time, is noticed and named; nothing is lost."""
 
+import io
 import os
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from sweep import recording
 from sweep.configuration import Study, validate_study
@@ -16,6 +18,7 @@ from sweep.ledger import Ledger, LedgerError, open_existing
 from sweep.planning import make_plan, publish_plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
+from sweep.tables import print_status
 from tests.trainables.learning import Learning, folder_of, learn, run_cell
 from trainables import columns
 from trainables.phase_a import make_artifact
@@ -58,6 +61,7 @@ class Finished:
         recording.open_study(
             self.ledger, study, fingerprint=self.prepared.fingerprint, details={}, precision="fp32"
         )
+        recording.write_validation(self.ledger, self.prepared)
         publish_plan(plan, study=study, ledger=self.ledger)
         for cell in plan.cells:
             assert cell.spec is not None
@@ -116,12 +120,13 @@ def test_damage_under_an_old_date_is_found_where_every_file_is_read(finished: Fi
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize("name", [columns.STUDY_FILE, columns.PLAN_FILE])
+@pytest.mark.parametrize("name", [columns.STUDY_FILE, columns.PLAN_FILE, columns.VALIDATION_FILE])
 def test_a_run_writes_the_studys_own_files_anew(finished: Finished, name: str, damage: Damage) -> None:
     entries = finished.ledger.plan()
     path = finished.root / name
+    whole = path.read_bytes()
     damage(path)
-    if damage is not remove:
+    if damage is not remove and name != columns.VALIDATION_FILE:
         with pytest.raises(LedgerError, match=f"{name} is damaged"):
             finished.ledger.study_record() if name == columns.STUDY_FILE else finished.ledger.plan()
     messages: list[str] = []
@@ -131,6 +136,56 @@ def test_a_run_writes_the_studys_own_files_anew(finished: Finished, name: str, d
     assert damage is remove or any(str(path) in message for message in messages)
     assert finished.ledger.plan() == entries
     assert finished.ledger.study_record() is not None
+    assert name == columns.STUDY_FILE or path.read_bytes() == whole
+
+
+def test_a_thorough_status_names_damaged_validation_examples(finished: Finished) -> None:
+    flip_a_bit(finished.root / columns.VALIDATION_FILE)
+    said = []
+    for thorough in (False, True):
+        console = Console(file=io.StringIO(), width=200)
+        print_status(finished.ledger, thorough=thorough, console=console)
+        said.append(console.file.getvalue())  # type: ignore[attr-defined]
+    assert "validation.json" not in said[0]
+    assert "validation.json is damaged" in said[1]
+
+
+def test_the_validation_examples_are_recorded_with_the_tokens_that_losses_divide_by(
+    finished: Finished,
+) -> None:
+    record = finished.ledger.storage.read_record(columns.VALIDATION_FILE)
+    assert record is not None
+    artifact = finished.plan().artifacts[0]
+    for task, tokens in zip(("task_a", "task_b"), artifact.validation_tokens, strict=True):
+        assert record[task]["tokens"] == tokens.tolist()
+        assert {len(record[task][name]) for name in ("id", "level", "type", "tokens")} == {4}
+    assert record["task_a"]["id"] == list(finished.prepared.task_a.validation.ids)
+
+
+def declared(finished: Finished, values: dict[str, Any], done: int) -> list[tuple[float | None, int]]:
+    """Declare, and return every smallest effect declared so far with the cells that were done by then."""
+    recording.open_study(
+        finished.ledger,
+        validate_study(values, origin="test"),
+        fingerprint=finished.prepared.fingerprint,
+        details={},
+        precision="fp32",
+        finished=done,
+    )
+    record = finished.ledger.study_record()
+    assert record is not None
+    assert all(each["date"].endswith("+00:00") for each in record["declarations"])
+    return [(each["inference"]["smallest_effect"], each["finished_cells"]) for each in record["declarations"]]
+
+
+def test_what_is_declared_of_inference_is_dated_by_the_cells_that_were_done(
+    finished: Finished, study_values: dict[str, Any]
+) -> None:
+    later = study_values | {"inference": {"smallest_effect": 0.01}}
+    assert declared(finished, study_values, 2) == [(None, 0)]
+    assert declared(finished, later, 3) == [(None, 0), (0.01, 3)]
+    assert declared(finished, later, 4) == [(None, 0), (0.01, 3)]
+    assert declared(finished, study_values, 5) == [(None, 0), (0.01, 3), (None, 5)]
 
 
 class _Listening:
@@ -163,21 +218,21 @@ def test_the_labels_of_an_earlier_plan_outlive_a_damaged_one(
 def test_a_damaged_artifact_counts_as_absent_and_comes_back_the_same(
     finished: Finished, name: str, damage: Damage
 ) -> None:
-    before = finished.plan().artifact
-    damage(folder_of(finished.prepared.artifact) / name)
+    before = finished.plan().artifacts[0]
+    damage(folder_of(finished.prepared.artifacts[0]) / name)
     messages: list[str] = []
     plan = make_plan(finished.study, finished.prepared, finished.ledger, say=messages.append)
-    assert plan.artifact is None
+    assert plan.artifacts == {0: None}
     assert (damage is remove and name == "manifest.json") or name in messages[0]
     make_artifact(finished.learning.job)
     after = finished.plan()
-    assert after.artifact.content == before.content
+    assert after.artifacts[0].content == before.content
     assert not after.pending
 
 
 def test_finished_cells_are_not_mixed_with_those_of_another_adapter(finished: Finished) -> None:
     finished.learning.trainee().model  # noqa: B018 (loads it)
-    folder = folder_of(finished.prepared.artifact)
+    folder = folder_of(finished.prepared.artifacts[0])
     remove(folder / "manifest.json")
     job = finished.learning.job
     other = job.settings.model_copy(update={"lr": 0.02})

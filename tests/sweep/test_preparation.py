@@ -29,7 +29,7 @@ print(json.dumps({{
     "heavy": [name for name in {HEAVY} if name in sys.modules],
     "fingerprint": prepared.fingerprint,
     "digests": [prepared.task_a.digest, prepared.task_b.digest],
-    "artifact": str(prepared.artifact),
+    "artifact": str(prepared.artifacts[0]),
     "adapter_parameters": prepared.adapter_parameters,
 }}))
 """
@@ -59,7 +59,7 @@ def test_a_study_that_was_prepared_before_is_prepared_without_anything_heavy(
         "heavy": [],
         "fingerprint": prepared.fingerprint,
         "digests": [prepared.task_a.digest, prepared.task_b.digest],
-        "artifact": str(prepared.artifact),
+        "artifact": str(prepared.artifacts[0]),
         "adapter_parameters": prepared.adapter_parameters,
     }
 
@@ -85,7 +85,7 @@ def test_changed_code_changes_the_fingerprint_and_no_key(
     code = preparation.deciding_code() | {"trainables/losses.py": "changed"}
     monkeypatch.setattr(preparation, "deciding_code", lambda: code)
     after = prepare(study)
-    assert after.artifact == before.artifact
+    assert after.artifacts == before.artifacts
     assert {name for name in after.fingerprint if after.fingerprint[name] != before.fingerprint[name]} == {
         "code"
     }

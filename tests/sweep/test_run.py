@@ -105,6 +105,26 @@ def test_a_killed_and_resumed_study_equals_an_undisturbed_one(
     pd.testing.assert_frame_equal(table(storage), table(tmp_path / "whole"), check_exact=True)
 
 
+def test_each_replicate_starts_from_its_own_adapter_where_it_is_asked_for(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every replicate equals that of a study of its own, whose only Phase A has the replicate's seed."""
+    study_values["search"] = {"strategy": ["loss_descending"], "mix": [0.25], "seed": [0, 1]}
+    apart = study_values | {"phase_a": study_values["phase_a"] | {"seeds": "per_replicate"}}
+    assert run(apart).states == {columns.DONE: 2}
+    frame = table(apart["storage"])
+    starts = frame[frame[columns.STEP] == 0]
+    assert starts[columns.TASK_A_LOSS].nunique() == 2
+    alone = study_values | {
+        "storage": str(tmp_path / "alone"),
+        "phase_a": study_values["phase_a"] | {"seed": 1},
+        "search": study_values["search"] | {"seed": [1]},
+    }
+    assert run(alone).states == {columns.DONE: 1}
+    second = frame[frame[columns.SEED] == 1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(second, table(alone["storage"]), check_exact=True)
+
+
 @pytest.mark.parametrize("number", HANDLED)
 def test_an_interrupted_study_checkpoints_and_says_how_to_go_on(
     study_values: dict[str, Any], tmp_path: Path, number: signal.Signals

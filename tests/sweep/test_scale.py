@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sweep import cells as cells_module
 from sweep import recording
-from sweep.cells import Label, PlannedCell, plan_cells, plan_record, study_labels
+from sweep.cells import Label, Origin, PlannedCell, plan_cells, plan_record, study_labels
 from sweep.configuration import Study, validate_study
 from sweep.ledger import Ledger, Standing
 from sweep.planning import Plan, make_plan
@@ -84,7 +84,7 @@ def losses_of(prepared: Prepared) -> np.ndarray:
 
 
 def planned(study: Study, prepared: Prepared) -> list[PlannedCell]:
-    return plan_cells(study, prepared, artifact_key="a", pool_losses=losses_of(prepared))
+    return plan_cells(study, prepared, origins={0: Origin("a", losses_of(prepared))})
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[S
     monkeypatch.setattr("sweep.planning.load_artifact", lambda storage: artifact)
     ledger = Ledger(open_storage(study.storage))
     ledger.storage.make()
-    key = prepared.artifact.prefix.rpartition("/")[2]
-    cells = plan_cells(study, prepared, artifact_key=key, pool_losses=losses_of(prepared))
+    key = prepared.artifacts[0].prefix.rpartition("/")[2]
+    cells = plan_cells(study, prepared, origins={0: Origin(key, losses_of(prepared))})
     fingerprint = prepared.fingerprint
     recording.open_study(ledger, study, fingerprint=fingerprint, details={}, precision="fp32")
     recording.publish_plan(ledger, plan_record(cells, study=study, axes=[]))
@@ -259,7 +259,7 @@ def test_a_long_plan_prints_the_same_table_as_row_by_row(values: dict[str, Any],
     cells = [
         PlannedCell((Label("random", 0.5, seed),), None, 3, 10**6 + seed) for seed in range(2 * BLOCK + 7)
     ]
-    plan = Plan(cells, [Standing(columns.MISSING)] * len(cells), None, 5, None)
+    plan = Plan(cells, [Standing(columns.MISSING)] * len(cells), {0: None}, 5, None, lambda seed: 0)
     shown = Console(file=io.StringIO(), width=width)
     print_plan(plan, study=study, prepared=prepared, console=shown)
     expected = Table("cell", "state", "steps", "tokens", "minutes", box=None)

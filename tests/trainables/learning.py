@@ -44,7 +44,7 @@ class Learning:
             prepared.task_b,
             batch_size=self.study.phase_b.batch_size,
             tokens=1000.0,
-            storage=prepared.artifact,
+            storage=prepared.artifacts[0],
         )
 
     def trainee(self) -> Trainee:
@@ -62,7 +62,7 @@ class Learning:
     def shared(self) -> Shared:
         """Make the Phase A artifact if need be, and return what every cell shares."""
         make_artifact(self.job)
-        artifact = load_artifact(self.prepared.artifact)
+        artifact = load_artifact(self.prepared.artifacts[0])
         assert artifact is not None
         return Shared(self.prepared.setup, artifact, self.prepared.task_a, self.prepared.task_b)
 
@@ -129,6 +129,6 @@ def result_of(store: CellStore) -> dict[str, Any] | None:
 
 def artifact_of(learning: Learning) -> Artifact:
     """Return the finished artifact."""
-    artifact = load_artifact(learning.prepared.artifact)
+    artifact = load_artifact(learning.prepared.artifacts[0])
     assert artifact is not None
     return artifact

@@ -29,7 +29,7 @@ def test_the_adapter_loads_with_peft_and_gives_the_recorded_losses(study: Study)
     make_artifact(learning.job)
     artifact = artifact_of(learning)
     base = AutoModelForCausalLM.from_pretrained(study.model.name)
-    model = PeftModel.from_pretrained(base, folder_of(learning.prepared.artifact) / "adapter").eval()
+    model = PeftModel.from_pretrained(base, folder_of(learning.prepared.artifacts[0]) / "adapter").eval()
     for task, recorded in (
         (learning.prepared.task_a.train, artifact.pool_nll),
         (learning.prepared.task_a.validation, artifact.validation_nll[0]),
@@ -62,6 +62,11 @@ def test_an_interrupted_phase_a_gives_the_same_artifact(study_values: dict[str, 
     assert np.array_equal(whole.base_nll[0], interrupted.base_nll[0])
 
 
+def artifact_key(values: dict[str, Any]) -> str:
+    (storage,) = prepare(validate_study(values, origin="test")).artifacts.values()
+    return storage.prefix
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -77,25 +82,25 @@ def test_whatever_changes_the_adapter_changes_the_artifacts_key(
     study_values: dict[str, Any], change: dict[str, Any]
 ) -> None:
     """Fault: the loss cache was keyed by the number of rows, so it went stale with the adapter."""
-    before = prepare(validate_study(study_values, origin="test")).artifact.prefix
+    before = artifact_key(study_values)
     merged = {
         name: {**study_values[name], **value} if isinstance(value, dict) else value
         for name, value in change.items()
     }
-    assert prepare(validate_study({**study_values, **merged}, origin="test")).artifact.prefix != before
+    assert artifact_key({**study_values, **merged}) != before
 
 
 def test_phase_b_settings_leave_the_artifacts_key_alone(study_values: dict[str, Any]) -> None:
-    before = prepare(validate_study(study_values, origin="test")).artifact.prefix
+    before = artifact_key(study_values)
     study_values["phase_b"]["lr"] = 0.5
     study_values["phase_a"]["checkpoint_every"] = 7
-    assert prepare(validate_study(study_values, origin="test")).artifact.prefix == before
+    assert artifact_key(study_values) == before
 
 
 def test_a_users_adapter_takes_the_place_of_training(study_values: dict[str, Any], tmp_path: Path) -> None:
     trained = learn(validate_study(study_values, origin="test"))
     make_artifact(trained.job)
-    adapter = folder_of(trained.prepared.artifact) / "adapter"
+    adapter = folder_of(trained.prepared.artifacts[0]) / "adapter"
     values = {**study_values, "storage": str(tmp_path / "brought"), "phase_a": {"adapter": str(adapter)}}
     brought = learn(validate_study(values, origin="test"))
     make_artifact(brought.job)
@@ -108,7 +113,7 @@ def test_a_users_adapter_of_another_rank_is_refused(study_values: dict[str, Any]
     trained = learn(validate_study(study_values, origin="test"))
     make_artifact(trained.job)
     study_values["model"]["lora"]["r"] = 4
-    study_values["phase_a"] = {"adapter": str(folder_of(trained.prepared.artifact) / "adapter")}
+    study_values["phase_a"] = {"adapter": str(folder_of(trained.prepared.artifacts[0]) / "adapter")}
     with pytest.raises(AdapterError, match=r"has r=2, model.lora.r is 4"):
         prepare(validate_study(study_values, origin="test"))
 
@@ -125,7 +130,7 @@ def test_a_users_adapter_of_another_rank_is_refused(study_values: dict[str, Any]
 def test_a_damaged_artifact_is_refused_by_name(study: Study, name: str) -> None:
     learning = learn(study)
     make_artifact(learning.job)
-    path = folder_of(learning.prepared.artifact) / name
+    path = folder_of(learning.prepared.artifacts[0]) / name
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)

@@ -1,0 +1,237 @@
+"""The report of training histories: their curves, a table of where each began and ended, and what is missing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.errors import NothingToShowError
+from analysis.histories import LOSS_SUFFIX, History, group_replicates
+from analysis.history_plot import PANEL_WIDTH, draw_histories, plot_histories, tidy_metric
+from analysis.page import write_page
+from analysis.provenance import Facts, analysis_versions
+from analysis.report import Report
+from analysis.sections import Content, Picture, Section, Shown
+from analysis.sidecar import Origin, save_drawing
+from analysis.style import (
+    ONE_COLUMN,
+    LineStyle,
+    cycled_style,
+    legend_handle,
+    place_legend,
+    plain_ticks,
+    publication_style,
+    signed_text,
+)
+from analysis.tables import ABSENT, Column, Entry, Table, count, number, write_table
+from analysis.view import Drawing
+from analysis.web_page import write_web_page
+from analysis.words import Verdicts
+
+MISSING = {
+    "Pairing": "no seed and no order of examples is recorded, so no difference between two files is a paired one, and none "
+    "is tested",
+    "Intervals": "one file is one run; only files of one name are replicates, and from three on they get a band",
+    "Per-example measures": "only mean losses are recorded: no forgetting by level or type, and no split of the uncertainty "
+    "into seeds and examples",
+    "Selections": "which examples were replayed is not recorded: no overlap, length or level of a selection",
+    "Verdicts": "nothing was declared before the outcomes: no primary measure, no smallest effect, no verdict",
+    "Planned against run": "there is no plan: a run that failed or was never started leaves no trace",
+    "Provenance": "no digest of data, model, adapter or code, no version and no hardware is recorded",
+}
+
+
+def write_history_report(
+    histories: list[History], *, problems: list[str], directory: Path, command: str
+) -> Report:
+    """Write figures, tables and pages of `histories`; raises NothingToShowError where there are none."""
+    if not histories:
+        raise NothingToShowError("no usable history is left to report")
+    groups = group_replicates(histories)
+    tables = [ends_table(groups), points_table(groups)]
+    files = [file for table in tables for file in write_table(table, directory=directory)]
+    pictures = []
+    with publication_style():
+        drawings = {
+            "histories": ("Losses", _losses(histories, groups)),
+            "changes": ("Change since the first evaluation", _changes(groups)),
+        }
+        for stem, (title, drawing) in drawings.items():
+            files += save_drawing(drawing, directory / "figures" / stem, sidecar=Origin("histories", command))
+            pictures.append(Picture(title, drawing.caption, f"figures/{stem}", wide=True))
+    section = Section(
+        title="Training histories",
+        facts=f"{len(histories)} training histories under {len(groups)} names, as an earlier script wrote them.",
+        counts=f"Skipped as unusable: {len(problems)}." if problems else "",
+        verdicts=history_words(groups),
+        pictures=pictures,
+        tables=[Shown(tables[0], ""), Shown(tables[1], "", inline=False)],
+        lists={
+            "What these files cannot support": [f"{name}: {why}." for name, why in MISSING.items()],
+            "Files that could not be used": problems,
+        },
+        provenance=[
+            Facts("Files", [(run.path.name, _details(run)) for run in histories]),
+            Facts("Versions of this analysis", analysis_versions()),
+        ],
+    )
+    content = Content("Training histories", [section], directory)
+    return Report(write_page(content), write_web_page(content), files)
+
+
+def history_words(groups: Mapping[str, list[History]]) -> Verdicts:
+    """Return what the files show, and that it is no verdict."""
+    changes: dict[str, list[float]] = {}
+    for runs in groups.values():
+        for run in runs:
+            for metric in run.losses:
+                series = run.losses[metric].dropna()
+                if len(series) > 1:
+                    changes.setdefault(str(metric), []).append(float(series.iloc[-1] - series.iloc[0]))
+    ranges = [f"{_task(metric)}: {_range(found)}" for metric, found in changes.items()]
+    return Verdicts(
+        "Change of each loss from the first evaluation to the last, over all runs, in nats/token. A rise of a task's "
+        "loss while another is trained is forgetting.",
+        [f"{text}." for text in ranges],
+        "These are descriptions, not verdicts: single runs say nothing about chance, and the files record neither seeds "
+        "nor pairing. What they cannot support is listed below.",
+    )
+
+
+def _range(values: list[float]) -> str:
+    ends = sorted({signed_text(value, digits=3) for value in (min(values), max(values))})
+    return (
+        ends[0]
+        if len(ends) == 1
+        else f"{signed_text(min(values), digits=3)} to {signed_text(max(values), digits=3)}"
+    )
+
+
+def ends_table(groups: Mapping[str, list[History]]) -> Table:
+    """Return a row a run and metric: first and last loss, their difference, and the largest rise."""
+    records = [
+        {
+            "history": text,
+            "file": run.path.name,
+            "selection": str(run.details.get("selection_method", ABSENT)),
+            "mix": run.details.get("mix_percentage", np.nan),
+            "task": _task(str(metric)),
+            "evaluations": len(series),
+            "last_step": series.index[-1],
+            "first": series.iloc[0],
+            "last": series.iloc[-1],
+            "change": series.iloc[-1] - series.iloc[0],
+            "largest_rise": series.max() - series.iloc[0],
+        }
+        for text, runs in groups.items()
+        for run in runs
+        for metric in run.losses
+        for series in [run.losses[metric].dropna()]
+        if len(series)
+    ]
+    frame = pd.DataFrame(records)
+    frame["mix"] = pd.to_numeric(frame["mix"], errors="coerce")
+    texts, numbers = ("history", "selection"), ("first", "last", "change", "largest_rise")
+    heads = [*map(Column, texts), Column("mix, %", numeric=True), Column("task")]
+    heads += [Column(name, numeric=True) for name in ("evaluations", "last step", "first loss", "last loss")]
+    heads += [Column(name, numeric=True) for name in ("change", "largest rise")]
+    rows = [
+        [
+            *(Entry(str(row[name])) for name in texts),
+            number(row["mix"], digits=1),
+            Entry(row["task"]),
+            count(row["evaluations"]),
+            count(row["last_step"]),
+            *(number(row[name], sign=name in numbers[2:]) for name in numbers),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    caption = (
+        "Losses as the files state them, in nats/token by the script that wrote them; one run a row (n = 1), so no interval. "
+        "Change: last loss minus first; largest rise: the highest loss minus the first."
+    )
+    return Table("histories", "First and last losses", heads, rows, caption, frame)
+
+
+def points_table(groups: Mapping[str, list[History]]) -> Table:
+    """Return every point of every history, tidy: history, file, task, step, loss."""
+    parts = [
+        run.losses.reset_index()
+        .melt(id_vars="step", var_name="task", value_name="loss")
+        .assign(history=text, file=run.path.name)
+        for text, runs in groups.items()
+        for run in runs
+    ]
+    frame = pd.concat(parts, ignore_index=True)[["history", "file", "task", "step", "loss"]]
+    frame["task"] = [_task(metric) for metric in frame["task"]]
+    heads = [Column("history"), Column("task"), Column("step", numeric=True), Column("loss", numeric=True)]
+    rows = [
+        [Entry(row["history"]), Entry(row["task"]), count(row["step"]), number(row["loss"])]
+        for row in frame.to_dict("records")
+    ]
+    return Table(
+        "evaluations",
+        "Every evaluation",
+        heads,
+        rows,
+        "Losses in nats/token, as the files state them.",
+        frame,
+    )
+
+
+def _losses(histories: list[History], groups: Mapping[str, list[History]]) -> Drawing:
+    caption = f"The losses of each file at every evaluation (nats/token). {_replication(groups)}"
+    return Drawing(draw_histories(histories, title=None), caption, _frames(groups))
+
+
+def _changes(groups: Mapping[str, list[History]]) -> Drawing:
+    """Return each loss minus its first value: runs that began elsewhere can be read beside each other."""
+    since = {text: [_from_start(run) for run in runs] for text, runs in groups.items()}
+    frames = _frames(since)
+    styles: dict[str, LineStyle] = {text: cycled_style(place) for place, text in enumerate(since)}
+    size = (max(ONE_COLUMN, PANEL_WIDTH * len(frames)), 2.6 + 0.1 * len(since))
+    figure = Figure(figsize=size, layout="constrained")
+    for ax, (metric, frame) in zip(
+        figure.subplots(1, len(frames), squeeze=False)[0], frames.items(), strict=True
+    ):
+        plot_histories(frame, ax, styles=styles)
+        ax.axhline(0, color="0.3", linestyle=":", linewidth=0.8)
+        ax.set(xlabel="step", ylabel="change of loss (nats/token)", title=metric)
+        plain_ticks(ax)
+    labels = [f"{text} (n = {len(runs)})" if len(runs) > 1 else text for text, runs in since.items()]
+    place_legend(figure, [legend_handle(style) for style in styles.values()], labels, title="")
+    caption = (
+        "Each loss minus its first value: above 0 the task was forgotten, below it was learnt (nats/token). Runs "
+        f"may differ in data, precision and length as well as in name. {_replication(groups)}"
+    )
+    return Drawing(figure, caption, frames)
+
+
+def _from_start(run: History) -> History:
+    first = run.losses.bfill().iloc[0]
+    return History(run.name, run.named, run.details, run.path, run.losses - first)
+
+
+def _frames(groups: Mapping[str, list[History]]) -> dict[str, pd.DataFrame]:
+    metrics = dict.fromkeys(metric for runs in groups.values() for run in runs for metric in run.losses)
+    return {_task(str(metric)): tidy_metric(groups, metric=str(metric)) for metric in metrics}
+
+
+def _replication(groups: Mapping[str, list[History]]) -> str:
+    largest = max(len(runs) for runs in groups.values())
+    if largest == 1:
+        return "One run each (n = 1): no mean and no interval."
+    if largest < 3:
+        return f"Up to {largest} runs of one name: no interval."
+    return f"Up to {largest} runs of one name; bands: 95 % pointwise t interval over them, whatever differed between them."
+
+
+def _task(metric: str) -> str:
+    return metric.removesuffix(LOSS_SUFFIX).replace("_", " ")
+
+
+def _details(run: History) -> str:
+    facts = [f"{name} {value}" for name, value in run.details.items()]
+    return ", ".join([f"{len(run.losses)} evaluations", *facts])

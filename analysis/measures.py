@@ -1,0 +1,219 @@
+"""What is read off one run's validation losses: pure functions of arrays, in nats a token unless they say.
+
+Losses L are (P,) over the evaluation points, point 0 before Phase B. Lower is better, so forgetting is a
+rise (Chaudhry et al. 2018, with loss in place of accuracy). Owns no frame.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.integrate import trapezoid
+
+Values = npt.NDArray[np.float64]
+
+REFERENCE_RISE = 1.0  # nats a token: A's loss at the hypervolume's reference lies this far above its start
+
+
+class Curve(NamedTuple):
+    """One run: `steps`, and both tasks' losses there, (P,) each."""
+
+    steps: Values
+    task_a: Values
+    task_b: Values
+
+
+class Measure(NamedTuple):
+    """A measure in words. `of` reads it off one run's curve; None where it takes a second run.
+
+    `higher_is_worse`: which way the measure points; every difference is strategy - random.
+    """
+
+    label: str
+    unit: str
+    description: str
+    higher_is_worse: bool
+    of: Callable[[Curve], float] | None
+
+
+def final_loss(losses: Values) -> float:
+    """Return L(end) of `losses` (P,)."""
+    return float(losses[-1])
+
+
+def forgetting(losses: Values) -> float:
+    """Return F = L(end) - L(0): above 0 the task was forgotten, below 0 it improved (Chaudhry et al. 2018)."""
+    return float(losses[-1] - losses[0])
+
+
+def largest_forgetting(losses: Values) -> float:
+    """Return max_t L(t) - L(0); 0 if L never rose above L(0)."""
+    return float(np.max(losses) - losses[0])
+
+
+def gain(losses: Values) -> float:
+    """Return L(0) - L(end): above 0 the task was learnt (forward learning, Lopez-Paz & Ranzato 2017)."""
+    return float(losses[0] - losses[-1])
+
+
+def area(steps: Values, losses: Values) -> float:
+    """Return the integral of L(s) - L(0) over s = t / t(end) in [0, 1], by trapezoids: the mean rise on the way.
+
+    `steps`, `losses`: (P,). Below 0 the loss fell. A single point has no way: 0.
+    """
+    if len(steps) < 2:
+        return 0.0
+    return float(trapezoid(losses - losses[0], steps) / steps[-1])
+
+
+def retention(own: float, without_replay: float) -> float:
+    """Return 1 - F / F(no replay): 1 where nothing was forgotten, 0 where replay did not help.
+
+    NaN where the run without replay forgot nothing: there is nothing to retain then.
+    """
+    return 1 - own / without_replay if without_replay > 0 else float("nan")
+
+
+def matched_task_b(first: Curve, second: Curve) -> float:
+    """Return the lowest task B loss that both runs reached: max(min_t L_B, min_t L_B').
+
+    NaN where a run never came below its loss before Phase B: there is no learning to match.
+    """
+    level = max(float(np.min(first.task_b)), float(np.min(second.task_b)))
+    learnt = all(level < float(curve.task_b[0]) for curve in (first, second))
+    return level if learnt else float("nan")
+
+
+def forgetting_at(curve: Curve, level: float) -> float:
+    """Return L_A - L_A(0) where task B's loss first fell to `level`, linear between evaluation points.
+
+    NaN where the run never reached it. The first passage counts: training could have stopped there.
+    """
+    reached = np.flatnonzero(curve.task_b <= level)
+    if not len(reached) or reached[0] == 0:
+        return float("nan")
+    after = int(reached[0])
+    before = after - 1
+    share = (curve.task_b[before] - level) / (curve.task_b[before] - curve.task_b[after])
+    loss = curve.task_a[before] + share * (curve.task_a[after] - curve.task_a[before])
+    return float(loss - curve.task_a[0])
+
+
+def hypervolume(task_a: Values, task_b: Values) -> float:
+    """Return the area of the A-B plane that the trajectory dominates, in (nats a token)^2 (Zitzler & Thiele 1999).
+
+    The reference, the same before any outcome is known, is L_A(0) + 1 nat a token (perplexity grown by a
+    factor e) and L_B(0): nothing learnt of B. A point counts where it is better than it in both. The area is
+    the integral, over the gain in B, of 1 nat minus the least forgetting at which that gain was reached.
+    """
+    widths = np.maximum(task_a[0] + REFERENCE_RISE - task_a, 0.0)
+    heights = np.maximum(task_b[0] - task_b, 0.0)
+    order = np.argsort(-heights, kind="stable")
+    widest = np.maximum.accumulate(widths[order])
+    steps = heights[order] - np.append(heights[order][1:], 0.0)
+    return float(np.sum(widest * steps))
+
+
+def perplexity(loss: float) -> float:
+    """Return exp(L), infinite where that is too large for a number."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(np.float64(loss)))
+
+
+NATS = "nats/token"
+FINAL_A = "final_task_a_loss"
+FORGETTING = "forgetting"
+LARGEST_FORGETTING = "largest_forgetting"
+AREA = "forgetting_area"
+FINAL_B = "final_task_b_loss"
+GAIN_B = "task_b_gain"
+AREA_B = "task_b_area"
+RETENTION = "retention"
+MATCHED_FORGETTING = "forgetting_at_matched_task_b"
+HYPERVOLUME = "hypervolume"
+PERPLEXITY_A = "task_a_perplexity"
+PERPLEXITY_B = "task_b_perplexity"
+PRIMARY = FORGETTING
+
+MEASURES: dict[str, Measure] = {
+    FORGETTING: Measure(
+        "forgetting",
+        NATS,
+        "task A's loss at the end minus its loss before Phase B (Chaudhry et al. 2018, loss for accuracy)",
+        True,
+        lambda run: forgetting(run.task_a),
+    ),
+    FINAL_A: Measure(
+        "final task A loss", NATS, "task A's loss at the end", True, lambda run: final_loss(run.task_a)
+    ),
+    LARGEST_FORGETTING: Measure(
+        "largest forgetting",
+        NATS,
+        "the largest rise of task A's loss above its start at any evaluation; 0 if it never rose",
+        True,
+        lambda run: largest_forgetting(run.task_a),
+    ),
+    AREA: Measure(
+        "forgetting area",
+        NATS,
+        "area between task A's loss and its start over normalised steps in [0, 1]: the mean rise on the way",
+        True,
+        lambda run: area(run.steps, run.task_a),
+    ),
+    FINAL_B: Measure(
+        "final task B loss", NATS, "task B's loss at the end", True, lambda run: final_loss(run.task_b)
+    ),
+    GAIN_B: Measure(
+        "task B gain",
+        NATS,
+        "task B's loss before Phase B minus its loss at the end: higher is better",
+        False,
+        lambda run: gain(run.task_b),
+    ),
+    AREA_B: Measure(
+        "task B area",
+        NATS,
+        "area between task B's loss and its start over normalised steps: below 0 where B was learnt, lower is better",
+        True,
+        lambda run: area(run.steps, run.task_b),
+    ),
+    RETENTION: Measure(
+        "retention",
+        "share",
+        "1 - forgetting / forgetting of the run without replay at the same seed: higher is better; "
+        "undefined where that run forgot nothing",
+        False,
+        None,
+    ),
+    MATCHED_FORGETTING: Measure(
+        "forgetting at matched task B loss",
+        NATS,
+        "the rise of task A's loss where task B's loss first fell to the lowest value that both runs of the pair "
+        "reached, linear between evaluations; it is a measure of a pair, so random alone has none",
+        True,
+        None,
+    ),
+    HYPERVOLUME: Measure(
+        "hypervolume",
+        "(nats/token)²",
+        "area of the plane of both losses that the run dominates, from the reference task A's start + 1 nat a "
+        "token, task B's start (Zitzler & Thiele 1999): higher is better",
+        False,
+        lambda run: hypervolume(run.task_a, run.task_b),
+    ),
+    PERPLEXITY_A: Measure(
+        "task A perplexity",
+        "perplexity",
+        "exp of task A's loss at the end",
+        True,
+        lambda run: perplexity(run.task_a[-1]),
+    ),
+    PERPLEXITY_B: Measure(
+        "task B perplexity",
+        "perplexity",
+        "exp of task B's loss at the end",
+        True,
+        lambda run: perplexity(run.task_b[-1]),
+    ),
+}

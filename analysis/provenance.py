@@ -1,0 +1,158 @@
+"""Where a study's numbers come from, as facts to print: what was declared, digests, versions, hardware."""
+
+import hashlib
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from analysis.findings import Findings
+from analysis.records import Folder, Record
+from analysis.sidecar import PACKAGES
+from analysis.storage import StudyFiles
+from analysis.tidy import CELL, STATE, Study
+from trainables import columns
+
+UNKNOWN = "not recorded"
+NOTHING = "none"
+
+
+class Facts(NamedTuple):
+    """A group of facts under a title; a long one is folded away until it is asked for."""
+
+    title: str
+    rows: list[tuple[str, str]]
+    folded: bool = False
+
+
+def provenance(findings: Findings) -> list[Facts]:
+    """Return what a reader needs to trust or repeat the study, read from its ledger."""
+    study = findings.study
+    description = study.description
+    recorded = _section(description, "provenance")
+    machines, artifacts = _computed(study)
+    return [
+        Facts("Inference", _inference(findings)),
+        Facts("Digests", _digests(description, artifacts)),
+        Facts("Hardware", _hardware(recorded, machines)),
+        Facts("Versions when it ran", _flat(_section(recorded, "versions")) or [("versions", UNKNOWN)]),
+        Facts("Versions of this analysis", analysis_versions()),
+        Facts("How it was started", _started(recorded)),
+        Facts("Configuration", _flat(_section(description, "config")) or [("configuration", UNKNOWN)], True),
+        Facts("Code", _flat(_section(description, "fingerprint", "code")) or [("files", UNKNOWN)], True),
+    ]
+
+
+def analysis_versions() -> list[tuple[str, str]]:
+    """Return the packages that made the report."""
+    return [("python", platform.python_version()), *((name, version(name)) for name in PACKAGES)]
+
+
+def _inference(findings: Findings) -> list[tuple[str, str]]:
+    settings = findings.settings
+    effect = settings.smallest_effect
+    return [
+        ("primary measure", settings.primary),
+        ("smallest effect of interest", NOTHING if effect is None else f"{effect:g}"),
+        ("level", f"{100 * settings.level:g} %"),
+        ("power planned for", f"{100 * settings.power:g} %"),
+        ("looks, in seeds", ", ".join(map(str, settings.looks)) or "one, at the end"),
+        ("signal gate", "on" if settings.gate else "off"),
+        *_declarations(findings.study.description),
+    ]
+
+
+def _declarations(description: Record) -> Iterator[tuple[str, str]]:
+    declared = description.get("declarations")
+    for entry in declared if isinstance(declared, list) else []:
+        if isinstance(entry, dict):
+            yield (
+                f"declared {_text(entry.get('date', ''))}".strip(),
+                _text({key: value for key, value in entry.items() if key != "date"}),
+            )
+
+
+def _digests(description: Record, artifacts: Counter[str]) -> list[tuple[str, str]]:
+    fingerprint = _section(description, "fingerprint")
+    code = _section(fingerprint, "code")
+    facts = [
+        (f"data of {name}", _text(_section(fingerprint, name).get("content", UNKNOWN)))
+        for name in ("task_a", "task_b")
+    ]
+    facts.append(("model", _text(_section(fingerprint, "model").get("fingerprint", UNKNOWN))))
+    facts += [("Phase A adapter", f"{key} ({cells} cells)") for key, cells in sorted(artifacts.items())]
+    if not artifacts:
+        facts.append(("Phase A adapter", UNKNOWN))
+    facts.append(("code", f"{_digest(code)} over {len(code)} files" if code else UNKNOWN))
+    facts.append(("configuration", _digest(_section(description, "config"))))
+    return facts
+
+
+def _digest(record: Record) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _hardware(recorded: Record, machines: Counter[str]) -> list[tuple[str, str]]:
+    facts = [(name, f"{cells} cells") for name, cells in sorted(machines.items())]
+    return [*(facts or [("cells computed on", UNKNOWN)]), *_flat(_section(recorded, "machine"))]
+
+
+def _started(recorded: Record) -> list[tuple[str, str]]:
+    command = recorded.get("command")
+    words = " ".join(map(str, command)) if isinstance(command, list) else UNKNOWN
+    facts = [("command", words), *_flat(_section(recorded, "model_source"))]
+    facts += [
+        (name, _text(value))
+        for name, value in sorted(recorded.items())
+        if name not in ("command", "model_source", "versions", "machine", "environment")
+    ]
+    return [*facts, *_flat(_section(recorded, "environment"))]
+
+
+def _computed(study: Study) -> tuple[Counter[str], Counter[str]]:
+    """Return how many finished cells each machine computed, and each adapter began; from their results."""
+    machines: Counter[str] = Counter()
+    artifacts: Counter[str] = Counter()
+    if study.files is None:
+        return machines, artifacts
+    files: StudyFiles = study.files
+    ended = study.cells[study.cells[STATE].isin((columns.DONE, columns.DIVERGED))]
+
+    def read(key: str) -> Record:
+        return Folder(files, f"{columns.CELLS_DIRECTORY}/{key}").record(columns.RESULT_FILE) or {}
+
+    for result in files.each(read, list(ended[CELL].drop_duplicates())):
+        for counter, name in ((machines, "computed_on"), (artifacts, "artifact")):
+            if isinstance(result.get(name), str):
+                counter[result[name]] += 1
+    return machines, artifacts
+
+
+def _section(record: Record, *names: str) -> Record:
+    found: Any = record
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _flat(record: Record, *, prefix: str = "") -> list[tuple[str, str]]:
+    """Return a nested record as dotted names with texts."""
+    rows: list[tuple[str, str]] = []
+    for name, value in record.items():
+        if isinstance(value, dict) and value:
+            rows += _flat(value, prefix=f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", _text(value)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value or NOTHING
+    if value is None or value == []:
+        return NOTHING
+    if isinstance(value, Sequence) and all(isinstance(part, (str, int, float)) for part in value):
+        return ", ".join(map(str, value))
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

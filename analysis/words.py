@@ -1,0 +1,213 @@
+"""The verdicts in plain words, as the report opens with them. Computes nothing and draws nothing."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.findings import Findings
+from analysis.inference import FEWEST_FOR_INTERVAL
+from analysis.measures import MEASURES
+from analysis.outcomes import BASELINE, count_states
+from analysis.records import Record
+from analysis.style import mix_text, strategy_text
+from analysis.tables import probability
+from analysis.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
+from trainables import columns
+
+Row = Mapping[Any, Any]
+MOST_NAMED = 8  # strategies that one sentence names; the table has all of them
+
+
+class Verdicts(NamedTuple):
+    """What a study found, in plain words: the question and the tally, a line a finding, and what limits them."""
+
+    opening: str
+    lines: list[str]
+    limits: str
+
+
+def verdicts_in_words(findings: Findings) -> Verdicts:
+    """Return what the study found, each sentence from the table of contrasts."""
+    family = findings.contrasts[findings.contrasts["in_family"].astype(bool)]
+    if family.empty:
+        return Verdicts(
+            f"No strategy was planned beside {BASELINE}, so there is no contrast and no verdict.", [], ""
+        )
+    judged = family[family["n"] >= FEWEST_FOR_INTERVAL]
+    kinds = ((DIFFERENT, _different), (EQUIVALENT, _equivalent), (UNRESOLVED, _unresolved))
+    lines = [
+        sentence
+        for verdict, say in kinds
+        for sentence in say(judged[judged["verdict"] == verdict].to_dict("records"), findings)
+    ]
+    limits = [*_limits(findings, judged), *_null_words(findings)]
+    return Verdicts(f"{_question(findings, family)} {_tally(family, judged)}", lines, " ".join(limits))
+
+
+def _question(findings: Findings, family: pd.DataFrame) -> str:
+    settings, study = findings.settings, findings.study
+    measure = MEASURES[settings.primary]
+    seeds = _range(family["n"])
+    return (
+        f"Does it matter which {study.task_a} examples are replayed while {study.task_b} is learnt? The declared measure is "
+        f"{measure.label} ({measure.unit}), each strategy against {BASELINE} at the same seed and mix; "
+        f"{len(family)} {'contrast was' if len(family) == 1 else 'contrasts were'} declared, with {seeds} finished pairs each."
+    )
+
+
+def _tally(family: pd.DataFrame, judged: pd.DataFrame) -> str:
+    found = judged["verdict"].value_counts()
+    parts = [
+        f"{found.get(DIFFERENT, 0)} different from {BASELINE}",
+        f"{found.get(EQUIVALENT, 0)} equivalent to it",
+        f"{found.get(UNRESOLVED, 0)} unresolved",
+    ]
+    few = len(family) - len(judged)
+    if few:
+        parts.append(f"{few} with fewer than {FEWEST_FOR_INTERVAL} pairs, too few to judge")
+    return f"Verdicts: {', '.join(parts)}."
+
+
+def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
+    """Return a sentence a strategy and direction, the largest differences first."""
+    measure = MEASURES[findings.settings.primary]
+    grouped = _by_strategy(rows, findings, split=lambda row: row["difference"] > 0)
+    grouped.sort(key=lambda group: -max(abs(row["difference"]) for row in group[1]))
+    sentences = []
+    for name, found in grouped[:MOST_NAMED]:
+        higher = found[0]["difference"] > 0
+        judgement = "worse" if higher == measure.higher_is_worse else "better"
+        sizes = sorted(f"{abs(row['difference']):.4f}" for row in found)
+        size = sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+        largest = _p_text(max(row["p_holm"] for row in found))
+        sentences.append(
+            f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with {BASELINE} ({judgement}), by {size} "
+            f"{measure.unit} (n = {_range(row['n'] for row in found)}; adjusted p {largest}{' at most' if len(found) > 1 else ''})."
+        )
+    rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
+    return [*sentences, f"{rest} more differ: see the table of contrasts."] if rest else sentences
+
+
+def _equivalent(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
+    if not rows:
+        return []
+    unit = MEASURES[findings.settings.primary].unit
+    return [
+        f"Equivalent to {BASELINE} within ± {findings.settings.smallest_effect:g} {unit}: {_names(rows, findings)}."
+    ]
+
+
+def _unresolved(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
+    if not rows:
+        return []
+    return [
+        f"Unresolved, which is not the same as no effect: {_names(rows, findings)}. {_needed(rows, findings)}"
+    ]
+
+
+def _needed(rows: list[dict[Any, Any]], findings: Findings) -> str:
+    """Return how many seeds would settle the unresolved contrasts."""
+    needed = [row["seeds_needed"] for row in rows if not math.isnan(row["seeds_needed"])]
+    finite = [int(value) for value in needed if math.isfinite(value)]
+    if not needed:
+        return "How many seeds would resolve them is unknown."
+    power = f"at {100 * findings.settings.power:g} % power"
+    if not finite:
+        return f"No number of seeds up to 10,000 would resolve them {power}."
+    ahead = f"about {_range(finite)} seeds" if len(set(finite)) > 1 else f"about {finite[0]} seeds"
+    rest = len(needed) - len(finite)
+    more = f"; {rest} would need more than 10,000" if rest else ""
+    return f"To resolve them, {power} and if the spread and the difference stay as they are, takes {ahead}{more}."
+
+
+def _limits(findings: Findings, judged: pd.DataFrame) -> list[str]:
+    """Return what the verdicts do not rest on: what was not declared, left out, or lost."""
+    sentences = [declaration_text(findings.study.description)]
+    if findings.settings.smallest_effect is None:
+        sentences.append(
+            "No smallest effect of interest is declared, so no contrast can be called equivalent."
+        )
+    short = judged[judged["p_sign_flip"].isna()]
+    if len(short):
+        smallest = short["p_sign_flip_smallest"].min()
+        sentences.append(
+            f"{len(short)} contrasts have too few pairs for the exact sign-flip test: its smallest attainable p is there "
+            f"{smallest:.3g}, so {findings.settings.alpha:.2g} is out of its reach whatever the data."
+        )
+    left = int(findings.contrasts["n_left_out"].sum())
+    if left:
+        sentences.append(
+            f"{left} {'pair was' if left == 1 else 'pairs were'} left out of it: the two runs are not known to have seen the same examples in the same order."
+        )
+    counts = count_states(findings.study.cells)
+    lost = [f"{counts[state]} {state}" for state in (columns.DIVERGED, columns.FAILED) if counts[state]]
+    if lost:
+        sentences.append(
+            f"{' and '.join(lost)} of {counts['planned']} planned runs: nothing is imputed for them."
+        )
+    return sentences
+
+
+def declaration_text(description: Record) -> str:
+    """Return when the measure and the contrasts were declared, from the ledger's list of declarations."""
+    found = description.get("declarations")
+    declared = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    if not declared:
+        return "The ledger does not say when measure and smallest effect were declared."
+    late = [entry.get("finished_cells") for entry in declared if entry.get("finished_cells")]
+    if not late:
+        return "Measure, smallest effect and looks were declared before any outcome."
+    when = ", ".join(f"{cells}" for cells in late)
+    verb = "were first declared" if len(late) == len(declared) else "were changed"
+    return f"Measure, smallest effect or looks {verb} when {when} cells were finished: not blind to outcomes."
+
+
+def _null_words(findings: Findings) -> list[str]:
+    """Return what the A/A control says, where it was run."""
+    control = findings.contrasts[findings.contrasts[columns.STRATEGY] == columns.AA]
+    judged = control[control["n"] >= FEWEST_FOR_INTERVAL]
+    if judged.empty:
+        return []
+    wrong = int((judged["p"] <= findings.settings.alpha).sum())
+    spread = judged["difference"].abs().max()
+    unit = MEASURES[findings.settings.primary].unit
+    return [
+        f"A/A check ({columns.AA} against {BASELINE}, which differ in nothing but luck): mean differences up to {spread:.4f} {unit}; "
+        f"{wrong} of {len(judged)} would have been called different at {findings.settings.alpha:.2g} without adjustment."
+    ]
+
+
+def _names(rows: list[dict[Any, Any]], findings: Findings) -> str:
+    grouped = _by_strategy(rows, findings, split=lambda row: False)
+    rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
+    return "; ".join(name for name, _ in grouped[:MOST_NAMED]) + (f"; and {rest} more" if rest else "")
+
+
+def _by_strategy(
+    rows: list[dict[Any, Any]], findings: Findings, *, split: Callable[[Row], bool]
+) -> list[tuple[str, list[dict[Any, Any]]]]:
+    """Return contrasts by strategy and axes, and by `split`; each group named, its mixes listed."""
+    groups: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    for row in rows:
+        axes = tuple(row[axis] for axis in findings.study.axes)
+        groups.setdefault((row[columns.STRATEGY], axes, split(row)), []).append(row)
+    return [(_group_name(found, findings), found) for found in groups.values()]
+
+
+def _group_name(found: list[dict[Any, Any]], findings: Findings) -> str:
+    axes = "".join(f", {axis} = {found[0][axis]}" for axis in findings.study.axes)
+    mixes = [mix_text(float(row[columns.MIX])) for row in found]
+    listed = mixes[0] if len(mixes) == 1 else f"{', '.join(mixes[:-1])} and {mixes[-1]}"
+    return f"{strategy_text(str(found[0][columns.STRATEGY]))} at mix {listed}{axes}"
+
+
+def _p_text(value: float) -> str:
+    text = probability(value).text
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _range(counts: Iterable[Any]) -> str:
+    present = sorted({int(value) for value in counts})
+    return f"{present[0]}" if len(present) == 1 else f"{present[0]}–{present[-1]}"

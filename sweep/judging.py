@@ -1,0 +1,103 @@
+"""What the analysis makes of a study's finished pairs, for the sweep's own decisions and plans.
+
+The numbers are analysis's: it is imported only once there is something to judge.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.cells import PlannedCell
+from sweep.configuration import Study
+from sweep.ledger import Ledger
+from sweep.looks import Contrast, Verdict, in_family
+from trainables.columns import MIX, STRATEGY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Differences = npt.NDArray[np.float64]
+
+
+def family(cells: list[PlannedCell]) -> list[Contrast]:
+    """Return the primary contrasts that the labels of `cells` make up, in their order."""
+    labels = [label for cell in cells for label in cell.labels]
+    return list(
+        dict.fromkeys(
+            Contrast(label.strategy, label.mix, label.axes) for label in labels if in_family(label.strategy)
+        )
+    )
+
+
+def judge_contrasts(study: Study, cells: list[PlannedCell], ledger: Ledger) -> dict[Contrast, Verdict]:
+    """Return the verdict on every primary contrast from the finished pairs among `cells`.
+
+    A contrast is judged on the pairs that are there, and n says how many they are: pairs of which a run
+    failed or diverged are missing, and so are those that did not see the same examples at the same steps.
+    """
+    from analysis.sequential import decide
+
+    found = paired_differences(study, cells, ledger)
+    settings = study.inference
+    verdicts = decide(
+        found,
+        looks=study.search.looks,
+        level=settings.level,
+        smallest_effect=settings.smallest_effect,
+    )
+    return {contrast: Verdict(verdicts[contrast], len(values)) for contrast, values in found.items()}
+
+
+def paired_differences(study: Study, cells: list[PlannedCell], ledger: Ledger) -> dict[Contrast, Differences]:
+    """Return the primary measure's differences from the baseline, (n,) for each primary contrast of `cells`."""
+    axes = {cell.spec.key: cell.labels[0].axes for cell in cells if cell.spec}
+    values: dict[Contrast, list[float]] = {contrast: [] for contrast in family(cells)}
+    pairs = finished_pairs(ledger.storage.location, measure=study.inference.primary)
+    for strategy, mix, key, difference in pairs[[STRATEGY, MIX, "cell", "difference"]].itertuples(
+        index=False
+    ):
+        contrast = Contrast(strategy, mix, axes.get(key, ()))
+        if key in axes and contrast in values:
+            values[contrast].append(difference)
+    return {contrast: np.array(each, float) for contrast, each in values.items()}
+
+
+def contrast_differences(location: str, *, measure: str) -> tuple[dict[tuple[object, ...], Differences], str]:
+    """Return the differences of every contrast in the study at `location`, and the study's name."""
+    from analysis.tidy import read_study
+
+    study = read_study(location)
+    pairs = finished_pairs(location, measure=measure)
+    groups = pairs.groupby([STRATEGY, MIX, *study.axes], sort=False)["difference"]
+    return {key if isinstance(key, tuple) else (key,): group.to_numpy() for key, group in groups}, study.name
+
+
+def finished_pairs(location: str, *, measure: str) -> "pd.DataFrame":
+    """Return a row a matched, finished pair of a primary contrast in which the measure has a value.
+
+    Columns: those of analysis.pairs, and `difference`.
+    """
+    from analysis.outcomes import MATCHED, run_outcomes
+    from analysis.pairs import DIFFERENCE_SUFFIX, done_pairs, plan_pairs
+    from analysis.tidy import read_study
+
+    study = read_study(location)
+    pairs = done_pairs(plan_pairs(study, run_outcomes(study)))
+    pairs = pairs.assign(difference=pairs[measure + DIFFERENCE_SUFFIX])
+    compared = [name for name in pairs[STRATEGY].unique() if in_family(name)]
+    usable = pairs[MATCHED] & np.isfinite(pairs["difference"]) & pairs[STRATEGY].isin(compared)
+    found: pd.DataFrame = pairs[usable]
+    return found
+
+
+def pooled_deviation(differences: Mapping[object, Differences]) -> tuple[float, int]:
+    """Return the SD of pairs pooled over contrasts with two or more, and its degrees of freedom.
+
+    sqrt(sum_c (n_c - 1) s_c^2 / sum_c (n_c - 1)); NaN with 0 degrees where no contrast has two.
+    """
+    several = [values for values in differences.values() if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    squares = sum(float(np.var(values, ddof=1)) * (len(values) - 1) for values in several)
+    return (float(np.sqrt(squares / freedom)) if freedom else float("nan")), freedom
