@@ -91,7 +91,9 @@ def comparison_words(studies: Sequence[Named]) -> Verdicts:
             verdicts.setdefault(key, []).append(row["verdict"])
     shared = [found for found in verdicts.values() if len(found) == len(studies)]
     same = sum(len(set(found)) == 1 for found in shared)
-    opening = f"{len(shared)} contrasts were planned in every study; in {same} of them the verdict is the same."
+    opening = (
+        f"{len(shared)} contrasts were planned in every study; in {same} of them the verdict is the same."
+    )
     limits = (
         "Verdicts, families and adjustments are each study's own: nothing here tests one study against another, and "
         f"the overlap of two intervals is no such test.{_unlike(studies)}"

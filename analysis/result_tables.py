@@ -12,7 +12,7 @@ from analysis.measures import MEASURES
 from analysis.outcomes import BASELINE, MATCHED
 from analysis.pairs import DIFFERENCE_SUFFIX, PAIRED_BY
 from analysis.summary_table import summary_table
-from analysis.tables import ABSENT, Column, Entry, Table, count, number
+from analysis.tables import ABSENT, MOST_PRINTED_ROWS, Column, Entry, Table, count, number
 from analysis.tidy import CELL, ERROR, LOG, SELECTION_DIGEST, SLOTS_HASH, STATE
 from trainables import columns
 
@@ -35,7 +35,7 @@ def pairs_table(findings: Findings) -> Table:
             number(row[name + DIFFERENCE_SUFFIX], sign=True),
             Entry(str(row[PAIRED_BY]) if row[MATCHED] else "left out: other order"),
         ]
-        for row in frame.to_dict("records")
+        for row in _printed(frame)
     ]
     caption = (
         f"Each finished run beside the {BASELINE} run of its seed and mix: {MEASURES[name].label} ({MEASURES[name].unit}); n = "
@@ -121,8 +121,8 @@ def cells_table(findings: Findings) -> Table:
 
 
 def _printed(frame: pd.DataFrame) -> list[dict[Any, Any]]:
-    """Return the rows of a frame as records."""
-    return frame.to_dict("records")
+    """Return the rows that are shown; none where there are more than anyone reads."""
+    return frame.to_dict("records") if len(frame) <= MOST_PRINTED_ROWS else []
 
 
 TABLES: dict[str, Callable[[Findings], Table | None]] = {

@@ -96,7 +96,7 @@ def study_tables(findings: Findings, *, folder: str) -> list[Shown]:
         Shown(
             table,
             folder,
-            inline=name not in DATA_ONLY and len(table.rows) <= MOST_SHOWN_ROWS,
+            inline=name not in DATA_ONLY and table.printable and len(table.rows) <= MOST_SHOWN_ROWS,
             folded=name in FOLDED,
         )
         for name, table in made.items()

@@ -84,7 +84,7 @@ class Table:
 
     @property
     def printable(self) -> bool:
-        return len(self.rows) <= MOST_PRINTED_ROWS
+        return len(self.rows) <= MOST_PRINTED_ROWS and (bool(self.rows) or self.frame.empty)
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def render(content: Content) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["tight"] = lambda text: text.replace(" %", "\u00a0%")
+    environment.filters["tight"] = lambda text: text.replace(" %", "\u00a0%").replace("± ", "±\u00a0")
     page = environment.from_string(_resource("report.html.j2")).render(
         content=content,
         source=image_source(content.directory),

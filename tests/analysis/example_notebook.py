@@ -17,6 +17,7 @@ CELLS = [
 strategies, two mixes, four seeds; one run diverged. Put the path of a study of yours, or `s3://bucket/prefix`,
 in its place. Nothing here needs Ray, torch or a network.""",
     """import matplotlib.pyplot as plt
+
 import analysis
 
 frame = analysis.load("example_study")  # one row per planned label and evaluation point
@@ -28,7 +29,8 @@ cells.pivot_table(index=["strategy", "mix"], columns="state", values="seed", agg
 
 `find` holds every tidy frame of the report. Each is computed when it is first asked for.""",
     """found = analysis.find("example_study")
-shown = ["strategy", "mix", "n", "n_planned", "difference", "low_adjusted", "high_adjusted", "p_holm", "verdict", "seeds_needed"]
+interval = ["low_adjusted", "high_adjusted"]
+shown = ["strategy", "mix", "n", "n_planned", "difference", *interval, "p_holm", "verdict", "seeds_needed"]
 found.contrasts[shown].round(4)""",
     "The same in the words with which the report opens:",
     """from analysis.words import verdicts_in_words
@@ -39,27 +41,37 @@ print(words.opening, *words.lines, words.limits, sep="\\n\\n")""",
 
 Every plot is a function from a tidy frame and an `ax` to the `ax`.""",
     """from analysis.forest import plot_forest
+from analysis.style import publication_style
 
-figure, ax = plt.subplots(figsize=(5, 2.6), layout="constrained")
 family = found.contrasts[found.contrasts["in_family"]]
-plot_forest(family, ax, pairs=found.pairs, smallest_effect=found.settings.smallest_effect)
-ax.set_xlabel("forgetting: strategy − random (nats/token)")
-plt.show()""",
+with publication_style():
+    figure, ax = plt.subplots(figsize=(3.5, 1.8), dpi=150, layout="constrained")
+    plot_forest(family, ax, pairs=found.pairs, smallest_effect=found.settings.smallest_effect)
+    ax.set_xlabel("forgetting: strategy − random (nats/token)")
+    plt.show()""",
+    "A run that diverged would flatten the others, so only finished ones are drawn here. Bands: 95 % pointwise t, 3–4 seeds.",
     """from analysis.curves import plot_curves
+from analysis.style import legend_handle, strategy_styles
 
-figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-plot_curves(frame[frame["mix"].isin([0, 0.2])], ax, metric="task_a_loss")
-ax.set(xlabel="optimiser step", ylabel="math loss (nats/token)", title="mix 20 %; band: 95 % pointwise t over 3–4 seeds")
-plt.show()""",
+done = frame[(frame["state"] == "done") & frame["mix"].isin([0, 0.2])]
+styles = strategy_styles(done["strategy"])
+with publication_style():
+    figure, ax = plt.subplots(figsize=(4.8, 2.6), dpi=150, layout="constrained")
+    plot_curves(done, ax, metric="task_a_loss", styles=styles)
+    ax.set(xlabel="optimiser step", ylabel="math loss (nats/token)", title="mix 20 %")
+    handles = [legend_handle(style) for style in styles.values()]
+    figure.legend(handles, list(styles), loc="outside right upper")
+    plt.show()""",
     """## Numbers of your own
 
-The statistics are pure functions of arrays, so another question is one call away: here, whether `difficulty_hard`
-gives up less of task B than it forgets of task A, paired by seed. It was not declared before the outcomes, so it is
-exploratory.""",
+The statistics are pure functions of arrays, so another question is one call away: does the mix change what
+`difficulty_hard` costs? The difference of its differences, paired by seed. It was not declared before the outcomes,
+so it is exploratory.""",
     """from analysis.inference import paired_test
 
 hard = found.pairs[(found.pairs["strategy"] == "difficulty_hard") & found.pairs["matched"]]
-paired_test((hard["forgetting_difference"] + hard["task_b_gain_difference"]).to_numpy())""",
+by_mix = hard.pivot(index="seed", columns="mix", values="forgetting_difference")
+paired_test((by_mix[0.2] - by_mix[0.05]).to_numpy())""",
     """The whole report, as one HTML file with its tables and figures beside it:
 
 ```sh
