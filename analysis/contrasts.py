@@ -75,7 +75,7 @@ def find_secondary(planned: pd.DataFrame, *, study: Study, settings: Inference) 
     """Return the same columns for every other measure: exploratory, unadjusted, not in the family.
 
     The smallest effect is declared in the primary measure's unit, so nothing here is tested for equivalence,
-    and no seeds are planned for it: `seeds_needed` is NaN.
+    and no seeds are planned for it: `seeds_needed` is NaN. Nor is the sign-flip test done: its columns are NaN.
     """
     alone = Inference(primary=settings.primary, level=settings.level, power=settings.power)
     groups = _groups(planned, study=study)
@@ -150,6 +150,9 @@ def _estimates(
         differences = paired[np.isfinite(paired)]
         counts = _counts(standing, n=len(differences))
         estimate = _estimate(differences, settings=settings, level=level)
+        if family_level is not None:  # secondary measures go without: it is most of the work
+            flip = sign_flip(differences)
+            estimate |= {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest}
         rows.append({**label, "measure": measure, "in_family": member, **counts, **estimate})
     return rows
 
@@ -173,7 +176,6 @@ def _estimate(differences: Values, *, settings: Inference, level: float) -> dict
     plain = paired_test(differences, level=settings.level)
     adjusted = plain if level == settings.level else paired_test(differences, level=level)
     size = effect_size(differences, level=settings.level)
-    flip = sign_flip(differences)
     margin = settings.smallest_effect
     return {
         "difference": plain.mean,
@@ -186,8 +188,8 @@ def _estimate(differences: Values, *, settings: Inference, level: float) -> dict
         "effect_size": size.value,
         "effect_low": size.low,
         "effect_high": size.high,
-        "p_sign_flip": flip.p,
-        "p_sign_flip_smallest": flip.smallest,
+        "p_sign_flip": np.nan,
+        "p_sign_flip_smallest": np.nan,
         "p_equivalence": np.nan if margin is None else tost(differences, margin),
     }
 
