@@ -108,8 +108,10 @@ def _synchronise(device: "torch.device") -> None:
 
 def command_line() -> str:
     """Return the command this process was started with, absolute paths cut to their last part."""
-    spec = sys.modules["__main__"].__spec__  # of `python -m package`, else None
-    start = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
+    program = Path(sys.argv[0])
+    package = program.parent.relative_to(REPOSITORY) if program.is_relative_to(REPOSITORY) else program.parent
+    name = ".".join(package.parts) if package != program.parent else package.name
+    start = ["python", "-m", name] if program.name == "__main__.py" else [program.name]
     return " ".join([*start, *(without_places(argument) for argument in sys.argv[1:])])
 
 

@@ -30,7 +30,8 @@ from trainables.storage.locations import open_storage
 from trainables.strategies import STRATEGIES, Pool
 
 MIXES = (0.01, 0.02, 0.05, 0.1)
-CELLS_A_SEED = len(STRATEGIES) * len(MIXES)
+COMPARED = tuple(name for name in STRATEGIES if name != columns.AA)
+CELLS_A_SEED = len(COMPARED) * len(MIXES)
 VALIDATION = 16  # nothing in planning depends on it, and it is most of a ledger's bytes
 TEXTS = ["[INST] Problem: What is 2 + 3? [/INST] Solution: 5.", "Question: Where does Ann live? Answer: Rome"]
 
@@ -99,7 +100,7 @@ def full_size_study(cells: int, *, model: Path, folder: Path) -> dict[str, Any]:
         "task_b": {"name": "multihop", "train": 4000, "validation": VALIDATION},
         "phase_b": {"epochs": 2, "keep_adapters": False},
         "search": {
-            "strategy": list(STRATEGIES),
+            "strategy": list(COMPARED),
             "mix": list(MIXES),
             "seed": list(range(cells // CELLS_A_SEED)),
         },

@@ -35,6 +35,13 @@ def test_the_description_is_json_without_places_of_this_machine(monkeypatch: pyt
     assert described["cores"] >= 1
 
 
+def test_a_package_inside_another_is_named_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys, "argv", [str(machine.REPOSITORY / "tests" / "chaos" / "__main__.py"), "-o", "page.md"]
+    )
+    assert machine.command_line() == "python -m tests.chaos -o page.md"
+
+
 def test_a_published_result_reads_back(tmp_path: Path) -> None:
     path = publish_result("name", {"seconds": 1.5}, folder=tmp_path / "results")
     assert path == tmp_path / "results" / "name.json"
