@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from analysis.inference import LEVEL, Values, paired_test, tost
-from analysis.verdicts import UNRESOLVED, judge
+from analysis.verdicts import judge
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -37,9 +37,10 @@ def decide(
     (5, 10, 20), declared before the first outcome. At each, blocks run up to that number, and every
     contrast is judged on all its blocks so far: *different* if its paired t test, *equivalent* if its TOST
     against +-`smallest_effect`, has p <= a = (1 - level) / (number of looks * number of contrasts). The
-    study stops at the first look at which no contrast is unresolved (`may_stop`), or at the last; the
+    study stops at the first look at which no contrast is unresolved, or at the last; the
     verdicts of that look are the study's, and an earlier look's are not carried over. Intervals are
-    reported at level 1 - a (`look_level`), so that one excludes 0 exactly where p <= a.
+    reported at level 1 - a (`look_level`), so that one excludes 0 exactly where p <= a; that of an
+    equivalent contrast may reach a little out of the zone, since TOST at a is the interval of level 1 - 2 a.
 
     By the union bound, whatever the correlations and wherever it stops, at most 1 - level of studies make
     any wrong claim: *different* where the true difference is 0, or *equivalent* where it is
@@ -55,8 +56,3 @@ def decide(
         equivalence = float("nan") if smallest_effect is None else tost(values, smallest_effect)
         verdicts[key] = judge(paired_test(values, level=level).p, equivalence, alpha=alpha)
     return verdicts
-
-
-def may_stop(verdicts: Mapping[Key, str]) -> bool:
-    """Return whether every contrast is decided, which ends a study at this look."""
-    return UNRESOLVED not in verdicts.values()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.inference import paired_test, tost
-from analysis.sequential import decide, look_level, may_stop
+from analysis.sequential import decide, look_level
 from analysis.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
 
 NOISE = np.array([-1.0, 0.5, 1.0, -0.5, 0.2, -0.2])
@@ -23,11 +23,6 @@ def test_every_contrast_gets_its_own_verdict() -> None:
         "noisy": UNRESOLVED,
         ("none", 0.1): UNRESOLVED,
     }
-
-
-def test_a_study_stops_when_nothing_is_unresolved() -> None:
-    assert may_stop({"a": DIFFERENT, "b": EQUIVALENT})
-    assert not may_stop({"a": DIFFERENT, "b": UNRESOLVED})
 
 
 def test_a_contrast_is_different_exactly_where_its_reported_interval_excludes_zero() -> None:

@@ -21,8 +21,8 @@ from analysis.power import (
     seeds_for_difference,
     seeds_for_equivalence,
 )
-from analysis.sequential import decide, look_level, may_stop
-from analysis.verdicts import DIFFERENT, EQUIVALENT
+from analysis.sequential import decide, look_level
+from analysis.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
 
 Draw = Callable[..., Values]
 
@@ -187,7 +187,7 @@ def run_studies(
         for look in LOOKS:
             blocks = dict(enumerate(study[:look].T))
             verdicts = decide(blocks, looks=LOOKS, level=0.95, smallest_effect=margin)
-            if may_stop(verdicts):
+            if UNRESOLVED not in verdicts.values():
                 break
         studies.append((verdicts, look))
     return studies
