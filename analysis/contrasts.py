@@ -18,7 +18,7 @@ from analysis.power import seeds_to_resolve
 from analysis.sequential import look_level
 from analysis.settings import Inference
 from analysis.tidy import Study
-from analysis.verdicts import judge
+from analysis.verdicts import in_family, judge
 from trainables import columns
 
 Values = npt.NDArray[np.float64]
@@ -111,11 +111,6 @@ def contrast_notes(contrasts: pd.DataFrame, *, settings: Inference) -> tuple[str
             "and adjusted intervals are at that same level."
         )
     return tuple(notes)
-
-
-def in_family(strategy: str) -> bool:
-    """Return whether a strategy's contrasts with the baseline are in the declared family."""
-    return strategy not in (columns.AA, columns.NO_REPLAY)
 
 
 def adjusted_level(settings: Inference, *, contrasts: int) -> float:

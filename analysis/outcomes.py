@@ -27,7 +27,7 @@ from analysis.measures import (
 from analysis.tidy import CELL, SLOTS_HASH, STATE, Study
 from trainables import columns
 
-BASELINE = "random"
+BASELINE = columns.BASELINE
 
 DIFFERENCE = "difference_from_random"
 METRICS = (FINAL_A, FORGETTING, LARGEST_FORGETTING, FINAL_B)  # the measures of the summary

@@ -1,8 +1,15 @@
-"""The three verdicts on a contrast, and the rule from p values to a verdict. Owns no test."""
+"""The three verdicts, which strategies get one, and the rule from p values to a verdict. Owns no test."""
+
+from trainables.columns import AA, BASELINE, NO_REPLAY
 
 DIFFERENT = "different"
 EQUIVALENT = "equivalent"
 UNRESOLVED = "unresolved"
+
+
+def in_family(strategy: str) -> bool:
+    """Return whether a strategy's contrasts with the baseline are in the declared family."""
+    return strategy not in (BASELINE, AA, NO_REPLAY)
 
 
 def judge(p_adjusted: float, p_equivalence_adjusted: float, *, alpha: float) -> str:

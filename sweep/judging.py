@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from analysis.verdicts import in_family
 from sweep.cells import PlannedCell
 from sweep.configuration import Study
 from sweep.ledger import Ledger
-from sweep.looks import Contrast, Verdict, in_family
+from sweep.looks import Contrast, Verdict
 from trainables.columns import MIX, STRATEGY
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analysis.tidy import Study as RecordedStudy
 
 Differences = npt.NDArray[np.float64]
 
@@ -54,7 +57,9 @@ def paired_differences(study: Study, cells: list[PlannedCell], ledger: Ledger) -
     """Return the primary measure's differences from the baseline, (n,) for each primary contrast of `cells`."""
     axes = {cell.spec.key: cell.labels[0].axes for cell in cells if cell.spec}
     values: dict[Contrast, list[float]] = {contrast: [] for contrast in family(cells)}
-    pairs = finished_pairs(ledger.storage.location, measure=study.inference.primary)
+    from analysis.tidy import read_study
+
+    pairs = finished_pairs(read_study(ledger.storage.location), measure=study.inference.primary)
     for strategy, mix, key, difference in pairs[[STRATEGY, MIX, "cell", "difference"]].itertuples(
         index=False
     ):
@@ -69,21 +74,19 @@ def contrast_differences(location: str, *, measure: str) -> tuple[dict[tuple[obj
     from analysis.tidy import read_study
 
     study = read_study(location)
-    pairs = finished_pairs(location, measure=measure)
+    pairs = finished_pairs(study, measure=measure)
     groups = pairs.groupby([STRATEGY, MIX, *study.axes], sort=False)["difference"]
     return {key if isinstance(key, tuple) else (key,): group.to_numpy() for key, group in groups}, study.name
 
 
-def finished_pairs(location: str, *, measure: str) -> "pd.DataFrame":
+def finished_pairs(study: "RecordedStudy", *, measure: str) -> "pd.DataFrame":
     """Return a row a matched, finished pair of a primary contrast in which the measure has a value.
 
     Columns: those of analysis.pairs, and `difference`.
     """
     from analysis.outcomes import MATCHED, run_outcomes
     from analysis.pairs import DIFFERENCE_SUFFIX, done_pairs, plan_pairs
-    from analysis.tidy import read_study
 
-    study = read_study(location)
     pairs = done_pairs(plan_pairs(study, run_outcomes(study)))
     pairs = pairs.assign(difference=pairs[measure + DIFFERENCE_SUFFIX])
     compared = [name for name in pairs[STRATEGY].unique() if in_family(name)]

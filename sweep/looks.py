@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sweep.search import BASELINE
-from trainables.columns import AA, NO_REPLAY
-
-UNRESOLVED = "unresolved"  # the verdict that keeps a study going
+from analysis.verdicts import UNRESOLVED
+from trainables.columns import BASELINE
 
 
 class Contrast(NamedTuple):
@@ -106,8 +104,3 @@ def follow_looks(
         if taken[-1].decided:
             break
     return Course(tuple(looks), tuple(taken))
-
-
-def in_family(strategy: str) -> bool:
-    """Return whether a strategy is compared with the baseline in the declared family."""
-    return strategy not in (BASELINE, AA, NO_REPLAY)

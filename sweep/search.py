@@ -7,14 +7,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from trainables.columns import AA, MIX, SEED, STRATEGY
+from trainables.columns import AA, BASELINE, MIX, SEED, STRATEGY
 from trainables.settings import PhaseBSettings, Seed, Settings
 from trainables.strategies import STRATEGIES
 
 AXES = tuple(
     sorted(set(PhaseBSettings.model_fields) - {"keep_adapters"})
 )  # phase_b fields that may be searched
-BASELINE = "random"  # what every strategy is compared with
 MOST_LABELS = 1_000_000  # points of one search space
 FEWEST_SEEDS_AT_A_LOOK = 3  # fewer have no interval
 PLURAL = (list, tuple, dict, set)  # what YAML can put where one value of an axis belongs

@@ -32,6 +32,7 @@ STRATEGY = "strategy"
 MIX = "mix"
 SEED = "seed"
 LABEL_COLUMNS = (STRATEGY, MIX, SEED)
+BASELINE = "random"  # what every strategy is compared with
 AA = "random_aa"  # the baseline once more, with another selection stream: what no difference looks like
 NO_REPLAY = "none"  # the strategy label of the mix-0 control, one cell per seed
 
