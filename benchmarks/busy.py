@@ -24,7 +24,7 @@ from rich.console import Console
 
 from benchmarks.machine import RESULTS, describe_machine, publish_result
 from benchmarks.trivial_studies import make_model, short_study
-from sweep import execution
+from sweep import trials
 from sweep.cluster import WORKER_ENVIRONMENT
 from sweep.configuration import validate_study
 from sweep.driver import run_study
@@ -107,7 +107,7 @@ def measure(cells: int, *, seconds: float, gpus: int, model: Path, folder: Path)
     stints_folder.mkdir()
     waiting = waiting_cells(gpus, seconds=seconds, folder=stints_folder)
     started = time.perf_counter()
-    with mock.patch.object(execution, "train_cells", waiting):
+    with mock.patch.object(trials, "train_cells", waiting):
         outcome = run_study(
             validate_study(values, origin=name), address=None, progress=Progress(Console(quiet=True))
         )

@@ -14,7 +14,14 @@ MAY_IMPORT = {
     "trainables": {"trainables"},
     "analysis": {"analysis"},
 }
-KNOWS_RAY = ("sweep.board", "sweep.cluster", "sweep.computing", "sweep.execution", "trainables.tune_entry")
+KNOWS_RAY = (
+    "sweep.board",
+    "sweep.cluster",
+    "sweep.computing",
+    "sweep.phase_a_task",
+    "sweep.trials",
+    "trainables.tune_entry",
+)
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 

@@ -1,4 +1,4 @@
-"""What runs on the cluster: the Phase A task, and the trials that Tune executes. Imports Ray."""
+"""The trials that Tune executes on the cluster. Imports Ray."""
 
 import logging
 import threading
@@ -8,15 +8,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
-import torch
 from ray import tune
-from ray.actor import ActorHandle
-from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from sweep.configuration import Study
-from sweep.errors import PhaseAError
 from sweep.grouping import group_cells
 from sweep.interruption import Interruption
 from sweep.lease import Lease
@@ -26,134 +22,11 @@ from sweep.planning import Plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
 from trainables import columns
-from trainables.base_weights import BaseWeights, read_base_weights
+from trainables.base_weights import BaseWeights
 from trainables.cell import Shared
-from trainables.claims import ClaimLostError
-from trainables.compute import choose_precision, open_device
-from trainables.phase_a import PhaseAJob, make_artifact
-from trainables.redaction import redact
 from trainables.replay import CellSpec
-from trainables.storage.base import StorageError, StoragePausedError
-from trainables.trainee import Setup
+from trainables.storage.base import StorageError
 from trainables.tune_entry import Inputs, Office, train_cells
-
-POLL_SECONDS = 1.0
-STORE_SHARE = (
-    0.5  # of a node's object store that the base weights may take; larger ones are read by each worker
-)
-
-
-def share_base_weights(study: Study, setup: Setup) -> "ray.ObjectRef[BaseWeights | None]":
-    """Put the base weights into the object store, read once by a worker; None if they are too large for it.
-
-    The driver's node keeps them: a worker's result would be lost with its node, and made again only once a
-    slot is free, while the trials in all slots wait for it.
-    """
-    room = STORE_SHARE * min(
-        node["Resources"].get("object_store_memory", 0)
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    )
-    task: Any = ray.remote(_base_weights_task).options(
-        num_cpus=study.resources.cpus, num_gpus=study.resources.gpus
-    )
-    try:
-        return ray.put(ray.get(task.remote(setup, room)))
-    except RayError as error:
-        raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
-
-
-def _base_weights_task(setup: Setup, room: float) -> BaseWeights | None:
-    precision = choose_precision(setup.settings.dtype, open_device(use_gpu=setup.use_gpu))
-    weights = read_base_weights(setup.source, precision=precision)
-    return weights if weights.size <= room else None
-
-
-PhaseAEnd = bool | StoragePausedError
-
-
-def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float) -> PhaseAEnd:
-    """Return whether the artifact is whole now, or what was wrong with the storage."""
-    torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
-    try:
-        with office.watched("Phase A") as pulse:
-            return make_artifact(
-                job,
-                weights=weights,
-                term=office.term,
-                pulse=pulse,
-                report=lambda step, steps: office.board.tell_phase_a.remote(job.settings.seed, step, steps),
-                warn=office.say,
-            )
-    except StoragePausedError as error:
-        return error
-    except ClaimLostError as error:
-        office.say(f"{error}: this worker leaves it alone")
-        return False
-
-
-def run_phase_a(
-    study: Study,
-    prepared: Prepared,
-    *,
-    weights: "ray.ObjectRef[BaseWeights | None]",
-    offices: dict[int, Office],
-    outages: Outages,
-    progress: Progress,
-    tokens: float,
-) -> bool:
-    """Make the artifacts of the seeds in `offices`, as many at a time as fit on the cluster.
-
-    Returns False if a stop, or storage that stays away, ended it early. `tokens` are those that one worker
-    will train on in Phase B. Its threads follow from the configuration and not from the machine, so that
-    its numbers do too. Raises PhaseAError where a worker failed more often than `resources.retries`.
-    """
-    jobs = [
-        PhaseAJob(
-            prepared.setup,
-            study.phase_a.model_copy(update={"seed": seed}),
-            prepared.task_a,
-            prepared.task_b,
-            batch_size=study.phase_b.batch_size,
-            tokens=tokens,
-            storage=prepared.artifacts[seed],
-        )
-        for seed in offices
-    ]
-    board = next(iter(offices.values())).board
-    cpus = study.resources.phase_a_cpus or study.resources.cpus
-    task = ray.remote(_phase_a_task).options(
-        num_cpus=cpus,
-        num_gpus=study.resources.gpus,
-        max_retries=study.resources.retries,
-        retry_exceptions=True,
-    )
-    while jobs:
-        before: Any = ray.get(board.phase_a.remote())
-        tasks = [task.remote(job, weights, offices[job.settings.seed], cpus) for job in jobs]
-        ends = _follow(tasks, board, progress)
-        if False in ends:
-            return False
-        paused = [end for end in ends if isinstance(end, StoragePausedError)]
-        jobs = [job for job, end in zip(jobs, ends, strict=True) if isinstance(end, StoragePausedError)]
-        if ray.get(board.phase_a.remote()) > before:
-            outages.note_progress()
-        pauses = [(str(error), error.needed) for error in paused]
-        if pauses and not outages.wait_out(pauses, storage=jobs[0].storage):
-            return False
-    return True
-
-
-def _follow(
-    tasks: "list[ray.ObjectRef[PhaseAEnd]]", board: "ActorHandle[Any]", progress: Progress
-) -> list[PhaseAEnd]:
-    """Show how far Phase A is until every task has ended."""
-    while len(ray.wait(tasks, num_returns=len(tasks), timeout=POLL_SECONDS)[0]) < len(tasks):
-        progress.phase_a(*ray.get(board.phase_a.remote()))
-    try:
-        return ray.get(tasks)
-    except RayError as error:
-        raise PhaseAError(f"Phase A failed; nothing of task B was run:\n{redact(str(error))}") from error
 
 
 class _DriverOnly:
