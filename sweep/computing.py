@@ -8,11 +8,11 @@ from sweep import recording
 from sweep.board import open_board
 from sweep.cluster import check_capacity, connected
 from sweep.course import Due
-from sweep.phase_a_task import run_phase_a, share_base_weights
-from sweep.trials import Trials
 from sweep.lease import WaitEndedError, held
+from sweep.phase_a_task import run_phase_a, share_base_weights
 from sweep.planning import Plan
 from sweep.run import Run
+from sweep.trials import Trials
 from trainables.base_weights import BaseWeights
 from trainables.tune_entry import Office
 
