@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.inference import FEWEST_FOR_INTERVAL, effect_size, holm, paired_test, sign_flip, tost
+from analysis.adjustment import adjusted_level, judged, seeds_needed
+from analysis.inference import effect_size, paired_test, sign_flip, tost
 from analysis.measures import MEASURES
-from analysis.outcomes import BASELINE
+from analysis.outcomes import BASELINE, BASELINE_SUFFIX
 from analysis.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
-from analysis.power import seeds_to_resolve
-from analysis.sequential import look_level
+from analysis.sequential import ended_looks
 from analysis.settings import Inference
-from analysis.tidy import Study
-from analysis.verdicts import in_family, judge
+from analysis.tidy import CELL, Study
+from analysis.verdicts import IDENTICAL, UNRESOLVED, in_family
 from trainables import columns
 
 Values = npt.NDArray[np.float64]
@@ -27,6 +27,7 @@ Groups = list[tuple[dict[str, Any], pd.DataFrame]]  # a contrast's label and its
 CONTRAST_COLUMNS = (
     "measure",
     "in_family",
+    "look",  # the seeds that the verdict is from in a study with looks; NaN before the first, and without looks
     "n_planned",  # = n + n_left_out + n_undefined + n_diverged + n_failed + n_unfinished
     "n",
     "n_left_out",  # pairs of done runs that are not known to have seen the same examples at the same steps
@@ -58,17 +59,41 @@ def find_contrasts(planned: pd.DataFrame, *, study: Study, settings: Inference) 
     """Return a row a planned contrast of the primary measure: strategy, mix, *axes, CONTRAST_COLUMNS.
 
     The family is every strategy but no replay and the A/A control, at every mix and axes: all that was
-    declared counts, whether or not it has run. Its p values are Holm's, its adjusted intervals Bonferroni's
-    at level 1 - alpha / m. With looks both are at the level of a look, 1 - alpha / (looks * m), p values
-    multiplied by looks * m. Other rows stand alone: their adjusted columns repeat the plain ones.
+    declared counts, whether or not it has run, but for labels that are the baseline's own runs (*identical*).
+    Its p values are Holm's, its adjusted intervals Bonferroni's at level 1 - alpha / m. With looks both are at
+    the level of a look, 1 - alpha / (looks * m), p values multiplied by looks * m, and only the seeds of the
+    newest look count (`look`): a study is not judged between looks, and before the first nothing is decided.
+    Other rows stand alone: their adjusted columns repeat the plain ones.
     """
     groups = _groups(planned, study=study)
-    size = sum(in_family(label[columns.STRATEGY]) for label, _ in groups)
+    if not settings.looks:
+        return _family(groups, study=study, settings=settings)
+    frame: pd.DataFrame | None = None
+    for count in ended_looks(study.cells, settings.looks):
+        frame = _family(_first_seeds(groups, count), study=study, settings=settings).assign(look=float(count))
+        if not (frame["in_family"] & (frame["verdict"] == UNRESOLVED)).any():
+            break
+    return _before_looks(groups, study=study, settings=settings) if frame is None else frame
+
+
+def _family(groups: Groups, *, study: Study, settings: Inference) -> pd.DataFrame:
+    """Return the contrasts of `groups`, judged together."""
+    size = sum(_is_member(label, group) for label, group in groups)
     level = adjusted_level(settings, contrasts=size)
     rows = _estimates(groups, settings=settings, measure=settings.primary, family_level=level)
-    frame = _judged(pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]), settings=settings)
-    frame["seeds_needed"] = _seeds_needed(frame, settings=settings)
+    frame = judged(pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]), settings=settings)
+    frame["seeds_needed"] = seeds_needed(frame, settings=settings)
     return frame
+
+
+def _first_seeds(groups: Groups, count: int) -> Groups:
+    return [(label, group[group[columns.SEED] < count]) for label, group in groups]
+
+
+def _before_looks(groups: Groups, *, study: Study, settings: Inference) -> pd.DataFrame:
+    """Return the contrasts so far of a study whose first look has not come: none is decided."""
+    frame = _family(_first_seeds(groups, settings.looks[0]), study=study, settings=settings)
+    return frame.assign(verdict=frame["verdict"].where(~frame["in_family"], UNRESOLVED))
 
 
 def find_secondary(planned: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
@@ -85,7 +110,7 @@ def find_secondary(planned: pd.DataFrame, *, study: Study, settings: Inference) 
         if measure != settings.primary
         for row in _estimates(groups, settings=alone, measure=measure, family_level=None)
     ]
-    return _judged(pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]), settings=alone)
+    return judged(pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]), settings=alone)
 
 
 def find_aa(pairs: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
@@ -113,11 +138,6 @@ def contrast_notes(contrasts: pd.DataFrame, *, settings: Inference) -> tuple[str
     return tuple(notes)
 
 
-def adjusted_level(settings: Inference, *, contrasts: int) -> float:
-    """Return the level of each interval of a family so that all hold together, at every look."""
-    return look_level(settings.level, looks=max(1, len(settings.looks)), contrasts=max(1, contrasts))
-
-
 def _keys(study: Study) -> list[str]:
     return [columns.STRATEGY, columns.MIX, *study.axes]
 
@@ -138,7 +158,7 @@ def _estimates(
     """
     rows = []
     for label, group in groups:
-        member = family_level is not None and in_family(label[columns.STRATEGY])
+        member = family_level is not None and _is_member(label, group)
         level = family_level if member and family_level is not None else settings.level
         standing = group[STANDING].to_numpy(object)
         paired = group[measure + DIFFERENCE_SUFFIX].to_numpy(np.float64)[standing == PAIRED]
@@ -148,8 +168,20 @@ def _estimates(
         if family_level is not None:  # secondary measures go without: it is most of the work
             flip = sign_flip(differences)
             estimate |= {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest}
-        rows.append({**label, "measure": measure, "in_family": member, **counts, **estimate})
+        rows.append({**label, "measure": measure, "in_family": member, "look": np.nan, **counts, **estimate})
+        if is_identical(group):
+            rows[-1]["verdict"] = IDENTICAL
     return rows
+
+
+def _is_member(label: dict[str, Any], group: pd.DataFrame) -> bool:
+    return in_family(label[columns.STRATEGY]) and not is_identical(group)
+
+
+def is_identical(group: pd.DataFrame) -> bool:
+    """Return whether every planned pair of a contrast is one run under two labels."""
+    own = group[CELL]
+    return bool(len(group)) and bool((own.notna() & (own == group[CELL + BASELINE_SUFFIX])).all())
 
 
 def _counts(standing: npt.NDArray[Any], *, n: int) -> dict[str, int]:
@@ -187,49 +219,3 @@ def _estimate(differences: Values, *, settings: Inference, level: float) -> dict
         "p_sign_flip_smallest": np.nan,
         "p_equivalence": np.nan if margin is None else tost(differences, margin),
     }
-
-
-def _judged(rows: pd.DataFrame, *, settings: Inference) -> pd.DataFrame:
-    """Return the rows with adjusted p values and verdicts: the family's together, any other alone."""
-    frame = rows.astype({"in_family": bool})
-    family = frame["in_family"].to_numpy(bool)
-    for plain, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
-        values = frame[plain].to_numpy(np.float64).copy()
-        values[family] = adjust(values[family], settings=settings)
-        frame[adjusted] = values
-    pairs = zip(frame["p_holm"], frame["p_equivalence_holm"], strict=True)
-    frame["verdict"] = [judge(p, equivalence, alpha=settings.alpha) for p, equivalence in pairs]
-    return frame
-
-
-def adjust(p: Values, *, settings: Inference) -> Values:
-    """Return a family's p values (m,) adjusted for m declared tests: Holm, or Bonferroni over looks and tests.
-
-    A test without a p value (NaN) stays so, and counts as p = 1: the adjustment is that of all declared.
-    """
-    known = np.isfinite(p)
-    if settings.looks:
-        adjusted = np.minimum(1.0, np.where(known, p, 1.0) * len(settings.looks) * len(p))
-    else:
-        adjusted = holm(np.where(known, p, 1.0))
-    return np.where(known, adjusted, np.nan)
-
-
-def _seeds_needed(frame: pd.DataFrame, *, settings: Inference) -> list[float]:
-    """Return the pairs in all that would decide each contrast; infinite where no one would run as many."""
-    size = int(frame["in_family"].sum()) * max(1, len(settings.looks))
-    needed = []
-    for n, sd, difference, member in frame[["n", "sd", "difference", "in_family"]].itertuples(index=False):
-        if n < FEWEST_FOR_INTERVAL:
-            needed.append(float("nan"))
-            continue
-        seeds = seeds_to_resolve(
-            sd,
-            smallest_effect=settings.smallest_effect,
-            difference=difference,
-            alpha=settings.alpha,
-            power=settings.power,
-            comparisons=size if member else 1,
-        )
-        needed.append(float("inf") if seeds is None else float(seeds))
-    return needed

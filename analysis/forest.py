@@ -22,7 +22,7 @@ from analysis.captions import (
 )
 from analysis.conditions import conditioning
 from analysis.conditions import count_text as count_words
-from analysis.contrasts import adjusted_level
+from analysis.adjustment import adjusted_level
 from analysis.inference import FEWEST_FOR_INTERVAL
 from analysis.outcomes import BASELINE, strategy_rank
 from analysis.style import (

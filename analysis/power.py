@@ -49,18 +49,28 @@ def seeds_for_difference(
 
 
 def seeds_for_equivalence(
-    sd: float, margin: float, *, alpha: float = ALPHA, power: float = POWER, comparisons: int = 1
+    sd: float,
+    margin: float,
+    *,
+    difference: float = 0.0,
+    alpha: float = ALPHA,
+    power: float = POWER,
+    comparisons: int = 1,
 ) -> int | None:
-    """Return the fewest pairs whose TOST shows equivalence within +-`margin` with `power` if the truth is 0.
+    """Return the fewest pairs whose TOST shows equivalence within +-`margin` with `power` if the truth is `difference`.
 
-    At least three; None where it takes more than 10,000.
+    At least three; None where it takes more than 10,000, or where the truth is not inside the margin.
     """
     each = _checked_alpha(sd, alpha=alpha, power=power, comparisons=comparisons)
     if not (np.isfinite(margin) and margin > 0):
         raise ValueError(f"margin must be a finite number above 0, got {margin}")
+    if abs(difference) >= margin:
+        return None
     if sd == 0:
         return FEWEST_FOR_INTERVAL
-    return _fewest(lambda n: equivalence_power(margin / sd, n, alpha=each) >= power)
+    return _fewest(
+        lambda n: equivalence_power(margin / sd, n, difference=difference / sd, alpha=each) >= power
+    )
 
 
 def seeds_to_resolve(
@@ -72,24 +82,27 @@ def seeds_to_resolve(
     power: float = POWER,
     comparisons: int = 1,
 ) -> int | None:
-    """Return the pairs in all that would decide a contrast; None where it takes more than 10,000.
+    """Return the pairs in all that would decide a contrast if the observed `difference` were the true one.
 
-    With a declared `smallest_effect` the larger of two numbers: to detect a true difference of that size,
-    and to show equivalence if the truth is 0. Without it, to detect the observed `difference` if it were
-    the true one: a guess that errs with the estimate (Hoenig & Heisey 2001), not a plan.
+    The fewer of those that detect it and, with a declared `smallest_effect`, those that show it equivalent;
+    None where both take more than 10,000. A guess that errs with the estimate (Hoenig & Heisey 2001), not a
+    plan: that starts from the smallest effect of interest.
     """
+    detect = seeds_for_difference(sd, difference, alpha=alpha, power=power, comparisons=comparisons)
     if smallest_effect is None:
-        return seeds_for_difference(sd, difference, alpha=alpha, power=power, comparisons=comparisons)
-    detect = seeds_for_difference(sd, smallest_effect, alpha=alpha, power=power, comparisons=comparisons)
-    equate = seeds_for_equivalence(sd, smallest_effect, alpha=alpha, power=power, comparisons=comparisons)
-    return None if detect is None or equate is None else max(detect, equate)
+        return detect
+    equate = seeds_for_equivalence(
+        sd, smallest_effect, difference=difference, alpha=alpha, power=power, comparisons=comparisons
+    )
+    return min((seeds for seeds in (detect, equate) if seeds is not None), default=None)
 
 
-def equivalence_power(margin: float, n: int, *, alpha: float = ALPHA) -> float:
-    """Return the power of TOST at a true difference of 0, `margin` in standard deviations.
+def equivalence_power(margin: float, n: int, *, difference: float = 0.0, alpha: float = ALPHA) -> float:
+    """Return the power of TOST at a true `difference` inside the `margin`, both in standard deviations.
 
     With u = s / sigma and t = t(n-1, 1-alpha), TOST succeeds where |mean| < margin - t s / sqrt(n), so the
-    power is the mean over u of 2 Phi(sqrt(n) margin - t u) - 1 where that is positive (Phillips 1990).
+    power is the mean over the u below sqrt(n) margin / t of Phi(sqrt(n) (margin - d) - t u) -
+    Phi(t u - sqrt(n) (margin + d)) (Phillips 1990).
     """
     degrees = n - 1
     quantile = float(stats.t.ppf(1 - alpha, degrees))
@@ -101,7 +114,8 @@ def equivalence_power(margin: float, n: int, *, alpha: float = ALPHA) -> float:
     nodes, weights = _nodes()
     half = (min(widest, high) - low) / 2
     u = low + half * (nodes + 1)
-    success = 2 * stats.norm.cdf(np.sqrt(n) * margin - quantile * u) - 1
+    upper, lower = (np.sqrt(n) * (margin + sign * difference) - quantile * u for sign in (-1, 1))
+    success = stats.norm.cdf(upper) - stats.norm.cdf(-lower)
     return float(half * np.sum(weights * success * spread.pdf(u)))
 
 

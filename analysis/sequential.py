@@ -4,10 +4,14 @@ Owns the level of a look and the verdicts at a look; how many seeds run by when 
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from analysis.inference import LEVEL, Values, paired_test, tost
 from analysis.verdicts import judge
+from trainables import columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -22,6 +26,21 @@ def look_level(level: float, looks: int, contrasts: int) -> float:
     if looks < 1 or contrasts < 1:
         raise ValueError(f"looks and contrasts must be 1 or more, got {looks} and {contrasts}")
     return 1 - (1 - level) / (looks * contrasts)
+
+
+def ended_looks(cells: "pd.DataFrame", looks: Sequence[int]) -> list[int]:
+    """Return the looks that can be taken, in their order: those before the first whose seeds have not ended.
+
+    `cells` are the planned labels with `seed` and `state`; look n needs every cell of the seeds 0 to n - 1
+    done, diverged or failed.
+    """
+    ended = []
+    for count in looks:
+        due = cells[cells[columns.SEED] < count]
+        if due[columns.SEED].nunique() < count or due["state"].isin([columns.MISSING, columns.PARTIAL]).any():
+            break
+        ended.append(count)
+    return ended
 
 
 def decide(

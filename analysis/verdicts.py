@@ -1,10 +1,11 @@
-"""The three verdicts, which strategies get one, and the rule from p values to a verdict. Owns no test."""
+"""The verdicts, which strategies get one, and the rule from p values to a verdict. Owns no test."""
 
 from trainables.columns import AA, BASELINE, NO_REPLAY
 
 DIFFERENT = "different"
 EQUIVALENT = "equivalent"
 UNRESOLVED = "unresolved"
+IDENTICAL = "identical"  # both labels are one run: known from the plan, and no question
 
 
 def in_family(strategy: str) -> bool:

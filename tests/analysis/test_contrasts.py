@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.contrasts import CONTRAST_COLUMNS, adjust, adjusted_level
+from analysis.adjustment import adjust, adjusted_level
+from analysis.contrasts import CONTRAST_COLUMNS
 from analysis.findings import Findings, find
 from analysis.measures import MEASURES
 from analysis.pairs import STANDINGS
 from analysis.sequential import decide
 from analysis.settings import Inference
 from analysis.tidy import Study, read_study
+from analysis.verdicts import DIFFERENT, IDENTICAL, UNRESOLVED
 from trainables import columns
 
 Builder = Callable[..., Path]
@@ -134,8 +136,9 @@ def test_what_is_shown_grows_with_n(study: Builder, n: int) -> None:
     assert np.isfinite(hard["difference"])
     assert np.isfinite(hard["sd"]) == (n >= 2)
     tested = ["low", "high", "low_adjusted", "high_adjusted", "p", "p_holm", "effect_size", "effect_low"]
-    for name in [*tested, "p_equivalence", "p_equivalence_holm", "seeds_needed"]:
+    for name in [*tested, "p_equivalence", "p_equivalence_holm"]:
         assert np.isfinite(hard[name]) == (n >= 3), name
+    assert np.isfinite(hard["seeds_needed"]) == (n >= 3 and hard["verdict"] == UNRESOLVED)
     assert np.isfinite(hard["p_sign_flip"]) == (n >= 6)
     assert hard["p_sign_flip_smallest"] == pytest.approx(2.0 ** (1 - n))
     assert n >= 3 or hard["verdict"] == "unresolved"

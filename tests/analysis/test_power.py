@@ -42,12 +42,16 @@ def test_the_seeds_for_a_difference_are_the_fewest_that_detect_it(comparisons: i
     assert detectable_difference(1.0, seeds - 1, comparisons=comparisons) > 0.9
 
 
+@pytest.mark.parametrize("difference", [0.0, 0.5, -0.5])
 @pytest.mark.parametrize(("margin", "n", "alpha"), [(1.0, 5, 0.05), (1.0, 10, 0.05), (0.8, 20, 0.01)])
-def test_the_power_of_equivalence_is_the_simulated_one(margin: float, n: int, alpha: float) -> None:
-    values = np.random.default_rng(n).normal(size=(n, 20_000))
+def test_the_power_of_equivalence_is_the_simulated_one(
+    margin: float, n: int, alpha: float, difference: float
+) -> None:
+    values = np.random.default_rng(n).normal(difference, size=(n, 20_000))
     reach = stats.t.ppf(1 - alpha, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
     simulated = np.mean(np.abs(values.mean(axis=0)) + reach < margin)
-    assert equivalence_power(margin, n, alpha=alpha) == pytest.approx(simulated, abs=0.012)
+    power = equivalence_power(margin, n, difference=difference, alpha=alpha)
+    assert power == pytest.approx(simulated, abs=0.012)
 
 
 def test_the_power_of_equivalence_goes_from_none_to_certain() -> None:
@@ -67,12 +71,17 @@ def test_the_seeds_for_equivalence_are_the_fewest_that_show_it() -> None:
     )
 
 
-def test_a_contrast_is_resolved_when_both_a_difference_and_equivalence_could_be_shown() -> None:
+def test_a_contrast_is_resolved_by_the_verdict_that_its_difference_points_to() -> None:
     detect, equate = seeds_for_difference(1.0, 0.5), seeds_for_equivalence(1.0, 0.5)
     assert detect is not None
     assert equate is not None
-    assert seeds_to_resolve(1.0, smallest_effect=0.5, difference=3.0) == max(detect, equate)
+    assert seeds_to_resolve(1.0, smallest_effect=0.5, difference=0.5) == detect
+    assert seeds_to_resolve(1.0, smallest_effect=0.5, difference=0.0) == equate
     assert seeds_to_resolve(1.0, smallest_effect=None, difference=-0.5) == detect
+    between = seeds_to_resolve(1.0, smallest_effect=0.5, difference=0.25)
+    assert between is not None
+    assert between > max(detect, equate)
+    assert seeds_for_equivalence(1.0, 0.5, difference=-0.5) is None
 
 
 def test_more_comparisons_need_more_seeds() -> None:
@@ -86,7 +95,7 @@ def test_beyond_ten_thousand_seeds_there_is_no_number() -> None:
     assert seeds_for_difference(1.0, 0.0281) is not None
     assert seeds_for_equivalence(1.0, 0.001) is None
     assert seeds_to_resolve(1.0, smallest_effect=None, difference=0.0) is None
-    assert seeds_to_resolve(1.0, smallest_effect=0.001, difference=5.0) is None
+    assert seeds_to_resolve(1.0, smallest_effect=0.001, difference=0.0005) is None
 
 
 def test_without_spread_three_seeds_do() -> None:
