@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
+from analysis.adjustment import adjusted_level
 from analysis.captions import (
     absent_text,
     joined,
@@ -22,7 +23,6 @@ from analysis.captions import (
 )
 from analysis.conditions import conditioning
 from analysis.conditions import count_text as count_words
-from analysis.adjustment import adjusted_level
 from analysis.inference import FEWEST_FOR_INTERVAL
 from analysis.outcomes import BASELINE, strategy_rank
 from analysis.style import (

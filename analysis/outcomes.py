@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.inference import Interval, mean_interval, paired_interval
+from analysis.inference import LEVEL, Interval, mean_interval, paired_interval
 from analysis.measures import (
     FINAL_A,
     FINAL_B,
@@ -118,19 +118,19 @@ def pair_with_baseline(outcomes: pd.DataFrame, *, axes: tuple[str, ...]) -> pd.D
     return pairs
 
 
-def difference_from_baseline(pairs: pd.DataFrame) -> Interval:
+def difference_from_baseline(pairs: pd.DataFrame, *, level: float = LEVEL) -> Interval:
     """Return the paired interval of the change in A's final loss over the matched rows of `pairs`."""
     matched = pairs[MATCHED].to_numpy(bool)
     values, baseline = (pairs[name].to_numpy(float)[matched] for name in (FINAL_A, f"{FINAL_A}_baseline"))
-    return paired_interval(values, baseline)
+    return paired_interval(values, baseline, level=level)
 
 
-def summarise(study: Study, *, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per strategy, mix and axes: counts of every state, means with half-widths, n."""
+def summarise(study: Study, *, outcomes: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
+    """Return one row per strategy, mix and axes: counts of every state, means with half-widths at `level`, n."""
     keys = [*study.axes, columns.MIX, columns.STRATEGY]
     pairs_of = selector(pair_with_baseline(outcomes, axes=study.axes), keys=keys)
     rows = [
-        {**label, **count_states(group), **_means(group), **_difference(pairs_of(label))}
+        {**label, **count_states(group), **_means(group, level), **_difference(pairs_of(label), level)}
         for label, group in grouped(outcomes, keys=keys)
     ]
     frame = pd.DataFrame(rows)
@@ -175,9 +175,9 @@ def count_states(cells: pd.DataFrame) -> dict[str, int]:
     return {PLANNED: len(cells), **kept, UNFINISHED: count[columns.PARTIAL] + count[columns.MISSING]}
 
 
-def _means(group: pd.DataFrame) -> dict[str, float]:
+def _means(group: pd.DataFrame, level: float) -> dict[str, float]:
     done = group[STATE].to_numpy(object) == columns.DONE
-    intervals = {name: mean_interval(group[name].to_numpy(float)[done]) for name in METRICS}
+    intervals = {name: mean_interval(group[name].to_numpy(float)[done], level=level) for name in METRICS}
     return {
         column: value
         for name, interval in intervals.items()
@@ -185,8 +185,8 @@ def _means(group: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _difference(pairs: pd.DataFrame) -> dict[str, float]:
-    interval = difference_from_baseline(pairs)
+def _difference(pairs: pd.DataFrame, level: float) -> dict[str, float]:
+    interval = difference_from_baseline(pairs, level=level)
     return {
         DIFFERENCE: interval.mean,
         DIFFERENCE + HALF_WIDTH: interval.half_width,

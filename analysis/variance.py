@@ -145,7 +145,7 @@ def _fit_components(runs: pd.DataFrame) -> dict[str, tuple[float, int]] | None:
             re_formula="1",
             data=runs.assign(value=runs["value"] / scale),
         )
-        result = model.fit(reml=True)
+        result = model.fit(reml=True, method=["bfgs", "lbfgs", "powell"])
     if not result.converged:
         return None
     name = "Phase A adapter" if nested else "Phase A adapter and seed"

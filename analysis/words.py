@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis import caveats
 from analysis.findings import Findings
 from analysis.inference import FEWEST_FOR_INTERVAL
 from analysis.measures import MEASURES
-from analysis.outcomes import BASELINE, count_states
-from analysis.records import Record
+from analysis.outcomes import BASELINE
 from analysis.style import mix_text, strategy_text
 from analysis.tables import probability
-from analysis.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
+from analysis.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOLVED
 from trainables import columns
 
 Row = Mapping[Any, Any]
@@ -31,6 +31,9 @@ class Verdicts(NamedTuple):
 def verdicts_in_words(findings: Findings) -> Verdicts:
     """Return what the study found, each sentence from the table of contrasts."""
     family = findings.contrasts[findings.contrasts["in_family"].astype(bool)]
+    planned = set(findings.study.cells[columns.STRATEGY])
+    if BASELINE not in planned:
+        return Verdicts(f"{BASELINE} was not planned, so nothing can be compared with it.", [], "")
     if family.empty:
         return Verdicts(
             f"No strategy was planned beside {BASELINE}, so there is no contrast and no verdict.", [], ""
@@ -42,7 +45,8 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
         for verdict, say in kinds
         for sentence in say(judged[judged["verdict"] == verdict].to_dict("records"), findings)
     ]
-    limits = [*_limits(findings, judged), *_null_words(findings)]
+    lines += [*_identical(findings), *_survivors(family, findings), *caveats.alarm(findings)]
+    limits = caveats.limits(findings, family)
     return Verdicts(f"{_question(findings, family)} {_tally(family, judged)}", lines, " ".join(limits))
 
 
@@ -79,12 +83,12 @@ def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
     for name, found in grouped[:MOST_NAMED]:
         higher = found[0]["difference"] > 0
         judgement = "worse" if higher == measure.higher_is_worse else "better"
-        sizes = sorted(f"{abs(row['difference']):.4f}" for row in found)
+        sizes = [f"{size:.2g}" for size in sorted(abs(row["difference"]) for row in found)]
         size = sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
         largest = _p_text(max(row["p_holm"] for row in found))
         sentences.append(
             f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with {BASELINE} ({judgement}), by {size} "
-            f"{measure.unit} (n = {_range(row['n'] for row in found)}; adjusted p {largest}{' at most' if len(found) > 1 else ''})."
+            f"{measure.unit} (n = {_range(row['n'] for row in found)}; adjusted p {largest}{' for the largest' if len(found) > 1 else ''})."
         )
     rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
     return [*sentences, f"{rest} more differ: see the table of contrasts."] if rest else sentences
@@ -93,10 +97,31 @@ def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
 def _equivalent(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
     if not rows:
         return []
-    unit = MEASURES[findings.settings.primary].unit
-    return [
-        f"Equivalent to {BASELINE} within ± {findings.settings.smallest_effect:g} {unit}: {_names(rows, findings)}."
+    settings = findings.settings
+    within = f"± {settings.smallest_effect:g} {MEASURES[settings.primary].unit}"
+    both = [row for row in rows if row["p_holm"] <= settings.alpha]
+    real = f" A difference is there, but smaller than that: {_names(both, findings)}." if both else ""
+    return [f"Equivalent to {BASELINE} within {within}: {_names(rows, findings)}.{real}"]
+
+
+def _identical(findings: Findings) -> list[str]:
+    rows = findings.contrasts[findings.contrasts["verdict"] == IDENTICAL].to_dict("records")
+    if not rows:
+        return []
+    return [f"The same runs as {BASELINE}, so nothing to compare: {_names(rows, findings)}."]
+
+
+def _survivors(family: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return a sentence for each contrast that lost pairs: its verdict is one on the runs that survived."""
+    lost = family["n_diverged"] + family["n_failed"]
+    rows = family.assign(lost=lost)[lost > 0].to_dict("records")
+    sentences = [
+        f"{_group_name([row], findings)}: {row['lost']} of {row['n_planned']} pairs lost a run ({row['n_diverged']} diverged, "
+        f"{row['n_failed']} failed); what is said of it holds only for seeds at which both runs finish."
+        for row in rows[:MOST_NAMED]
     ]
+    rest = len(rows) - MOST_NAMED
+    return [*sentences, f"{rest} more lost pairs: see the table of contrasts."] if rest > 0 else sentences
 
 
 def _unresolved(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
@@ -120,63 +145,6 @@ def _needed(rows: list[dict[Any, Any]], findings: Findings) -> str:
     rest = len(needed) - len(finite)
     more = f"; {rest} would need more than 10,000" if rest else ""
     return f"To resolve them, {power} and if the spread and the difference stay as they are, takes {ahead}{more}."
-
-
-def _limits(findings: Findings, judged: pd.DataFrame) -> list[str]:
-    """Return what the verdicts do not rest on: what was not declared, left out, or lost."""
-    sentences = [declaration_text(findings.study.description)]
-    if findings.settings.smallest_effect is None:
-        sentences.append(
-            "No smallest effect of interest is declared, so no contrast can be called equivalent."
-        )
-    short = judged[judged["p_sign_flip"].isna()]
-    if len(short):
-        smallest = short["p_sign_flip_smallest"].min()
-        sentences.append(
-            f"{len(short)} contrasts have too few pairs for the exact sign-flip test: its smallest attainable p is there "
-            f"{smallest:.3g}, so {findings.settings.alpha:.2g} is out of its reach whatever the data."
-        )
-    left = int(findings.contrasts["n_left_out"].sum())
-    if left:
-        sentences.append(
-            f"{left} {'pair was' if left == 1 else 'pairs were'} left out of it: the two runs are not known to have seen the same examples in the same order."
-        )
-    counts = count_states(findings.study.cells)
-    lost = [f"{counts[state]} {state}" for state in (columns.DIVERGED, columns.FAILED) if counts[state]]
-    if lost:
-        sentences.append(
-            f"{' and '.join(lost)} of {counts['planned']} planned runs: nothing is imputed for them."
-        )
-    return sentences
-
-
-def declaration_text(description: Record) -> str:
-    """Return when the measure and the contrasts were declared, from the ledger's list of declarations."""
-    found = description.get("declarations")
-    declared = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
-    if not declared:
-        return "The ledger does not say when measure and smallest effect were declared."
-    late = [entry.get("finished_cells") for entry in declared if entry.get("finished_cells")]
-    if not late:
-        return "Measure, smallest effect and looks were declared before any outcome."
-    when = ", ".join(f"{cells}" for cells in late)
-    verb = "were first declared" if len(late) == len(declared) else "were changed"
-    return f"Measure, smallest effect or looks {verb} when {when} cells were finished: not blind to outcomes."
-
-
-def _null_words(findings: Findings) -> list[str]:
-    """Return what the A/A control says, where it was run."""
-    control = findings.contrasts[findings.contrasts[columns.STRATEGY] == columns.AA]
-    judged = control[control["n"] >= FEWEST_FOR_INTERVAL]
-    if judged.empty:
-        return []
-    wrong = int((judged["p"] <= findings.settings.alpha).sum())
-    spread = judged["difference"].abs().max()
-    unit = MEASURES[findings.settings.primary].unit
-    return [
-        f"A/A check ({columns.AA} against {BASELINE}, which differ in nothing but luck): mean differences up to {spread:.4f} {unit}; "
-        f"{wrong} of {len(judged)} would have been called different at {findings.settings.alpha:.2g} without adjustment."
-    ]
 
 
 def _names(rows: list[dict[Any, Any]], findings: Findings) -> str:

@@ -14,7 +14,7 @@ from sweep.cells import PlannedCell
 from sweep.configuration import Study
 from sweep.ledger import Ledger
 from sweep.looks import Contrast, Verdict
-from trainables.columns import MIX, STRATEGY
+from trainables.columns import BASELINE, MIX, STRATEGY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,13 +25,34 @@ Differences = npt.NDArray[np.float64]
 
 
 def family(cells: list[PlannedCell]) -> list[Contrast]:
-    """Return the primary contrasts that the labels of `cells` make up, in their order."""
-    labels = [label for cell in cells for label in cell.labels]
-    return list(
-        dict.fromkeys(
-            Contrast(label.strategy, label.mix, label.axes) for label in labels if in_family(label.strategy)
-        )
-    )
+    """Return the primary contrasts that the labels of `cells` make up, in their order.
+
+    Those whose every run is the baseline's own, under another label, ask nothing and are none of them.
+    """
+    identical: dict[Contrast, bool] = {}
+    for cell in cells:
+        baseline = {(label.mix, label.axes) for label in cell.labels if label.strategy == BASELINE}
+        for label in cell.labels:
+            if in_family(label.strategy):
+                contrast = Contrast(label.strategy, label.mix, label.axes)
+                same = (label.mix, label.axes) in baseline
+                identical[contrast] = identical.get(contrast, True) and same
+    return [contrast for contrast, same in identical.items() if not same]
+
+
+def dropped(study: Study, cells: list[PlannedCell], ledger: Ledger) -> set[Contrast]:
+    """Return the contrasts with finished runs in the ledger that the configuration has no more.
+
+    They were looked at, so they go on sharing alpha.
+    """
+    labels = [entry["labels"] for entry in ledger.plan()]
+    published = {
+        Contrast(label[STRATEGY], label[MIX], tuple((name, label.get(name)) for name in study.search.axes))
+        for label in labels
+        if in_family(label[STRATEGY])
+    }
+    planned = {Contrast(label.strategy, label.mix, label.axes) for cell in cells for label in cell.labels}
+    return published - planned
 
 
 def judge_contrasts(study: Study, cells: list[PlannedCell], ledger: Ledger) -> dict[Contrast, Verdict]:
@@ -43,9 +64,10 @@ def judge_contrasts(study: Study, cells: list[PlannedCell], ledger: Ledger) -> d
     from analysis.sequential import decide
 
     found = paired_differences(study, cells, ledger)
+    gone = {contrast: np.empty(0) for contrast in dropped(study, cells, ledger)}
     settings = study.inference
     verdicts = decide(
-        found,
+        gone | found,
         looks=study.search.looks,
         level=settings.level,
         smallest_effect=settings.smallest_effect,

@@ -88,7 +88,17 @@ def _declarations(ledger: Ledger, study: Study, *, finished: int) -> list[dict[s
     """Return what has been declared of the inference, oldest first, with what `study` declares now."""
     record = ledger.study_record()
     earlier: list[dict[str, Any]] = record.get("declarations", []) if record else []
-    asked = {"inference": study.inference.model_dump(mode="json"), "looks": list(study.search.looks)}
+    search = study.search
+    asked = {
+        "inference": study.inference.model_dump(mode="json"),
+        "looks": list(search.looks),
+        "search": {
+            "strategy": sorted(search.strategy),
+            "mix": sorted(search.mix),
+            "seeds": len(search.seed),
+            "axes": search.axes,
+        },
+    }
     if earlier and asked.items() <= earlier[-1].items():
         return earlier
     date = datetime.now(UTC).isoformat(timespec="seconds")

@@ -267,3 +267,36 @@ def test_a_study_without_pairs_has_empty_pairs_and_no_verdict(
     assert findings.variance.empty
     assert findings.levels.empty
     assert findings.notes is not None
+
+
+def test_between_looks_the_newest_look_is_reported_and_no_later_seed(study: Builder) -> None:
+    directory = study(strategies=ALL, seeds=range(7), effects=EFFECTS)
+    family = found(directory, looks=(5, 10)).contrasts
+    alone = found(study(strategies=ALL, seeds=range(5), effects=EFFECTS), looks=(5, 10)).contrasts
+    assert set(family["look"]) == {5.0}
+    pd.testing.assert_frame_equal(family, alone)
+
+
+def test_before_the_first_look_nothing_is_decided(study: Builder) -> None:
+    contrasts = found(study(seeds=range(4), effects=EFFECTS, noise=0.01), looks=(5, 10)).contrasts
+    hard = row(contrasts, "difficulty_hard")
+    assert (hard["n"], hard["verdict"]) == (4, UNRESOLVED)
+    assert hard["p_holm"] < 0.05
+    assert np.isnan(hard["look"])
+
+
+def test_seeds_beyond_a_look_that_decided_change_nothing(study: Builder) -> None:
+    directory = study(strategies=("random", "difficulty_hard"), seeds=range(12), effects=EFFECTS, noise=0.01)
+    hard = row(found(directory, looks=(5, 10)).contrasts, "difficulty_hard")
+    assert (hard["look"], hard["n"], hard["verdict"]) == (5, 5, DIFFERENT)
+
+
+def test_one_run_under_two_labels_is_no_question(study: Builder) -> None:
+    seeds = range(3)
+    merged = {("difficulty_hard", 0.1, seed): ("random", 0.1, seed) for seed in seeds}
+    contrasts = found(study(seeds=seeds, merged=merged), smallest_effect=0.01).contrasts
+    hard = row(contrasts, "difficulty_hard")
+    assert (hard["verdict"], hard["in_family"]) == (IDENTICAL, False)
+    assert np.isnan(hard["seeds_needed"])
+    easy = row(contrasts, "difficulty_easy")
+    assert easy["p_holm"] == easy["p"]

@@ -67,7 +67,7 @@ def test_a_run_that_two_labels_share_has_an_outcome_under_both(study: Builder) -
         read_study(study(merged=merged, per_example=True)), settings=Inference(smallest_effect=0.001)
     )
     hard = findings.contrasts[findings.contrasts["strategy"] == "difficulty_hard"].iloc[0]
-    assert (hard["difference"], hard["sd"], hard["verdict"]) == (0, 0, "equivalent")
+    assert (hard["difference"], hard["sd"], hard["verdict"]) == (0, 0, "identical")
     variance = findings.variance.set_index("strategy").loc["difficulty_hard"]
     assert variance[["difference", "se_seeds", "se_examples", "se_both"]].tolist() == [0, 0, 0, 0]
     assert set(findings.levels["strategy"]) == {"random", "difficulty_hard", "difficulty_easy", "none"}

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from analysis.declarations import declaration_text
 from analysis.findings import Findings, find
 from analysis.settings import Inference
 from analysis.tidy import read_study
-from analysis.words import declaration_text, verdicts_in_words
+from analysis.words import verdicts_in_words
 from trainables import columns
 
 Builder = Callable[..., Path]
@@ -34,7 +35,7 @@ def test_each_verdict_is_told_with_its_direction_and_size(findings: Callable[...
     different, equivalent = words.lines
     row = found.contrasts.set_index("strategy").loc["difficulty_hard"]
     assert different.startswith("difficulty_hard at mix 10 %: forgetting is higher than with random (worse)")
-    assert f"{row['difference']:.4f} nats/token" in different
+    assert f"{row['difference']:.2g} nats/token" in different
     assert equivalent == "Equivalent to random within ± 0.005 nats/token: difficulty_easy at mix 10 %."
 
 
@@ -61,7 +62,9 @@ def test_mixes_of_one_strategy_are_told_together(findings: Callable[..., Finding
     assert lines[0].startswith("difficulty_hard at mix 5 %, 10 % and 20 %: ")
 
 
-@pytest.mark.parametrize(("seeds", "told"), [(2, "2 with fewer than 3 pairs"), (5, "smallest attainable p")])
+@pytest.mark.parametrize(
+    ("seeds", "told"), [(2, "2 with fewer than 3 pairs"), (5, "smallest p it can have there is 0.0625")]
+)
 def test_what_few_seeds_cannot_say_is_said(findings: Callable[..., Findings], seeds: int, told: str) -> None:
     words = verdicts_in_words(findings(seeds=range(seeds)))
     assert told in words.opening + words.limits
@@ -88,6 +91,14 @@ def test_a_study_of_random_alone_has_no_verdict(findings: Callable[..., Findings
     assert words.lines == []
 
 
+def _searched(*, cells: int = 0, **changed: Any) -> dict[str, Any]:
+    search = {"strategy": ["random"], "mix": [0.1], "seeds": 3, "axes": {}}
+    return {"looks": [], "search": search | changed, "finished_cells": cells}
+
+
+SEARCHED = _searched()
+
+
 @pytest.mark.parametrize(
     ("declarations", "text"),
     [
@@ -95,7 +106,14 @@ def test_a_study_of_random_alone_has_no_verdict(findings: Callable[..., Findings
         ([], "does not say when"),
         ("damaged", "does not say when"),
         ([{"finished_cells": 0}], "declared before any outcome"),
-        ([{"finished_cells": 0}, {"finished_cells": 12}], "were changed when 12 cells were finished"),
+        ([{"looks": []}, {"looks": [3], "finished_cells": 12}], "were changed when 12 cells were finished"),
+        ([SEARCHED, SEARCHED | {"finished_cells": 3}], "before any outcome."),
+        (
+            [SEARCHED, _searched(seeds=9, cells=1)],
+            "from 3 to 9 when 1 cell was finished, without planned looks",
+        ),
+        ([SEARCHED, _searched(mix=[0.1, 0.2], cells=4)], "mixes or axes were changed when 4 cells"),
+        ([{"finished_cells": 0}, _searched(seeds=9, cells=1)], "before any outcome."),
         ([{"finished_cells": 7}], "were first declared when 7 cells were finished"),
     ],
 )
@@ -108,3 +126,32 @@ def test_more_than_ten_thousand_seeds_is_said_so(findings: Callable[..., Finding
     contrasts = found.contrasts.assign(verdict="unresolved", seeds_needed=float("inf"))
     found.__dict__["contrasts"] = contrasts
     assert "No number of seeds up to 10,000" in verdicts_in_words(found).lines[0]
+
+
+def test_a_study_without_the_baseline_says_that_nothing_can_be_compared(
+    findings: Callable[..., Findings],
+) -> None:
+    assert verdicts_in_words(findings(strategies=("difficulty_hard",))).opening.startswith(
+        "random was not planned"
+    )
+
+
+def test_a_verdict_on_survivors_names_what_was_lost(findings: Callable[..., Findings]) -> None:
+    states = {("difficulty_hard", 0.1, seed): columns.DIVERGED for seed in range(4)}
+    lines = verdicts_in_words(findings(seeds=range(8), states=states)).lines
+    assert any(
+        line.startswith("difficulty_hard at mix 10 %: 4 of 8 pairs lost a run (4 diverged") for line in lines
+    )
+
+
+def test_a_control_that_differs_raises_an_alarm(findings: Callable[..., Findings]) -> None:
+    strategies = ("random", columns.AA, "difficulty_hard")
+    calm = findings(strategies=strategies, seeds=range(6), effects={columns.AA: 0.0, "difficulty_hard": 0.02})
+    loud = findings(
+        strategies=strategies, seeds=range(6), effects={columns.AA: 0.02, "difficulty_hard": 0.02}
+    )
+    assert not any("A/A" in line for line in verdicts_in_words(calm).lines)
+    assert any(
+        line.startswith("The A/A control differs from random, by 0.0")
+        for line in verdicts_in_words(loud).lines
+    )

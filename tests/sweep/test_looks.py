@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sweep.cells import Label
+from sweep.judging import dropped, judge_contrasts
 from sweep.looks import Contrast, Look, Verdict, follow_looks
 from tests.sweep.pretence import Pretence
 from trainables import columns
@@ -161,3 +162,22 @@ def test_changed_looks_are_declared_with_the_cells_that_were_done(pretence: Pret
     assert record is not None
     told = [(each["looks"], each["finished_cells"]) for each in record["declarations"]]
     assert told == [([3, 6, 9], 0), ([3, 12], 9)]
+
+
+def test_a_strategy_dropped_after_a_look_goes_on_sharing_alpha(pretence: Pretence) -> None:
+    search = {"mix": [0, 0.5], "seeds": {"looks": [3, 6, 9]}}
+    pretence.declare(search=search | {"strategy": ["random", "difficulty_hard", "difficulty_easy"]})
+    pretence.end(forgets(0.0), which=lambda label: label.seed < 3)
+    pretence.open()
+    pretence.declare(search=search | {"strategy": ["random", "difficulty_hard"]})
+    study, plan = pretence.study, pretence.due().plan
+    assert dropped(study, plan.cells, pretence.ledger) == {Contrast("difficulty_easy", 0.5)}
+    assert set(judge_contrasts(study, plan.cells, pretence.ledger)) == {Contrast("difficulty_hard", 0.5)}
+
+
+def test_what_was_searched_is_declared_with_the_rest(pretence: Pretence) -> None:
+    pretence.open()
+    record = pretence.ledger.study_record()
+    assert record is not None
+    asked = {"strategy": ["difficulty_hard", "random"], "mix": [0.0, 0.5], "seeds": 9, "axes": {}}
+    assert [each["search"] for each in record["declarations"]] == [asked]
