@@ -124,10 +124,10 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     prepared, ledger = prepare(study), Ledger(study_storage(study))
     check_meaning(ledger, prepared.fingerprint)
     whole = make_plan(study, prepared, ledger, say=click.echo)
+    spread = find_spread(study, whole, ledger, pilot=pilot, given=paired_sd)
     due = find_due(study, whole, ledger)
     print_plan(due.plan, study=study, prepared=prepared, console=Console())
     print_course(due, console=Console())
-    spread = find_spread(study, whole, ledger, pilot=pilot, given=paired_sd)
     for line in describe_resolution(study, spread):
         click.echo(line)
 

@@ -91,14 +91,16 @@ def paired_differences(study: Study, cells: list[PlannedCell], ledger: Ledger) -
     return {contrast: np.array(each, float) for contrast, each in values.items()}
 
 
-def contrast_differences(location: str, *, measure: str) -> tuple[dict[tuple[object, ...], Differences], str]:
-    """Return the differences of every contrast in the study at `location`, and the study's name."""
+def contrast_differences(
+    location: str, *, measure: str
+) -> "tuple[dict[tuple[object, ...], Differences], RecordedStudy]":
+    """Return the differences of every contrast in the study at `location`, and that study."""
     from analysis.tidy import read_study
 
     study = read_study(location)
     pairs = finished_pairs(study, measure=measure)
     groups = pairs.groupby([STRATEGY, MIX, *study.axes], sort=False)["difference"]
-    return {key if isinstance(key, tuple) else (key,): group.to_numpy() for key, group in groups}, study.name
+    return {key if isinstance(key, tuple) else (key,): group.to_numpy() for key, group in groups}, study
 
 
 def finished_pairs(study: "RecordedStudy", *, measure: str) -> "pd.DataFrame":

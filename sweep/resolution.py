@@ -6,7 +6,7 @@ The spread is known from the study's own finished pairs, from a pilot, or from t
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from sweep.errors import ConfigurationError
 from sweep.judging import Differences, contrast_differences, paired_differences, pooled_deviation
 from sweep.ledger import Ledger
 from sweep.planning import Plan
+
+if TYPE_CHECKING:
+    from analysis.tidy import Study as RecordedStudy
 
 UNKNOWN = "detectable difference: unknown: no pilot. Finish two seeds or more, or give --pilot STUDY or --paired-sd X"
 
@@ -32,19 +35,33 @@ def find_spread(
 ) -> Spread | None:
     """Return the spread that a user has `given`, of the `pilot` at a location, or of the study's own pairs.
 
-    None where no contrast has two pairs. Raises ConfigurationError if it is no spread, AnalysisError where
-    the pilot is no study.
+    None where no contrast of its own has two pairs. Raises ConfigurationError if what was given or the pilot
+    has no spread, AnalysisError where the pilot is no study.
     """
     if given is not None:
         if not (math.isfinite(given) and given > 0):
             raise ConfigurationError(f"--paired-sd must be a finite number above 0, got {given}")
         return Spread(given, "as given")
     if pilot is not None:
-        differences, name = contrast_differences(pilot, measure=study.inference.primary)
-        return _pool(differences, origin=f"the pilot {name}")
+        differences, other = contrast_differences(pilot, measure=study.inference.primary)
+        spread = _pool(differences, origin=f"the pilot {other.name}{_other_tasks(study, other)}")
+        if spread is None:
+            most = max(map(len, differences.values()), default=0)
+            raise ConfigurationError(
+                f"--pilot needs a contrast with two finished pairs or more that differ; {pilot} has {most} at most"
+            )
+        return spread
     if ledger.study_record() is None:
         return None
     return _pool(paired_differences(study, plan.cells, ledger), origin="this study")
+
+
+def _other_tasks(study: Study, other: "RecordedStudy") -> str:
+    """Return in words which tasks the pilot was on, where they are not the study's."""
+    tasks = (other.task_a, other.task_b)
+    return (
+        "" if tasks == (study.task_a.name, study.task_b.name) else f" (on other tasks: {' -> '.join(tasks)})"
+    )
 
 
 def _pool(differences: Mapping[Any, Differences], *, origin: str) -> Spread | None:

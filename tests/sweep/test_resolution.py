@@ -136,3 +136,9 @@ def test_a_plan_takes_its_spread_from_one_place(study_values: dict[str, Any], tm
     ended = plan(study_values, tmp_path, "--paired-sd", "0.01", "--pilot", str(tmp_path))
     assert ended.exit_code == 2
     assert "give at most one of --pilot and --paired-sd" in ended.output
+
+
+def test_a_pilot_without_two_pairs_is_refused_with_what_it_has(pretence: Pretence) -> None:
+    end(pretence, 1)
+    with pytest.raises(ConfigurationError, match="two finished pairs or more that differ; .* has 1 at most"):
+        find_spread(pretence.study, pretence.whole(), pretence.ledger, pilot=pretence.study.storage)
