@@ -12,6 +12,7 @@ from analysis.labels import Row, given, label_columns, label_entries
 from analysis.measures import MEASURES
 from analysis.outcomes import BASELINE
 from analysis.tables import Column, Entry, Table, count, interval, number, probability
+from analysis.verdicts import IDENTICAL
 
 
 class Part(NamedTuple):
@@ -107,7 +108,8 @@ def verdict_entry(row: Row) -> Entry:
     """Return a contrast's verdict; that of a control says it is one, and without a test there is none."""
     if row["n"] < FEWEST_FOR_INTERVAL:
         return Entry("too few pairs" if row["n"] else "no pairs")
-    return Entry(row["verdict"] if row["in_family"] else f"control: {row['verdict']}")
+    judged = row["in_family"] or row["verdict"] == IDENTICAL
+    return Entry(row["verdict"] if judged else f"control: {row['verdict']}")
 
 
 def pairs_entry(row: Row) -> Entry:

@@ -54,6 +54,14 @@ CONTRAST_COLUMNS = (
     "seeds_needed",  # infinite where more than anyone would run, NaN where unknown
 )
 
+SECONDARY_COLUMNS = tuple(
+    name
+    for name in CONTRAST_COLUMNS
+    if name not in ("in_family", "look", "verdict", "seeds_needed")
+    and not name.endswith(("_adjusted", "_holm"))
+    and not name.startswith(("p_sign_flip", "p_equivalence"))
+)
+
 
 def find_contrasts(planned: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
     """Return a row a planned contrast of the primary measure: strategy, mix, *axes, CONTRAST_COLUMNS.
@@ -97,10 +105,10 @@ def _before_looks(groups: Groups, *, study: Study, settings: Inference) -> pd.Da
 
 
 def find_secondary(planned: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
-    """Return the same columns for every other measure: exploratory, unadjusted, not in the family.
+    """Return a row a contrast and every other measure, SECONDARY_COLUMNS: exploratory and unadjusted.
 
-    The smallest effect is declared in the primary measure's unit, so nothing here is tested for equivalence,
-    and no seeds are planned for it: `seeds_needed` is NaN. Nor is the sign-flip test done: its columns are NaN.
+    No verdict rests on them: nothing is adjusted, tested for equivalence (the smallest effect is in the primary
+    measure's unit) or planned for.
     """
     alone = Inference(primary=settings.primary, level=settings.level, power=settings.power)
     groups = _groups(planned, study=study)
@@ -110,7 +118,7 @@ def find_secondary(planned: pd.DataFrame, *, study: Study, settings: Inference) 
         if measure != settings.primary
         for row in _estimates(groups, settings=alone, measure=measure, family_level=None)
     ]
-    return judged(pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]), settings=alone)
+    return pd.DataFrame(rows, columns=[*_keys(study), *SECONDARY_COLUMNS])
 
 
 def find_aa(pairs: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:

@@ -50,7 +50,7 @@ class Findings:
 
     @cached_property
     def secondary(self) -> pd.DataFrame:
-        """The same columns for every other measure: exploratory, unadjusted, in_family False."""
+        """A row a contrast and every other measure, SECONDARY_COLUMNS of analysis.contrasts: exploratory, unadjusted."""
         return find_secondary(self.planned_pairs, study=self.study, settings=self.settings)
 
     @cached_property
