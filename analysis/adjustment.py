@@ -26,9 +26,11 @@ def judged(rows: pd.DataFrame, *, settings: Inference) -> pd.DataFrame:
         values = frame[plain].to_numpy(np.float64).copy()
         values[family] = adjust(values[family], settings=settings)
         frame[adjusted] = values
-    pairs = zip(frame["p_holm"], frame["p_equivalence_holm"], strict=True)
-    verdicts = [judge(p, equivalence, alpha=settings.alpha) for p, equivalence in pairs]
-    frame["verdict"] = frame["verdict"].where(frame["verdict"] == IDENTICAL, verdicts)
+    judged_rows = zip(frame["verdict"], frame["p_holm"], frame["p_equivalence_holm"], strict=True)
+    frame["verdict"] = [
+        IDENTICAL if verdict == IDENTICAL else judge(p, equivalence, alpha=settings.alpha)
+        for verdict, p, equivalence in judged_rows
+    ]
     return frame
 
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.conditions import count_text
 from analysis.findings import Findings
-from analysis.inference import FEWEST_FOR_INTERVAL, interval_name
+from analysis.inference import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
 from analysis.labels import Row, given, label_columns, label_entries
 from analysis.measures import MEASURES
 from analysis.outcomes import BASELINE
@@ -26,25 +27,26 @@ def contrasts_table(findings: Findings) -> Table:
     """Return every contrast of the primary measure with random, with its verdict."""
     settings = findings.settings
     measure = MEASURES[settings.primary]
-    family = int(findings.contrasts["in_family"].sum())
-    how = f"Bonferroni over {family} contrasts"
-    if settings.looks:
-        how += f" × {len(settings.looks)} looks"
+    family = count_text([int(findings.contrasts["in_family"].sum())], "contrast")
+    looks = f" × {len(settings.looks)} looks" if settings.looks else ""
+    adjusted = f"Bonferroni over {family}{looks}"
+    method = adjusted if settings.looks else "Holm over the declared family"
     caption = (
         f"Mean paired difference from {BASELINE} in {measure.label} ({measure.unit}), one row a contrast; n is the "
-        f"number of pairs. {interval_name('paired t', level=settings.level)}; adjusted: {how}. "
-        "p: paired t, after Holm over the declared family; rows outside it (no replay, the A/A control) are unadjusted. "
-        "Effect size: Hedges-corrected paired d_z. Sign-flip p is exact; where even unanimous pairs cannot reach "
-        f"{settings.alpha:g} it says unattainable, with the smallest p there is. {_margin_text(findings)} "
-        f"Seeds: how many would resolve the contrast. {given(findings)}"
+        f"number of pairs. {interval_name('paired t', level=settings.level)}; adjusted: {adjusted}. "
+        f"p: paired t, after {method}; rows outside it (no replay, the A/A control) are unadjusted. "
+        "Effect size: Hedges-corrected paired d_z with its interval, unadjusted. Sign-flip p: unadjusted, exact "
+        f"to 16 pairs, over {MOST_FLIPS:,} random flips above; where even unanimous pairs cannot reach "
+        f"{settings.alpha:g} it says unattainable, with the smallest p there is. {_margin_text(findings, method)} "
+        f"Seeds: how many would resolve an unresolved contrast. {given(findings)}"
     )
     alpha = settings.alpha
     parts = [
         Part(Column("verdict"), verdict_entry),
-        _number("seeds", lambda row: seeds_entry(row["seeds_needed"])),
         *_estimates(findings),
         _number("adjusted interval", lambda row: interval(row["low_adjusted"], row["high_adjusted"])),
-        _number("p (Holm)", lambda row: probability(row["p_holm"])),
+        _number("p (adjusted)", lambda row: probability(row["p_holm"])),
+        _number("seeds to resolve", lambda row: seeds_entry(row["seeds_needed"])),
         _number("effect size", _effect),
         _number("sign-flip p", lambda row: sign_flip_entry(row, alpha=alpha)),
         _number("equivalence p", lambda row: probability(row["p_equivalence_holm"])),
@@ -101,7 +103,11 @@ def _number(title: str, entry: Callable[[Row], Entry]) -> Part:
 
 
 def _effect(row: Row) -> Entry:
-    return number(row["effect_size"], digits=2, sign=True)
+    value = number(row["effect_size"], digits=2, sign=True)
+    if not np.isfinite(row["effect_low"]):
+        return value
+    ends = (f"{row[name]:.2f}".replace("-", "−") for name in ("effect_low", "effect_high"))
+    return Entry(f"{value.text} [{', '.join(ends)}]", float(row["effect_size"]))
 
 
 def verdict_entry(row: Row) -> Entry:
@@ -126,9 +132,9 @@ def pairs_entry(row: Row) -> Entry:
 
 
 def sign_flip_entry(row: Row, *, alpha: float) -> Entry:
-    """Return the exact p; where alpha is out of reach 'unattainable (≥ 0.125)', never 'not significant'."""
+    """Return the p; where alpha is out of reach 'unattainable (≥ 0.125)', never 'not significant'."""
     smallest = row["p_sign_flip_smallest"]
-    if not np.isfinite(row["p_sign_flip"]) and np.isfinite(smallest) and smallest > alpha:
+    if row["n"] >= FEWEST_FOR_INTERVAL and smallest > alpha:
         return Entry(f"unattainable (≥ {smallest:.3g})", float(smallest))
     return probability(row["p_sign_flip"])
 
@@ -138,12 +144,12 @@ def seeds_entry(seeds: float) -> Entry:
     return Entry("> 10,000", float(seeds)) if np.isposinf(seeds) else count(seeds)
 
 
-def _margin_text(findings: Findings) -> str:
+def _margin_text(findings: Findings, method: str) -> str:
     margin = findings.settings.smallest_effect
     if margin is None:
         return "Equivalence p: none, as no smallest effect of interest was declared."
     unit = MEASURES[findings.settings.primary].unit
-    return f"Equivalence p: two one-sided tests against ± {margin:g} {unit}, Holm over the family."
+    return f"Equivalence p: two one-sided tests against ± {margin:g} {unit}, after {method}."
 
 
 def _measure_texts(findings: Findings) -> str:
