@@ -18,6 +18,13 @@ def measure_text(view: View) -> str:
     return MEASURES[view.settings.primary].label
 
 
+def direction_text(view: View) -> str:
+    """Return what a difference above 0 means: 'forgetting is higher than with random (worse)'."""
+    measure = MEASURES[view.settings.primary]
+    judgement = "worse" if measure.higher_is_worse else "better"
+    return f"{measure.label} is higher than with {BASELINE} ({judgement})"
+
+
 def measure_axis(view: View, *, difference: bool = False) -> str:
     """Return the label of an axis that shows the primary measure, or its difference from the baseline."""
     label, unit = measure_text(view), MEASURES[view.settings.primary].unit

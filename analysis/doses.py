@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.inference import mean_interval, pointwise_interval
+from analysis.inference import FEWEST_FOR_INTERVAL, mean_interval, pointwise_interval
 from analysis.outcomes import grouped, strategy_rank
 from analysis.settings import Inference
 from analysis.tidy import STATE, Study
@@ -73,7 +73,7 @@ def fit_laws(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> La
 
     Least squares on the means over the n seeds that have every mix. Intervals: the fit is linearised in the
     means (the delta method), so each seed has parameters and a curve of its own whose mean is the fit; the t
-    interval is over those, and keeps what a seed's mixes have in common. None below 3 seeds. `residual` is
+    interval is over those, and keeps what a seed's mixes have in common. No law below 3 seeds. `residual` is
     the root mean square of mean - fit, in the measure's unit.
     """
     fits, parameters, notes = [], [], []
@@ -82,8 +82,14 @@ def fit_laws(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> La
         if table.shape[1] < FEWEST_MIXES:
             continue
         name = ", ".join(str(value) for value in label.values())
-        if seeds.empty:
-            notes.append(f"Dose-response law of {name}: no seed has every mix.")
+        if 0 not in table.columns:
+            notes.append(f"Dose-response law of {name}: none without a run at mix 0, where it starts.")
+            continue
+        if len(seeds) < FEWEST_FOR_INTERVAL:
+            notes.append(
+                f"Dose-response law of {name}: its uncertainty takes {FEWEST_FOR_INTERVAL} seeds with every mix, "
+                f"there are {len(seeds)}."
+            )
             continue
         fit = fit_law(seeds.columns.to_numpy(float), seeds.to_numpy(float))
         if fit is None:

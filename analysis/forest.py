@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from analysis.adjustment import adjusted_level
 from analysis.captions import (
     absent_text,
+    direction_text,
     joined,
     left_out_sentence,
     measure_axis,
@@ -167,13 +168,23 @@ def draw_forest(view: View) -> Drawing:
         figsize=(ONE_COLUMN, 0.75 + ROW * (len(family) + family[columns.MIX].nunique())), layout="constrained"
     )
     ax = figure.subplots()
-    plot_forest(family, ax, pairs=view.pairs, smallest_effect=settings.smallest_effect, styles=view.styles)
+    pairs = judged_pairs(view, family)
+    plot_forest(family, ax, pairs=pairs, smallest_effect=settings.smallest_effect, styles=view.styles)
     plain_ticks(ax, count=4, axes="x")
     ax.set_xlabel(measure_axis(view, difference=True))
     place_title(figure, view.title)
     _place_legend(figure, view, family)
-    used = view.pairs[view.pairs[columns.STRATEGY].isin(family[columns.STRATEGY])]
+    used = pairs[pairs[columns.STRATEGY].isin(family[columns.STRATEGY])]
     return Drawing(figure, caption(view, family), {"contrasts": family, "pairs": used})
+
+
+def judged_pairs(view: View, family: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs that the contrasts are judged on: with looks, those of the newest look's seeds."""
+    looks = view.settings.looks
+    if not looks:
+        return view.pairs
+    taken = family["look"].iloc[0]
+    return view.pairs[view.pairs[columns.SEED] < (looks[0] if math.isnan(taken) else taken)]
 
 
 def levels(view: View) -> tuple[float, float]:
@@ -203,8 +214,8 @@ def caption(view: View, family: pd.DataFrame) -> str:
     raw, adjusted = levels(view)
     size = int(view.findings.contrasts["in_family"].sum())
     sentences = [
-        f"Paired difference from {BASELINE} in {measure_text(view)} of {view.study.task_a} at the same seed and mix: "
-        f"right of 0, more was forgotten than with {BASELINE}. Small points: the pairs."
+        f"Paired difference from {BASELINE} in {measure_text(view)} at the same seed and mix: right of 0, "
+        f"{direction_text(view)}. Small points: the pairs."
     ]
     if family["low"].notna().any():
         sentences.append(
@@ -237,5 +248,5 @@ def verdict_sentence(view: View) -> str:
     )
     return (
         f"Verdicts at {alpha:.3g} after {method}: different from {BASELINE}; {zone}; else unresolved, in "
-        "brackets the seeds that would resolve it."
+        "brackets the seeds that would resolve it if spread and difference stay."
     )

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.captions import (
+    direction_text,
     joined,
     left_out_sentence,
     measure_text,
@@ -20,6 +21,7 @@ from analysis.captions import (
 )
 from analysis.forest import raw_differences
 from analysis.inference import FEWEST_FOR_INTERVAL
+from analysis.measures import MEASURES
 from analysis.outcomes import BASELINE, strategy_rank
 from analysis.style import (
     SMALLEST,
@@ -158,7 +160,7 @@ def draw_change_against_baseline(view: View) -> Drawing:
     size = (0.95 + 0.055 * longest + CELL_WIDTH * mixes, 0.75 + (0.1 + LINE_HEIGHT * lines) * rows)
     figure = Figure(figsize=size, layout="constrained")
     plot_heat_map(frame, figure.subplots(), pairs=view.pairs, styles=view.styles)
-    figure.axes[-1].set_ylabel("nats/token" if view.settings.primary != "retention" else "share")
+    figure.axes[-1].set_ylabel(MEASURES[view.settings.primary].unit)
     place_title(figure, view.title, f"{measure_text(view)}: strategy − {BASELINE}")
     return Drawing(figure, caption(view, frame), {"contrasts": frame})
 
@@ -178,8 +180,8 @@ def caption(view: View, frame: pd.DataFrame) -> str:
         else ""
     )
     return joined(
-        f"Paired difference from {BASELINE} in {measure_text(view)} of {view.study.task_a} at the same seed and mix, in nats "
-        f"per supervised token: above 0 (orange), more was forgotten than with {BASELINE}.",
+        f"Paired difference from {BASELINE} in {measure_text(view)} ({MEASURES[view.settings.primary].unit}) at the same seed "
+        f"and mix: above 0 (orange), {direction_text(view)}.",
         spread_sentence(view, counts, marks="±", kind="paired t"),
         resolved,
         crossed,

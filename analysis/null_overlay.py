@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from scipy import stats
 
 from analysis.captions import (
+    direction_text,
     joined,
     left_out_sentence,
     measure_axis,
@@ -146,7 +147,7 @@ def caption(view: View, shown: pd.DataFrame, null: pd.DataFrame) -> str:
         else "No null spread is drawn: fewer than 3 A/A pairs at each mix."
     )
     return joined(
-        f"Paired differences from {BASELINE} in {measure_text(view)} of {view.study.task_a}, a point a seed, bars their "
+        f"Paired differences from {BASELINE} in {measure_text(view)} (above 0, {direction_text(view)}), a point a seed, bars their "
         f"means from 3 pairs on. {columns.AA} is {BASELINE} again with another selection stream: its differences are "
         f"what no effect looks like. {band}",
         "The grey zone is a picture of the noise; the test is the primary contrasts'." if enough else "",

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from analysis.doses import PARAMETERS, fit_law, law, law_gradient
@@ -109,11 +108,16 @@ def test_a_law_takes_four_mixes_and_seeds_that_have_them_all(study: Builder) -> 
     assert ((grid["low"] < grid["mean"]) & (grid["mean"] < grid["high"])).all()
 
 
-def test_two_seeds_get_a_law_without_an_interval(study: Builder) -> None:
+def test_no_law_is_fitted_whose_uncertainty_is_unknown(study: Builder) -> None:
     findings = found(study(mixes=(0.05, 0.1, 0.2), seeds=(0, 1)))
-    assert findings.dose_fits["mean"].notna().all()
-    assert findings.dose_fits[["low", "high"]].isna().all(axis=None)
-    assert isinstance(findings.dose_parameters, pd.DataFrame)
+    assert findings.dose_fits.empty
+    assert "takes 3 seeds with every mix, there are 2." in findings.notes_on("dose_fits")[0]
+
+
+def test_no_law_starts_outside_the_mixes(study: Builder) -> None:
+    findings = found(study(mixes=(0.05, 0.1, 0.2, 0.4), control=False))
+    assert findings.dose_fits.empty
+    assert "none without a run at mix 0" in findings.notes_on("dose_fits")[0]
 
 
 def test_a_strategy_without_a_law_is_named(study: Builder) -> None:
@@ -122,4 +126,5 @@ def test_a_strategy_without_a_law_is_named(study: Builder) -> None:
     states |= {("difficulty_easy", 0.1, 2): columns.FAILED}
     findings = found(study(mixes=(0.05, 0.1, 0.2), states=states))
     assert set(findings.dose_fits["strategy"]) == {"random"}
-    assert findings.notes_on("dose_fits") == ("Dose-response law of difficulty_easy: no seed has every mix.",)
+    note = "Dose-response law of difficulty_easy: its uncertainty takes 3 seeds with every mix, there are 0."
+    assert findings.notes_on("dose_fits") == (note,)

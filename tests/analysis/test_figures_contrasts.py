@@ -14,7 +14,9 @@ from analysis.dose_plot import draw_doses
 from analysis.figures import FIGURES
 from analysis.findings import find
 from analysis.forest import draw_forest, plot_forest
+from analysis.heat_map import draw_change_against_baseline
 from analysis.level_plot import draw_levels, plot_levels
+from analysis.measures import MEASURES
 from analysis.null_overlay import draw_null_overlay, null_half_width
 from analysis.overlap_plot import draw_overlaps
 from analysis.selection_plot import draw_selections, level_shares
@@ -22,7 +24,7 @@ from analysis.settings import Inference
 from analysis.slopes import draw_slopes
 from analysis.style import publication_style
 from analysis.tidy import read_study
-from analysis.view import View, views
+from analysis.view import Drawing, View, views
 from tests.analysis.studies import STRATEGIES
 from tests.analysis.test_figures import bands, only_view, texts
 from trainables import columns
@@ -224,3 +226,21 @@ def test_no_text_of_a_figure_is_smaller_than_six_points(study: Builder, name: st
 
     figure = drawn(only_view(study(**SIX, per_example=True)), name)
     assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("draw", [draw_forest, draw_change_against_baseline, draw_null_overlay])
+def test_captions_say_which_way_the_declared_measure_points(
+    study: Builder, measure: str, draw: Callable[[View], Drawing]
+) -> None:
+    declared = {"config": {"inference": {"primary": measure}}}
+    caption = draw(only_view(study(**SIX, description=declared))).caption
+    judgement = "worse" if MEASURES[measure].higher_is_worse else "better"
+    assert f"{MEASURES[measure].label} is higher than with random ({judgement})" in caption
+    assert "forgotten" not in caption
+
+
+def test_a_forest_with_looks_shows_the_pairs_of_its_look(study: Builder) -> None:
+    declared = {"config": {"search": {"looks": [4, 12]}}}
+    drawing = draw_forest(only_view(study(**SIX, description=declared)))
+    assert set(drawing.data["pairs"]["seed"]) == set(range(4))
