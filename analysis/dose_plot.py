@@ -31,6 +31,7 @@ from analysis.style import (
 from analysis.view import Drawing, View
 from trainables import columns
 
+MOST_TICKS = 5  # mixes that are ticks of their own
 DODGE = 0.022  # of the mixes' span, between strategies in one panel
 
 
@@ -125,7 +126,10 @@ def draw_doses(view: View) -> Drawing:
         chosen = [name, *([BASELINE] if BASELINE in names else [])]
         own, law, single = (frame[frame[columns.STRATEGY].isin(chosen)] for frame in (measured, fits, runs))
         plot_doses(own, ax, fits=law, runs=single, styles=view.styles)
-        plain_ticks(ax, count=4).set_title(view.styles[name].label)
+        plain_ticks(ax, count=4, axes="xy" if len(view.mixes) > MOST_TICKS else "y")
+        if len(view.mixes) <= MOST_TICKS:
+            ax.set_xticks([100 * mix for mix in sorted(set(measured[columns.MIX]))])
+        ax.set_title(view.styles[name].label)
         ax.tick_params(labelbottom=True)
     for ax in axes[len(others) :]:
         ax.set_visible(False)

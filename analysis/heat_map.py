@@ -107,10 +107,12 @@ def by_strategy_and_mix(frame: pd.DataFrame, *, values: str) -> pd.DataFrame:
 
 
 def mark_cell(record: dict[Any, Any], ax: Axes, *, place: tuple[float, float]) -> Axes:
-    """Hatch a cell whose contrast is unresolved; cross one that has no pair."""
+    """Hatch a cell whose contrast is unresolved; grey one that has no pair, and cross it where runs were lost."""
     column, row = place
     if record["n"] == 0:
         ax.add_patch(Rectangle(place, 1, 1, facecolor="0.96", edgecolor="0.6", linewidth=0.6))
+        if not record["n_diverged"] + record["n_failed"]:
+            return ax
         ax.plot([column, column + 1], [row, row + 1], color="0.6", linewidth=0.8)
         ax.plot([column, column + 1], [row + 1, row], color="0.6", linewidth=0.8)
     elif record["verdict"] == UNRESOLVED:
@@ -168,7 +170,10 @@ def draw_change_against_baseline(view: View) -> Drawing:
 def caption(view: View, frame: pd.DataFrame) -> str:
     """Return the caption of the heat map, from what varied and what is there."""
     counts = [int(n) for n in frame["n"] if n > 0]
-    crossed = "Crossed: no finished pair." if (frame["n"] == 0).any() else ""
+    lost = frame["n_diverged"] + frame["n_failed"] > 0
+    crossed = (
+        "Crossed: no finished pair, as runs diverged or failed." if ((frame["n"] == 0) & lost).any() else ""
+    )
     resolved = "Hatched: unresolved, or fewer than 3 pairs."
     if max(counts) >= FEWEST_FOR_INTERVAL:
         resolved += " Verdicts are those of the primary contrasts, adjusted for the whole family; the half-widths are not."

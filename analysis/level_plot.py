@@ -54,7 +54,11 @@ def plot_levels(
                 style=styles[name],
                 level=level,
             )
-    ax.set_yticks(range(len(values)), [shown_text(str(value), longest=20) for value in values])
+    sizes = levels.groupby("value")["examples"].first()
+    ax.set_yticks(
+        range(len(values)),
+        [f"{shown_text(str(value), longest=20)} ({sizes.get(value, 0):.0f})" for value in values],
+    )
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
@@ -138,7 +142,7 @@ def caption(view: View, levels: pd.DataFrame, *, cut: list[str]) -> str:
     smallest, largest = int(sizes.min()), int(sizes.max())
     return joined(
         f"Rise of {view.study.task_a} validation loss from before Phase B to its end by its examples' {' and '.join(GROUPS)}, "
-        f"weighted by supervised tokens: right of 0, forgotten. Groups hold {smallest} to {largest} validation examples, the "
+        f"weighted by supervised tokens: right of 0, forgotten. In brackets: how many validation examples ({smallest} to {largest}), the "
         "same ones in every run. Small points: single seeds; large: their mean, from 3 seeds on.",
         f"Shown are the first {MOST_VALUES} values of {' and '.join(cut)}." if cut else "",
         spread_sentence(view, counts, marks="Bars", kind="t"),

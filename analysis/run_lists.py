@@ -42,9 +42,12 @@ def state_counts(study: Study) -> str:
 
 
 def absent_cells(study: Study) -> list[str]:
-    """Return a line for each planned cell that is not done, with its error and log where it has them."""
-    absent = study.cells[study.cells[STATE] != columns.DONE].to_dict("records")
-    return [f"{cell[STATE]}: {label_text(cell, axes=study.axes)}{_error_text(cell)}" for cell in absent]
+    """Return a line for each cell that ended otherwise than done or has an error, and a count of the open ones."""
+    open_ones = study.cells[STATE].isin([columns.MISSING, columns.PARTIAL]) & study.cells[ERROR].isna()
+    named = study.cells[(study.cells[STATE] != columns.DONE) & ~open_ones].to_dict("records")
+    lines = [f"{cell[STATE]}: {label_text(cell, axes=study.axes)}{_error_text(cell)}" for cell in named]
+    counts = study.cells.loc[open_ones, STATE].value_counts()
+    return [*lines, *(f"{count} {state}: see the matrix" for state, count in counts.items())]
 
 
 def unpaired_runs(view: View) -> list[str]:

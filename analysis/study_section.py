@@ -20,6 +20,7 @@ from analysis.words import verdicts_in_words
 
 FIGURES_DIRECTORY = "figures"
 DATA_ONLY = ("cells", "evaluations")
+WIDE = 4.5  # inches: a wider figure takes the page's whole width
 FOLDED = ("secondary", "levels", "pairs")
 MOST_SHOWN_ROWS = 1_000  # a longer table is only to download
 
@@ -65,7 +66,8 @@ def write_study(
             files += save_drawing(drawing, target / FIGURES_DIRECTORY / stem, sidecar=origin)
             title = FIGURES[name].title + (f" ({view.title})" if view.title else "")
             path = None if drawing.figure is None else f"{folder}{FIGURES_DIRECTORY}/{stem}"
-            pictures.append(Picture(title, drawing.caption, path))
+            wide = drawing.figure is not None and drawing.figure.get_figwidth() > WIDE
+            pictures.append(Picture(title, drawing.caption, path, wide=wide))
     absent, unpaired = absent_cells(study), [line for view in all_views for line in unpaired_runs(view)]
     section = Section(
         title=study.name,

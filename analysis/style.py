@@ -172,7 +172,7 @@ def plain_ticks(ax: Axes, *, count: int = 5, axes: str = "xy") -> Axes:
         formatter = ScalarFormatter(useOffset=False)
         formatter.set_scientific(False)
         axis.set_major_formatter(formatter)
-        axis.set_major_locator(MaxNLocator(count))
+        axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]))
     return ax
 
 

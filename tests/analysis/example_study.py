@@ -22,7 +22,7 @@ def write_example(directory: Path) -> Path:
         effects={"difficulty_hard": 0.006},
         states={("loss_ascending", 0.2, 3): columns.DIVERGED},
         description={
-            "name": "example (made up)",
+            "name": "made-up_example",
             "config": {
                 "model": {"lora": {"dropout": 0.05}},
                 "inference": {"primary": "forgetting", "smallest_effect": 0.003},

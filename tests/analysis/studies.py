@@ -130,7 +130,8 @@ def write_cell(
         write_json(directory / columns.FAILURE_FILE, failure)
     elif state != columns.PARTIAL:
         ended = columns.DIVERGED if state == columns.DIVERGED else columns.DONE
-        write_result(directory, {"state": ended, "step": rows[-1][columns.STEP], "total_steps": 80})
+        end = {"step": rows[-1][columns.STEP], "total_steps": 80, "seconds": 60.0, "artifact": None}
+        write_result(directory, {"state": ended, **end})
     if state == TORN_FAILURE:
         (directory / columns.RESULT_FILE).unlink()
         (directory / columns.FAILURE_FILE).write_text("")

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 
+from sweep.cli import cli
 from tests.analysis import example_notebook, example_study
 
 
@@ -65,3 +67,13 @@ def test_the_shipped_study_is_the_one_that_is_written(tmp_path: Path) -> None:
     assert [
         name for name in names if (written / name).read_bytes() != (example_study.PLACE / name).read_bytes()
     ] == []
+
+
+def test_the_sweep_reads_the_study_and_finds_no_damage(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["status", str(example_study.PLACE)])
+    assert "damaged" not in result.output
+    exported = CliRunner().invoke(
+        cli, ["export", str(example_study.PLACE), "--format", "original", "-o", str(tmp_path)]
+    )
+    assert exported.exit_code == 0, exported.output
+    assert len(list(tmp_path.glob("*.json"))) == 36

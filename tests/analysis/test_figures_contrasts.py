@@ -177,7 +177,8 @@ def test_levels_are_rows_and_strategies_lanes(study: Builder) -> None:
     drawing = draw_levels(view)
     assert drawing.figure is not None
     rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in drawing.figure.axes[::2]]
-    assert rows[0] == [f"Level {level}" for level in range(1, 6)]
+    members = drawing.data["levels"].query("group == 'level'").groupby("value")["examples"].first()
+    assert rows[0] == [f"Level {level} ({members[f'Level {level}']})" for level in range(1, 6)]
     colours = {to_hex(line.get_color()) for line in drawing.figure.axes[0].lines}
     assert {to_hex(style.colour) for style in view.styles.values()} < colours
     assert "exploratory" in drawing.caption

@@ -57,7 +57,7 @@ def test_the_heat_map_crosses_what_has_no_pair_and_hatches_what_is_unresolved(st
     assert len(drawing.figure.axes[0].lines) == 2
     assert "no pair\n3 failed" in texts(drawing.figure)
     assert "n = 2 of 3\n1 diverged" in texts(drawing.figure)
-    assert "Crossed: no finished pair" in drawing.caption
+    assert "Crossed: no finished pair, as runs diverged or failed" in drawing.caption
 
 
 def test_of_two_pairs_the_heat_map_writes_both_and_colours_neither(study: Builder) -> None:

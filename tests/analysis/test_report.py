@@ -84,7 +84,7 @@ def test_an_unfinished_study_is_reported_with_what_is_absent(study: Builder) -> 
     assert result.exit_code == 0
     assert "12 planned: 8 done, 1 diverged, 1 failed, 2 unfinished" in result.stdout
     assert "failed: difficulty_hard, mix 10 %, seed 0: CUDA out of memory (log: logs/a.txt)" in result.stdout
-    assert "missing: no replay, seed 0" in result.stdout
+    assert "1 missing: see the matrix" in result.stdout
     assert "result.json is damaged: it is cut off" in result.stderr
     assert "pairs left out:\n  difficulty_easy, mix 10 %, seed 0" in result.stdout
     page = (directory / "report" / "report.md").read_text()
