@@ -1,6 +1,6 @@
 """The verdicts, which strategies get one, and the rule from p values to a verdict. Owns no test."""
 
-from trainables.columns import AA, BASELINE, NO_REPLAY
+from trainables import columns
 
 DIFFERENT = "different"
 EQUIVALENT = "equivalent"
@@ -10,7 +10,7 @@ IDENTICAL = "identical"  # both labels are one run: known from the plan, and no 
 
 def in_family(strategy: str) -> bool:
     """Return whether a strategy's contrasts with the baseline are in the declared family."""
-    return strategy not in (BASELINE, AA, NO_REPLAY)
+    return strategy not in (columns.BASELINE, columns.AA, columns.NO_REPLAY)
 
 
 def judge(p_adjusted: float, p_equivalence_adjusted: float, *, alpha: float) -> str:
