@@ -33,7 +33,8 @@ PLAIN = (FINAL_A, FINAL_B)  # shown without a sign
 def summary_table(findings: Findings) -> Table:
     """Return means ± half-widths and counts, a row per strategy, mix and axes."""
     study = findings.study
-    summary = summarise(study, outcomes=findings.outcomes)
+    level = findings.settings.level
+    summary = summarise(study, outcomes=findings.outcomes, level=level)
     measured = {
         FINAL_A: f"final {study.task_a} loss",
         FORGETTING: f"forgetting of {study.task_a}",
@@ -58,7 +59,7 @@ def summary_table(findings: Findings) -> Table:
         ]
         for row in summary.to_dict("records")
     ]
-    caption = summary_caption(given=conditions(study))
+    caption = summary_caption(given=conditions(study), level=level)
     return Table("summary", "Summary", heads, rows, caption, summary)
 
 
@@ -67,12 +68,12 @@ def _mean(row: dict[Any, Any], name: str) -> Entry:
     return Entry(text, float(row[name]))
 
 
-def summary_caption(*, given: str) -> str:
+def summary_caption(*, given: str, level: float) -> str:
     """Return what the summary's numbers are: n, the interval's kind and level, and what it is over."""
     return (
-        f"Means over the done cells of each row (n is the column done), ± half-width of the {interval_name('t')} over seeds, {given}. "
+        f"Means over the done cells of each row (n is the column done), ± half-width of the {interval_name('t', level=level)} over seeds, {given}. "
         f"The last column but one is the mean paired difference from {BASELINE} at the same seed and mix, ± half-width "
-        f"of the {interval_name('paired t')} over the pairs counted in the last; intervals are not adjusted for the "
+        f"of the {interval_name('paired t', level=level)} over the pairs counted in the last; intervals are not adjusted for the "
         "number of comparisons. Forgetting is the loss at the end minus the loss before Phase B; largest forgetting, "
         "the largest such rise at any evaluation. Losses in nats per supervised token. No half-width where n ≤ 2. "
         "Unfinished: partial, missing or with a damaged file. Nothing is imputed."

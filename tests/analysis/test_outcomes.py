@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import analysis
 from analysis.outcomes import (
@@ -192,3 +193,12 @@ def test_the_null_check_has_a_row_of_the_summary(study: Builder) -> None:
     summary = summary_of(study(strategies=("random", columns.AA)))
     assert summary["strategy"].tolist() == ["none", "random", columns.AA]
     assert row_of(summary, columns.AA)[PAIRS] == 3
+
+
+def test_the_summarys_intervals_are_at_the_declared_level(study: Builder) -> None:
+    recorded = read_study(study())
+    outcomes = run_outcomes(recorded)
+    usual, wide = (summarise(recorded, outcomes=outcomes, level=level) for level in (0.95, 0.99))
+    ratio = stats.t.ppf(0.995, 2) / stats.t.ppf(0.975, 2)
+    expected = pytest.approx((ratio * usual["forgetting_half_width"]).tolist())
+    assert wide["forgetting_half_width"].tolist() == expected
