@@ -17,7 +17,7 @@ from analysis.forest import plot_forest
 from analysis.labels import given
 from analysis.measures import MEASURES
 from analysis.outcomes import BASELINE
-from analysis.sections import Picture, Section, Shown
+from analysis.sections import Section, Shown, picture_of
 from analysis.sidecar import Origin, save_drawing
 from analysis.style import (
     mix_text,
@@ -66,13 +66,12 @@ def write_comparison(
         drawing = draw_comparison(studies)
         origin = Origin("; ".join(study.name for study in studies), command)
         files += save_drawing(drawing, directory / "figures" / STEM, sidecar=origin)
-    path = None if drawing.figure is None else f"figures/{STEM}"
     section = Section(
         title="Comparison",
         facts=f"{len(studies)} studies: {'; '.join(study.name for study in studies)}.",
         counts="",
         verdicts=comparison_words(studies),
-        pictures=[Picture("Contrasts side by side", drawing.caption, path, wide=True)],
+        pictures=[picture_of(drawing, title="Contrasts side by side", path=f"figures/{STEM}")],
         tables=[Shown(table, "")],
     )
     return section, files

@@ -1,5 +1,6 @@
 """The tables of contrasts: the declared family with its verdicts, and the secondary measures. Computes nothing."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from analysis.inference import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
 from analysis.labels import Row, given, label_columns, label_entries
 from analysis.measures import MEASURES
 from analysis.outcomes import BASELINE
-from analysis.tables import Column, Entry, Table, count, interval, number, probability
+from analysis.tables import ABSENT, Column, Entry, Table, count, interval, number, probability
 from analysis.verdicts import IDENTICAL
 
 
@@ -36,25 +37,35 @@ def contrasts_table(findings: Findings) -> Table:
         f"number of pairs. {interval_name('paired t', level=settings.level)}; adjusted: {adjusted}. "
         f"p: paired t, after {method}; rows outside it (no replay, the A/A control) are unadjusted. "
         "Effect size: Hedges-corrected paired d_z with its interval, unadjusted. Sign-flip p: unadjusted, exact "
-        f"to 16 pairs, over {MOST_FLIPS:,} random flips above; where even unanimous pairs cannot reach "
-        f"{settings.alpha:g} it says unattainable, with the smallest p there is. {_margin_text(findings, method)} "
-        f"Seeds: how many would resolve an unresolved contrast. {given(findings)}"
+        f"to 16 pairs, over {MOST_FLIPS:,} random flips above{_unattainable_text(findings)}. "
+        f"{_margin_text(findings, method)} Seeds to resolve: of an unresolved contrast. {given(findings)}"
     )
-    alpha = settings.alpha
-    parts = [
-        Part(Column("verdict"), verdict_entry),
-        *_estimates(findings),
-        _number("adjusted interval", lambda row: interval(row["low_adjusted"], row["high_adjusted"])),
-        _number("p (adjusted)", lambda row: probability(row["p_holm"])),
-        _number("seeds to resolve", lambda row: seeds_entry(row["seeds_needed"])),
-        _number("effect size", _effect),
-        _number("sign-flip p", lambda row: sign_flip_entry(row, alpha=alpha)),
-        _number("equivalence p", lambda row: probability(row["p_equivalence_holm"])),
-    ]
     title = f"Contrasts with {BASELINE}"
-    return _contrast_table(
-        findings, findings.contrasts, stem="contrasts", title=title, caption=caption, parts=parts
-    )
+    frame = findings.contrasts
+    parts = _primary_parts(findings)
+    return _contrast_table(findings, frame, stem="contrasts", title=title, caption=caption, parts=parts)
+
+
+def _primary_parts(findings: Findings) -> list[Part]:
+    """Return the columns of a contrast of the family, the verdict and what it rests on first."""
+    settings = findings.settings
+    return [
+        Part(Column("verdict"), verdict_entry),
+        _number("difference", lambda row: number(row["difference"], sign=True)),
+        _number("adjusted interval", lambda row: interval(row["low_adjusted"], row["high_adjusted"])),
+        _number("n", pairs_entry),
+        *(
+            Part(part.column._replace(detail=True), part.entry)
+            for part in (
+                _number("p (adjusted)", lambda row: probability(row["p_holm"])),
+                _number("seeds to resolve", lambda row: seeds_entry(row["seeds_needed"])),
+                _interval(findings),
+                _number("effect size", effect_entry),
+                _number("sign-flip p", lambda row: sign_flip_entry(row, alpha=settings.alpha)),
+                _number("equivalence p", lambda row: probability(row["p_equivalence_holm"])),
+            )
+        ),
+    ]
 
 
 def secondary_table(findings: Findings) -> Table:
@@ -66,9 +77,11 @@ def secondary_table(findings: Findings) -> Table:
     )
     parts = [
         Part(Column("measure"), lambda row: Entry(MEASURES[row["measure"]].label)),
-        *_estimates(findings),
+        _number("difference", lambda row: number(row["difference"], sign=True)),
+        _interval(findings),
+        _number("n", pairs_entry),
         _number("p", lambda row: probability(row["p"])),
-        _number("effect size", _effect),
+        _number("effect size", effect_entry),
     ]
     title = "Secondary measures"
     return _contrast_table(
@@ -79,35 +92,30 @@ def secondary_table(findings: Findings) -> Table:
 def _contrast_table(
     findings: Findings, frame: pd.DataFrame, *, stem: str, title: str, caption: str, parts: list[Part]
 ) -> Table:
-    """Return contrasts under their labels, then a column a part."""
+    """Return contrasts under their labels, then a column a part; those outside a family stand apart."""
     heads = [*label_columns(findings, seed=False), *(part.column for part in parts)]
+    ordered = sorted(frame.to_dict("records"), key=lambda row: not row.get("in_family", True))
     rows = [
-        [*label_entries(findings, row, seed=False), *(part.entry(row) for part in parts)]
-        for row in frame.to_dict("records")
+        [*label_entries(findings, row, seed=False), *(part.entry(row) for part in parts)] for row in ordered
     ]
-    return Table(stem, title, heads, rows, caption, frame)
+    apart = sum(not row.get("in_family", True) for row in ordered)
+    return Table(stem, title, heads, rows, caption, frame, apart)
 
 
-def _estimates(findings: Findings) -> list[Part]:
-    """Return the columns of any contrast: pairs, difference and interval."""
+def _interval(findings: Findings) -> Part:
     level = f"{100 * findings.settings.level:g} % interval"
-    return [
-        _number("n", pairs_entry),
-        _number("difference", lambda row: number(row["difference"], sign=True)),
-        _number(level, lambda row: interval(row["low"], row["high"])),
-    ]
+    return _number(level, lambda row: interval(row["low"], row["high"]))
 
 
 def _number(title: str, entry: Callable[[Row], Entry]) -> Part:
     return Part(Column(title, numeric=True), entry)
 
 
-def _effect(row: Row) -> Entry:
+def effect_entry(row: Row) -> Entry:
+    """Return an effect size with its interval: '+3.57 (+0.41 to +6.90)'."""
     value = number(row["effect_size"], digits=2, sign=True)
-    if not np.isfinite(row["effect_low"]):
-        return value
-    ends = (f"{row[name]:.2f}".replace("-", "−") for name in ("effect_low", "effect_high"))
-    return Entry(f"{value.text} [{', '.join(ends)}]", float(row["effect_size"]))
+    ends = interval(row["effect_low"], row["effect_high"], digits=2)
+    return value if ends.text == ABSENT else Entry(f"{value.text} ({ends.text})", value.order)
 
 
 def verdict_entry(row: Row) -> Entry:
@@ -132,11 +140,24 @@ def pairs_entry(row: Row) -> Entry:
 
 
 def sign_flip_entry(row: Row, *, alpha: float) -> Entry:
-    """Return the p; where alpha is out of reach 'unattainable (≥ 0.125)', never 'not significant'."""
+    """Return the p; where alpha is out of reach 'unattainable', never 'not significant'; a dash for too few pairs."""
     smallest = row["p_sign_flip_smallest"]
-    if row["n"] >= FEWEST_FOR_INTERVAL and smallest > alpha:
-        return Entry(f"unattainable (≥ {smallest:.3g})", float(smallest))
-    return probability(row["p_sign_flip"])
+    if row["n"] < FEWEST_FOR_INTERVAL:
+        return Entry(ABSENT, math.nan)
+    return Entry("unattainable", float(smallest)) if smallest > alpha else probability(row["p_sign_flip"])
+
+
+def _unattainable_text(findings: Findings) -> str:
+    """Return the smallest p that the sign-flip test has where it cannot reach alpha: '0.25 at n = 3'."""
+    frame, alpha = findings.contrasts, findings.settings.alpha
+    out = frame[(frame["n"] >= FEWEST_FOR_INTERVAL) & (frame["p_sign_flip_smallest"] > alpha)]
+    smallest = dict(sorted(zip(out["n"], out["p_sign_flip_smallest"], strict=True)))
+    listed = ", ".join(f"{p:.3g} at n = {n}" for n, p in smallest.items())
+    return (
+        f"; unattainable: no data could reach {alpha:.2g}, the smallest p there is being {listed}"
+        if listed
+        else ""
+    )
 
 
 def seeds_entry(seeds: float) -> Entry:

@@ -13,7 +13,7 @@ from analysis.history_plot import PANEL_WIDTH, draw_histories, plot_histories, t
 from analysis.page import write_page
 from analysis.provenance import Facts, analysis_versions
 from analysis.report import Report
-from analysis.sections import Content, Picture, Section, Shown
+from analysis.sections import Content, Section, Shown, picture_of
 from analysis.sidecar import Origin, save_drawing
 from analysis.style import (
     ONE_COLUMN,
@@ -60,7 +60,7 @@ def write_history_report(
         }
         for stem, (title, drawing) in drawings.items():
             files += save_drawing(drawing, directory / "figures" / stem, sidecar=Origin("histories", command))
-            pictures.append(Picture(title, drawing.caption, f"figures/{stem}", wide=True))
+            pictures.append(picture_of(drawing, title=title, path=f"figures/{stem}"))
     section = Section(
         title="Training histories",
         facts=f"{len(histories)} training histories under {len(groups)} names, as an earlier script wrote them.",

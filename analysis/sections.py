@@ -6,19 +6,38 @@ from pathlib import Path
 from analysis.plan_matrix import Matrix
 from analysis.provenance import Facts
 from analysis.tables import Table
+from analysis.view import Drawing
 from analysis.words import Verdicts
 
 LARGEST_INLINE_SVG = 500_000  # bytes; a heavier drawing is inlined as PNG
+WIDE = 4.5  # inches: a wider figure takes the page's whole width
+PIXELS_PER_INCH = 96  # of a style sheet
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure: `path` has no suffix, is relative to the page, and None where the caption says why."""
+    """One figure, `inches` wide: `path` has no suffix, is relative to the page, and None where the caption says why."""
 
     title: str
     caption: str
     path: str | None
-    wide: bool = False  # panels side by side: as wide as the page
+    inches: float = 0.0
+
+    @property
+    def wide(self) -> bool:
+        return self.inches > WIDE
+
+    @property
+    def pixels(self) -> int:
+        """The width at which the text has the size it was set in."""
+        return round(self.inches * PIXELS_PER_INCH)
+
+
+def picture_of(drawing: Drawing, *, title: str, path: str) -> Picture:
+    """Return a drawing as the page shows it; `path` is where it was saved, without a suffix."""
+    if drawing.figure is None:
+        return Picture(title, drawing.caption, None)
+    return Picture(title, drawing.caption, path, float(drawing.figure.get_figwidth()))
 
 
 @dataclass(frozen=True)

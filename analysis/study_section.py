@@ -11,7 +11,7 @@ from analysis.plan_matrix import plan_matrix, rates_table
 from analysis.provenance import provenance
 from analysis.result_tables import TABLES
 from analysis.run_lists import absent_cells, damage_text, facts_text, state_counts, unpaired_runs
-from analysis.sections import Picture, Section, Shown
+from analysis.sections import Section, Shown, picture_of
 from analysis.sidecar import Origin, save_drawing
 from analysis.style import publication_style
 from analysis.tables import write_table
@@ -20,7 +20,6 @@ from analysis.words import verdicts_in_words
 
 FIGURES_DIRECTORY = "figures"
 DATA_ONLY = ("cells", "evaluations")
-WIDE = 4.5  # inches: a wider figure takes the page's whole width
 FOLDED = ("secondary", "levels", "pairs")
 MOST_SHOWN_ROWS = 1_000  # a longer table is only to download
 
@@ -65,9 +64,7 @@ def write_study(
             drawing = FIGURES[name].draw(view)
             files += save_drawing(drawing, target / FIGURES_DIRECTORY / stem, sidecar=origin)
             title = FIGURES[name].title + (f" ({view.title})" if view.title else "")
-            path = None if drawing.figure is None else f"{folder}{FIGURES_DIRECTORY}/{stem}"
-            wide = drawing.figure is not None and drawing.figure.get_figwidth() > WIDE
-            pictures.append(Picture(title, drawing.caption, path, wide=wide))
+            pictures.append(picture_of(drawing, title=title, path=f"{folder}{FIGURES_DIRECTORY}/{stem}"))
     absent, unpaired = absent_cells(study), [line for view in all_views for line in unpaired_runs(view)]
     section = Section(
         title=study.name,

@@ -62,10 +62,14 @@ class Entry(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's heading, and whether its entries are numbers, set to the right and sorted as such."""
+    """A column's heading, and whether its entries are numbers, set to the right and sorted as such.
+
+    `detail`: a reader of a narrow screen does without it.
+    """
 
     title: str
     numeric: bool = False
+    detail: bool = False
 
 
 Rows = list[list[Entry]]
@@ -73,7 +77,10 @@ Rows = list[list[Entry]]
 
 @dataclass(frozen=True)
 class Table:
-    """`frame` in full precision, and the entries a reader sees of it; `stem` names its files."""
+    """`frame` in full precision, and the entries a reader sees of it; `stem` names its files.
+
+    The last `apart` rows stand under a rule, however the others are sorted.
+    """
 
     stem: str
     title: str
@@ -81,6 +88,13 @@ class Table:
     rows: Rows
     caption: str
     frame: pd.DataFrame
+    apart: int = 0
+
+    @property
+    def groups(self) -> list[Rows]:
+        """The rows, and below a rule those that stand apart."""
+        first = len(self.rows) - self.apart
+        return [group for group in (self.rows[:first], self.rows[first:]) if group]
 
     @property
     def printable(self) -> bool:
@@ -169,7 +183,8 @@ def latex_table(table: Table) -> str:
     head = _latex_row(column.title for column in table.columns)
     caption = rf"\caption{{{escape_latex(table.caption)}}}"
     label = rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.stem.lower())}}}"
-    body = [_latex_row(entry.text for entry in row) for row in table.rows]
+    groups = [[_latex_row(entry.text for entry in row) for row in group] for group in table.groups]
+    body = [line for group in groups for line in (r"\midrule", *group)][1:]
     if len(table.rows) > LONGEST_FLOAT:
         lines = [
             r"% \usepackage{booktabs, longtable}",

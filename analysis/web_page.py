@@ -2,13 +2,15 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from analysis.conditions import count_text
 from analysis.output import publish_text
 from analysis.sections import Content, Picture, inline_kind
 
@@ -27,7 +29,7 @@ def render(content: Content) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["tight"] = lambda text: text.replace(" %", "\u00a0%").replace("± ", "±\u00a0")
+    environment.filters |= {"tight": tight, "prose": prose, "pieces": pieces, "counted": counted}
     page = environment.from_string(_resource("report.html.j2")).render(
         content=content,
         source=image_source(content.directory),
@@ -36,6 +38,29 @@ def render(content: Content) -> str:
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}",
     )
     return "".join(letter for letter in page if letter >= " " or letter in "\n\t")
+
+
+def tight(text: str) -> str:
+    """Return `text` with numbers kept beside their signs and units."""
+    return text.replace(" %", "\u00a0%").replace("± ", "±\u00a0")
+
+
+def prose(text: str) -> Markup:
+    """Return sentences as HTML, `commands` among them set as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(tight(text)))))  # noqa: S704 (escaped)
+
+
+def counted(number: int, unit: str) -> str:
+    """Return '1 row', '2 rows'."""
+    return count_text([number], unit)
+
+
+def pieces(text: str) -> list[str]:
+    """Return the parts of a table's entry between which a line may break: '+3.57', '(+0.41 to +6.90)'.
+
+    On paper, where there is less room, it may break inside a part too, but not around a sign or after 'to'.
+    """
+    return re.split(r" (?=\()", re.sub(r"(?<= to) |(?<=[<>≥]) ", "\u00a0", text))
 
 
 def image_source(directory: Path) -> Callable[[Picture], str]:

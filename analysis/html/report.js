@@ -12,16 +12,15 @@ function sortBy(heading) {
   const position = heading.cellIndex;
   const numeric = heading.classList.contains("number");
   const direction = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-  const body = table.tBodies[0];
   const key = (row) => row.cells[position].dataset.key;
-  const rows = [...body.rows].sort((first, second) => {
+  const inOrder = (first, second) => {
     const order = compare(key(first), key(second), numeric);
     if (order === null) return (key(first) === "") - (key(second) === "");
     return direction * order;
-  });
+  };
   for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
   heading.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
-  body.append(...rows);
+  for (const body of table.tBodies) body.append(...[...body.rows].sort(inOrder)); // what stands apart stays so
 }
 
 for (const button of document.querySelectorAll("table.sortable th button")) {
