@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from analysis.conditions import count_text
 from analysis.findings import Findings
 from analysis.records import Folder, Record
 from analysis.sidecar import PACKAGES
@@ -68,10 +69,23 @@ def _declarations(description: Record) -> Iterator[tuple[str, str]]:
     declared = description.get("declarations")
     for entry in declared if isinstance(declared, list) else []:
         if isinstance(entry, dict):
-            yield (
-                f"declared {_text(entry.get('date', ''))}".strip(),
-                _text({key: value for key, value in entry.items() if key != "date"}),
-            )
+            yield f"declared {_text(entry.get('date', ''))}".strip(), _declared(entry)
+
+
+def _declared(entry: Record) -> str:
+    """Return a declaration in words: 'primary forgetting, smallest effect 0.002; looks 3, 5; 13 cells finished by then'."""
+    inference = _section(entry, "inference")
+    parts = [", ".join(f"{_words(name)} {_text(value)}" for name, value in inference.items())]
+    parts.append(f"looks {_text(entry.get('looks'))}")
+    parts += [f"{_words(name)} {value}" for name, value in _flat(_section(entry, "search"))]
+    cells = entry.get("finished_cells")
+    if isinstance(cells, int):
+        parts.append(f"{count_text([cells], 'cell')} finished by then")
+    return "; ".join(filter(None, parts))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _digests(description: Record, artifacts: Counter[str]) -> list[tuple[str, str]]:
@@ -82,10 +96,13 @@ def _digests(description: Record, artifacts: Counter[str]) -> list[tuple[str, st
         for name in ("task_a", "task_b")
     ]
     facts.append(("model", _text(_section(fingerprint, "model").get("fingerprint", UNKNOWN))))
-    facts += [("Phase A adapter", f"{key} ({cells} cells)") for key, cells in sorted(artifacts.items())]
+    facts += [
+        ("Phase A adapter", f"{key} ({count_text([cells], 'cell')})")
+        for key, cells in sorted(artifacts.items())
+    ]
     if not artifacts:
         facts.append(("Phase A adapter", UNKNOWN))
-    facts.append(("code", f"{_digest(code)} over {len(code)} files" if code else UNKNOWN))
+    facts.append(("code", f"{_digest(code)} over {count_text([len(code)], 'file')}" if code else UNKNOWN))
     facts.append(("configuration", _digest(_section(description, "config"))))
     return facts
 
@@ -95,14 +112,14 @@ def _digest(record: Record) -> str:
 
 
 def _hardware(recorded: Record, machines: Counter[str]) -> list[tuple[str, str]]:
-    facts = [(name, f"{cells} cells") for name, cells in sorted(machines.items())]
+    facts = [(name, count_text([cells], "cell")) for name, cells in sorted(machines.items())]
     return [*(facts or [("cells computed on", UNKNOWN)]), *_flat(_section(recorded, "machine"))]
 
 
 def _started(recorded: Record) -> list[tuple[str, str]]:
     command = recorded.get("command")
     words = " ".join(map(str, command)) if isinstance(command, list) else UNKNOWN
-    facts = [("command", words), *_flat(_section(recorded, "model_source"))]
+    facts = [("last started by", words), *_flat(_section(recorded, "model_source"))]
     facts += [
         (name, _text(value))
         for name, value in sorted(recorded.items())
@@ -151,7 +168,7 @@ def _flat(record: Record, *, prefix: str = "") -> list[tuple[str, str]]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value or NOTHING
-    if value is None or value == []:
+    if value is None or value in ([], {}):
         return NOTHING
     if isinstance(value, Sequence) and all(isinstance(part, (str, int, float)) for part in value):
         return ", ".join(map(str, value))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.conditions import count_text
 from analysis.contrast_tables import contrasts_table, secondary_table
 from analysis.findings import Findings
 from analysis.labels import given, label_columns, label_entries
@@ -39,7 +40,7 @@ def pairs_table(findings: Findings) -> Table:
     ]
     caption = (
         f"Each finished run beside the {BASELINE} run of its seed and mix: {MEASURES[name].label} ({MEASURES[name].unit}); n = "
-        f"{len(frame)} pairs, no interval. Paired by slots: both saw the same {findings.study.task_b} examples at the same steps, "
+        f"{count_text([len(frame)], 'pair')}, no interval. Paired by slots: both saw the same {findings.study.task_b} examples at the same steps, "
         "by the recorded hashes; no replay has another order by design and is paired by seed. "
         "A pair whose hashes differ is in no contrast. The files hold every measure."
     )
@@ -116,7 +117,9 @@ def cells_table(findings: Findings) -> Table:
         ]
         for row in _printed(frame)
     ]
-    caption = f"The {len(frame)} planned labels; labels with one cell share a run. Nothing is imputed."
+    caption = (
+        f"{count_text([len(frame)], 'planned label')}; labels with one cell share a run. Nothing is imputed."
+    )
     return Table("cells", "Cells", heads, rows, caption, frame)
 
 

@@ -48,11 +48,11 @@ def test_digests_versions_and_hardware_are_read_from_the_ledger(study: Builder) 
     assert digests["code"].endswith("over 2 files")
     assert found["Hardware"] == {
         "CPU, fp32": "11 cells",
-        "NVIDIA H100, bf16": "1 cells",
+        "NVIDIA H100, bf16": "1 cell",
         "processor": "x86_64",
     }
     assert found["Versions when it ran"] == {"torch": "2.13.0"}
-    assert found["How it was started"] == {"command": "run study.yaml", "revision": "abc123"}
+    assert found["How it was started"] == {"last started by": "run study.yaml", "revision": "abc123"}
     assert found["Configuration"]["model.lora.dropout"] == "0.05"
 
 
@@ -60,6 +60,22 @@ def test_the_digest_of_the_code_changes_with_the_code(study: Builder) -> None:
     first = facts(study(description=DESCRIPTION))["Digests"]["code"]
     changed = {**DESCRIPTION, "fingerprint": {**DESCRIPTION["fingerprint"], "code": {"trainables/a.py": "3"}}}
     assert facts(study(description=changed))["Digests"]["code"] != first
+
+
+def test_a_declaration_is_told_in_words(study: Builder) -> None:
+    inference = {"primary": "forgetting", "smallest_effect": 0.002, "level": 0.95, "power": 0.8}
+    entry = {"inference": inference, "looks": [3, 5], "finished_cells": 1, "date": "2026-11-24"}
+    search = {"search": {"strategy": ["random"], "seeds": 6, "axes": {}}}
+    described = study(
+        description={"declarations": [{**entry, "looks": []}, {**entry, **search, "date": "later"}]}
+    )
+    told = facts(described)["Inference"]
+    words = "primary forgetting, smallest effect 0.002, level 0.95, power 0.8"
+    assert told["declared 2026-11-24"] == f"{words}; looks none; 1 cell finished by then"
+    assert (
+        told["declared later"]
+        == f"{words}; looks 3, 5; strategy random; seeds 6; axes none; 1 cell finished by then"
+    )
 
 
 def test_what_the_ledger_does_not_know_is_said_so_and_nothing_breaks(study: Builder) -> None:
