@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from analysis.adjustment import adjusted_level
@@ -24,6 +22,7 @@ from analysis.captions import (
 )
 from analysis.conditions import conditioning
 from analysis.conditions import count_text as count_words
+from analysis.forest_legend import ZONE, forest_keys
 from analysis.inference import FEWEST_FOR_INTERVAL
 from analysis.outcomes import BASELINE, strategy_rank
 from analysis.style import (
@@ -40,7 +39,6 @@ from analysis.view import Drawing, View
 from trainables import columns
 
 ROW = 0.19  # inches
-ZONE = "0.88"
 
 
 def plot_forest(
@@ -195,18 +193,13 @@ def levels(view: View) -> tuple[float, float]:
 
 def _place_legend(figure: Figure, view: View, family: pd.DataFrame) -> None:
     raw, adjusted = levels(view)
-    handles: list[Any] = [Line2D([], [], color="0.3", marker="o", markersize=2.5, linestyle="")]
-    labels = ["one pair"]
-    if family["low"].notna().any():
-        handles += [
-            Line2D([], [], color="0.3", linewidth=2.4, marker="o", markersize=4.5, markeredgecolor="white"),
-            Line2D([], [], color="0.3", linewidth=0.8, marker="|", markersize=4),
-        ]
-        labels += [f"mean, {percent_text(raw)} t", f"adjusted, {percent_text(adjusted)} t"]
-    if view.settings.smallest_effect is not None:
-        handles.append(Patch(facecolor=ZONE))
-        labels.append(f"± {view.settings.smallest_effect:g}: too small to matter")
-    place_legend(figure, handles, labels, title="")
+    effect, intervals = view.settings.smallest_effect, bool(family["low"].notna().any())
+    keys = forest_keys(
+        raw=f"mean, {percent_text(raw)} t" if intervals else "",
+        adjusted=f"adjusted, {percent_text(adjusted)} t" if intervals else "",
+        zone="" if effect is None else f"± {effect:g}: too small to matter",
+    )
+    place_legend(figure, list(keys.values()), list(keys), title="")
 
 
 def caption(view: View, family: pd.DataFrame) -> str:

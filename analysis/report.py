@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
-from analysis.comparison import Named, write_comparison
+from analysis.comparison import write_comparison
+from analysis.comparison_plot import Named
 from analysis.errors import NothingToShowError
 from analysis.findings import Findings, find
 from analysis.page import write_page

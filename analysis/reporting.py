@@ -1,6 +1,6 @@
 """Carries out `report`: reads what was asked for, writes the report, says what its reader must know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from analysis.history_report import write_history_report
 from analysis.report import Report, report_directory, write_joint_report, write_report
 from analysis.settings import Inference, read_settings
 from analysis.sidecar import command_text
+from analysis.storage import is_directory_location
 from analysis.study_section import Options
 from analysis.tidy import Study, read_study
 
@@ -53,6 +54,7 @@ class Request:
 
 def report_studies(request: Request, *, say: Say, warn: Say) -> None:
     """Report one study, or several in comparison. Raises AnalysisError for what a user can mend."""
+    _check_distinct(request.locations)
     studies = [read_study(location) for location in request.locations]
     for study in studies:
         for problem in study.problems:
@@ -67,6 +69,17 @@ def report_studies(request: Request, *, say: Say, warn: Say) -> None:
         _say_list("not done", part.absent, say=say)
         _say_list("pairs left out", part.unpaired, say=say)
     say(f"report: {written.web_page} (and {written.page.name}, {len(written.files)} files beside it)")
+
+
+def _check_distinct(locations: Sequence[str]) -> None:
+    """Raise AnalysisError where a study would be compared with itself."""
+    places = [
+        str(Path(place).resolve()) if is_directory_location(place) else place.rstrip("/")
+        for place in locations
+    ]
+    for position, place in enumerate(places):
+        if place in places[:position]:
+            raise AnalysisError(f"the same study is given twice, {locations[position]}: name each study once")
 
 
 def _write(request: Request, studies: list[Study], target: Path, warn: Say) -> Report:

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.cli import main
-from analysis.comparison import Named, comparison_table, comparison_words, distinct_names
+from analysis.comparison import comparison_table, comparison_words, distinct_names
+from analysis.comparison_plot import Named, draw_comparison
 from analysis.findings import find
 from analysis.tidy import read_study
 from tests.analysis.studies import UNKNOWN, write_study
@@ -51,16 +52,49 @@ def test_agreement_is_counted_over_the_shared_contrasts_alone(tmp_path: Path) ->
         named(tmp_path, "two", effects={}, strategies=("random", "difficulty_hard")),
     ]
     words = comparison_words(studies)
-    assert words.opening.startswith("1 contrasts were planned in every study; in 0 of them")
+    assert words.opening.startswith("1 contrast was planned in every study; the verdict is the same in 0")
     assert [line.partition(":")[0] for line in words.lines] == ["one", "two"]
     assert "nothing here tests one study against another" in words.limits
 
 
-def test_studies_that_measure_something_else_are_said_to(tmp_path: Path) -> None:
+def test_studies_of_other_tasks_are_said_to_be_not_comparable(tmp_path: Path) -> None:
     other = named(tmp_path, "two", description={"task_b": "gsm8k"})
-    assert (
-        "They differ in task B (gsm8k, hotpotqa)" in comparison_words([named(tmp_path, "one"), other]).limits
+    words = comparison_words([named(tmp_path, "one"), other])
+    assert words.opening.startswith("Their contrasts are not comparable")
+    assert "They differ in task B (gsm8k, hotpotqa)" in words.opening
+
+
+def declaring(effect: float) -> dict[str, Any]:
+    return {"config": {"inference": {"smallest_effect": effect}}}
+
+
+@pytest.mark.parametrize(("effect", "shared"), [(0.01, True), (0.5, False)])
+def test_panels_share_a_scale_where_the_studies_share_their_smallest_effect(
+    tmp_path: Path, effect: float, shared: bool
+) -> None:
+    studies = [
+        named(tmp_path, "one", description=declaring(0.01)),
+        named(tmp_path, "two", description=declaring(effect), effects={"difficulty_hard": 0.2}),
+    ]
+    drawing = draw_comparison(studies)
+    assert drawing.figure is not None
+    first, second = (ax.get_xlim() for ax in drawing.figure.axes)
+    assert (first == second) is shared
+    assert ("scale of its own" in drawing.caption) is not shared
+    assert ("They differ in smallest effect" in comparison_words(studies).limits) is not shared
+    keys = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+    assert keys[0] == "one pair"
+    assert keys[-1] == ("± 0.01: too small to matter" if shared else "± 0.01 or ± 0.5: too small to matter")
+
+
+def test_a_study_is_not_compared_with_itself(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", strategies=("random", "difficulty_hard"))
+    result = CliRunner().invoke(
+        main, ["report", str(study), f"{study.parent}/./study/", "-o", str(tmp_path / "out")]
     )
+    assert result.exit_code == 2
+    assert "the same study is given twice" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_studies_of_one_name_make_one_report_with_folders_of_their_own(tmp_path: Path) -> None:
