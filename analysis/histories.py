@@ -2,10 +2,11 @@
 
 import glob
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.rows import is_number, is_real
+from analysis.style import strategy_text
+from trainables import columns
 
 STEPS = "steps"
 LOSS_SUFFIX = "_loss"
@@ -51,12 +54,23 @@ def expand(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
     paths: dict[Path, Path] = {}
     problems = []
     for argument in arguments:
-        matches = [argument] if Path(argument).exists() else sorted(glob.glob(argument, recursive=True))
+        matches = (
+            [argument]
+            if Path(argument).exists()
+            else sorted(glob.glob(argument, recursive=True), key=_natural)
+        )
         if not matches:
             problems.append(f"{argument}: no such file, and no file matches it as a pattern")
         for match in matches:
             paths.setdefault(Path(match).resolve(), Path(match))
     return list(paths.values()), problems
+
+
+def _natural(text: str) -> list[str | float]:
+    """Return the key by which names sort as people count: 2 before 10, 0.05 before 0.1."""
+    return [
+        float(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", text))
+    ]
 
 
 def read_history(path: Path) -> History:
@@ -69,6 +83,9 @@ def read_history(path: Path) -> History:
         raise AnalysisError(f"must hold a JSON object, got {type(record).__name__}")
     own = record.get("name")
     named = isinstance(own, str) and bool(own.strip())
+    own = (
+        strategy_text(columns.NO_REPLAY) if own == f"{columns.NO_REPLAY} 0%" else own
+    )  # as the sweep exports it
     details = {key: record[key] for key in DETAILS if isinstance(record.get(key), (str, int, float))}
     return History(str(own).strip() if named else path.stem, named, details, path, _losses(record))
 
@@ -103,7 +120,8 @@ def group_replicates(histories: Iterable[History]) -> dict[str, list[History]]:
     """Return histories by legend text: replicates of one name together, anything else by itself.
 
     A name that stands for several selections or mixes is split, its texts saying which is which;
-    files of equal name and no name of their own get their whole path.
+    files of equal name and no name of their own get their path. What all files without a name of
+    their own begin with is left out.
     """
     runs = list(histories)
     stems = Counter(run.name for run in runs if not run.named)
@@ -120,7 +138,20 @@ def group_replicates(histories: Iterable[History]) -> dict[str, list[History]]:
         elif run.named and len(variants[run.name]) > 1:
             text = f"{run.name} ({_details_text(run) or 'unspecified'})"
         groups.setdefault(text, []).append(run)
-    return groups
+    return _without_prefix(groups)
+
+
+def _without_prefix(groups: dict[str, list[History]]) -> dict[str, list[History]]:
+    """Return the groups with the words that all unnamed ones begin with left out of their texts."""
+    unnamed = [text for text, runs in groups.items() if not runs[0].named]
+    if len(unnamed) < 2:
+        return groups
+    words = zip(*(re.findall(r"[^_/ -]*[_/ -]+", text) for text in unnamed), strict=False)
+    shared = "".join(choices[0] for choices in takewhile(lambda choices: len(set(choices)) == 1, words))
+    short = {text: text.removeprefix(shared) if text in unnamed else text for text in groups}
+    if len(set(short.values())) < len(groups) or not all(short.values()):
+        return groups
+    return {short[text]: runs for text, runs in groups.items()}
 
 
 def _details_text(run: History) -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.conditions import count_text
 from analysis.errors import NothingToShowError
-from analysis.histories import LOSS_SUFFIX, History, group_replicates
+from analysis.histories import History, group_replicates
 from analysis.history_plot import PANEL_WIDTH, draw_histories, plot_histories, tidy_metric
+from analysis.history_tables import ends_table, points_table, task_text
 from analysis.page import write_page
 from analysis.provenance import Facts, analysis_versions
 from analysis.report import Report
@@ -25,7 +26,7 @@ from analysis.style import (
     publication_style,
     signed_text,
 )
-from analysis.tables import ABSENT, Column, Entry, Table, count, number, write_table
+from analysis.tables import write_table
 from analysis.view import Drawing
 from analysis.web_page import write_web_page
 from analysis.words import Verdicts
@@ -41,6 +42,9 @@ MISSING = {
     "Planned against run": "there is no plan: a run that failed or was never started leaves no trace",
     "Provenance": "no digest of data, model, adapter or code, no version and no hardware is recorded",
 }
+
+
+MOST_LINES, MOST_VALUES = 24, 6  # of the summary, and in a line of it; the table has all of them
 
 
 def write_history_report(
@@ -63,7 +67,8 @@ def write_history_report(
             pictures.append(picture_of(drawing, title=title, path=f"figures/{stem}"))
     section = Section(
         title="Training histories",
-        facts=f"{len(histories)} training histories under {len(groups)} names, as an earlier script wrote them.",
+        facts=f"Training histories: {count_text([len(histories)], 'file')} under {count_text([len(groups)], 'name')}, as a script wrote "
+        "them.",
         counts=f"Skipped as unusable: {len(problems)}." if problems else "",
         verdicts=history_words(groups),
         pictures=pictures,
@@ -82,103 +87,35 @@ def write_history_report(
 
 
 def history_words(groups: Mapping[str, list[History]]) -> Verdicts:
-    """Return what the files show, and that it is no verdict."""
-    changes: dict[str, list[float]] = {}
-    for runs in groups.values():
-        for run in runs:
-            for metric in run.losses:
-                series = run.losses[metric].dropna()
-                if len(series) > 1:
-                    changes.setdefault(str(metric), []).append(float(series.iloc[-1] - series.iloc[0]))
-    ranges = [f"{_task(metric)}: {_range(found)}" for metric, found in changes.items()]
+    """Return what each file shows, and that it is no verdict."""
+    lines = [f"{text}: {'; '.join(_changes_of(runs))}." for text, runs in groups.items()]
+    more = len(lines) - MOST_LINES
     return Verdicts(
-        "Change of each loss from the first evaluation to the last, over all runs, in nats/token. A rise of a task's "
+        "Change of each loss from the first evaluation to the last, file by file, in nats/token. A rise of a task's "
         "loss while another is trained is forgetting.",
-        [f"{text}." for text in ranges],
+        [*lines[:MOST_LINES], f"{more} more: see the table."] if more > 0 else lines,
         "These are descriptions, not verdicts: single runs say nothing about chance, and the files record neither seeds "
         "nor pairing. What they cannot support is listed below.",
     )
 
 
-def _range(values: list[float]) -> str:
-    ends = sorted({signed_text(value, digits=3) for value in (min(values), max(values))})
-    return (
-        ends[0]
-        if len(ends) == 1
-        else f"{signed_text(min(values), digits=3)} to {signed_text(max(values), digits=3)}"
-    )
+def _changes_of(runs: list[History]) -> list[str]:
+    """Return, for each loss, its change in every run of one name: 'math +0.181'."""
+    changes: dict[str, list[float]] = {}
+    for run in runs:
+        for metric in run.losses:
+            series = run.losses[metric].dropna()
+            if len(series) > 1:
+                changes.setdefault(str(metric), []).append(float(series.iloc[-1] - series.iloc[0]))
+    texts = [f"{task_text(metric)} {_values_text(found)}" for metric, found in changes.items()]
+    return texts or ["one evaluation, so no change"]
 
 
-def ends_table(groups: Mapping[str, list[History]]) -> Table:
-    """Return a row a run and metric: first and last loss, their difference, and the largest rise."""
-    records = [
-        {
-            "history": text,
-            "file": run.path.name,
-            "selection": str(run.details.get("selection_method", ABSENT)),
-            "mix": run.details.get("mix_percentage", np.nan),
-            "task": _task(str(metric)),
-            "evaluations": len(series),
-            "last_step": series.index[-1],
-            "first": series.iloc[0],
-            "last": series.iloc[-1],
-            "change": series.iloc[-1] - series.iloc[0],
-            "largest_rise": series.max() - series.iloc[0],
-        }
-        for text, runs in groups.items()
-        for run in runs
-        for metric in run.losses
-        for series in [run.losses[metric].dropna()]
-        if len(series)
-    ]
-    frame = pd.DataFrame(records)
-    frame["mix"] = pd.to_numeric(frame["mix"], errors="coerce")
-    texts, numbers = ("history", "selection"), ("first", "last", "change", "largest_rise")
-    heads = [*map(Column, texts), Column("mix, %", numeric=True), Column("task")]
-    heads += [Column(name, numeric=True) for name in ("evaluations", "last step", "first loss", "last loss")]
-    heads += [Column(name, numeric=True) for name in ("change", "largest rise")]
-    rows = [
-        [
-            *(Entry(str(row[name])) for name in texts),
-            number(row["mix"], digits=1),
-            Entry(row["task"]),
-            count(row["evaluations"]),
-            count(row["last_step"]),
-            *(number(row[name], sign=name in numbers[2:]) for name in numbers),
-        ]
-        for row in frame.to_dict("records")
-    ]
-    caption = (
-        "Losses as the files state them, in nats/token by the script that wrote them; one run a row (n = 1), so no interval. "
-        "Change: last loss minus first; largest rise: the highest loss minus the first."
-    )
-    return Table("histories", "First and last losses", heads, rows, caption, frame)
-
-
-def points_table(groups: Mapping[str, list[History]]) -> Table:
-    """Return every point of every history, tidy: history, file, task, step, loss."""
-    parts = [
-        run.losses.reset_index()
-        .melt(id_vars="step", var_name="task", value_name="loss")
-        .assign(history=text, file=run.path.name)
-        for text, runs in groups.items()
-        for run in runs
-    ]
-    frame = pd.concat(parts, ignore_index=True)[["history", "file", "task", "step", "loss"]]
-    frame["task"] = [_task(metric) for metric in frame["task"]]
-    heads = [Column("history"), Column("task"), Column("step", numeric=True), Column("loss", numeric=True)]
-    rows = [
-        [Entry(row["history"]), Entry(row["task"]), count(row["step"]), number(row["loss"])]
-        for row in frame.to_dict("records")
-    ]
-    return Table(
-        "evaluations",
-        "Every evaluation",
-        heads,
-        rows,
-        "Losses in nats/token, as the files state them.",
-        frame,
-    )
+def _values_text(values: list[float]) -> str:
+    if len(values) <= MOST_VALUES:
+        return ", ".join(signed_text(value, digits=3) for value in values)
+    ends = (signed_text(value, digits=3) for value in (min(values), max(values)))
+    return f"{' to '.join(ends)} in {len(values)} files"
 
 
 def _losses(histories: list[History], groups: Mapping[str, list[History]]) -> Drawing:
@@ -216,7 +153,7 @@ def _from_start(run: History) -> History:
 
 def _frames(groups: Mapping[str, list[History]]) -> dict[str, pd.DataFrame]:
     metrics = dict.fromkeys(metric for runs in groups.values() for run in runs for metric in run.losses)
-    return {_task(str(metric)): tidy_metric(groups, metric=str(metric)) for metric in metrics}
+    return {task_text(str(metric)): tidy_metric(groups, metric=str(metric)) for metric in metrics}
 
 
 def _replication(groups: Mapping[str, list[History]]) -> str:
@@ -228,10 +165,6 @@ def _replication(groups: Mapping[str, list[History]]) -> str:
     return f"Up to {largest} runs of one name; bands: 95 % pointwise t interval over them, whatever differed between them."
 
 
-def _task(metric: str) -> str:
-    return metric.removesuffix(LOSS_SUFFIX).replace("_", " ")
-
-
 def _details(run: History) -> str:
-    facts = [f"{name} {value}" for name, value in run.details.items()]
-    return ", ".join([f"{len(run.losses)} evaluations", *facts])
+    facts = [f"{name.replace('_', ' ')} {value}" for name, value in run.details.items()]
+    return ", ".join([count_text([len(run.losses)], "evaluation"), *facts])

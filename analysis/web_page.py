@@ -15,6 +15,7 @@ from analysis.output import publish_text
 from analysis.sections import Content, Picture, inline_kind
 
 PAGE = "report.html"
+LONGEST_WHOLE = 18  # letters of a name that stays on one line
 TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -30,6 +31,7 @@ def render(content: Content) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"tight": tight, "prose": prose, "pieces": pieces, "counted": counted}
+    environment.filters["breakable"] = breakable
     page = environment.from_string(_resource("report.html.j2")).render(
         content=content,
         source=image_source(content.directory),
@@ -48,6 +50,14 @@ def tight(text: str) -> str:
 def prose(text: str) -> Markup:
     """Return sentences as HTML, `commands` among them set as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(tight(text)))))  # noqa: S704 (escaped)
+
+
+def breakable(text: str) -> Markup:
+    """Return a table's text as HTML; a long name may break after its underscores, rather than inside a word."""
+    marked = (
+        re.sub(r"([_/])(?=.)", r"\1<wbr>", str(escape(text))) if len(text) > LONGEST_WHOLE else escape(text)
+    )
+    return Markup(marked)  # noqa: S704 (escaped)
 
 
 def counted(number: int, unit: str) -> str:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from analysis.cli import main
 from analysis.histories import group_replicates, read_histories, read_history
 from analysis.history_plot import draw_histories
-from analysis.history_report import MISSING
+from analysis.history_report import MISSING, history_words
+from analysis.history_tables import ends_table
 from analysis.style import publication_style
 from tests.analysis.studies import write_json
 
@@ -178,7 +179,38 @@ def test_one_name_for_two_mixes_is_two_lines(tmp_path: Path) -> None:
 def test_files_of_one_stem_without_a_name_are_not_replicates(tmp_path: Path) -> None:
     paths = [write_history(tmp_path / folder / "history.json") for folder in ("a", "b")]
     histories, _ = read_histories(map(str, paths))
-    assert list(group_replicates(histories)) == [str(path) for path in paths]
+    assert list(group_replicates(histories)) == ["a/history.json", "b/history.json"]
+
+
+def test_files_sort_as_people_count_and_drop_what_all_names_begin_with(tmp_path: Path) -> None:
+    for value in ("0.1", "0.05", "10", "0", "2"):
+        write_history(tmp_path / f"forgetting_math_alpha_{value}.json")
+    histories, _ = read_histories([str(tmp_path / "*.json")])
+    assert list(group_replicates(histories)) == ["0", "0.05", "0.1", "2", "10"]
+
+
+def test_names_of_the_files_own_stay_whole(tmp_path: Path) -> None:
+    for name in ("run_1", "run_2"):
+        write_history(tmp_path / f"{name}.json", name=name)
+    histories, _ = read_histories([str(tmp_path / "*.json")])
+    assert list(group_replicates(histories)) == ["run_1", "run_2"]
+
+
+def test_exported_seeds_are_told_apart_by_their_files_and_no_replay_is_called_so(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_history(
+            tmp_path / f"h_none_seed{seed}.json", name="none 0%", selection_method="none", seed=seed
+        )
+    histories, _ = read_histories([str(tmp_path / "*.json")])
+    groups = group_replicates(histories)
+    assert list(groups) == ["no replay"]
+    table = ends_table(groups)
+    files = [row[1].text for row in table.rows if row[2].text == "math"]
+    assert files == [f"h_none_seed{seed}.json" for seed in range(3)]
+    assert {row[-1].text for row in table.rows} == {"no replay"}
+    assert history_words(groups).lines == [
+        "no replay: math +0.200, +0.200, +0.200; hotpot \u22120.200, \u22120.200, \u22120.200."
+    ]
 
 
 def test_nan_is_a_gap_and_not_an_error(tmp_path: Path) -> None:

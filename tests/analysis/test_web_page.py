@@ -129,7 +129,7 @@ def test_the_file_alone_is_the_whole_page(browser: Browser, reports: dict[str, P
 
 
 def column(page: Page, table: str, title: str) -> list[str]:
-    """Return the texts of one column, as the page shows them now."""
+    """Return the texts of one column, as the page shows them now, above the rule that sets controls apart."""
     found: list[str] = page.evaluate(
         """([label, title]) => {
             const table = document.querySelector(`table[aria-label="${label}"]`);
@@ -185,13 +185,58 @@ def test_tables_sort_by_text_and_rows_stay_whole(browser: Browser, reports: dict
         shown = column(page, CONTRASTS, "strategy")
         assert shown == sorted(shown)
         pairs = set(zip(shown, column(page, CONTRASTS, "difference"), strict=True))
+        family = frame[frame["in_family"]]
         wanted = {
-            ("no replay" if strategy == "none" else strategy, f"{value:+.4f}".replace("-", "\u2212"))
-            for strategy, value in zip(frame["strategy"], frame["difference"], strict=True)
+            (strategy, f"{value:+.4f}".replace("-", "\u2212"))
+            for strategy, value in zip(family["strategy"], family["difference"], strict=True)
         }
         assert pairs == wanted
         press(page, CONTRASTS, "strategy")
         assert column(page, CONTRASTS, "strategy") == sorted(shown, reverse=True)
+
+
+def test_controls_stand_apart_however_the_table_is_sorted(browser: Browser, reports: dict[str, Path]) -> None:
+    last = f'table[aria-label="{CONTRASTS}"] tbody:last-child tr'
+    with Visit(browser, reports["plain"]) as visit:
+        for _ in range(2):
+            press(visit.page, CONTRASTS, "difference")
+            shown = visit.page.locator(f"{last} td:first-child").all_text_contents()
+            assert shown == ["no replay"] * 3
+            assert "no replay" not in column(visit.page, CONTRASTS, "strategy")
+
+
+def test_a_phone_shows_the_verdict_the_difference_and_its_interval_at_once(
+    browser: Browser, reports: dict[str, Path]
+) -> None:
+    with Visit(browser, reports["plain"], screen="phone") as visit:
+        row = visit.page.locator(f'table[aria-label="{CONTRASTS}"] tbody tr').first
+        for title in ("strategy", "verdict", "difference", "adjusted interval"):
+            box = row.locator(f'td[data-title="{title}"]').bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] <= SCREENS["phone"][0]
+        assert not row.locator('td[data-title="p (adjusted)"]').is_visible()
+
+
+def test_a_desktop_shows_the_whole_table_of_contrasts(browser: Browser, reports: dict[str, Path]) -> None:
+    with Visit(browser, reports["plain"]) as visit:
+        widths = visit.page.locator(f'.scroll[aria-label="{CONTRASTS}"]').evaluate(
+            "part => [part.scrollWidth, part.clientWidth]"
+        )
+        assert widths[0] <= widths[1]
+
+
+def test_a_wide_figure_takes_the_page_and_keeps_its_size_on_a_phone(
+    browser: Browser, reports: dict[str, Path]
+) -> None:
+    for screen, least in (("desktop", 1000), ("phone", 4.5 * 96)):
+        with Visit(browser, reports["plain"], screen=screen) as visit:
+            boxes = visit.page.locator("figure.wide img").evaluate_all(
+                "found => found.map(image => image.width)"
+            )
+            assert boxes
+            assert min(boxes) >= least
+            links = visit.page.locator(".card a").evaluate_all("found => found.map(link => link.href)")
+            assert all(link.endswith(".svg") for link in links)
 
 
 def test_a_table_sorts_from_the_keyboard_and_one_column_at_a_time(
