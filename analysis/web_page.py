@@ -26,7 +26,7 @@ def write_web_page(content: Content) -> Path:
 
 def render(content: Content) -> str:
     """Return the page. Its policy lets no script run but the one whose digest it states."""
-    style, script = _resource("report.css"), _resource("report.js")
+    style, script = _resource("report.css") + natural_widths(content), _resource("report.js")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -35,11 +35,17 @@ def render(content: Content) -> str:
     page = environment.from_string(_resource("report.html.j2")).render(
         content=content,
         source=image_source(content.directory),
-        style=Markup(style),  # noqa: S704 (the package's own file)
+        style=Markup(style),  # noqa: S704 (the package's own file, and numbers)
         script=Markup(script),  # noqa: S704 (the package's own file)
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}",
     )
     return "".join(letter for letter in page if letter >= " " or letter in "\n\t")
+
+
+def natural_widths(content: Content) -> str:
+    """Return the rules that tell the style sheet how wide each figure was set: a class a width."""
+    widths = sorted({picture.pixels for section in content.sections for picture in section.pictures})
+    return "".join(f".at-{pixels} {{ --natural: {pixels}px; }}\n" for pixels in widths)
 
 
 def tight(text: str) -> str:
