@@ -38,6 +38,7 @@ class Ledger:
 def read_ledger(location: str | PathLike[str]) -> Ledger:
     """Read the study at `location`, a directory or s3://bucket/prefix; raises AnalysisError where there is none."""
     files = open_study(location)
+    _refuse_search(files)
     study = _require(files, columns.STUDY_FILE)
     axes = read_axes(study)
     labels = (*columns.LABEL_COLUMNS, *axes)
@@ -47,6 +48,18 @@ def read_ledger(location: str | PathLike[str]) -> Ledger:
     plan = [read_label(entry, labels=labels) for entry in entries]
     cells, problems = read_cells(files, keys=(label.key for label in plan))
     return Ledger(study, axes, plan, cells, problems)
+
+
+def _refuse_search(files: StudyFiles) -> None:
+    """Raise AnalysisError for a learning-rate search: what it stopped by outcome would bias every estimate."""
+    try:
+        files.read(columns.RATES_FILE)
+    except FileNotFoundError:
+        return
+    raise AnalysisError(
+        f"{files.describe()} is a learning-rate search, whose cells were stopped by their outcome: nothing can be "
+        f"estimated from them. See {columns.RATES_FILE} in it for what became of each rate"
+    )
 
 
 def _require(files: StudyFiles, name: str) -> Record:

@@ -1,23 +1,19 @@
-"""The command line: run, resume, plan, status, export."""
+"""The command line: run, resume, plan, tune, status, export."""
 
-import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from sweep.errors import ClusterLostError, PhaseAError
+from sweep.execution import EXIT_FAILED, execute
 from sweep.lease import LeaseLostError
 from trainables.redaction import redact
 from trainables.storage.base import StorageError
 from trainables.storage.locations import check_location
 
-if TYPE_CHECKING:
-    from sweep.configuration import Study
-
-EXIT_FAILED, EXIT_USER_ERROR = 1, 2
+EXIT_USER_ERROR = 2
 
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 STORAGE = click.argument("storage", callback=lambda context, parameter, value: check_location(value))
@@ -75,17 +71,22 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study
     """
     from sweep.configuration import load_study
 
-    _run(load_study(config, overrides), address, new_study=new_study)
+    execute(load_study(config, overrides), address, new_study=new_study)
 
 
 @cli.command()
 @STORAGE
 @ADDRESS
 def resume(storage: str, address: str | None) -> None:
-    """Go on with the study in STORAGE (a directory or s3://...), with the configuration stored there."""
-    from sweep.ledger import open_existing, stored_study
+    """Go on with the study in STORAGE (a directory or s3://...), with the configuration stored there.
 
-    _run(stored_study(open_existing(storage)), address)
+    Or with the learning-rate search there.
+    """
+    from sweep.ledger import open_existing, stored_study
+    from sweep.rate_search import holds_search
+
+    ledger = open_existing(storage)
+    execute(stored_study(ledger), address, early_stopping=holds_search(ledger))
 
 
 @cli.command()
@@ -133,6 +134,44 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
 
 
 @cli.command()
+@CONFIG
+@OVERRIDES
+@ADDRESS
+@click.option("--lr", "rates", type=float, multiple=True, metavar="RATE", help="A rate to try; two or more.")
+@click.option(
+    "--seed",
+    "seeds",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="SEED",
+    help="A seed to try them on, none of the study's; may be repeated. Default: 10000 and 10001.",
+)
+@click.option("--mix", type=float, metavar="MIX", help="Default: the first of search.mix above 0.")
+def tune(
+    config: Path,
+    overrides: tuple[str, ...],
+    address: str | None,
+    rates: tuple[float, ...],
+    seeds: tuple[int, ...],
+    mix: float | None,
+) -> None:
+    """Search Phase B's learning rate for CONFIG, before its study is run.
+
+    Trains the baseline strategy alone, at one mix and on seeds of its own, and stops rates that fall behind in
+    task B's validation loss (ASHA). Kept in <storage>-tune, never in the study, and changes nothing: the rate is
+    yours to set. Run it again to go on, or with more rates to widen the search.
+
+    \b
+    python -m sweep tune configs/demo.yaml --lr 3e-4 --lr 1e-3 --lr 3e-3
+    """
+    from sweep.configuration import load_study
+    from sweep.rate_search import SEEDS, search_study
+
+    study = search_study(load_study(config, overrides), rates=rates, seeds=seeds or SEEDS, mix=mix)
+    execute(study, address, early_stopping=True)
+
+
+@cli.command()
 @STORAGE
 @click.option(
     "--check",
@@ -142,9 +181,13 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
 def status(storage: str, check: bool) -> None:
     """Show what is done, running, failed, damaged and missing in the study in STORAGE."""
     from sweep.ledger import open_existing
-    from sweep.tables import print_status
+    from sweep.rate_search import holds_search
+    from sweep.tables import print_rates, print_status
 
-    print_status(open_existing(storage), thorough=check, console=Console())
+    ledger = open_existing(storage)
+    print_status(ledger, thorough=check, console=Console())
+    if holds_search(ledger):
+        print_rates(ledger, console=Console())
 
 
 @cli.command()
@@ -168,35 +211,6 @@ def export(storage: str, form: str, output: Path | None) -> None:
     folder = output or Path("" if "://" in storage else storage, "export")
     written = export_original(ledger, folder)
     click.echo(f"{len(written)} histories in {folder}")
-
-
-def _run(study: "Study", address: str | None, *, new_study: bool = False) -> None:
-    from sweep.driver import run_study
-    from sweep.progress import Progress
-
-    with Progress(Console()) as progress:
-        outcome = run_study(study, address=address, progress=progress, new_study=new_study)
-    place = shlex.quote(outcome.storage)
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
-    click.echo(f"{outcome.storage}: {counts}")
-    if outcome.interrupted_by is not None:
-        click.echo(f"interrupted; go on with: python -m sweep resume {place}")
-        sys.exit(128 + outcome.interrupted_by)
-    if outcome.paused is not None:
-        click.echo(
-            f"paused: {outcome.paused}\nonce that is mended, go on with: python -m sweep resume {place}"
-        )
-        sys.exit(EXIT_FAILED)
-    if outcome.halted is not None:
-        click.echo(f"stopped at the gate: {outcome.halted}\nTo run the grid all the same: --set gate=false")
-        sys.exit(EXIT_FAILED)
-    if outcome.failed:
-        click.echo(f"see why with: python -m sweep status {place}")
-        sys.exit(EXIT_FAILED)
-    if outcome.unfinished:
-        click.echo(f"{outcome.unfinished} cells are not finished; go on with: python -m sweep resume {place}")
-        sys.exit(EXIT_FAILED)
-    click.echo(f"figures: python -m analysis report {place}")
 
 
 def main() -> None:

@@ -119,5 +119,6 @@ class _Cluster:
             outages=run.outages,
             progress=run.progress,
             interruption=run.interruption,
+            early_stopping=run.early_stopping,
         )
         trials.run(run.study, run.prepared, plan, slots=self.slots)

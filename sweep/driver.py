@@ -15,6 +15,8 @@ from sweep.outages import Outages
 from sweep.preparation import Prepared, prepare
 from sweep.progress import Progress
 from sweep.provenance import provenance
+from sweep.rate_outcomes import write_outcomes
+from sweep.rate_search import check_kind, open_search
 from sweep.run import Run
 from trainables import columns
 from trainables.storage.base import PATIENCE, Storage, StoragePausedError
@@ -44,10 +46,18 @@ class Outcome:
         return self.states.get(columns.PARTIAL, 0) + self.states.get(columns.MISSING, 0)
 
 
-def run_study(study: Study, *, address: str | None, progress: Progress, new_study: bool = False) -> Outcome:
+def run_study(
+    study: Study,
+    *,
+    address: str | None,
+    progress: Progress,
+    new_study: bool = False,
+    early_stopping: bool = False,
+) -> Outcome:
     """Execute every cell of `study` that is not finished; wait first while another driver is at it.
 
-    With `new_study` a configuration that the storage's finished cells do not fit is run beside it.
+    With `new_study` a configuration that the storage's finished cells do not fit is run beside it. With
+    `early_stopping` it is a learning-rate search, of which the rates that fall behind are stopped.
     Raises the errors of `prepare`, LedgerError and ClusterError before any compute is spent; LeaseLostError
     where another driver took the study over; StorageError where the storage cannot be used.
     """
@@ -65,10 +75,12 @@ def run_study(study: Study, *, address: str | None, progress: Progress, new_stud
     with held(storage, say=progress.say, on_lost=interruption.requested.set) as lease:
         ledger = Ledger(storage)
         outages = Outages(study.resources.storage_patience, interruption.requested, progress.say)
-        run = Run(study, prepared, ledger, lease, outages, interruption, progress)
+        run = Run(study, prepared, ledger, lease, outages, interruption, progress, early_stopping)
         try:
             halted = _execute(run, address)
             lease.check()
+            if early_stopping:
+                write_outcomes(ledger)
             states = dict(ledger.counts())
         except StoragePausedError as error:
             return Outcome(study.storage, {}, interruption.signal, outages.unresolved or str(error))
@@ -83,7 +95,7 @@ def study_storage(study: Study) -> Storage:
 def _place_apart(study: Study, prepared: Prepared) -> Study:
     """Return the study at the first place, from its own on, whose finished cells it does not contradict."""
     for attempt in itertools.count(1):
-        beside = study.storage if attempt == 1 else recording.place_beside(study.storage, attempt=attempt)
+        beside = study.storage if attempt == 1 else recording.place_beside(study.storage, suffix=attempt)
         try:
             recording.check_meaning(Ledger(open_storage(beside)), prepared.fingerprint)
         except recording.OtherStudyError:
@@ -94,10 +106,13 @@ def _place_apart(study: Study, prepared: Prepared) -> Study:
 
 def _execute(run: Run, address: str | None) -> str | None:
     """Compare the configuration with the ledger and run what is due; return why the gate let no grid run."""
+    check_kind(run.ledger, early_stopping=run.early_stopping)
     recording.mend(run.ledger, say=run.progress.say)
     recording.check_meaning(run.ledger, run.prepared.fingerprint)
     plan = run.plan()
     run.warn_of_changed_looks(plan)
+    if run.early_stopping:
+        open_search(run.ledger, run.study, steps=plan.cells[0].steps)
     recording.open_study(
         run.ledger,
         run.study,

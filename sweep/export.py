@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.ledger import Ledger
+from sweep.rate_search import check_kind
 from trainables import columns
 from trainables.publish import publish_json
 
@@ -15,8 +16,10 @@ ORIGINAL_METRICS = {"math": "math_loss", "hotpotqa": "hotpot_loss"}
 def export_original(ledger: Ledger, output: Path) -> list[Path]:
     """Write one history JSON for each label of a finished cell; return the files.
 
-    As the original script wrote them: parallel lists over evaluation points, plus the seed.
+    As the original script wrote them: parallel lists over evaluation points, plus the seed. Raises
+    LedgerError for a learning-rate search.
     """
+    check_kind(ledger, early_stopping=False)
     record = ledger.study_record()
     assert record is not None
     planned = ledger.planned_standings()

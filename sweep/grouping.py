@@ -22,6 +22,14 @@ def group_cells(
     return sorted(groups, key=lambda group: place[group[0].key])  # whole replicates come first, as planned
 
 
+def group_rates(specs: Sequence[CellSpec]) -> list[list[CellSpec]]:
+    """Return `specs` rate by rate, all seeds of one together: it goes on or stops as a whole."""
+    rates: dict[float, list[CellSpec]] = {}
+    for spec in specs:
+        rates.setdefault(spec.training.lr, []).append(spec)
+    return list(rates.values())
+
+
 def _shape(spec: CellSpec) -> tuple[object, ...]:
     training = spec.training
     length = (training.steps, training.epochs, spec.mix if training.mix_mode == "add" else None)

@@ -34,7 +34,7 @@ class LedgerError(ValueError):
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a cell stands: one of columns.CELL_STATES.
+    """Where a cell stands: one of columns.CELL_STATES, or STOPPED in a learning-rate search.
 
     `seconds` it took and the digest of the `artifact` it began from, once it is finished; `damage` names the
     file for which a finished cell does not count as finished.
@@ -68,7 +68,7 @@ class Ledger:
             return dict(zip(known, standings, strict=True))
 
     def state(self, key: str) -> str:
-        """Return the state of a cell, one of columns.CELL_STATES."""
+        """Return the state of a cell, as its Standing has it."""
         return self._standing(key, {key: self.cell(key).files()}).state
 
     def _files_by_cell(self) -> dict[str, dict[str, FileInfo]]:
@@ -94,6 +94,8 @@ class Ledger:
                     return Standing(result["state"], result["seconds"], result["artifact"])
             except DamagedError as error:
                 damage = str(error)
+        if columns.STOPPED_FILE in files:
+            return Standing(columns.STOPPED)
         failed = columns.FAILURE_FILE in files and damage is None
         return Standing(columns.FAILED if failed else columns.PARTIAL, damage=damage)
 
@@ -146,6 +148,11 @@ class Ledger:
         self.cell(key).write_record(
             columns.FAILURE_FILE, {"error": redact(error), "log": name, "attempts": attempts}
         )
+
+    def record_stop(self, key: str, *, step: int, reason: str) -> None:
+        """Record that a learning-rate search gave a cell up; its worker may write nothing more."""
+        self.cell(key).write_record(columns.STOPPED_FILE, {"step": step, "reason": reason})
+        self.cell(key).delete(columns.CLAIM_FILE)
 
     def failure(self, key: str) -> dict[str, Any]:
         """Return what `record_failure` wrote. Raises DamagedError if it cannot be read."""

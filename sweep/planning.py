@@ -49,7 +49,7 @@ class Plan:
     @property
     def pending(self) -> list[PlannedCell]:
         """Return the cells that `run` would execute."""
-        finished = (columns.DONE, columns.DIVERGED)
+        finished = (columns.DONE, columns.DIVERGED, columns.STOPPED)
         both = zip(self.cells, self.standings, strict=True)
         return [cell for cell, standing in both if standing.state not in finished]
 
@@ -67,7 +67,7 @@ class Plan:
     @property
     def ended(self) -> bool:
         """Whether nothing here is left to run, failed cells not counted."""
-        over = (columns.DONE, columns.DIVERGED, columns.FAILED)
+        over = (columns.DONE, columns.DIVERGED, columns.STOPPED, columns.FAILED)
         return all(standing.state in over for standing in self.standings)
 
     def part(self, belongs: Callable[[PlannedCell], bool]) -> "Plan":

@@ -108,7 +108,7 @@ class Progress:
     def cell_ended(self, key: str, state: str) -> None:
         """Take in that a cell left its worker: finished, or checkpointed by a stop."""
         row = self._rows.pop(key, None)
-        if state not in (columns.DONE, columns.DIVERGED):
+        if state not in (columns.DONE, columns.DIVERGED, columns.STOPPED):
             return
         self._done += 1
         if key in self._began:

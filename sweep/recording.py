@@ -166,7 +166,7 @@ def publish_plan(ledger: Ledger, entries: Iterable[Entry], *, say: Say = lambda 
     axes = [name for name in planned[0]["labels"] if name not in columns.LABEL_COLUMNS]
     earlier = [entry for entry in ledger.plan() if dropped(entry)]
     standings = ledger.standings(entry["key"] for entry in earlier) if earlier else {}
-    ended = (columns.DONE, columns.DIVERGED)
+    ended = (columns.DONE, columns.DIVERGED, columns.STOPPED)
     kept = []
     for entry in earlier:
         standing = standings[entry["key"]]
@@ -195,10 +195,16 @@ def _with_axes(ledger: Ledger, entry: Entry, axes: list[str]) -> Entry:
     return {"labels": {name: values[name] for name in axes} | entry["labels"], "key": entry["key"]}
 
 
-def place_beside(location: str, *, attempt: int) -> str:
-    """Return the location of the study kept as the `attempt`-th beside another: results/demo-2."""
+def place_beside(location: str, *, suffix: int | str) -> str:
+    """Return the location of what is kept beside a study: results/demo-2, results/demo-tune."""
     plain, query, options = location.partition("?")
-    return f"{plain}-{attempt}{query}{options}"
+    return f"{plain}-{suffix}{query}{options}"
+
+
+def place_inside(location: str, *, folder: str) -> str:
+    """Return the location of a folder of a study: results/demo/phase_a."""
+    plain, query, options = location.partition("?")
+    return f"{plain}/{folder}{query}{options}"
 
 
 def _differences(old: Fingerprint, new: Fingerprint) -> Iterator[str]:

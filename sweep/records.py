@@ -91,6 +91,19 @@ class FailureForm(Form):
     attempts: int
 
 
+class StopForm(Form):
+    step: int
+    reason: str
+
+
+class RatesForm(Form):
+    """`tune.json`; the rates' outcomes stand beside these fields."""
+
+    mix: Finite
+    seeds: list[int]
+    steps: int
+
+
 class CellForm(Form):
     """`cell.json`; the labels stand beside these fields."""
 
@@ -108,6 +121,8 @@ FORMS: dict[str, type[Form]] = {
     columns.ROWS_FILE: RowsForm,
     columns.FAILURE_FILE: FailureForm,
     columns.CELL_FILE: CellForm,
+    columns.STOPPED_FILE: StopForm,
+    columns.RATES_FILE: RatesForm,
 }
 
 

@@ -17,7 +17,10 @@ from sweep.progress import Progress
 
 @dataclass(frozen=True)
 class Run:
-    """A study that is being run, its ledger, and what may end or pause it."""
+    """A study that is being run, its ledger, and what may end or pause it.
+
+    `early_stopping`: it is a learning-rate search.
+    """
 
     study: Study
     prepared: Prepared
@@ -26,6 +29,7 @@ class Run:
     outages: Outages
     interruption: Interruption
     progress: Progress
+    early_stopping: bool = False
 
     def plan(self) -> Plan:
         """Compare the whole configuration with the ledger; make damaged cells ready to run again."""

@@ -14,6 +14,8 @@ from sweep.disk import disk_need
 from sweep.ledger import Ledger, Standing, count_runs
 from sweep.planning import Plan
 from sweep.preparation import Prepared
+from sweep.rate_outcomes import at_edge, best_rate, rate_outcomes
+from sweep.rate_search import steps_of_search
 from sweep.records import read_checked
 from trainables import columns
 from trainables.seals import DamagedError
@@ -100,6 +102,36 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
             rows.append((label, standing.state, _detail(ledger, entry["key"], standing)))
     if rows:
         console.print(_lay_out(("cell", "state", "detail"), rows, width=console.width))
+
+
+def print_rates(ledger: Ledger, *, console: Console) -> None:
+    """Print what became of every rate of a learning-rate search, and which to take."""
+    outcomes, steps = rate_outcomes(ledger), steps_of_search(ledger)
+    rows = [
+        (
+            f"{each.lr:g}",
+            each.state,
+            f"{each.step}/{steps}",
+            _loss(each.task_a_loss),
+            _loss(each.task_b_loss),
+        )
+        for each in outcomes
+    ]
+    console.print(_lay_out(("lr", "state", "step", "task A", "task B"), rows, width=console.width))
+    best = best_rate(outcomes)
+    if best is None:
+        console.print("no rate has reached its last step on every seed", highlight=False)
+        return
+    console.print(
+        f"best: lr {best.lr:g}, by task B's validation loss; to use it: --set phase_b.lr={best.lr:g}",
+        highlight=False,
+    )
+    if at_edge(best, outcomes):
+        console.print("it is at the edge of the rates tried: a better one may lie beyond", highlight=False)
+
+
+def _loss(loss: float | None) -> str:
+    return "" if loss is None else f"{loss:.4f}"
 
 
 def _lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> Table:

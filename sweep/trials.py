@@ -13,7 +13,8 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from sweep.configuration import Study
-from sweep.grouping import group_cells
+from sweep.grouping import group_cells, group_rates
+from sweep.halving import Halving
 from sweep.interruption import Interruption
 from sweep.lease import Lease
 from sweep.ledger import Ledger
@@ -103,7 +104,10 @@ class _StopOnceIdle(_DriverOnly, tune.Stopper):
 
 @dataclass(frozen=True)
 class Trials:
-    """Phase B on the cluster: one Tune trial for the cells that train in one process."""
+    """Phase B on the cluster: one Tune trial for the cells that train in one process.
+
+    With `early_stopping`, of a learning-rate search alone, these are a rate's, and rates that fall behind stop.
+    """
 
     ledger: Ledger
     _: KW_ONLY
@@ -113,6 +117,7 @@ class Trials:
     outages: Outages
     progress: Progress
     interruption: Interruption
+    early_stopping: bool = False
 
     def run(self, study: Study, prepared: Prepared, plan: Plan, *, slots: int) -> None:
         """Execute the pending cells; record in the ledger those that ran out of retries.
@@ -146,6 +151,8 @@ class Trials:
 
     def _group(self, study: Study, plan: Plan, specs: list[CellSpec], slots: int) -> list[list[CellSpec]]:
         assert plan.tuning is not None
+        if self.early_stopping:
+            return group_rates(specs)
         asked = study.resources.cells_per_worker
         together = plan.tuning.cells if asked == "auto" else asked
         return group_cells(specs, together=together, slots=slots, phase_a_seed=plan.phase_a_seed)
@@ -180,7 +187,7 @@ class Trials:
             }
 
     def _finished(self, key: str) -> bool:
-        return self.ledger.state(key) in (columns.DONE, columns.DIVERGED)
+        return self.ledger.state(key) in (columns.DONE, columns.DIVERGED, columns.STOPPED)
 
     def _tuner(
         self,
@@ -197,6 +204,7 @@ class Trials:
             tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
             param_space={"keys": tune.grid_search([[spec.key for spec in group] for group in groups])},
             tune_config=tune.TuneConfig(
+                scheduler=Halving(self.ledger) if self.early_stopping else None,
                 max_concurrent_trials=study.resources.max_concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.config["keys"][0]),

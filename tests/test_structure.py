@@ -18,6 +18,7 @@ KNOWS_RAY = (
     "sweep.board",
     "sweep.cluster",
     "sweep.computing",
+    "sweep.halving",
     "sweep.phase_a_task",
     "sweep.trials",
     "trainables.tune_entry",

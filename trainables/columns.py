@@ -15,6 +15,7 @@ PLAN_FILE = "plan.json"  # every planned label and, once known, the key of its c
 ARTIFACTS_DIRECTORY = "phase_a"  # Phase A artifacts, one directory a content key
 CELLS_DIRECTORY = "cells"  # one directory a cell key
 LEASES_DIRECTORY = "leases"  # which driver works on the study, one file a term of office
+RATES_FILE = "tune.json"  # a learning-rate search's outcome; where it is, cells were stopped by their outcome
 
 # Files of one cell's directory. RESULT_FILE is written last: the cell is finished once it is there.
 CELL_FILE = "cell.json"  # what the cell is: labels at creation, hyperparameters, order hash
@@ -24,6 +25,7 @@ LOSSES_FILE = "losses.safetensors"  # per-example validation losses at every eva
 RESULT_FILE = "result.json"  # final state of a finished cell: DONE or DIVERGED; its other files, by name
 CLAIM_FILE = "claim.json"  # which attempt may write here; gone once the cell is finished
 FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
+STOPPED_FILE = "stopped.json"  # at which step a learning-rate search stopped the cell
 ADAPTER_DIRECTORY = "adapter"  # final adapter in PEFT format
 KEPT_CHECKPOINTS = 2  # the newest ones of an unfinished run, so that a damaged one is not the last
 
@@ -76,3 +78,4 @@ FAILED = "failed"  # ran out of retries
 PARTIAL = "partial"  # has rows or a checkpoint but no result yet
 MISSING = "missing"  # planned, nothing on disk
 CELL_STATES = (DONE, DIVERGED, FAILED, PARTIAL, MISSING)
+STOPPED = "stopped"  # early, for its outcome: in a learning-rate search alone, which is no study to analyse

@@ -1,0 +1,61 @@
+"""What `run`, `resume` and `tune` do on the command line: execute a study, say how it ended, exit accordingly."""
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from sweep.configuration import Study
+    from sweep.driver import Outcome
+
+EXIT_FAILED = 1
+
+
+def execute(
+    study: "Study", address: str | None, *, new_study: bool = False, early_stopping: bool = False
+) -> None:
+    """Run what is missing of a study, or of a learning-rate search with `early_stopping`; ends the process."""
+    from sweep.driver import run_study
+    from sweep.progress import Progress
+
+    with Progress(Console()) as progress:
+        outcome = run_study(
+            study, address=address, progress=progress, new_study=new_study, early_stopping=early_stopping
+        )
+    place = shlex.quote(outcome.storage)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
+    click.echo(f"{outcome.storage}: {counts}")
+    if early_stopping and outcome.states:
+        from sweep.ledger import open_existing
+        from sweep.tables import print_rates
+
+        print_rates(open_existing(outcome.storage), console=Console())
+    message, code = _ending(outcome)
+    if message:
+        click.echo(message)
+    elif not early_stopping:
+        click.echo(f"figures: python -m analysis report {place}")
+    sys.exit(code)
+
+
+def _ending(outcome: "Outcome") -> tuple[str, int]:
+    """Return what to do next and the exit code; nothing and 0 where every cell has ended."""
+    place = shlex.quote(outcome.storage)
+    resume = f"go on with: python -m sweep resume {place}"
+    if outcome.interrupted_by is not None:
+        return f"interrupted; {resume}", 128 + outcome.interrupted_by
+    if outcome.paused is not None:
+        return f"paused: {outcome.paused}\nonce that is mended, {resume}", EXIT_FAILED
+    if outcome.halted is not None:
+        return (
+            f"stopped at the gate: {outcome.halted}\nTo run the grid all the same: --set gate=false",
+            EXIT_FAILED,
+        )
+    if outcome.failed:
+        return f"see why with: python -m sweep status {place}", EXIT_FAILED
+    if outcome.unfinished:
+        return f"{outcome.unfinished} cells are not finished; {resume}", EXIT_FAILED
+    return "", 0

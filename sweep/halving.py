@@ -1,0 +1,87 @@
+"""Which learning rates go on: asynchronous successive halving, a rate with all its seeds at a time. Imports Ray."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from sweep.ledger import Ledger
+from sweep.rate_outcomes import Points, cell_points, cells_by_rate, mean_points
+from sweep.rate_search import steps_of_search
+from trainables import columns
+from trainables.storage.base import StorageError
+
+REDUCTION = 3  # of the rates that come to a rung, about one in so many goes on
+NO_CONTROLLER: Any = None  # the scheduler asks nothing of it
+RUNGS = 2  # before the last step, each REDUCTION times as far as the one before
+
+
+class Halving(FIFOScheduler):
+    """Stops rates that have fallen behind in task B's validation loss, mean over their seeds, or diverged.
+
+    Decides as Ray's ASHA does (Li et al. 2020, https://arxiv.org/abs/1810.05934): at the first evaluation
+    point from a ninth and a third of the steps on, against the rates that came there before. What an
+    earlier run has seen is read from the ledger; every decision is recorded there before it is carried out.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ledger, self.steps = ledger, steps_of_search(ledger)
+        self._asha = ASHAScheduler(
+            time_attr=columns.STEP,
+            metric=columns.TASK_B_LOSS,
+            mode="min",
+            max_t=self.steps,
+            grace_period=math.ceil(self.steps / REDUCTION**RUNGS),
+            reduction_factor=REDUCTION,
+            stop_last_trials=False,  # else a rate would be stopped at its end, before its result is written
+        )
+        cells = cells_by_rate(ledger.plan())
+        self._rate_of = {key: rate for rate, keys in cells.items() for key in keys}
+        self._points: dict[float, dict[str, Points]] = {}
+        for rate, keys in cells.items():
+            self._points[rate] = {key: cell_points(ledger, key) for key in keys}
+            self._asha.on_trial_add(NO_CONTROLLER, _entrant(rate))
+            for step, (_, loss) in mean_points(self._points[rate]).items():
+                self._falls_behind(rate, step, loss)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if columns.STEP not in result:
+            return TrialScheduler.CONTINUE
+        rate, step = self._rate_of[result["key"]], result[columns.STEP]
+        cells = self._points[rate]
+        cells[result["key"]][step] = (result[columns.TASK_A_LOSS], result[columns.TASK_B_LOSS])
+        late = [key for key, points in cells.items() if step not in points]
+        if any(self._diverged(key) for key in late):
+            return self._stop(trial, step, "another seed of this rate diverged")
+        if not late and self._falls_behind(rate, step, mean_points(cells)[step][1]):
+            return self._stop(trial, step, "other rates had a lower loss of task B at this step")
+        return TrialScheduler.CONTINUE
+
+    def _falls_behind(self, rate: float, step: int, loss: float) -> bool:
+        """Enter a rate's loss at the rung it has come to, if any; return whether it does not go on from there."""
+        if step >= self.steps:
+            return False
+        reached = {columns.STEP: step, columns.TASK_B_LOSS: loss}
+        return self._asha.on_trial_result(NO_CONTROLLER, _entrant(rate), reached) == TrialScheduler.STOP
+
+    def _diverged(self, key: str) -> bool:
+        ledger = Ledger(replace(self.ledger.storage, patience=0.0))  # Tune must not wait for an outage
+        try:
+            return ledger.state(key) == columns.DIVERGED
+        except StorageError:
+            return False
+
+    def _stop(self, trial: Trial, step: int, reason: str) -> str:
+        for key in trial.config["keys"]:
+            if not self._diverged(key):
+                self.ledger.record_stop(key, step=step, reason=reason)
+        return TrialScheduler.STOP
+
+
+def _entrant(rate: float) -> Any:
+    """Return what Ray's scheduler knows a rate by; Tune's own ids change from run to run."""
+    return SimpleNamespace(trial_id=str(rate))
