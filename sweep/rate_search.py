@@ -79,9 +79,7 @@ def _check_seeds(seeds: Sequence[int], study: Study) -> None:
     """Raise ConfigurationError where a rate would be chosen on seeds that the study's estimates are over."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigurationError(f"--seed must name different seeds, got {list(seeds)}")
-    planned = {
-        entry["labels"][columns.SEED] for entry in Ledger(open_storage(study.storage)).plan()
-    }
+    planned = {entry["labels"][columns.SEED] for entry in Ledger(open_storage(study.storage)).plan()}
     shared = sorted(set(seeds) & (planned | set(study.search.seed)))
     if shared:
         raise ConfigurationError(
