@@ -40,7 +40,7 @@ def provenance(findings: Findings) -> list[Facts]:
         Facts("Hardware", _hardware(recorded, machines)),
         Facts("Versions when it ran", _flat(_section(recorded, "versions")) or [("versions", UNKNOWN)]),
         Facts("Versions of this analysis", analysis_versions()),
-        Facts("How it was started", _started(recorded)),
+        Facts("How it was started", _started(description, recorded)),
         Facts("Configuration", _flat(_section(description, "config")) or [("configuration", UNKNOWN)], True),
         Facts("Code", _flat(_section(description, "fingerprint", "code")) or [("files", UNKNOWN)], True),
     ]
@@ -116,10 +116,9 @@ def _hardware(recorded: Record, machines: Counter[str]) -> list[tuple[str, str]]
     return [*(facts or [("cells computed on", UNKNOWN)]), *_flat(_section(recorded, "machine"))]
 
 
-def _started(recorded: Record) -> list[tuple[str, str]]:
-    command = recorded.get("command")
-    words = " ".join(map(str, command)) if isinstance(command, list) else UNKNOWN
-    facts = [("last started by", words), *_flat(_section(recorded, "model_source"))]
+def _started(description: Record, recorded: Record) -> list[tuple[str, str]]:
+    facts = [("last started by", _command(recorded)), *_starts(description)]
+    facts += _flat(_section(recorded, "model_source"))
     facts += [
         (name, _text(value))
         for name, value in sorted(recorded.items())
@@ -152,6 +151,23 @@ def _section(record: Record, *names: str) -> Record:
     for name in names:
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def _starts(description: Record) -> Iterator[tuple[str, str]]:
+    """Yield every command that the study was started with, when, and at which revision of the code."""
+    starts = description.get("starts")
+    for start in starts if isinstance(starts, list) else []:
+        if isinstance(start, dict):
+            revision = _text(start.get("revision") or UNKNOWN)
+            yield (
+                f"started {_text(start.get('date', ''))}".strip(),
+                f"{_command(start)} (revision {revision})",
+            )
+
+
+def _command(record: Record) -> str:
+    words = record.get("command")
+    return " ".join(map(str, words)) if isinstance(words, list) else UNKNOWN
 
 
 def _flat(record: Record, *, prefix: str = "") -> list[tuple[str, str]]:

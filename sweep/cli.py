@@ -128,7 +128,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     spread = find_spread(study, whole, ledger, pilot=pilot, given=paired_sd)
     due = find_due(study, whole, ledger)
     print_plan(due.plan, study=study, prepared=prepared, console=Console())
-    print_course(due, console=Console())
+    print_course(due, whole, console=Console())
     for line in describe_resolution(study, spread):
         click.echo(line)
 

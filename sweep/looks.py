@@ -44,7 +44,7 @@ class Look:
     def describe(self) -> list[str]:
         """Return a headline, and one line for each contrast."""
         open_ones = sum(each.verdict == UNRESOLVED for each in self.verdicts.values())
-        headline = f"look at {self.seeds} seeds: {len(self.verdicts) - open_ones} of {len(self.verdicts)} contrasts with {BASELINE} decided"
+        headline = f"look at {self.seeds} seeds: {len(self.verdicts) - open_ones} of {len(self.verdicts)} contrast{'s' if len(self.verdicts) > 1 else ''} with {BASELINE} decided"
         return [
             headline,
             *(
@@ -81,7 +81,8 @@ class Course:
             return f"every contrast is decided: the study is complete with {self.seeds} seeds"
         if self.over:
             return f"that was the last look: the study ends with {self.seeds} seeds"
-        further = f", {len(self.looks) - len(self.taken)} looks left" if len(self.taken) else ""
+        left = len(self.looks) - len(self.taken)
+        further = f", {left} look{'s' if left > 1 else ''} left" if self.taken else ""
         return f"next: a look once {self.seeds} seeds have ended{further}"
 
 

@@ -80,6 +80,7 @@ def open_study(
         "fingerprint": fingerprint,
         "declarations": _declarations(ledger, study, finished=finished),
         "provenance": details,
+        "starts": _starts(ledger, details),
     }
     ledger.write(columns.STUDY_FILE, record)
 
@@ -101,8 +102,21 @@ def _declarations(ledger: Ledger, study: Study, *, finished: int) -> list[dict[s
     }
     if earlier and asked.items() <= earlier[-1].items():
         return earlier
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return [*earlier, asked | {"finished_cells": finished, "date": date}]
+    return [*earlier, asked | {"finished_cells": finished, "date": _now()}]
+
+
+def _starts(ledger: Ledger, details: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the commands that the study was started with, oldest first; one that is repeated counts once."""
+    record = ledger.study_record()
+    earlier: list[dict[str, Any]] = record.get("starts", []) if record else []
+    this = {"command": details.get("command", []), "revision": details.get("revision")}
+    if earlier and this.items() <= earlier[-1].items():
+        return earlier
+    return [*earlier, this | {"date": _now()}]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def changed_looks(ledger: Ledger, study: Study) -> list[int] | None:

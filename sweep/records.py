@@ -29,6 +29,12 @@ class DeclarationForm(Form):
     date: str
 
 
+class StartForm(Form):
+    date: str
+    command: list[str]
+    revision: str | None
+
+
 class StudyForm(Form):
     name: Name
     task_a: Name
@@ -38,6 +44,7 @@ class StudyForm(Form):
     config: dict[str, Any]
     fingerprint: dict[str, dict[str, Any]]
     declarations: list[DeclarationForm] = []
+    starts: list[StartForm] = []
 
 
 class ExamplesForm(Form):

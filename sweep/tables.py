@@ -63,10 +63,13 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
         )
 
 
-def print_course(due: Due, *, console: Console) -> None:
-    """Print what each look of a study has said, at which it is, and how its gate stands."""
+def print_course(due: Due, whole: Plan, *, console: Console) -> None:
+    """Print what each look of a study has said, at which it is of its `whole` plan, and how its gate stands."""
     course = due.course
     if course is not None:
+        if course.seeds < course.looks[-1]:
+            most = f"up to the last look, at {course.looks[-1]} seeds, there may be {len(whole.cells)}"
+            console.print(f"these are the cells of {course.seeds} seeds; {most}", highlight=False)
         for look in course.taken:
             for line in look.describe():
                 console.print(line, highlight=False, markup=False, soft_wrap=True)

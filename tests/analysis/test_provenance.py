@@ -62,6 +62,17 @@ def test_the_digest_of_the_code_changes_with_the_code(study: Builder) -> None:
     assert facts(study(description=changed))["Digests"]["code"] != first
 
 
+def test_every_start_is_told_with_its_date_and_revision(study: Builder) -> None:
+    starts = [
+        {"date": "2026-11-23", "command": ["run", "study.yaml"], "revision": "abc"},
+        {"date": "2026-11-24", "command": ["resume", "results"], "revision": None},
+        "nonsense",
+    ]
+    told = facts(study(description={"starts": starts}))["How it was started"]
+    assert told["started 2026-11-23"] == "run study.yaml (revision abc)"
+    assert told["started 2026-11-24"] == "resume results (revision not recorded)"
+
+
 def test_a_declaration_is_told_in_words(study: Builder) -> None:
     inference = {"primary": "forgetting", "smallest_effect": 0.002, "level": 0.95, "power": 0.8}
     entry = {"inference": inference, "looks": [3, 5], "finished_cells": 1, "date": "2026-11-24"}

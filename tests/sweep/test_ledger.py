@@ -188,6 +188,26 @@ def test_what_is_declared_of_inference_is_dated_by_the_cells_that_were_done(
     assert declared(finished, study_values, 5) == [(None, 0), (0.01, 3), (None, 5)]
 
 
+def test_every_command_that_starts_a_study_is_kept_and_a_repeated_one_counts_once(finished: Finished) -> None:
+    def start(*command: str, revision: str = "abc") -> list[list[str]]:
+        recording.open_study(
+            finished.ledger,
+            finished.study,
+            fingerprint=finished.prepared.fingerprint,
+            details={"command": list(command), "revision": revision},
+            precision="fp32",
+        )
+        record = finished.ledger.study_record()
+        assert record is not None
+        return [[*each["command"], each["revision"]] for each in record["starts"][1:]]
+
+    first, second = ["run", "a.yaml", "abc"], ["resume", "a", "abc"]
+    assert start("run", "a.yaml") == [first]
+    assert start("run", "a.yaml") == [first]
+    assert start("resume", "a") == [first, second]
+    assert start("resume", "a", revision="def") == [first, second, ["resume", "a", "def"]]
+
+
 class _Listening:
     """Stands in for a terminal that keeps what is said."""
 

@@ -1,11 +1,14 @@
 """What is recorded of a run's circumstances holds no secret, and names what a reader needs."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweep import provenance as provenance_module
 from sweep.provenance import provenance
 from trainables.models import ModelSource
 
@@ -68,3 +71,24 @@ def test_what_repeats_the_study_is_there(monkeypatch: pytest.MonkeyPatch) -> Non
     recorded = record(monkeypatch)
     assert recorded["model_source"] == SOURCE.record()
     assert {"torch", "ray", "python"} <= recorded["versions"].keys()
+
+
+def test_the_revision_is_that_of_the_checkout_and_says_whether_files_were_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance_module, "ROOT", tmp_path)
+    assert record(monkeypatch)["revision"] is None
+
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        command = ["git", "-C", str(tmp_path), *who, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "HEAD")
+    assert record(monkeypatch)["revision"] == commit
+    (tmp_path / "file").write_text("two")
+    assert record(monkeypatch)["revision"] == f"{commit}-dirty"
