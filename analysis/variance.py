@@ -29,6 +29,8 @@ SPLIT_COLUMNS = (
 )
 COMPONENT_COLUMNS = ("component", "variance", "sd", "share", "n")
 FEWEST_ADAPTERS = 3
+# Gradients, which other optimisers follow, stop short of a component that is 0.
+TOLERANCES = {"ftol": 1e-12, "xtol": 1e-10, "maxiter": 10_000}
 
 
 class Components(NamedTuple):
@@ -99,7 +101,7 @@ def components(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> 
         return Components(
             empty, ("Variance between Phase A adapters: too few runs to tell it from the rest.",)
         )
-    variances = _fit_components(runs)
+    variances = fit_components(runs)
     if variances is None:
         return Components(empty, ("Variance between Phase A adapters: the mixed model did not converge.",))
     total = sum(value for value, _ in variances.values())
@@ -128,8 +130,11 @@ def _modelled(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> p
     )
 
 
-def _fit_components(runs: pd.DataFrame) -> dict[str, tuple[float, int]] | None:
-    """Return each component's variance and its number of units; None where the model does not converge."""
+def fit_components(runs: pd.DataFrame) -> dict[str, tuple[float, int]] | None:
+    """Return each component's variance and its number of units; None where the model does not converge.
+
+    `runs`: value, arm, adapter and seed, one run a row.
+    """
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     scale = float(runs["value"].std())
@@ -145,7 +150,7 @@ def _fit_components(runs: pd.DataFrame) -> dict[str, tuple[float, int]] | None:
             re_formula="1",
             data=runs.assign(value=runs["value"] / scale),
         )
-        result = model.fit(reml=True, method=["bfgs", "lbfgs", "powell"])
+        result = model.fit(reml=True, method="powell", **TOLERANCES)
     if not result.converged:
         return None
     name = "Phase A adapter" if nested else "Phase A adapter and seed"
