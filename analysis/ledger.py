@@ -38,8 +38,8 @@ class Ledger:
 def read_ledger(location: str | PathLike[str]) -> Ledger:
     """Read the study at `location`, a directory or s3://bucket/prefix; raises AnalysisError where there is none."""
     files = open_study(location)
-    _refuse_search(files)
     study = _require(files, columns.STUDY_FILE)
+    _refuse_search(files)
     axes = read_axes(study)
     labels = (*columns.LABEL_COLUMNS, *axes)
     entries = _require(files, columns.PLAN_FILE).get("cells")

@@ -17,7 +17,10 @@ EXIT_FAILED = 1
 def execute(
     study: "Study", address: str | None, *, new_study: bool = False, early_stopping: bool = False
 ) -> None:
-    """Run what is missing of a study, or of a learning-rate search with `early_stopping`; ends the process."""
+    """Run what is missing of a study, or of a learning-rate search with `early_stopping`.
+
+    Ends the process unless every cell has ended as it should.
+    """
     from sweep.driver import run_study
     from sweep.progress import Progress
 
@@ -38,7 +41,8 @@ def execute(
         click.echo(message)
     elif not early_stopping:
         click.echo(f"figures: python -m analysis report {place}")
-    sys.exit(code)
+    if code:
+        sys.exit(code)
 
 
 def _ending(outcome: "Outcome") -> tuple[str, int]:
