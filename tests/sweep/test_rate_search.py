@@ -21,6 +21,16 @@ from sweep.recording import place_beside, place_inside
 from trainables import columns
 from trainables.storage.locations import open_storage
 
+STUDY = {
+    "schema": columns.SCHEMA_VERSION,
+    "name": "a",
+    "task_a": "a",
+    "task_b": "b",
+    "axes": ["lr"],
+    "dtype": "fp32",
+    "config": {},
+    "fingerprint": {},
+}
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)
 STEPS = 90  # rungs at 10 and 30
 KEYS = {
@@ -109,6 +119,7 @@ def test_the_search_starts_from_the_adapter_of_the_study(
 def ledger(tmp_path: Path) -> Ledger:
     """A search over RATES and two seeds, opened and planned, nothing run."""
     made = Ledger(open_storage(str(tmp_path / "tune")).make())
+    made.write(columns.STUDY_FILE, STUDY)
     made.write(columns.RATES_FILE, {"schema": 2, "mix": 0.5, "seeds": list(SEEDS), "steps": STEPS})
     entries = [
         {"labels": {columns.STRATEGY: "random", columns.MIX: 0.5, columns.SEED: seed, "lr": rate}, "key": key}
@@ -244,15 +255,6 @@ def test_a_search_is_no_study_and_a_study_no_search(ledger: Ledger, tmp_path: Pa
     other = Ledger(open_storage(str(tmp_path / "other")).make())
     check_kind(other, early_stopping=True)
     check_kind(other, early_stopping=False)
-    study = {
-        "name": "a",
-        "task_a": "a",
-        "task_b": "b",
-        "axes": [],
-        "dtype": "fp32",
-        "config": {},
-        "fingerprint": {},
-    }
-    other.write(columns.STUDY_FILE, {"schema": columns.SCHEMA_VERSION, **study})
+    other.write(columns.STUDY_FILE, STUDY)
     with pytest.raises(LedgerError, match="holds a study"):
         check_kind(other, early_stopping=True)
