@@ -32,8 +32,8 @@ from analysis.web_page import write_web_page
 from analysis.words import Verdicts
 
 MISSING = {
-    "Pairing": "no seed and no order of examples is recorded, so no difference between two files is a paired one, and none "
-    "is tested",
+    "Pairing": "the order of examples is not recorded, so no difference between two files is known to be a paired one, and "
+    "none is tested",
     "Intervals": "one file is one run; only files of one name are replicates, and from three on they get a band",
     "Per-example measures": "only mean losses are recorded: no forgetting by level or type, and no split of the uncertainty "
     "into seeds and examples",
@@ -94,8 +94,8 @@ def history_words(groups: Mapping[str, list[History]]) -> Verdicts:
         "Change of each loss from the first evaluation to the last, file by file, in nats/token. A rise of a task's "
         "loss while another is trained is forgetting.",
         [*lines[:MOST_LINES], f"{more} more: see the table."] if more > 0 else lines,
-        "These are descriptions, not verdicts: single runs say nothing about chance, and the files record neither seeds "
-        "nor pairing. What they cannot support is listed below.",
+        "These are descriptions, not verdicts: single runs say nothing about chance, and the files do not record "
+        "what would pair them. What they cannot support is listed below.",
     )
 
 
