@@ -1,6 +1,5 @@
 """Seed slope graph: from random to each strategy, one line a seed."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -26,6 +25,7 @@ from analysis.style import (
     place_legend,
     place_title,
     plain_ticks,
+    share_span,
     slanted_names,
     strategy_styles,
 )
@@ -91,7 +91,7 @@ def draw_slopes(view: View) -> Drawing:
         plot_slopes(pairs[pairs[columns.MIX] == mix], ax, measure=measure, styles=view.styles, places=places)
         plain_ticks(ax, count=4, axes="y").set_title(f"mix {mix_text(float(mix))}")
         ax.tick_params(axis="x", labelbottom=ax is axes[-1])
-    _share_span(axes, least=2 * (view.settings.smallest_effect or 0.0))
+    share_span(axes, axis="y", least=2 * (view.settings.smallest_effect or 0.0))
     figure.supylabel(measure_axis(view), fontsize=7.5, multialignment="center")
     place_title(figure, view.title)
     _place_legend(
@@ -100,14 +100,6 @@ def draw_slopes(view: View) -> Drawing:
     )
     shown = pairs[[*columns.LABEL_COLUMNS, measure, f"{measure}_baseline"]]
     return Drawing(figure, caption(view, pairs), {"pairs": shown})
-
-
-def _share_span(axes: Iterable[Axes], *, least: float) -> None:
-    """Give every panel one span of at least `least`, each around its own middle: slopes compare across panels."""
-    limits = [(ax, ax.get_ylim()) for ax in axes]
-    span = max(least, *(high - low for _, (low, high) in limits))
-    for ax, (low, high) in limits:
-        ax.set_ylim((low + high - span) / 2, (low + high + span) / 2)
 
 
 def _place_legend(figure: Figure, *, mean: bool) -> None:
@@ -129,7 +121,7 @@ def caption(view: View, pairs: pd.DataFrame) -> str:
     return joined(
         f"{measure_text(view).capitalize()} of {view.study.task_a} at each seed: from {BASELINE} (open circle) to the strategy; "
         f"solid where the strategy's is lower, dashed where it is higher; black: the mean, from 3 pairs on. "
-        "Heights differ by seed; what is compared is the slope. All panels have the same span.",
+        "Heights differ by seed; what is compared is the slope. All panels have one scale, each shifted to its own data.",
         seeds_sentence(view, counts),
         left_out_sentence(view),
         mix_sentence(view),

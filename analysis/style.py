@@ -176,6 +176,14 @@ def plain_ticks(ax: Axes, *, count: int = 5, axes: str = "xy") -> Axes:
     return ax
 
 
+def share_span(axes: Iterable[Axes], *, axis: str, least: float = 0.0) -> None:
+    """Give every panel one span along `axis`, of at least `least`, each around its own middle."""
+    limits = [(ax, *getattr(ax, f"get_{axis}lim")()) for ax in axes]
+    span = max(least, *(high - low for _, low, high in limits))
+    for ax, low, high in limits:
+        getattr(ax, f"set_{axis}lim")((low + high - span) / 2, (low + high + span) / 2)
+
+
 @contextmanager
 def publication_style() -> Iterator[None]:
     """Apply RC for the length of a block; figures are both drawn and saved inside it."""

@@ -12,11 +12,12 @@ from scipy import stats
 
 from analysis.captions import absent_sentence, joined, mix_sentence, percent_text
 from analysis.conditions import conditions, count_text, varied
+from analysis.corner_arrows import point_towards
 from analysis.inference import LEVEL
-from analysis.measures import FINAL_A, FINAL_B
+from analysis.measures import FINAL_A, FINAL_B, MEASURES, NATS
+from analysis.outcomes import BASELINE, strategy_rank
 from analysis.style import (
     ONE_COLUMN,
-    SMALLEST,
     TWO_COLUMNS,
     LineStyle,
     legend_handle,
@@ -24,15 +25,20 @@ from analysis.style import (
     place_legend,
     place_title,
     plain_ticks,
+    share_span,
     strategy_styles,
 )
 from analysis.view import Drawing, View, seeds_per_mean
 from trainables import columns
 
-START = "losses before Phase B"
+START = "before Phase B"
 REACH = 0.5  # the start is drawn in place if it lies within this share of the data's span
 FEWEST_FOR_ELLIPSE = 4  # at n = 3 the quantile is F(2, 1) = 199: an ellipse 14 times as wide as the points
 FEWEST_FOR_MEAN = 3
+
+
+Place = tuple[float, float]  # task A's loss, task B's
+Far = dict[str, tuple[Place, Any]]  # a name, and the place and colour of what lies far outside
 
 
 class Region(NamedTuple):
@@ -92,62 +98,25 @@ def plot_trade_off(
 
 
 def _plot_region(region: Region, ax: Axes, *, style: LineStyle) -> None:
-    """Draw a region's outline, dashed as its strategy is, over a faint fill."""
+    """Draw a region's outline, dashed as its strategy is; fills of six of them would make one heap."""
     place = (float(region.centre[0]), float(region.centre[1]))
-    for filled, strength in ((True, 0.1), (False, 1.0)):
-        ellipse = Ellipse(place, *region.axes, angle=region.angle, fill=filled, alpha=strength)
-        ellipse.set(facecolor=style.colour, linewidth=0 if filled else 0.9, zorder=2)
-        if not filled:
-            ellipse.set(edgecolor=style.colour, linestyle=style.dash)
-        ax.add_patch(ellipse)
+    ellipse = Ellipse(place, *region.axes, angle=region.angle, fill=False, zorder=2)
+    ellipse.set(edgecolor=style.colour, linestyle=style.dash, linewidth=0.9)
+    ax.add_patch(ellipse)
 
 
-def within_reach(start: tuple[float, float], ax: Axes) -> bool:
-    """Return whether `start` is near enough to the data in `ax` to be shown in place."""
+def within_reach(place: Place, ax: Axes) -> bool:
+    """Return whether `place` is near enough to the data in `ax` to be shown in place."""
     limits = (ax.get_xlim(), ax.get_ylim())
     return all(
         low - REACH * (high - low) <= value <= high + REACH * (high - low)
-        for value, (low, high) in zip(start, limits, strict=True)
+        for value, (low, high) in zip(place, limits, strict=True)
     )
-
-
-def mark_start(start: tuple[float, float], ax: Axes) -> Axes:
-    """Mark the losses before Phase B: a star in place, or an arrow at the edge towards them."""
-    if within_reach(start, ax):
-        ax.plot([start[0]], [start[1]], "*", color="0.3", markersize=6, zorder=2)
-        return ax
-    return point_towards(start, ax, colour="0.3", text="")
-
-
-def point_towards(target: tuple[float, float], ax: Axes, *, colour: Any, text: str) -> Axes:
-    """Draw an arrow at the edge of `ax` towards a place outside it, and its name."""
-    ax.autoscale(enable=False)
-    limits = (ax.get_xlim(), ax.get_ylim())
-    place = np.array(
-        [(value - low) / (high - low) for value, (low, high) in zip(target, limits, strict=True)]
-    )
-    direction = (place - 0.5) / np.linalg.norm(place - 0.5)
-    tip = np.clip(place, 0.01, 0.99)
-    arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4}
-    ax.annotate(
-        text,
-        fontsize=SMALLEST,
-        bbox=box if text else None,
-        color=colour,
-        ha="right" if direction[0] > 0 else "left",
-        va="center",
-        xy=tuple(tip),
-        xytext=tuple(tip - 0.1 * direction),
-        xycoords="axes fraction",
-        arrowprops=arrow,
-    )
-    return ax
 
 
 def draw_trade_off(view: View) -> Drawing:
     """Return the trade-off planes of one axis combination, or why there are none."""
-    done = view.done
+    done = shown_runs(view)
     if done.empty:
         return Drawing(None, "Not drawn yet: no cell is done.")
     mixes = view.mixes
@@ -156,56 +125,78 @@ def draw_trade_off(view: View) -> Drawing:
     size = (ONE_COLUMN if wide == 1 else TWO_COLUMNS, 0.25 + (2.6 if wide < 3 else 2.1) * tall)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(tall, wide, squeeze=False).ravel()
-    starts = [(float(start[0]), float(start[1])) for start in view.starts.itertuples(index=False)]
-    near = True
-    for ax, mix in zip(axes, mixes, strict=False):
-        near &= _draw_panel(view, ax, mix=mix, starts=starts)
+    panels = dict(zip(mixes, axes, strict=False))
     for ax in axes[len(mixes) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(mixes) - wide) : len(mixes)]:
         ax.set_xlabel(f"final {view.task_a} loss (nats/token)")
     for ax in axes[::wide]:
         ax.set_ylabel(f"final {view.task_b} loss\n(nats/token)")
-    _finish(figure, view, start=f"{'star: ' if near else 'arrow: towards '}{start_text(starts)}")
+    near = _draw_panels(view, panels, done=done)
+    _finish(figure, view, names=sorted(set(done[columns.STRATEGY]), key=strategy_rank), near=near)
     return Drawing(figure, caption(view), {"outcomes": done[[*columns.LABEL_COLUMNS, FINAL_A, FINAL_B]]})
 
 
-def _draw_panel(view: View, ax: Axes, *, mix: float, starts: list[tuple[float, float]]) -> bool:
-    """Draw one mix; return whether all losses before Phase B are in place there.
+def shown_runs(view: View) -> pd.DataFrame:
+    """Return the finished runs that are drawn: not those of the A/A control, which repeat random's."""
+    done = view.done
+    return done[done[columns.STRATEGY] != columns.AA]
 
-    Runs without replay are drawn where they do not squeeze the others, else an arrow points to them.
-    """
-    runs = view.panel(view.done, mix=mix)
+
+def _draw_panels(view: View, panels: dict[float, Axes], *, done: pd.DataFrame) -> bool:
+    """Draw `done` on one scale; return whether the losses before Phase B are in place in every panel."""
+    far = {mix: _draw_panel(view, ax, runs=view.panel(done, mix=mix)) for mix, ax in panels.items()}
+    effect = view.settings.smallest_effect if MEASURES[view.settings.primary].unit == NATS else None
+    for axis in "xy":
+        share_span(panels.values(), axis=axis, least=2 * (effect or 0.0))
+    for mix, ax in panels.items():
+        ax.set_title(f"mix {mix_text(mix)}" if mix else "no replay")
+        taken: list[tuple[int, int]] = []
+        for name, (place, colour) in far[mix].items():
+            corner = point_towards(place, ax, text=name, colour=colour, data=_ink(ax), taken=taken)
+            taken.append(corner)
+        plain_ticks(ax, count=4)
+    return not any(START in names for names in far.values())
+
+
+def _draw_panel(view: View, ax: Axes, *, runs: pd.DataFrame) -> Far:
+    """Draw one mix's runs, and what would not squeeze them: the runs without replay, the start; return the rest."""
     control = runs[runs[columns.STRATEGY] == columns.NO_REPLAY]
     replayed = runs.drop(control.index)
     first = control if replayed.empty else replayed
     plot_trade_off(first, ax, styles=view.styles, level=view.settings.level)
     ax.margins(0.12)
-    if not control.empty and not replayed.empty:
-        style = view.styles[columns.NO_REPLAY]
-        place = control[[FINAL_A, FINAL_B]].mean()
-        if within_reach((float(place[FINAL_A]), float(place[FINAL_B])), ax):
-            plot_trade_off(control, ax, styles={columns.NO_REPLAY: style}, level=view.settings.level)
+    far: Far = {}
+    if len(first) < len(runs):
+        centre, style = mean_place(control), view.styles[columns.NO_REPLAY]
+        if within_reach(centre, ax):
+            plot_trade_off(control, ax, styles=view.styles, level=view.settings.level)
         else:
-            point_towards(
-                (float(place[FINAL_A]), float(place[FINAL_B])), ax, colour=style.colour, text=style.label
-            )
-    ax.set_title(f"mix {mix_text(mix)}" if mix else "no replay")
-    plain_ticks(ax, count=4)
-    near = all(within_reach(start, ax) for start in starts)
-    for start in starts:
-        mark_start(start, ax)
-    return near
+            far[style.label] = (centre, style.colour)
+    starts = view.starts.set_axis([FINAL_A, FINAL_B], axis="columns")
+    if within_reach(mean_place(starts), ax):
+        ax.plot(starts[FINAL_A], starts[FINAL_B], "*", color="0.3", markersize=6, linestyle="", zorder=2)
+    else:
+        far[START] = (mean_place(starts), "0.3")
+    return far
 
 
-def start_text(starts: list[tuple[float, float]]) -> str:
-    """Return the words for the losses before Phase B, with the numbers where there is one adapter."""
-    return START if len(starts) > 1 else f"{START} ({starts[0][0]:.3f}, {starts[0][1]:.3f})"
+def mean_place(runs: pd.DataFrame) -> Place:
+    """Return the means of both losses."""
+    return float(runs[FINAL_A].mean()), float(runs[FINAL_B].mean())
 
 
-def _finish(figure: Figure, view: View, *, start: str) -> None:
+def _ink(ax: Axes) -> npt.NDArray[np.float64]:
+    """Return the places (n, 2) of what is drawn in `ax`: points, means and the outlines of ellipses."""
+    drawn = [np.asarray(points.get_offsets(), float) for points in ax.collections]
+    drawn += [np.asarray(line.get_xydata(), float) for line in ax.lines]
+    outlines = [patch.get_verts() for patch in ax.patches]
+    return np.concatenate([*drawn, *(ax.transData.inverted().transform(outline) for outline in outlines)])
+
+
+def _finish(figure: Figure, view: View, *, names: list[str], near: bool) -> None:
     counts = seeds_per_mean(view)
-    handles = [legend_handle(style) for style in view.styles.values()]
+    handles = [legend_handle(view.styles[name]) for name in names]
     if max(counts) < FEWEST_FOR_ELLIPSE:
         for handle in handles:
             handle.set_linestyle("")
@@ -216,7 +207,17 @@ def _finish(figure: Figure, view: View, *, start: str) -> None:
     if max(counts) >= FEWEST_FOR_ELLIPSE:
         title += f"; ellipse: {percent_text(view.settings.level)} of the mean"
     place_title(figure, view.title)
-    place_legend(figure, handles, [style.label for style in view.styles.values()], title=f"{title}\n{start}")
+    start = start_text(view, mark="star" if near else "star, or an arrow towards it")
+    place_legend(figure, handles, [view.styles[name].label for name in names], title=f"{title}\n{start}")
+
+
+def start_text(view: View, *, mark: str) -> str:
+    """Return what marks the losses before Phase B, with the numbers where there is one adapter."""
+    words = f"{START} ({mark})"
+    if len(view.starts) > 1:
+        return words
+    before_a, before_b = view.starts.to_numpy(float)[0]
+    return f"{words}: {before_a:.3f}, {before_b:.3f}"
 
 
 def caption(view: View) -> str:
@@ -236,7 +237,11 @@ def caption(view: View) -> str:
         f"Final {view.study.task_a} loss against final {view.study.task_b} loss, in nats per supervised token: lower left is "
         "better at both. Small points: single seeds; large points: their mean, from 3 seeds on.",
         spread,
-        "Star or arrow: the losses before Phase B; an arrow with a name points to runs far outside. Panels differ in range.",
+        "Star: the losses before Phase B. An arrow in a corner points to what it names, far outside the panel. "
+        "All panels have one scale, each shifted to its own data.",
+        f"{columns.AA}, which is {BASELINE} again, is left out."
+        if columns.AA in set(view.done[columns.STRATEGY])
+        else "",
         absent_sentence(view),
         mix_sentence(view),
     )

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.patches import Ellipse, Rectangle
 
+from analysis.corner_arrows import free_corner
 from analysis.heat_map import draw_change_against_baseline
 from analysis.style import publication_style, signed_text
 from analysis.trade_off import draw_trade_off, mean_region
@@ -93,8 +94,9 @@ def test_unpaired_runs_are_counted_in_the_heat_map(study: Builder) -> None:
 def test_the_trade_off_has_ellipses_from_four_seeds_on(study: Builder, seeds: int, ellipses: int) -> None:
     drawing = draw_trade_off(only_view(study(seeds=range(seeds), control=False)))
     assert drawing.figure is not None
-    outlines = [part for part in drawing.figure.findobj(Ellipse) if not part.get_fill()]
+    outlines = drawing.figure.findobj(Ellipse)
     assert len(outlines) == ellipses
+    assert not any(outline.get_fill() for outline in outlines)
     assert ("Hotelling" in drawing.caption) == (seeds == 4)
 
 
@@ -116,11 +118,43 @@ def test_runs_without_replay_do_not_squeeze_the_trade_off(study: Builder) -> Non
     assert figure is not None
     control = view.done.loc[view.done["strategy"] == "none", "final_task_a_loss"].min()
     assert figure.axes[0].get_xlim()[1] < control
-    assert [text.get_text() for text in figure.axes[0].texts if text.get_text()] == ["no replay"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["", "no replay", "", "before Phase B"]
 
 
 def test_the_trade_off_keeps_its_data_readable_when_the_start_is_far_off(study: Builder) -> None:
     figure = draw_trade_off(only_view(study())).figure
     assert figure is not None
     assert figure.axes[0].get_ylim()[1] < STARTS[1]
-    assert "arrow: towards losses before Phase B (1.014, 1.909)" in texts(figure)
+    assert "before Phase B (star, or an arrow towards it): 1.014, 1.909" in texts(figure)
+
+
+def test_names_in_the_trade_off_stand_where_no_run_is(study: Builder) -> None:
+    view = only_view(study(mixes=(0.05, 0.1, 0.2), seeds=range(6), strategies=STRATEGIES))
+    figure = draw_trade_off(view).figure
+    assert figure is not None
+    figure.canvas.draw()
+    for ax, mix in zip(figure.axes, view.mixes, strict=True):
+        runs = view.done[view.done["mix"] == mix]
+        places = ax.transData.transform(runs[["final_task_a_loss", "final_task_b_loss"]])
+        names = [text.get_window_extent() for text in ax.texts if text.get_text()]
+        assert names
+        assert not any(name.count_contains(places) for name in names)
+
+
+def test_panels_of_the_trade_off_have_one_scale_and_no_control(study: Builder) -> None:
+    described = {"config": {"inference": {"smallest_effect": 0.05}}}
+    view = only_view(study(mixes=(0.1, 0.2), strategies=("random", "random_aa"), description=described))
+    drawing = draw_trade_off(view)
+    assert drawing.figure is not None
+    spans = [ax.get_xlim()[1] - ax.get_xlim()[0] for ax in drawing.figure.axes]
+    assert spans == pytest.approx([0.1, 0.1])
+    assert "random_aa" not in set(drawing.data["outcomes"]["strategy"])
+    assert "random_aa, which is random again, is left out" in drawing.caption
+
+
+@pytest.mark.parametrize(("taken", "corner"), [([], (1, 1)), ([(1, 1)], (1, 0))])
+def test_of_the_free_corners_the_one_towards_the_target_is_taken(
+    taken: list[tuple[int, int]], corner: tuple[int, int]
+) -> None:
+    places = np.array([[0.1, 0.95], [0.5, 0.5]])
+    assert free_corner(places, direction=np.array([0.9, 0.1]), taken=taken) == corner
