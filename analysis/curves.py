@@ -27,16 +27,24 @@ from analysis.view import Drawing, View, seeds_per_mean
 from trainables import columns
 
 MARKED_POINTS = 6
+MOST_LINES = 12  # finished single runs in a panel; of more, only the means are drawn
+MOST_FILLS = 2  # simultaneous bands in a panel; of more, only the edges are drawn
 START = "before Phase B"
 STOPPED = (columns.DIVERGED, columns.FAILED)
 
 
 def plot_replicates(
-    runs: pd.DataFrame, ax: Axes, *, style: LineStyle, level: float = LEVEL, simultaneous: bool = False
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    style: LineStyle,
+    level: float = LEVEL,
+    simultaneous: bool = False,
+    filled: bool = True,
 ) -> Axes:
     """Draw the mean of `runs` (a row per replicate, a column per step) and, from n = 3 on, its band.
 
-    Of two runs there is no mean: they are drawn as they are.
+    Of two runs there is no mean: they are drawn as they are. A band that is not `filled` is its two edges.
     """
     if runs.empty:
         return ax
@@ -58,7 +66,9 @@ def plot_replicates(
     if len(runs) >= FEWEST_FOR_INTERVAL:
         shown, _ = band(values, level=level, simultaneous=simultaneous)
         low, high = shown.mean - shown.half_width, shown.mean + shown.half_width
-        ax.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=1)
+        area = ax.fill_between(steps, low, high, facecolor=style.colour, alpha=0.15, linewidth=0, zorder=1)
+        if not filled:
+            area.set(facecolor="none", edgecolor=style.colour, linestyle=style.dash, linewidth=0.6, alpha=0.9)
     return ax
 
 
@@ -71,11 +81,18 @@ def plot_curves(
     level: float = LEVEL,
     simultaneous: bool = False,
 ) -> Axes:
-    """Draw one panel from tidy rows: a thin line a seed, and each strategy's mean over its done seeds."""
+    """Draw one panel from tidy rows: each strategy's mean over its done seeds, and thin lines, one a seed.
+
+    A strategy with fewer than 3 done seeds has no mean: those are drawn as strong lines. Of more than
+    MOST_LINES done runs in the panel the thin lines are left out.
+    """
     styles = strategy_styles(frame[columns.STRATEGY]) if styles is None else styles
+    crowded = is_crowded(frame)
     for strategy, style in styles.items():
         runs = frame[frame[columns.STRATEGY] == strategy]
-        for _, run in runs.groupby(columns.SEED):
+        done = runs[runs[STATE] == columns.DONE]
+        strong = crowded or done[columns.SEED].nunique() < FEWEST_FOR_INTERVAL
+        for _, run in (runs.drop(done.index) if strong else runs).groupby(columns.SEED):
             ax.plot(
                 run[columns.STEP],
                 run[metric],
@@ -84,10 +101,16 @@ def plot_curves(
                 linewidth=0.5,
                 alpha=0.55,
             )
-        done = runs[runs[STATE] == columns.DONE]
         table = done.pivot(index=columns.SEED, columns=columns.STEP, values=metric).dropna(axis="columns")
-        plot_replicates(table, ax, style=style, level=level, simultaneous=simultaneous)
+        filled = not simultaneous or len(styles) <= MOST_FILLS
+        plot_replicates(table, ax, style=style, level=level, simultaneous=simultaneous, filled=filled)
     return ax
+
+
+def is_crowded(frame: pd.DataFrame) -> bool:
+    """Return whether a panel of the rows `frame` has more done runs than can be told apart."""
+    done = frame[frame[STATE] == columns.DONE]
+    return len(done[[*columns.LABEL_COLUMNS]].drop_duplicates()) > MOST_LINES
 
 
 def mark_stopped(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str, LineStyle]) -> Axes:
@@ -102,13 +125,20 @@ def mark_stopped(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str
     return ax
 
 
-def panel_limits(rows: pd.DataFrame, *, metric: str) -> tuple[float, float] | None:
-    """Return limits around every run but the diverged, which would flatten the others."""
+def panel_limits(rows: pd.DataFrame, axes: Iterable[Axes], *, metric: str) -> tuple[float, float] | None:
+    """Return limits around the bands in `axes` and every run but the diverged, which would flatten the others."""
     calm = rows.loc[(rows[STATE] != columns.DIVERGED) | (rows[columns.STEP] == 0), metric].dropna()
-    if calm.empty:
+    bands = [
+        np.asarray(path.vertices, float)[:, 1]
+        for ax in axes
+        for part in ax.collections
+        for path in part.get_paths()
+    ]
+    heights = np.concatenate([calm.to_numpy(float), *bands])
+    if not len(heights):
         return None
-    margin = 0.06 * (calm.max() - calm.min()) or 0.01
-    return float(calm.min() - margin), float(calm.max() + margin)
+    margin = 0.06 * np.ptp(heights) or 0.01
+    return float(heights.min() - margin), float(heights.max() + margin)
 
 
 def draw_forgetting_curves(view: View) -> Drawing:
@@ -120,29 +150,28 @@ def draw_forgetting_curves(view: View) -> Drawing:
     figure = Figure(figsize=(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 3.5), layout="constrained")
     axes = figure.subplots(2, len(mixes), sharex="col", sharey="row", squeeze=False)
     for column, mix in enumerate(mixes):
-        frame = view.panel(view.rows, mix=mix)
         for row, metric in enumerate(metrics):
-            ax = plot_curves(
-                frame,
-                axes[row, column],
-                metric=metric,
-                styles=view.styles,
-                level=view.settings.level,
-                simultaneous=view.simultaneous,
-            )
-            for start in view.starts[metric]:
-                ax.axhline(start, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
-            limits = panel_limits(view.rows, metric=metric)
-            if limits is not None:
-                ax.set_ylim(*limits)
-            mark_stopped(frame, plain_ticks(ax, count=4), metric=metric, styles=view.styles)
+            _plot_panel(view, axes[row, column], mix=mix, metric=metric)
         axes[1, column].set_xlabel("optimiser step")
         axes[0, column].set_title(f"mix {mix_text(mix)}" if mix else "no replay")
-    for row, task in enumerate(metrics.values()):
+    for row, (metric, task) in enumerate(metrics.items()):
+        limits = panel_limits(view.rows, axes[row], metric=metric)
+        if limits is not None:
+            axes[row, 0].set_ylim(*limits)
+        for ax, mix in zip(axes[row], mixes, strict=True):
+            mark_stopped(view.panel(view.rows, mix=mix), ax, metric=metric, styles=view.styles)
         axes[row, 0].set_ylabel(f"{task} loss\n(nats/token)")
     _finish(figure, view)
     points = view.rows[[*columns.LABEL_COLUMNS, STATE, columns.STEP, *metrics]]
     return Drawing(figure, caption(view), {"evaluations": points})
+
+
+def _plot_panel(view: View, ax: Axes, *, mix: float, metric: str) -> None:
+    frame, level = view.panel(view.rows, mix=mix), view.settings.level
+    plot_curves(frame, ax, metric=metric, styles=view.styles, level=level, simultaneous=view.simultaneous)
+    for start in view.starts[metric]:
+        ax.axhline(start, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
+    plain_ticks(ax, count=4)
 
 
 def _finish(figure: Figure, view: View) -> None:
@@ -178,14 +207,32 @@ def legend_title(counts: list[int], *, unit: str, band: str = interval_name("poi
 def caption(view: View) -> str:
     """Return the caption of the forgetting curves, from what varied and what is there."""
     counts = seeds_per_mean(view)
-    shown = bool(counts) and max(counts) >= FEWEST_FOR_INTERVAL
     ignored = (view.cells[STATE] == columns.DIVERGED).any()
     return joined(
         f"Validation loss of {view.study.task_a} (top) and {view.study.task_b} (bottom) during Phase B, "
-        "in nats per supervised token. Thin lines: single seeds. Dotted: the loss before Phase B.",
-        f"Thick: the mean; bands: {band_text(view, counts)} of each mean by itself." if shown else "",
+        "in nats per supervised token. Dotted: the loss before Phase B.",
+        _lines_sentence(view, counts),
         conditioning(view, n=counts),
         absent_sentence(view),
         "Limits ignore diverged runs, whose curves may leave the panel." if ignored else "",
         mix_sentence(view),
+    )
+
+
+def _lines_sentence(view: View, counts: list[int]) -> str:
+    """Return what thick lines, thin lines and bands are, of those that there are."""
+    means = [count for count in counts if count >= FEWEST_FOR_INTERVAL]
+    unfinished = "unfinished runs" if (view.rows[STATE] != columns.DONE).any() else ""
+    crowded = any(is_crowded(view.panel(view.rows, mix=mix)) for mix in view.mixes)
+    singles = "" if crowded or not means else "single seeds"
+    thin = " and ".join(words for words in (singles, unfinished) if words)
+    drawn = "edged" if view.simultaneous and len(view.styles) > MOST_FILLS else "shaded"
+    return joined(
+        f"Thick: the mean; {drawn}: its {band_text(view, counts)}, which says where that one mean lies and is no test of a "
+        "difference."
+        if means
+        else "",
+        "Of fewer than 3 finished seeds each is a line with markers." if len(means) < len(counts) else "",
+        f"Thin: {thin}." if thin else "",
+        f"Single seeds are left out of panels with more than {MOST_LINES}." if crowded and means else "",
     )

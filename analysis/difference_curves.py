@@ -3,17 +3,19 @@
 Two curves' bands that overlap are no test of their difference; this is the paired difference itself.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.bands import band
 from analysis.captions import joined, left_out_sentence, mix_sentence
 from analysis.conditions import conditioning
-from analysis.curves import band_text
+from analysis.curves import band_text, plot_replicates
 from analysis.inference import FEWEST_FOR_INTERVAL, LEVEL
 from analysis.outcomes import BASELINE, strategy_rank
-from analysis.style import ONE_COLUMN, LineStyle, mix_text, place_title, plain_ticks
+from analysis.style import ONE_COLUMN, SMALLEST, LineStyle, mix_text, place_title, plain_ticks
 from analysis.tidy import STATE
 from analysis.view import Drawing, View
 from trainables import columns
@@ -44,22 +46,17 @@ def plot_differences(
     level: float = LEVEL,
     simultaneous: bool = False,
 ) -> Axes:
-    """Draw one strategy's differences at one mix: a thin line a seed, their mean, and its band from n = 3 on."""
+    """Draw one strategy's differences at one mix: from n = 3 on a thin line a seed, their mean and its band.
+
+    One or two are drawn as strong lines.
+    """
     ax.axhline(0, color="0.2", linewidth=0.8, zorder=1)
     table = differences.pivot(index=columns.SEED, columns=columns.STEP, values=DIFFERENCE)
     table = table.dropna(axis="columns")
-    if table.empty:
-        return ax
-    steps = table.columns.to_numpy(float)
-    for values in table.to_numpy(float):
-        ax.plot(steps, values, color=style.colour, linewidth=0.5, alpha=0.55)
-    if len(table) < FEWEST_FOR_INTERVAL:
-        return ax
-    shown, _ = band(table.to_numpy(float), level=level, simultaneous=simultaneous)
-    ax.plot(steps, shown.mean, color=style.colour, linewidth=1.3, zorder=3)
-    low, high = shown.mean - shown.half_width, shown.mean + shown.half_width
-    ax.fill_between(steps, low, high, color=style.colour, alpha=0.2, linewidth=0, zorder=1)
-    return ax
+    if len(table) >= FEWEST_FOR_INTERVAL:
+        for values in table.to_numpy(float):
+            ax.plot(table.columns.to_numpy(float), values, color=style.colour, linewidth=0.5, alpha=0.55)
+    return plot_replicates(table, ax, style=replace(style, dash="-"), level=level, simultaneous=simultaneous)
 
 
 def draw_difference_curves(view: View) -> Drawing:
@@ -69,22 +66,20 @@ def draw_difference_curves(view: View) -> Drawing:
         return Drawing(None, f"Not drawn: no strategy has a finished pair with {BASELINE!r}.")
     mixes = sorted(set(frame[columns.MIX]))
     names = sorted(set(frame[columns.STRATEGY]), key=strategy_rank)
-    size = (max(ONE_COLUMN, 0.7 + 1.65 * len(mixes)), max(1.9, 0.5 + 0.82 * len(names)))
+    size = (max(ONE_COLUMN, 0.7 + 1.65 * len(mixes)), max(1.9, 0.6 + 0.95 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(names), len(mixes), sharex="col", sharey=True, squeeze=False)
-    for row, name in enumerate(names):
-        for column, mix in enumerate(mixes):
-            ax = axes[row, column]
-            part = frame[(frame[columns.STRATEGY] == name) & (frame[columns.MIX] == mix)]
-            style = view.styles[name]
-            plot_differences(part, ax, style=style, level=view.settings.level, simultaneous=view.simultaneous)
-            plain_ticks(ax, count=4)
-            if row == 0:
-                ax.set_title(f"mix {mix_text(float(mix))}")
-        axes[row, 0].text(
-            0.03, 0.96, view.styles[name].label, transform=axes[row, 0].transAxes, va="top", fontsize=6.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.75}, zorder=5,
-        )  # fmt: skip
+    for (row, column), ax in np.ndenumerate(axes):
+        chosen = (frame[columns.STRATEGY] == names[row]) & (frame[columns.MIX] == mixes[column])
+        style, level = view.styles[names[row]], view.settings.level
+        plot_differences(frame[chosen], ax, style=style, level=level, simultaneous=view.simultaneous)
+        if not chosen.any():
+            ax.text(0.5, 0.75, "no finished pair", transform=ax.transAxes, ha="center", fontsize=SMALLEST)
+        plain_ticks(ax, count=4)
+        if column == 0:
+            ax.set_title(style.label, loc="left", fontsize=7)
+        if row == 0:
+            ax.set_title(f"mix {mix_text(float(mixes[column]))}\n")  # above the strategy's name
     for ax in axes[-1]:
         ax.set_xlabel("optimiser step")
     figure.supylabel(
@@ -98,15 +93,18 @@ def caption(view: View, frame: pd.DataFrame) -> str:
     """Return the caption of the difference curves."""
     groups = frame.groupby([columns.STRATEGY, columns.MIX])[columns.SEED]
     counts = [int(count) for count in groups.nunique()]
-    bands = (
-        f"Thick: the mean; band: {band_text(view, counts)} of the paired difference, not adjusted for the number of "
-        "strategies and mixes. Whether bands of two forgetting curves overlap is no test of their difference."
-        if max(counts) >= FEWEST_FOR_INTERVAL
+    means = [count for count in counts if count >= FEWEST_FOR_INTERVAL]
+    thick = (
+        f"Thick: the mean; thin: single pairs; shaded: the {band_text(view, counts)} of the paired difference, not adjusted "
+        "for the number of strategies and mixes. Whether bands of two forgetting curves overlap is no test of their difference."
+        if means
         else ""
     )
     return joined(
-        f"{view.study.task_a} validation loss minus that of {BASELINE} at the same seed, mix and step: above 0, more was "
-        f"forgotten than with {BASELINE}. Thin: single pairs. {bands}".strip(),
+        f"Validation loss of {view.study.task_a} minus that of {BASELINE} at the same seed, mix and step: above 0, more was "
+        f"forgotten than with {BASELINE}.",
+        thick,
+        "Of fewer than 3 pairs each is a line with markers." if len(means) < len(counts) else "",
         conditioning(view, n=counts),
         left_out_sentence(view),
         mix_sentence(view),

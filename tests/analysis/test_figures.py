@@ -51,6 +51,10 @@ def texts(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
+def thin_lines(ax: Axes) -> int:
+    return sum(line.get_linewidth() == 0.5 for line in ax.lines)
+
+
 @pytest.mark.parametrize(("seeds", "expected"), [(1, 0), (2, 0), (3, 2 * 4)])
 def test_a_band_is_drawn_from_three_seeds_on(study: Builder, seeds: int, expected: int) -> None:
     drawing = draw_forgetting_curves(only_view(study(seeds=range(seeds))))
@@ -58,6 +62,34 @@ def test_a_band_is_drawn_from_three_seeds_on(study: Builder, seeds: int, expecte
     assert bands(drawing.figure) == expected
     assert ("band" in texts(drawing.figure)) == (seeds == 3)
     assert ("95 % pointwise t band" in drawing.caption) == (seeds == 3)
+
+
+@pytest.mark.parametrize(("seeds", "thin"), [(2, 0), (3, 3 * 4), (4, 0)])
+def test_thin_lines_are_the_seeds_of_a_mean_where_they_can_be_told_apart(
+    study: Builder, seeds: int, thin: int
+) -> None:
+    drawing = draw_forgetting_curves(only_view(study(seeds=range(seeds))))
+    assert drawing.figure is not None
+    assert thin_lines(drawing.figure.axes[0]) == thin
+    assert len(means(drawing.figure.axes[0])) == 4 * (2 if seeds == 2 else 1)
+    assert ("Thin: single seeds." in drawing.caption) == (thin > 0)
+    assert ("Single seeds are left out of panels with more than 12" in drawing.caption) == (seeds == 4)
+    assert ("Of fewer than 3 finished seeds each is a line with markers" in drawing.caption) == (seeds == 2)
+
+
+@pytest.mark.parametrize(("strategies", "filled"), [((), True), (STRATEGIES[:3], False)])
+def test_simultaneous_bands_lie_within_the_panel_and_many_are_edges(
+    study: Builder, strategies: tuple[str, ...], filled: bool
+) -> None:
+    (view,) = views(find(read_study(study(strategies=strategies))), simultaneous=True)
+    drawing = draw_forgetting_curves(view)
+    assert drawing.figure is not None
+    for ax in drawing.figure.axes:
+        low, high = ax.get_ylim()
+        heights = np.concatenate([part.get_paths()[0].vertices[:, 1] for part in ax.collections])
+        assert low < heights.min() < heights.max() < high
+        assert all((part.get_facecolor()[:, 3] > 0).any() == filled for part in ax.collections)
+    assert f"{'shaded' if filled else 'edged'}: its 95 % Bonferroni-t" in drawing.caption
 
 
 def test_the_band_is_the_t_interval_of_the_done_seeds(study: Builder) -> None:

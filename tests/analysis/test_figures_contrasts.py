@@ -119,6 +119,18 @@ def test_difference_curves_leave_out_unmatched_pairs_and_say_so(study: Builder) 
     assert bands(drawing.figure) == 1
 
 
+def test_difference_curves_of_two_pairs_are_strong_and_a_panel_without_a_pair_says_so(study: Builder) -> None:
+    states = {("difficulty_hard", 0.1, seed): columns.FAILED for seed in (0, 1)}
+    view = only_view(study(**{**SIX, "seeds": (0, 1)}, states=states))
+    drawing = draw_difference_curves(view)
+    assert drawing.figure is not None
+    drawn_lines = [[line for line in ax.lines if line.get_marker() != "None"] for ax in drawing.figure.axes]
+    assert [len(lines) for lines in drawn_lines] == [2, 2, 0, 2, 2, 2]
+    said = [[text.get_text() for text in ax.texts] for ax in drawing.figure.axes]
+    assert said == [[], [], ["no finished pair"], [], [], []]
+    assert "Of fewer than 3 pairs each is a line with markers" in drawing.caption
+
+
 def test_simultaneous_bands_are_wider_and_named(study: Builder) -> None:
     findings = find(read_study(study()))
     heights, captions = [], []
