@@ -14,7 +14,7 @@ from analysis.labels import Row, given, label_columns, label_entries
 from analysis.measures import MEASURES
 from analysis.outcomes import BASELINE
 from analysis.tables import ABSENT, Column, Entry, Table, count, interval, number, probability
-from analysis.verdicts import IDENTICAL
+from analysis.verdicts import verdict_text
 
 
 class Part(NamedTuple):
@@ -119,11 +119,10 @@ def effect_entry(row: Row) -> Entry:
 
 
 def verdict_entry(row: Row) -> Entry:
-    """Return a contrast's verdict; that of a control says it is one, and without a test there is none."""
+    """Return a contrast's verdict; without a test there is none."""
     if row["n"] < FEWEST_FOR_INTERVAL:
         return Entry("too few pairs" if row["n"] else "no pairs")
-    judged = row["in_family"] or row["verdict"] == IDENTICAL
-    return Entry(row["verdict"] if judged else f"control: {row['verdict']}")
+    return Entry(verdict_text(row["verdict"], in_family=row["in_family"]))
 
 
 def pairs_entry(row: Row) -> Entry:

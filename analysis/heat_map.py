@@ -8,7 +8,8 @@ import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.captions import (
@@ -28,16 +29,19 @@ from analysis.style import (
     LineStyle,
     decimals,
     mix_text,
+    place_legend,
     place_title,
     signed_text,
     strategy_styles,
 )
-from analysis.verdicts import UNRESOLVED
+from analysis.verdicts import UNRESOLVED, verdict_text
 from analysis.view import Drawing, View
 from trainables import columns
 
 PALETTE = "blend:#5a9bd4,#f7f7f7,#e8924a"  # blue to orange, light enough for dark text throughout
 TWO = 2  # pairs: points, and no mean of them
+HATCHED: dict[str, Any] = {"fill": False, "edgecolor": "0.62", "hatch": "////", "linewidth": 0}
+CROSS: dict[str, Any] = {"color": "0.6", "linewidth": 0.8}
 CELL_WIDTH, LINE_HEIGHT = 1.05, 0.105  # inches
 
 ABSENT = {
@@ -55,15 +59,16 @@ def plot_heat_map(
     *,
     pairs: pd.DataFrame | None = None,
     styles: dict[str, LineStyle] | None = None,
+    smallest_effect: float | None = None,
 ) -> Axes:
     """Draw `contrasts`: colour is the difference, the text adds half-width, n and verdict.
 
-    Hatched: unresolved, or too few pairs to say. Crossed: no pair at all. Two pairs have no colour: they are
+    The colours reach at least to `smallest_effect`, so that differences too small to matter stay pale. Hatched: unresolved, or too few pairs to say. Crossed: no pair at all. Two pairs have no colour: they are
     written as they are, if `pairs` are given.
     """
     styles = styles or strategy_styles(contrasts[columns.STRATEGY])
-    limit = float(contrasts["difference"].abs().max())
-    digits, limit = decimals(limit), limit or 1.0
+    largest = float(contrasts["difference"].abs().max())
+    digits, limit = decimals(largest), max(largest, smallest_effect or 0.0) or 1.0
     means = by_strategy_and_mix(contrasts.assign(colour=coloured(contrasts)), values="colour")
     seaborn.heatmap(
         means,
@@ -111,13 +116,31 @@ def mark_cell(record: dict[Any, Any], ax: Axes, *, place: tuple[float, float]) -
     column, row = place
     if record["n"] == 0:
         ax.add_patch(Rectangle(place, 1, 1, facecolor="0.96", edgecolor="0.6", linewidth=0.6))
-        if not record["n_diverged"] + record["n_failed"]:
+        if not is_lost(record):
             return ax
-        ax.plot([column, column + 1], [row, row + 1], color="0.6", linewidth=0.8)
-        ax.plot([column, column + 1], [row + 1, row], color="0.6", linewidth=0.8)
+        ax.plot([column, column + 1], [row, row + 1], **CROSS)
+        ax.plot([column, column + 1], [row + 1, row], **CROSS)
     elif record["verdict"] == UNRESOLVED:
-        ax.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="0.62", hatch="////", linewidth=0))
+        ax.add_patch(Rectangle(place, 1, 1, **HATCHED))
     return ax
+
+
+def is_lost(record: dict[Any, Any]) -> bool:
+    """Return whether a contrast has no pair because runs of it diverged or failed."""
+    return bool(record["n"] == 0 and record["n_diverged"] + record["n_failed"])
+
+
+def marks(contrasts: pd.DataFrame) -> dict[str, Any]:
+    """Return a legend handle for each mark that a cell of the map has, by what it means."""
+    records = contrasts.to_dict("records")
+    hatched = any(record["n"] and record["verdict"] == UNRESOLVED for record in records)
+    keys = {
+        "unresolved": Patch(**HATCHED) if hatched else None,
+        "no pair: runs were lost": Line2D([], [], linestyle="", marker="x", **CROSS)
+        if any(map(is_lost, records))
+        else None,
+    }
+    return {label: handle for label, handle in keys.items() if handle is not None}
 
 
 def _write(text: str, ax: Axes, *, place: tuple[float, float]) -> None:
@@ -137,7 +160,8 @@ def cell_text(record: dict[Any, Any], *, digits: int, pairs: pd.DataFrame | None
         both = [] if pairs is None else raw_differences(pairs, record).tolist()
         value = "\n".join(signed_text(one, digits=digits) for one in both)
     count = "no pair" if n == 0 else f"n = {n}" if n == planned else f"n = {n} of {planned}"
-    verdict = record["verdict"] if n >= FEWEST_FOR_INTERVAL else ""
+    verdict = verdict_text(record["verdict"], in_family=record["in_family"])
+    verdict = verdict if n >= FEWEST_FOR_INTERVAL else ""
     absent = [f"{int(record[name])} {word}" for name, word in ABSENT.items() if record[name]]
     return "\n".join(line for line in (value, count, verdict, *absent) if line)
 
@@ -161,8 +185,12 @@ def draw_change_against_baseline(view: View) -> Drawing:
     )
     size = (0.95 + 0.055 * longest + CELL_WIDTH * mixes, 0.75 + (0.1 + LINE_HEIGHT * lines) * rows)
     figure = Figure(figsize=size, layout="constrained")
-    plot_heat_map(frame, figure.subplots(), pairs=view.pairs, styles=view.styles)
+    effect = view.settings.smallest_effect
+    plot_heat_map(frame, figure.subplots(), pairs=view.pairs, styles=view.styles, smallest_effect=effect)
     figure.axes[-1].set_ylabel(MEASURES[view.settings.primary].unit)
+    keys = marks(frame)
+    if keys:
+        place_legend(figure, list(keys.values()), list(keys), title="")
     place_title(figure, view.title, f"{measure_text(view)}: strategy − {BASELINE}")
     return Drawing(figure, caption(view, frame), {"contrasts": frame})
 
@@ -180,7 +208,7 @@ def caption(view: View, frame: pd.DataFrame) -> str:
     if TWO in counts:
         resolved += " Of 2 pairs, both are written."
     control = (
-        f"{columns.AA} is {BASELINE} again and stands outside that family."
+        f"{columns.AA} is {BASELINE} again, a control outside that family."
         if columns.AA in set(frame[columns.STRATEGY])
         else ""
     )

@@ -13,6 +13,11 @@ def in_family(strategy: str) -> bool:
     return strategy not in (columns.BASELINE, columns.AA, columns.NO_REPLAY)
 
 
+def verdict_text(verdict: str, *, in_family: bool) -> str:
+    """Return a verdict as figures and tables say it; that of a contrast outside the family is a control's."""
+    return verdict if in_family or verdict == IDENTICAL else f"control: {verdict}"
+
+
 def judge(p_adjusted: float, p_equivalence_adjusted: float, *, alpha: float) -> str:
     """Return the verdict at `alpha` from the adjusted p of a difference and that of equivalence.
 

@@ -52,13 +52,33 @@ def test_the_heat_map_crosses_what_has_no_pair_and_hatches_what_is_unresolved(st
     view = only_view(study(mixes=(0.1, 0.2), states=states))
     drawing = draw_change_against_baseline(view)
     assert drawing.figure is not None
-    hatched = [patch for patch in drawing.figure.findobj(Rectangle) if patch.get_hatch()]
+    hatched = [patch for patch in drawing.figure.axes[0].findobj(Rectangle) if patch.get_hatch()]
     rows = family(view)
     assert len(hatched) == ((rows["n"] > 0) & (rows["verdict"] == UNRESOLVED)).sum() >= 1
     assert len(drawing.figure.axes[0].lines) == 2
     assert "no pair\n3 failed" in texts(drawing.figure)
     assert "n = 2 of 3\n1 diverged" in texts(drawing.figure)
     assert "Crossed: no finished pair, as runs diverged or failed" in drawing.caption
+
+
+def test_the_heat_map_says_which_row_is_a_control_and_paints_small_differences_pale(study: Builder) -> None:
+    settings = {"inference": {"smallest_effect": 10.0}}
+    view = only_view(
+        study(strategies=("random", columns.AA, "difficulty_hard"), description={"config": settings})
+    )
+    figure = draw_change_against_baseline(view).figure
+    assert figure is not None
+    assert not figure.legends  # both are equivalent: nothing is hatched
+    assert figure.axes[0].collections[0].get_clim() == (-10.0, 10.0)
+    assert "control: equivalent" in texts(figure)
+
+
+def test_the_heat_map_explains_its_marks(study: Builder) -> None:
+    lost = {("difficulty_hard", 0.1, seed): columns.FAILED for seed in range(3)}
+    figure = draw_change_against_baseline(only_view(study(states=lost))).figure
+    assert figure is not None
+    keys = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert keys == ["unresolved", "no pair: runs were lost"]
 
 
 def test_of_two_pairs_the_heat_map_writes_both_and_colours_neither(study: Builder) -> None:
