@@ -87,5 +87,6 @@ def mix_sentence(view: View) -> str:
 
 
 def joined(*sentences: str) -> str:
-    """Return the sentences that are not empty as one caption."""
-    return " ".join(sentence for sentence in sentences if sentence)
+    """Return the sentences that are not empty as one caption, which begins with a capital."""
+    caption = " ".join(sentence for sentence in sentences if sentence)
+    return caption[:1].upper() + caption[1:]

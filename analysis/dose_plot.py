@@ -32,7 +32,8 @@ from analysis.view import Drawing, View
 from trainables import columns
 
 MOST_TICKS = 5  # mixes that are ticks of their own
-DODGE = 0.022  # of the mixes' span, between strategies in one panel
+DODGE, MOST_DODGE = 0.05, 0.15  # of the mixes' span: between strategies in one panel, and over all of them
+BESIDE = 0.6  # of that: from a mean to its single runs
 
 
 def plot_doses(
@@ -46,18 +47,22 @@ def plot_doses(
     """Draw each strategy's mean against its mix in percent, with intervals from n = 3 on.
 
     `fits`: the fitted laws (strategy, mix, low, mean, high) as line and band. `runs`: single runs (strategy,
-    mix, value) as small points. Strategies stand side by side at each mix, so that none hides another.
+    mix, value) as small points. Strategies stand side by side at each mix, and runs beside their mean, so that
+    none hides another.
     """
     styles = styles or strategy_styles(doses[columns.STRATEGY])
     names = sorted(set(doses[columns.STRATEGY]), key=strategy_rank)
     span = 100 * float(doses[columns.MIX].max() - doses[columns.MIX].min()) or 1.0
+    dodge = span * min(DODGE, MOST_DODGE / len(names))
     for position, name in enumerate(names):
-        shift = span * DODGE * (position - (len(names) - 1) / 2)
+        place = position - (len(names) - 1) / 2
+        shift = dodge * place
         style = styles[name]
         if fits is not None:
             _plot_law(fits[fits[columns.STRATEGY] == name], ax, style=style)
         if runs is not None:
-            _plot_runs(runs[runs[columns.STRATEGY] == name], ax, shift=shift, style=style)
+            outwards = dodge * (BESIDE if place >= 0 else -BESIDE)
+            _plot_runs(runs[runs[columns.STRATEGY] == name], ax, shift=shift + outwards, style=style)
         _plot_means(doses[doses[columns.STRATEGY] == name], ax, shift=shift, style=style)
     ax.margins(x=0.06)
     return ax
@@ -176,7 +181,7 @@ def caption(view: View, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
         else " ".join(view.findings.notes_on("dose_fits")) or "No law is fitted."
     )
     return joined(
-        f"{measure_text(view).capitalize()} of {view.study.task_a} against the mix; a mix of 0 is the run without replay, the "
+        f"{measure_text(view)} of {view.study.task_a} against the mix; a mix of 0 is the run without replay, the "
         "same in every panel. Small points: single seeds; large: their mean, from 3 seeds on; points of one mix are set side by side.",
         law,
         spread_sentence(view, counts, marks="Bars", kind="t"),

@@ -19,7 +19,9 @@ from analysis.style import (
     plain_ticks,
     publication_style,
     save_figure,
+    strategy_styles,
 )
+from trainables import columns
 
 FORMATS = (".png", ".svg", ".pdf")
 RUN, STEP, LOSS = "run", "step", "loss"
@@ -59,7 +61,7 @@ def plot_histories(frame: pd.DataFrame, ax: Axes, *, styles: Mapping[str, LineSt
 def draw_histories(histories: list[History], *, title: str | None) -> Figure:
     """Return a figure with a panel for each metric found, in order of appearance, and one legend."""
     groups = group_replicates(histories)
-    styles = {text: cycled_style(position) for position, text in enumerate(groups)}
+    styles = {text: _style(runs, position=position) for position, (text, runs) in enumerate(groups.items())}
     metrics = list(dict.fromkeys(metric for run in histories for metric in run.losses.columns))
     figure = Figure(
         figsize=(max(ONE_COLUMN, PANEL_WIDTH * len(metrics)), 2.6 + 0.1 * len(groups)), layout="constrained"
@@ -68,7 +70,9 @@ def draw_histories(histories: list[History], *, title: str | None) -> Figure:
     for ax, metric in zip(axes, metrics, strict=True):
         plot_histories(tidy_metric(groups, metric=metric), ax, styles=styles)
         ax.set(
-            xlabel="step", ylabel="loss", title=metric.removesuffix(LOSS_SUFFIX).replace("_", " ") + " loss"
+            xlabel="step",
+            ylabel="loss (nats/token)",
+            title=metric.removesuffix(LOSS_SUFFIX).replace("_", " ") + " loss",
         )
         plain_ticks(ax)
     sizes = {text: len(runs) for text, runs in groups.items()}
@@ -79,6 +83,12 @@ def draw_histories(histories: list[History], *, title: str | None) -> Figure:
     if title:
         figure.suptitle(title, fontsize=9)
     return figure
+
+
+def _style(runs: list[History], *, position: int) -> LineStyle:
+    """Return the style of the `position`-th name; runs without replay look as they do in a study's figures."""
+    control = all(run.details.get("selection_method") == columns.NO_REPLAY for run in runs)
+    return strategy_styles([columns.NO_REPLAY])[columns.NO_REPLAY] if control else cycled_style(position)
 
 
 def write_history_figure(histories: list[History], *, path: Path, title: str | None) -> Path:

@@ -21,7 +21,7 @@ from analysis.view import Drawing, View
 from trainables import columns
 
 ROW = 0.17  # inches
-MOST_VALUES = 9
+MOST_VALUES, LONGEST_VALUE = 9, 22  # values of a group, characters of one
 OTHERS = "(others)"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -53,7 +53,7 @@ def plot_shares(
         colour = "white" if share > 0.55 else "0.1"
         ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=SMALLEST, color=colour)
     ax.set_yticks(range(len(shares)), [styles[name].label for name in shares.index])
-    names = [shown_text(str(value), longest=16) for value in shares.columns]
+    names = [shown_text(str(value), longest=LONGEST_VALUE) for value in shares.columns]
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.tick_params(length=0)
     ax.grid(visible=False)
@@ -88,12 +88,13 @@ def draw_selections(view: View) -> Drawing:
     selections = view.part(view.findings.selections)
     if selections.empty:
         return Drawing(None, f"Not drawn. {' '.join(view.findings.notes_on('selections'))}".strip())
-    mixes, names = sorted(set(selections[columns.MIX])), sorted(set(selections[columns.STRATEGY]))
+    mixes = sorted(set(selections[columns.MIX]))
     groups = [group for group in ("level", "type") if selections[group].notna().any()]
     ratios = [*(min(MOST_VALUES + 1, selections[group].nunique()) + 1 for group in groups), 5]
-    height = 0.95 + (ROW * len(names) + 0.3) * len(mixes)
+    blocks = [selections.loc[selections[columns.MIX] == mix, columns.STRATEGY].nunique() for mix in mixes]
+    height = 0.95 + ROW * sum(blocks) + 0.3 * len(mixes)
     figure = Figure(figsize=(TWO_COLUMNS, height), layout="constrained")
-    axes = figure.subplots(len(mixes), len(ratios), squeeze=False, width_ratios=ratios)
+    axes = figure.subplots(len(mixes), len(ratios), squeeze=False, width_ratios=ratios, height_ratios=blocks)
     for row, mix in enumerate(mixes):
         part = selections[selections[columns.MIX] == mix]
         for ax, group in zip(axes[row], groups, strict=False):

@@ -184,6 +184,17 @@ def test_doses_show_measured_points_and_a_law_from_four_mixes_on(study: Builder)
         assert points >= 2 * 3 * (len(mixes) + 1)
 
 
+def test_single_runs_stand_beside_their_mean_and_hide_behind_nothing(study: Builder) -> None:
+    view = only_view(study(mixes=(0.1, 0.2), seeds=range(4)))
+    figure = draw_doses(view).figure
+    assert figure is not None
+    for ax in (ax for ax in figure.axes if ax.get_visible()):
+        means = {float(x) for line in ax.lines if line.get_marker() != "None" for x in line.get_xdata()}
+        runs = {float(x) for points in ax.collections for x in np.asarray(points.get_offsets())[:, 0]}
+        span = 100 * (0.2 - 0.0)
+        assert min(abs(run - mean) for run in runs for mean in means) > 0.015 * span
+
+
 def test_levels_are_rows_and_strategies_lanes(study: Builder) -> None:
     view = only_view(study(**{**SIX, "per_example": True}))
     drawing = draw_levels(view)

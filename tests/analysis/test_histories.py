@@ -15,8 +15,9 @@ from analysis.histories import group_replicates, read_histories, read_history
 from analysis.history_plot import draw_histories
 from analysis.history_report import MISSING, history_words
 from analysis.history_tables import ends_table
-from analysis.style import publication_style
+from analysis.style import publication_style, strategy_styles
 from tests.analysis.studies import write_json
+from trainables import columns
 
 
 def plot(*arguments: object) -> Result:
@@ -211,6 +212,16 @@ def test_exported_seeds_are_told_apart_by_their_files_and_no_replay_is_called_so
     assert history_words(groups).lines == [
         "no replay: math +0.200, +0.200, +0.200; hotpot \u22120.200, \u22120.200, \u22120.200."
     ]
+
+
+def test_runs_without_replay_look_as_in_a_studys_figures(tmp_path: Path) -> None:
+    for name in ("random", columns.NO_REPLAY):
+        write_history(tmp_path / f"{name}.json", selection_method=name)
+    histories, _ = read_histories([str(tmp_path / "*.json")])
+    with publication_style():
+        lines = draw_histories(histories, title=None).axes[0].lines
+    style = strategy_styles([columns.NO_REPLAY])[columns.NO_REPLAY]
+    assert [line.get_color() == style.colour for line in lines] == [True, False]
 
 
 def test_nan_is_a_gap_and_not_an_error(tmp_path: Path) -> None:
