@@ -16,6 +16,7 @@ from trainables.storage.base import StorageError
 
 REDUCTION = 3  # of the rates that come to a rung, about one in so many goes on
 NO_CONTROLLER: Any = None  # the scheduler asks nothing of it
+GIVEN_UP = (columns.DIVERGED, columns.STOPPED)
 RUNGS = 2  # before the last step, each REDUCTION times as far as the one before
 
 
@@ -29,7 +30,9 @@ class Halving(FIFOScheduler):
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ledger, self.steps = ledger, steps_of_search(ledger)
+        self.ledger = Ledger(replace(ledger.storage, patience=0.0))  # Tune must not wait for an outage
+        self.steps = steps_of_search(ledger)
+        self._reasons: dict[float, str] = {}  # why a rate does not go on
         self._asha = ASHAScheduler(
             time_attr=columns.STEP,
             metric=columns.TASK_B_LOSS,
@@ -55,11 +58,11 @@ class Halving(FIFOScheduler):
         cells = self._points[rate]
         cells[result["key"]][step] = (result[columns.TASK_A_LOSS], result[columns.TASK_B_LOSS])
         late = [key for key, points in cells.items() if step not in points]
-        if any(self._diverged(key) for key in late):
-            return self._stop(trial, step, "another seed of this rate diverged")
-        if not late and self._falls_behind(rate, step, mean_points(cells)[step][1]):
-            return self._stop(trial, step, "other rates had a lower loss of task B at this step")
-        return TrialScheduler.CONTINUE
+        if any(self._state(key) in GIVEN_UP for key in late):
+            self._reasons[rate] = "another seed of this rate diverged or was stopped"
+        elif not late and self._falls_behind(rate, step, mean_points(cells)[step][1]):
+            self._reasons[rate] = "other rates had a lower loss of task B at this step"
+        return self._stop(trial, rate, step) if rate in self._reasons else TrialScheduler.CONTINUE
 
     def _falls_behind(self, rate: float, step: int, loss: float) -> bool:
         """Enter a rate's loss at the rung it has come to, if any; return whether it does not go on from there."""
@@ -68,17 +71,21 @@ class Halving(FIFOScheduler):
         reached = {columns.STEP: step, columns.TASK_B_LOSS: loss}
         return self._asha.on_trial_result(NO_CONTROLLER, _entrant(rate), reached) == TrialScheduler.STOP
 
-    def _diverged(self, key: str) -> bool:
-        ledger = Ledger(replace(self.ledger.storage, patience=0.0))  # Tune must not wait for an outage
+    def _state(self, key: str) -> str | None:
+        """Return a cell's state, None while the storage does not say."""
         try:
-            return ledger.state(key) == columns.DIVERGED
+            return self.ledger.state(key)
         except StorageError:
-            return False
+            return None
 
-    def _stop(self, trial: Trial, step: int, reason: str) -> str:
-        for key in trial.config["keys"]:
-            if not self._diverged(key):
-                self.ledger.record_stop(key, step=step, reason=reason)
+    def _stop(self, trial: Trial, rate: float, step: int) -> str:
+        """Record that the trial's cells end here; where the storage fails, they go on to the next point."""
+        try:
+            for key in trial.config["keys"]:
+                if self._state(key) not in GIVEN_UP:
+                    self.ledger.record_stop(key, step=step, reason=self._reasons[rate])
+        except StorageError:
+            return TrialScheduler.CONTINUE
         return TrialScheduler.STOP
 
 

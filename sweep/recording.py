@@ -45,7 +45,7 @@ def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
     """Raise OtherStudyError if finished cells of this study mean something else than `fingerprint`."""
     record = ledger.study_record()
     differences = [] if record is None else list(_differences(record["fingerprint"], fingerprint))
-    finished = (columns.DONE, columns.DIVERGED)
+    finished = (columns.DONE, columns.DIVERGED, columns.STOPPED)
     if differences and any(standing.state in finished for _, standing in ledger.planned_standings()):
         lines = "\n".join(f"  {line}" for line in differences)
         raise OtherStudyError(

@@ -126,7 +126,7 @@ def print_rates(ledger: Ledger, *, console: Console) -> None:
         console.print("no rate has reached its last step on every seed", highlight=False)
         return
     console.print(
-        f"best: lr {best.lr:g}, by task B's validation loss; to use it: --set phase_b.lr={best.lr:g}",
+        f"best: lr {best.lr:g}, by task B's validation loss; to use it: --set phase_b.lr={best.lr}",
         highlight=False,
     )
     if at_edge(best, outcomes):

@@ -19,6 +19,7 @@ from sweep.rate_outcomes import at_edge, best_rate, rate_outcomes, write_outcome
 from sweep.rate_search import SEEDS, check_kind, open_search, search_study
 from sweep.recording import place_beside, place_inside
 from trainables import columns
+from trainables.storage.base import StorageError
 from trainables.storage.locations import open_storage
 
 STUDY = {
@@ -193,6 +194,35 @@ def test_a_rate_of_which_a_seed_diverged_stops(ledger: Ledger) -> None:
     assert report(halving, RATES[0], 5, 1.0) == [STOP]
     assert [ledger.state(key) for key in (healthy, diverged)] == [columns.STOPPED, columns.DIVERGED]
     assert rate_outcomes(ledger)[0].state == columns.DIVERGED
+
+
+def test_a_stop_that_was_cut_off_half_way_is_carried_through(ledger: Ledger) -> None:
+    """Killed after the first seed's record: the other ends at its next point."""
+    stopped, left = KEYS[RATES[0]]
+    for key in KEYS[RATES[0]]:
+        write_points(ledger, key, {0: 3.0, 10: 2.0})
+    ledger.record_stop(stopped, step=10, reason="behind")
+    halving = Halving(ledger)
+    trial: Any = SimpleNamespace(config={"keys": [left]})
+    told = {"key": left, columns.TASK_A_LOSS: 1.0, columns.TASK_B_LOSS: 1.0}
+    assert halving.on_trial_result(None, trial, told | {columns.STEP: 10}) == GO
+    assert halving.on_trial_result(None, trial, told | {columns.STEP: 15}) == STOP
+    assert ledger.state(left) == columns.STOPPED
+
+
+def test_a_stop_waits_for_the_storage_without_holding_tune_up(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise StorageError("full")
+
+    halving = Halving(ledger)
+    assert report(halving, RATES[0], 10, 1.0, 1.0) == [GO, GO]
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "record_stop", fail)
+        assert report(halving, RATES[1], 10, 9.0, 9.0) == [GO, GO]
+    assert report(halving, RATES[1], 15, 9.0) == [STOP]
+    assert {ledger.state(key) for key in KEYS[RATES[1]]} == {columns.STOPPED}
 
 
 def test_the_best_rate_has_ended_on_every_seed(ledger: Ledger) -> None:
