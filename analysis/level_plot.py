@@ -24,7 +24,8 @@ from analysis.view import Drawing, View
 from trainables import columns
 
 GROUPS = ("level", "type")
-LANE = 0.075  # inches a strategy takes within a value's row
+LANE = 0.085  # inches a strategy takes within a value's row
+BELOW = 0.42  # of a lane, from the interval to its single seeds
 MOST_VALUES = 16
 
 
@@ -45,19 +46,19 @@ def plot_levels(
         if row % 2:
             ax.axhspan(row - 0.5, row + 0.5, color="0.965", linewidth=0, zorder=0)
         for lane, name in enumerate(names):
-            height = row - 0.4 + 0.8 * (lane + 0.5) / len(names)
+            height = row - 0.4 + 0.8 * (lane + 0.35) / len(names)
             chosen = levels[(levels["value"] == value) & (levels[columns.STRATEGY] == name)]
             _plot_lane(
                 chosen["forgetting"].dropna().to_numpy(float),
                 ax,
-                height=height,
+                heights=(height, height + BELOW * 0.8 / len(names)),
                 style=styles[name],
                 level=level,
             )
     sizes = levels.groupby("value")["examples"].first()
     ax.set_yticks(
         range(len(values)),
-        [f"{shown_text(str(value), longest=20)} ({sizes.get(value, 0):.0f})" for value in values],
+        [f"{shown_text(str(value), longest=22)} ({sizes.get(value, 0):.0f})" for value in values],
     )
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
@@ -65,18 +66,22 @@ def plot_levels(
     return ax
 
 
-def _plot_lane(found: np.ndarray, ax: Axes, *, height: float, style: LineStyle, level: float) -> None:
+def _plot_lane(
+    found: np.ndarray, ax: Axes, *, heights: tuple[float, float], style: LineStyle, level: float
+) -> None:
+    """Draw a strategy's mean and interval at the first of `heights`, its single seeds below at the second."""
     if not len(found):
         return
+    height, below = heights
     interval = mean_interval(found, level=level)
     if len(found) > 1:
         ax.scatter(
             found,
-            np.full(len(found), height),
+            np.full(len(found), below if len(found) > 2 else height),
             s=2.5 if len(found) > 2 else 7,
             marker=style.marker,
             color=style.colour,
-            alpha=0.4 if len(found) > 2 else 1,
+            alpha=0.6 if len(found) > 2 else 1,
             linewidths=0,
         )
     if np.isfinite(interval.half_width):
