@@ -178,12 +178,14 @@ def caption(view: View, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
     law = (
         f"Lines: a fitted law ({', '.join(laws)}){band}; between the measured mixes it is the law's word, not the data's."
         if laws
-        else " ".join(view.findings.notes_on("dose_fits")) or "No law is fitted."
+        else ""
     )
+    notes = " ".join(view.findings.notes_on("dose_fits"))
     return joined(
         f"{measure_text(view)} of {view.study.task_a} against the mix; a mix of 0 is the run without replay, the "
         "same in every panel. Small points: single seeds; large: their mean, from 3 seeds on; points of one mix are set side by side.",
         law,
+        notes or ("" if law else "No law is fitted."),
         spread_sentence(view, counts, marks="Bars", kind="t"),
         absent_sentence(view),
         mix_sentence(view),

@@ -135,7 +135,7 @@ def marks(contrasts: pd.DataFrame) -> dict[str, Any]:
     records = contrasts.to_dict("records")
     hatched = any(record["n"] and record["verdict"] == UNRESOLVED for record in records)
     keys = {
-        "unresolved": Patch(**HATCHED) if hatched else None,
+        "unresolved, or too few pairs": Patch(**HATCHED) if hatched else None,
         "no pair: runs were lost": Line2D([], [], linestyle="", marker="x", **CROSS)
         if any(map(is_lost, records))
         else None,

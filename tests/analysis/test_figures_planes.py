@@ -78,7 +78,7 @@ def test_the_heat_map_explains_its_marks(study: Builder) -> None:
     figure = draw_change_against_baseline(only_view(study(states=lost))).figure
     assert figure is not None
     keys = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert keys == ["unresolved", "no pair: runs were lost"]
+    assert keys == ["unresolved, or too few pairs", "no pair: runs were lost"]
 
 
 def test_of_two_pairs_the_heat_map_writes_both_and_colours_neither(study: Builder) -> None:
