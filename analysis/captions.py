@@ -18,6 +18,13 @@ def measure_text(view: View) -> str:
     return MEASURES[view.settings.primary].label
 
 
+def measure_heading(view: View) -> str:
+    """Return the primary measure as the subject of a caption: 'Forgetting of math', 'Final task B loss'."""
+    label = measure_text(view)
+    of = "" if "task" in label or "hypervolume" in label else f" of {view.study.task_a}"
+    return f"{label[0].upper()}{label[1:]}{of}"
+
+
 def direction_text(view: View) -> str:
     """Return what a difference above 0 means: 'forgetting is higher than with random (worse)'."""
     measure = MEASURES[view.settings.primary]

@@ -11,7 +11,7 @@ from analysis.captions import (
     absent_sentence,
     joined,
     measure_axis,
-    measure_text,
+    measure_heading,
     mix_sentence,
     percent_text,
     spread_sentence,
@@ -32,8 +32,7 @@ from analysis.view import Drawing, View
 from trainables import columns
 
 MOST_TICKS = 5  # mixes that are ticks of their own
-DODGE, MOST_DODGE = 0.05, 0.15  # of the mixes' span: between strategies in one panel, and over all of them
-BESIDE = 0.6  # of that: from a mean to its single runs
+DODGE = 0.03  # of the mixes' span, between strategies in one panel, and from a mean to its single runs
 
 
 def plot_doses(
@@ -47,40 +46,38 @@ def plot_doses(
     """Draw each strategy's mean against its mix in percent, with intervals from n = 3 on.
 
     `fits`: the fitted laws (strategy, mix, low, mean, high) as line and band. `runs`: single runs (strategy,
-    mix, value) as small points. Strategies stand side by side at each mix, and runs beside their mean, so that
-    none hides another.
+    mix, value) as small points. Strategies stand side by side at each mix, so that none hides another.
     """
     styles = styles or strategy_styles(doses[columns.STRATEGY])
     names = sorted(set(doses[columns.STRATEGY]), key=strategy_rank)
     span = 100 * float(doses[columns.MIX].max() - doses[columns.MIX].min()) or 1.0
-    dodge = span * min(DODGE, MOST_DODGE / len(names))
     for position, name in enumerate(names):
-        place = position - (len(names) - 1) / 2
-        shift = dodge * place
+        shift = span * DODGE * (position - (len(names) - 1) / 2)
+        outwards = span * DODGE * (-1 if shift < 0 else 1)
         style = styles[name]
         if fits is not None:
             _plot_law(fits[fits[columns.STRATEGY] == name], ax, style=style)
         if runs is not None:
-            outwards = dodge * (BESIDE if place >= 0 else -BESIDE)
-            _plot_runs(runs[runs[columns.STRATEGY] == name], ax, shift=shift + outwards, style=style)
+            _plot_runs(runs[runs[columns.STRATEGY] == name], ax, shift=shift, outwards=outwards, style=style)
         _plot_means(doses[doses[columns.STRATEGY] == name], ax, shift=shift, style=style)
     ax.margins(x=0.06)
     return ax
 
 
-def _plot_runs(runs: pd.DataFrame, ax: Axes, *, shift: float, style: LineStyle) -> None:
-    """Draw single runs: faint beside their mean, strong where there are two and so no mean."""
+def _plot_runs(runs: pd.DataFrame, ax: Axes, *, shift: float, outwards: float, style: LineStyle) -> None:
+    """Draw single runs: small, `outwards` of their mean and its bar; strong where there are too few for a mean."""
     for mix, own in runs.groupby(columns.MIX):
-        size, strength = (14, 1.0) if len(own) < FEWEST_FOR_INTERVAL else (5, 0.45)
-        across = np.full(len(own), 100 * float(str(mix)) + shift)
+        few = len(own) < FEWEST_FOR_INTERVAL
+        place = 100 * float(str(mix)) + shift + (0 if few else outwards)
         ax.scatter(
-            across,
+            np.full(len(own), place),
             own["value"],
-            s=size,
+            s=14 if few else 7,
             marker=style.marker,
             color=style.colour,
-            alpha=strength,
+            alpha=1.0 if few else 0.7,
             linewidths=0,
+            zorder=5,
         )
 
 
@@ -182,10 +179,11 @@ def caption(view: View, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
     )
     notes = " ".join(view.findings.notes_on("dose_fits"))
     return joined(
-        f"{measure_text(view)} of {view.study.task_a} against the mix; a mix of 0 is the run without replay, the "
-        "same in every panel. Small points: single seeds; large: their mean, from 3 seeds on; points of one mix are set side by side.",
-        law,
-        notes or ("" if law else "No law is fitted."),
+        f"{measure_heading(view)} against the mix; a mix of 0 is the run without replay, the "
+        "same in every panel. Small points: single seeds; large, beside them: their "
+        "mean, from 3 seeds on.",
+        law or notes or "No law is fitted.",
+        notes if law else "",
         spread_sentence(view, counts, marks="Bars", kind="t"),
         absent_sentence(view),
         mix_sentence(view),

@@ -35,6 +35,7 @@ from analysis.style import (
     plain_ticks,
     strategy_styles,
 )
+from analysis.verdicts import UNRESOLVED
 from analysis.view import Drawing, View
 from trainables import columns
 
@@ -75,7 +76,7 @@ def plot_forest(
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
     _write(ax, -0.95, "n", place=1.03)
-    _write(ax, -0.95, "verdict (seeds)", place=1.14)
+    _write(ax, -0.95, "verdict (seeds)" if has_needs(contrasts) else "verdict", place=1.14)
     return ax
 
 
@@ -140,9 +141,14 @@ def verdict_text(record: dict[Any, Any]) -> str:
     if record["n"] < FEWEST_FOR_INTERVAL:
         return "no pair" if record["n"] == 0 else "too few"
     needed = record["seeds_needed"]
-    if record["verdict"] != "unresolved" or math.isnan(needed):
+    if record["verdict"] != UNRESOLVED or math.isnan(needed):
         return str(record["verdict"])
-    return "unresolved (> 10 000)" if math.isinf(needed) else f"unresolved ({needed:.0f})"
+    return f"{UNRESOLVED} (> 10 000)" if math.isinf(needed) else f"{UNRESOLVED} ({needed:.0f})"
+
+
+def has_needs(contrasts: pd.DataFrame) -> bool:
+    """Return whether some verdict comes with the seeds that would resolve it."""
+    return any("(" in verdict_text(record) for record in contrasts.to_dict("records"))
 
 
 def _write(ax: Axes, height: float, text: str, *, place: float) -> Text:
@@ -215,7 +221,7 @@ def caption(view: View, family: pd.DataFrame) -> str:
             f"Thick: mean and {percent_text(raw)} paired t interval; thin: the interval at {percent_text(adjusted)}, "
             f"adjusted for {count_words([size], 'primary contrast')}{looks_text(view)}."
         )
-        sentences.append(verdict_sentence(view))
+        sentences.append(verdict_sentence(view, needs=has_needs(family)))
     if family["low"].notna().any() and not view.settings.looks and size > 1:
         sentences.append("Holm may decide where the thin interval still holds 0.")
     sentences.append(conditioning(view, n=[int(n) for n in family["n"] if n > 0]))
@@ -230,7 +236,7 @@ def looks_text(view: View) -> str:
     return f" at {looks} looks" if looks else ""
 
 
-def verdict_sentence(view: View) -> str:
+def verdict_sentence(view: View, *, needs: bool) -> str:
     """Return what the verdicts mean under these settings."""
     effect, alpha = view.settings.smallest_effect, view.settings.alpha
     method = "Bonferroni over looks and contrasts" if view.settings.looks else "Holm"
@@ -239,7 +245,5 @@ def verdict_sentence(view: View) -> str:
         if effect is None
         else f"equivalent: within ± {effect:g} by two one-sided tests"
     )
-    return (
-        f"Verdicts at {alpha:.3g} after {method}: different from {BASELINE}; {zone}; else unresolved, in "
-        "brackets the seeds that would resolve it if spread and difference stay."
-    )
+    brackets = ", in brackets the seeds that would resolve it if spread and difference stay" if needs else ""
+    return f"Verdicts at {alpha:.3g} after {method}: different from {BASELINE}; {zone}; else {UNRESOLVED}{brackets}."

@@ -1,4 +1,4 @@
-"""Heat map of the primary contrasts: strategy by mix, centred on random; unresolved hatched, no pair crossed."""
+"""Heat map of the primary contrasts: strategy by mix, centred on random; unresolved hatched, lost pairs crossed."""
 
 import math
 from typing import Any
@@ -39,9 +39,8 @@ from analysis.view import Drawing, View
 from trainables import columns
 
 PALETTE = "blend:#5a9bd4,#f7f7f7,#e8924a"  # blue to orange, light enough for dark text throughout
+HATCH = "////"
 TWO = 2  # pairs: points, and no mean of them
-HATCHED: dict[str, Any] = {"fill": False, "edgecolor": "0.62", "hatch": "////", "linewidth": 0}
-CROSS: dict[str, Any] = {"color": "0.6", "linewidth": 0.8}
 CELL_WIDTH, LINE_HEIGHT = 1.05, 0.105  # inches
 
 ABSENT = {
@@ -58,13 +57,14 @@ def plot_heat_map(
     ax: Axes,
     *,
     pairs: pd.DataFrame | None = None,
-    styles: dict[str, LineStyle] | None = None,
     smallest_effect: float | None = None,
+    styles: dict[str, LineStyle] | None = None,
 ) -> Axes:
     """Draw `contrasts`: colour is the difference, the text adds half-width, n and verdict.
 
-    The colours reach at least to `smallest_effect`, so that differences too small to matter stay pale. Hatched: unresolved, or too few pairs to say. Crossed: no pair at all. Two pairs have no colour: they are
-    written as they are, if `pairs` are given.
+    Pale and hatched: unresolved, or too few pairs to say. Crossed: no pair, as runs were lost. Two pairs have
+    no colour: they are written as they are, if `pairs` are given. The colours reach `smallest_effect` at least,
+    so that what is too small to matter looks it.
     """
     styles = styles or strategy_styles(contrasts[columns.STRATEGY])
     largest = float(contrasts["difference"].abs().max())
@@ -112,35 +112,27 @@ def by_strategy_and_mix(frame: pd.DataFrame, *, values: str) -> pd.DataFrame:
 
 
 def mark_cell(record: dict[Any, Any], ax: Axes, *, place: tuple[float, float]) -> Axes:
-    """Hatch a cell whose contrast is unresolved; grey one that has no pair, and cross it where runs were lost."""
+    """Pale and hatch an unresolved cell; grey one that has no pair, and cross it where runs were lost."""
     column, row = place
     if record["n"] == 0:
         ax.add_patch(Rectangle(place, 1, 1, facecolor="0.96", edgecolor="0.6", linewidth=0.6))
-        if not is_lost(record):
-            return ax
-        ax.plot([column, column + 1], [row, row + 1], **CROSS)
-        ax.plot([column, column + 1], [row + 1, row], **CROSS)
-    elif record["verdict"] == UNRESOLVED:
-        ax.add_patch(Rectangle(place, 1, 1, **HATCHED))
+        if is_lost(record):
+            ax.plot([column, column + 1], [row, row + 1], color="0.6", linewidth=0.8)
+            ax.plot([column, column + 1], [row + 1, row], color="0.6", linewidth=0.8)
+    elif is_open(record):
+        ax.add_patch(Rectangle(place, 1, 1, facecolor="white", alpha=0.6, linewidth=0))
+        ax.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="0.62", hatch=HATCH, linewidth=0))
     return ax
 
 
+def is_open(record: dict[Any, Any]) -> bool:
+    """Return whether a contrast has pairs and no answer."""
+    return bool(record["n"] > 0 and record["verdict"] == UNRESOLVED)
+
+
 def is_lost(record: dict[Any, Any]) -> bool:
-    """Return whether a contrast has no pair because runs of it diverged or failed."""
-    return bool(record["n"] == 0 and record["n_diverged"] + record["n_failed"])
-
-
-def marks(contrasts: pd.DataFrame) -> dict[str, Any]:
-    """Return a legend handle for each mark that a cell of the map has, by what it means."""
-    records = contrasts.to_dict("records")
-    hatched = any(record["n"] and record["verdict"] == UNRESOLVED for record in records)
-    keys = {
-        "unresolved, or too few pairs": Patch(**HATCHED) if hatched else None,
-        "no pair: runs were lost": Line2D([], [], linestyle="", marker="x", **CROSS)
-        if any(map(is_lost, records))
-        else None,
-    }
-    return {label: handle for label, handle in keys.items() if handle is not None}
+    """Return whether a contrast has no pair because runs diverged or failed."""
+    return bool(record["n"] == 0 and record["n_diverged"] + record["n_failed"] > 0)
 
 
 def _write(text: str, ax: Axes, *, place: tuple[float, float]) -> None:
@@ -186,29 +178,45 @@ def draw_change_against_baseline(view: View) -> Drawing:
     size = (0.95 + 0.055 * longest + CELL_WIDTH * mixes, 0.75 + (0.1 + LINE_HEIGHT * lines) * rows)
     figure = Figure(figsize=size, layout="constrained")
     effect = view.settings.smallest_effect
-    plot_heat_map(frame, figure.subplots(), pairs=view.pairs, styles=view.styles, smallest_effect=effect)
+    plot_heat_map(frame, figure.subplots(), pairs=view.pairs, smallest_effect=effect, styles=view.styles)
     figure.axes[-1].set_ylabel(MEASURES[view.settings.primary].unit)
-    keys = marks(frame)
-    if keys:
-        place_legend(figure, list(keys.values()), list(keys), title="")
     place_title(figure, view.title, f"{measure_text(view)}: strategy − {BASELINE}")
+    _place_legend(figure, frame)
     return Drawing(figure, caption(view, frame), {"contrasts": frame})
+
+
+def _place_legend(figure: Figure, frame: pd.DataFrame) -> None:
+    """Explain the hatching and the crosses, where there are any."""
+    records = frame.to_dict("records")
+    handles: dict[str, Any] = {}
+    if any(is_open(record) for record in records):
+        handles["unresolved, or too few pairs"] = Patch(facecolor="white", edgecolor="0.62", hatch=HATCH)
+    if any(is_lost(record) for record in records):
+        handles["no pair: diverged or failed"] = Line2D([], [], color="0.6", marker="x", linestyle="")
+    if handles:
+        place_legend(figure, list(handles.values()), list(handles), title="")
 
 
 def caption(view: View, frame: pd.DataFrame) -> str:
     """Return the caption of the heat map, from what varied and what is there."""
     counts = [int(n) for n in frame["n"] if n > 0]
-    lost = frame["n_diverged"] + frame["n_failed"] > 0
+    records = frame.to_dict("records")
     crossed = (
-        "Crossed: no finished pair, as runs diverged or failed." if ((frame["n"] == 0) & lost).any() else ""
+        "Crossed: no finished pair, as runs diverged or failed."
+        if any(is_lost(record) for record in records)
+        else ""
     )
-    resolved = "Hatched: unresolved, or fewer than 3 pairs."
+    resolved = (
+        "Pale and hatched: unresolved, or fewer than 3 pairs."
+        if any(is_open(record) for record in records)
+        else ""
+    )
     if max(counts) >= FEWEST_FOR_INTERVAL:
         resolved += " Verdicts are those of the primary contrasts, adjusted for the whole family; the half-widths are not."
     if TWO in counts:
         resolved += " Of 2 pairs, both are written."
     control = (
-        f"{columns.AA} is {BASELINE} again, a control outside that family."
+        f"{columns.AA} is {BASELINE} again and stands outside that family."
         if columns.AA in set(frame[columns.STRATEGY])
         else ""
     )
@@ -216,7 +224,7 @@ def caption(view: View, frame: pd.DataFrame) -> str:
         f"Paired difference from {BASELINE} in {measure_text(view)} ({MEASURES[view.settings.primary].unit}) at the same seed "
         f"and mix: above 0 (orange), {direction_text(view)}.",
         spread_sentence(view, counts, marks="±", kind="paired t"),
-        resolved,
+        resolved.strip(),
         crossed,
         control,
         left_out_sentence(view),

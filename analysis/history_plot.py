@@ -20,6 +20,7 @@ from analysis.style import (
     publication_style,
     save_figure,
     strategy_styles,
+    strategy_text,
 )
 from trainables import columns
 
@@ -58,10 +59,28 @@ def plot_histories(frame: pd.DataFrame, ax: Axes, *, styles: Mapping[str, LineSt
     return ax
 
 
+def history_styles(groups: Mapping[str, list[History]]) -> dict[str, LineStyle]:
+    """Return a style for each legend text; the one group that replayed nothing looks as it does in a study."""
+    control = [text for text, runs in groups.items() if all(map(_without_replay, runs))]
+    styles = {text: cycled_style(position) for position, text in enumerate(groups)}
+    if len(control) == 1:
+        styles[control[0]] = strategy_styles([columns.NO_REPLAY])[columns.NO_REPLAY]
+    return styles
+
+
+def _without_replay(run: History) -> bool:
+    """Return whether a history says that nothing was replayed: by its name, its selection or its mix."""
+    return (
+        run.name == strategy_text(columns.NO_REPLAY)
+        or run.details.get("selection_method") == columns.NO_REPLAY
+        or run.details.get("mix_percentage") == 0
+    )
+
+
 def draw_histories(histories: list[History], *, title: str | None) -> Figure:
     """Return a figure with a panel for each metric found, in order of appearance, and one legend."""
     groups = group_replicates(histories)
-    styles = {text: _style(runs, position=position) for position, (text, runs) in enumerate(groups.items())}
+    styles = history_styles(groups)
     metrics = list(dict.fromkeys(metric for run in histories for metric in run.losses.columns))
     figure = Figure(
         figsize=(max(ONE_COLUMN, PANEL_WIDTH * len(metrics)), 2.6 + 0.1 * len(groups)), layout="constrained"
@@ -83,12 +102,6 @@ def draw_histories(histories: list[History], *, title: str | None) -> Figure:
     if title:
         figure.suptitle(title, fontsize=9)
     return figure
-
-
-def _style(runs: list[History], *, position: int) -> LineStyle:
-    """Return the style of the `position`-th name; runs without replay look as they do in a study's figures."""
-    control = all(run.details.get("selection_method") == columns.NO_REPLAY for run in runs)
-    return strategy_styles([columns.NO_REPLAY])[columns.NO_REPLAY] if control else cycled_style(position)
 
 
 def write_history_figure(histories: list[History], *, path: Path, title: str | None) -> Path:

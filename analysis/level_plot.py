@@ -58,7 +58,10 @@ def plot_levels(
     sizes = levels.groupby("value")["examples"].first()
     ax.set_yticks(
         range(len(values)),
-        [f"{shown_text(str(value), longest=22)} ({sizes.get(value, 0):.0f})" for value in values],
+        [
+            f"{shown_text(str(value), longest=22, ending=False)} ({sizes.get(value, 0):.0f})"
+            for value in values
+        ],
     )
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)

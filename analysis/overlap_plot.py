@@ -100,7 +100,8 @@ def caption(view: View, known: pd.DataFrame) -> str:
     )
     return joined(
         f"Jaccard overlap of the {view.study.task_a} examples that two strategies replayed at the same seed, |A ∩ B| / |A ∪ B| "
-        f"in percent, mean over seeds: 100 would be the same examples. {expected}",
+        f"in percent, mean over seeds: 100 would be the same examples; shades run evenly from "
+        f"white at 0 to black at 110. {expected}",
         seeds_sentence(view, [int(n) for n in known["n"]]),
         mix_sentence(view),
     )

@@ -21,7 +21,8 @@ from analysis.view import Drawing, View
 from trainables import columns
 
 ROW = 0.17  # inches
-MOST_VALUES, LONGEST_VALUE = 9, 22  # values of a group, characters of one
+MOST_VALUES = 9
+LONGEST_VALUE = 22  # letters of a level's or type's name
 OTHERS = "(others)"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -53,7 +54,7 @@ def plot_shares(
         colour = "white" if share > 0.55 else "0.1"
         ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=SMALLEST, color=colour)
     ax.set_yticks(range(len(shares)), [styles[name].label for name in shares.index])
-    names = [shown_text(str(value), longest=LONGEST_VALUE) for value in shares.columns]
+    names = [shown_text(str(value), longest=LONGEST_VALUE, ending=False) for value in shares.columns]
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.tick_params(length=0)
     ax.grid(visible=False)
@@ -88,13 +89,15 @@ def draw_selections(view: View) -> Drawing:
     selections = view.part(view.findings.selections)
     if selections.empty:
         return Drawing(None, f"Not drawn. {' '.join(view.findings.notes_on('selections'))}".strip())
-    mixes = sorted(set(selections[columns.MIX]))
+    sizes = selections.groupby(columns.MIX)[columns.STRATEGY].nunique()
+    mixes = sizes.index.tolist()
     groups = [group for group in ("level", "type") if selections[group].notna().any()]
     ratios = [*(min(MOST_VALUES + 1, selections[group].nunique()) + 1 for group in groups), 5]
-    blocks = [selections.loc[selections[columns.MIX] == mix, columns.STRATEGY].nunique() for mix in mixes]
-    height = 0.95 + ROW * sum(blocks) + 0.3 * len(mixes)
+    height = 0.95 + ROW * int(sizes.sum()) + 0.3 * len(mixes)
     figure = Figure(figsize=(TWO_COLUMNS, height), layout="constrained")
-    axes = figure.subplots(len(mixes), len(ratios), squeeze=False, width_ratios=ratios, height_ratios=blocks)
+    axes = figure.subplots(
+        len(mixes), len(ratios), squeeze=False, width_ratios=ratios, height_ratios=sizes.tolist()
+    )
     for row, mix in enumerate(mixes):
         part = selections[selections[columns.MIX] == mix]
         for ax, group in zip(axes[row], groups, strict=False):
@@ -112,8 +115,8 @@ def draw_selections(view: View) -> Drawing:
 def caption(view: View, counts: list[int]) -> str:
     """Return the caption of what was replayed."""
     return joined(
-        f"What each strategy replayed of {view.study.task_a}: shares of levels and types in percent of the examples (mean over "
-        f"seeds; beyond the {MOST_VALUES} most frequent values, one column), and the examples' lengths: median, middle half "
+        f"What each strategy replayed of {view.study.task_a}: shares of levels and types in percent of the examples, the darker "
+        f"the more (mean over seeds; beyond the {MOST_VALUES} most frequent values, one column), and the examples' lengths: median, middle half "
         "(thick), middle 90 % (thin), and right of it the tokens of one selection, mean over seeds.",
         seeds_sentence(view, counts),
         mix_sentence(view),

@@ -11,7 +11,7 @@ from analysis.captions import (
     joined,
     left_out_sentence,
     measure_axis,
-    measure_text,
+    measure_heading,
     mix_sentence,
     seeds_sentence,
 )
@@ -119,7 +119,7 @@ def caption(view: View, pairs: pd.DataFrame) -> str:
     """Return the caption of the slope graph."""
     counts = [len(group) for _, group in pairs.groupby([columns.STRATEGY, columns.MIX])]
     return joined(
-        f"{measure_text(view)} of {view.study.task_a} at each seed: from {BASELINE} (open circle) to the strategy; "
+        f"{measure_heading(view)} at each seed: from {BASELINE} (open circle) to the strategy; "
         f"solid where the strategy's is lower, dashed where it is higher; black: the mean, from 3 pairs on. "
         "Heights differ by seed; what is compared is the slope. All panels have one scale, each shifted to its own data.",
         seeds_sentence(view, counts),

@@ -118,15 +118,18 @@ def name_labels(strategies: Iterable[str]) -> dict[str, str]:
     return labels
 
 
-def shown_text(text: str, *, longest: int = LONGEST_NAME) -> str:
-    """Return `text` on one line, at most `longest` letters of it, in letters that the font has."""
+def shown_text(text: str, *, longest: int = LONGEST_NAME, ending: bool = True) -> str:
+    """Return `text` on one line, at most `longest` letters of it, in letters that the font has.
+
+    `ending`: what is too long keeps its end, which often tells names apart; words are cut at their end.
+    """
     known = _letters()
     printable = (letter if letter.isprintable() else " " for letter in text)
     plain = " ".join("".join(printable).split()) or "(no name)"
     plain = "".join(letter if ord(letter) in known else "\ufffd" for letter in plain)
     if len(plain) <= longest:
         return plain
-    tail = (longest - 1) // 3
+    tail = (longest - 1) // 3 if ending else 0
     return f"{plain[: longest - 1 - tail]}…{plain[len(plain) - tail :]}"
 
 

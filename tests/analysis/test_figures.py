@@ -1,9 +1,8 @@
-"""The figures of a study: what is drawn, what is left out, and what the captions say."""
+"""What holds of every figure of a study: axes, names, sizes, and what the captions say."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import FillBetweenPolyCollection
@@ -15,16 +14,15 @@ from analysis.curves import draw_forgetting_curves
 from analysis.figures import FIGURES
 from analysis.findings import find
 from analysis.heat_map import draw_change_against_baseline
-from analysis.style import (
-    publication_style,
-)
+from analysis.style import publication_style
 from analysis.tidy import read_study
 from analysis.trade_off import draw_trade_off
 from analysis.view import View, views
-from tests.analysis.studies import STARTS, STRATEGIES
+from tests.analysis.studies import STRATEGIES
 from trainables import columns
 
 Builder = Callable[..., Path]
+SIX = {"strategies": (*STRATEGIES[:3], "random_aa"), "mixes": (0.1, 0.2), "seeds": range(6)}
 
 
 @pytest.fixture(autouse=True)
@@ -49,100 +47,6 @@ def means(ax: Axes) -> list[str]:
 
 def texts(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
-
-
-def thin_lines(ax: Axes) -> int:
-    return sum(line.get_linewidth() == 0.5 for line in ax.lines)
-
-
-@pytest.mark.parametrize(("seeds", "expected"), [(1, 0), (2, 0), (3, 2 * 4)])
-def test_a_band_is_drawn_from_three_seeds_on(study: Builder, seeds: int, expected: int) -> None:
-    drawing = draw_forgetting_curves(only_view(study(seeds=range(seeds))))
-    assert drawing.figure is not None
-    assert bands(drawing.figure) == expected
-    assert ("band" in texts(drawing.figure)) == (seeds == 3)
-    assert ("95 % pointwise t band" in drawing.caption) == (seeds == 3)
-
-
-@pytest.mark.parametrize(("seeds", "thin"), [(2, 0), (3, 3 * 4), (4, 0)])
-def test_thin_lines_are_the_seeds_of_a_mean_where_they_can_be_told_apart(
-    study: Builder, seeds: int, thin: int
-) -> None:
-    drawing = draw_forgetting_curves(only_view(study(seeds=range(seeds))))
-    assert drawing.figure is not None
-    assert thin_lines(drawing.figure.axes[0]) == thin
-    assert len(means(drawing.figure.axes[0])) == 4 * (2 if seeds == 2 else 1)
-    assert ("Thin: single seeds." in drawing.caption) == (thin > 0)
-    assert ("Single seeds are left out of panels with more than 12" in drawing.caption) == (seeds == 4)
-    assert ("Of fewer than 3 finished seeds each is a line with markers" in drawing.caption) == (seeds == 2)
-
-
-@pytest.mark.parametrize(("strategies", "filled"), [((), True), (STRATEGIES[:3], False)])
-def test_simultaneous_bands_lie_within_the_panel_and_many_are_edges(
-    study: Builder, strategies: tuple[str, ...], filled: bool
-) -> None:
-    (view,) = views(find(read_study(study(strategies=strategies))), simultaneous=True)
-    drawing = draw_forgetting_curves(view)
-    assert drawing.figure is not None
-    for ax in drawing.figure.axes:
-        low, high = ax.get_ylim()
-        heights = np.concatenate([part.get_paths()[0].vertices[:, 1] for part in ax.collections])
-        assert low < heights.min() < heights.max() < high
-        assert all((part.get_facecolor()[:, 3] > 0).any() == filled for part in ax.collections)
-    assert f"{'shaded' if filled else 'edged'}: its 95 % Bonferroni-t" in drawing.caption
-
-
-def test_the_band_is_the_t_interval_of_the_done_seeds(study: Builder) -> None:
-    view = only_view(study(strategies=("random",), control=False))
-    figure = draw_forgetting_curves(view).figure
-    assert figure is not None
-    (band,) = figure.axes[0].collections
-    ends = view.done["final_task_a_loss"].to_numpy()
-    corners = band.get_paths()[0].vertices
-    heights = np.unique(corners[corners[:, 0] == corners[:, 0].max()][:, 1])
-    assert np.isclose(heights.max() - heights.min(), 2 * 4.302652730 * ends.std(ddof=1) / np.sqrt(3))
-
-
-def test_every_mix_has_a_column_and_the_control_is_grey_in_each(study: Builder) -> None:
-    view = only_view(study(mixes=(0.05, 0.1, 0.2)))
-    figure = draw_forgetting_curves(view).figure
-    assert figure is not None
-    assert len(figure.axes) == 6
-    grey = to_hex(view.styles["none"].colour)
-    assert all(grey in means(ax) for ax in figure.axes)
-    assert all(len(means(ax)) == 4 for ax in figure.axes)
-
-
-def test_the_loss_before_phase_b_is_a_line_in_every_panel(study: Builder) -> None:
-    figure = draw_forgetting_curves(only_view(study(mixes=(0.1, 0.2)))).figure
-    assert figure is not None
-    levels = [[line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] for ax in figure.axes]
-    assert levels == [[STARTS[0]], [STARTS[0]], [STARTS[1]], [STARTS[1]]]
-
-
-def test_unfinished_runs_are_drawn_thin_and_kept_out_of_means(study: Builder) -> None:
-    states = {("difficulty_hard", 0.1, seed): columns.PARTIAL for seed in range(3)}
-    view = only_view(study(states=states))
-    drawing = draw_forgetting_curves(view)
-    assert drawing.figure is not None
-    colour = to_hex(view.styles["difficulty_hard"].colour)
-    ax = drawing.figure.axes[0]
-    assert colour not in means(ax)
-    assert sum(to_hex(line.get_color()) == colour for line in ax.lines) == 3
-    assert "9 of 12 planned cells are done" in drawing.caption
-    assert "3 partial" in drawing.caption
-
-
-def test_a_diverged_run_is_crossed_and_does_not_stretch_the_panel(study: Builder) -> None:
-    states = {("difficulty_hard", 0.1, 0): columns.DIVERGED, ("difficulty_easy", 0.1, 0): columns.FAILED}
-    drawing = draw_forgetting_curves(only_view(study(states=states)))
-    assert drawing.figure is not None
-    ax = drawing.figure.axes[0]
-    assert ax.get_ylim()[1] < 1.2
-    crosses = [line for line in ax.lines if line.get_marker() == "x"]
-    assert len(crosses) == 2
-    assert all(ax.get_ylim()[0] <= line.get_ydata()[0] <= ax.get_ylim()[1] for line in crosses)
-    assert "1 diverged, 1 failed" in drawing.caption
 
 
 def test_only_evaluations_and_no_finished_run_still_give_curves(study: Builder) -> None:
@@ -202,3 +106,32 @@ def test_captions_say_what_the_mix_means_also_where_it_is_searched(
     assert words in draw_trade_off(only_view(study(description={"mix_mode": mode}))).caption
     (view,) = views(find(read_study(study(axes={"mix_mode": [mode]}, description={"mix_mode": "add"}))))
     assert words in draw_trade_off(view).caption
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
+def test_every_figure_says_n_and_what_it_is_conditional_on(study: Builder, name: str, seeds: int) -> None:
+    options = {**SIX, "mixes": (0.05, 0.1, 0.2), "seeds": range(seeds), "per_example": True}
+    drawing = FIGURES[name].draw(only_view(study(**options)))
+    assert drawing.figure is not None
+    assert "conditional on one Phase A adapter, data pool and model" in drawing.caption
+    assert ("One seed" in drawing.caption) or (f"{seeds} seed" in drawing.caption)
+    assert drawing.data
+    if seeds < 3:
+        assert "95 %" not in drawing.caption
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_study_where_all_diverged_has_captions_that_say_why(study: Builder, name: str) -> None:
+    states = {(s, m, seed): columns.DIVERGED for s in STRATEGIES[:3] for m in (0.1,) for seed in range(3)}
+    states |= {("none", 0.0, seed): columns.DIVERGED for seed in range(3)}
+    drawing = FIGURES[name].draw(only_view(study(states=states)))
+    assert (drawing.figure is not None) == (name == "forgetting_curves")
+    assert "diverged" in drawing.caption if drawing.figure else "Not drawn" in drawing.caption
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_of_a_figure_is_smaller_than_six_points(study: Builder, name: str) -> None:
+    figure = FIGURES[name].draw(only_view(study(**SIX, per_example=True))).figure
+    assert figure is not None
+    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6

@@ -1,15 +1,14 @@
-"""The figures of pairs and contrasts: forest, differences, slopes, A/A overlay, doses, levels, selections."""
+"""The figures of pairs and contrasts: forest, slopes, A/A overlay, doses, levels, selections."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.difference_curves import curve_differences, draw_difference_curves
 from analysis.dose_plot import draw_doses
 from analysis.figures import FIGURES
 from analysis.findings import find
@@ -25,12 +24,10 @@ from analysis.slopes import draw_slopes
 from analysis.style import publication_style
 from analysis.tidy import read_study
 from analysis.view import Drawing, View, views
-from tests.analysis.studies import STRATEGIES
-from tests.analysis.test_figures import bands, only_view, texts
+from tests.analysis.test_figures import SIX, only_view, texts
 from trainables import columns
 
 Builder = Callable[..., Path]
-SIX = {"strategies": (*STRATEGIES[:3], "random_aa"), "mixes": (0.1, 0.2), "seeds": range(6)}
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +79,16 @@ def test_the_forest_says_each_verdict_and_draws_the_zone(study: Builder, effect:
     assert "Holm" in drawing.caption
 
 
+@pytest.mark.parametrize(("effect", "needs"), [(0.05, False), (1e-9, True)])
+def test_the_forest_speaks_of_seeds_in_brackets_only_where_there_are_some(
+    study: Builder, effect: float, needs: bool
+) -> None:
+    drawing = draw_forest(declared(study(**SIX, effects={}), smallest_effect=effect))
+    assert drawing.figure is not None
+    assert ("verdict (seeds)" in texts(drawing.figure)) == needs
+    assert ("in brackets" in drawing.caption) == needs
+
+
 def test_the_forest_of_two_seeds_is_points_and_promises_no_interval(study: Builder) -> None:
     drawing = draw_forest(only_view(study(seeds=(0, 1))))
     assert drawing.figure is not None
@@ -97,53 +104,6 @@ def test_a_forest_can_be_drawn_from_a_frame_alone(study: Builder) -> None:
     ax = Figure().subplots()
     assert plot_forest(contrasts[contrasts["in_family"]], ax) is ax
     assert len(ax.get_yticks()) == 2
-
-
-def test_difference_curves_end_at_the_pairs_differences(study: Builder) -> None:
-    view = only_view(study(**SIX, shuffle=3))
-    frame = curve_differences(view.rows, view.pairs, metric=columns.TASK_A_LOSS)
-    last = frame.sort_values(columns.STEP).groupby(list(columns.LABEL_COLUMNS))["difference"].last()
-    pairs = view.pairs[view.pairs[columns.STRATEGY] != columns.NO_REPLAY].set_index(
-        list(columns.LABEL_COLUMNS)
-    )
-    expected = pairs["final_task_a_loss_difference"].sort_index()
-    pd.testing.assert_series_equal(last.sort_index(), expected, check_names=False)
-
-
-def test_difference_curves_leave_out_unmatched_pairs_and_say_so(study: Builder) -> None:
-    drawing = draw_difference_curves(only_view(study(slots={("difficulty_hard", 0.1, 0): "other"})))
-    frame = drawing.data["differences"]
-    assert set(frame.loc[frame[columns.STRATEGY] == "difficulty_hard", columns.SEED]) == {1, 2}
-    assert "Left out: 1 pair " in drawing.caption
-    assert drawing.figure is not None
-    assert bands(drawing.figure) == 1
-
-
-def test_difference_curves_of_two_pairs_are_strong_and_a_panel_without_a_pair_says_so(study: Builder) -> None:
-    states = {("difficulty_hard", 0.1, seed): columns.FAILED for seed in (0, 1)}
-    view = only_view(study(**{**SIX, "seeds": (0, 1)}, states=states))
-    drawing = draw_difference_curves(view)
-    assert drawing.figure is not None
-    drawn_lines = [[line for line in ax.lines if line.get_marker() != "None"] for ax in drawing.figure.axes]
-    assert [len(lines) for lines in drawn_lines] == [2, 2, 0, 2, 2, 2]
-    said = [[text.get_text() for text in ax.texts] for ax in drawing.figure.axes]
-    assert said == [[], [], ["no finished pair"], [], [], []]
-    assert "Of fewer than 3 pairs each is a line with markers" in drawing.caption
-
-
-def test_simultaneous_bands_are_wider_and_named(study: Builder) -> None:
-    findings = find(read_study(study()))
-    heights, captions = [], []
-    for simultaneous in (False, True):
-        (view,) = views(findings, simultaneous=simultaneous)
-        drawing = draw_difference_curves(view)
-        assert drawing.figure is not None
-        (band,) = drawing.figure.axes[0].collections
-        heights.append(np.ptp(band.get_paths()[0].vertices[:, 1]))
-        captions.append(drawing.caption)
-    assert heights[1] > heights[0]
-    assert "95 % pointwise t band" in captions[0]
-    assert "95 % Bonferroni-t simultaneous band" in captions[1]
 
 
 def test_slopes_join_each_seed_to_its_baseline(study: Builder) -> None:
@@ -184,15 +144,14 @@ def test_doses_show_measured_points_and_a_law_from_four_mixes_on(study: Builder)
         assert points >= 2 * 3 * (len(mixes) + 1)
 
 
-def test_single_runs_stand_beside_their_mean_and_hide_behind_nothing(study: Builder) -> None:
-    view = only_view(study(mixes=(0.1, 0.2), seeds=range(4)))
-    figure = draw_doses(view).figure
-    assert figure is not None
-    for ax in (ax for ax in figure.axes if ax.get_visible()):
-        means = {float(x) for line in ax.lines if line.get_marker() != "None" for x in line.get_xdata()}
-        runs = {float(x) for points in ax.collections for x in np.asarray(points.get_offsets())[:, 0]}
-        span = 100 * (0.2 - 0.0)
-        assert min(abs(run - mean) for run in runs for mean in means) > 0.015 * span
+def test_single_seeds_of_a_dose_stand_beside_their_mean(study: Builder) -> None:
+    ax = drawn(only_view(study(**SIX)), "dose_response").axes[0]
+    seeds = {
+        round(float(place), 6) for part in ax.findobj(PathCollection) for place in part.get_offsets()[:, 0]
+    }
+    means = {round(float(place), 6) for line in ax.lines for place in line.get_xdata()}
+    assert len(seeds) == 2 * 3
+    assert not seeds & means
 
 
 def test_levels_are_rows_and_strategies_lanes(study: Builder) -> None:
@@ -222,34 +181,13 @@ def test_selections_and_their_overlap_are_shares(study: Builder) -> None:
     assert all(np.isfinite(ax.images[0].get_array()).sum() == 6 for ax in matrices)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
-def test_every_figure_says_n_and_what_it_is_conditional_on(study: Builder, name: str, seeds: int) -> None:
-    options = {**SIX, "mixes": (0.05, 0.1, 0.2), "seeds": range(seeds), "per_example": True}
-    drawing = FIGURES[name].draw(only_view(study(**options)))
-    assert drawing.figure is not None
-    assert "conditional on one Phase A adapter, data pool and model" in drawing.caption
-    assert ("One seed" in drawing.caption) or (f"{seeds} seed" in drawing.caption)
-    assert drawing.data
-    if seeds < 3:
-        assert "95 %" not in drawing.caption
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_study_where_all_diverged_has_captions_that_say_why(study: Builder, name: str) -> None:
-    states = {(s, m, seed): columns.DIVERGED for s in STRATEGIES[:3] for m in (0.1,) for seed in range(3)}
-    states |= {("none", 0.0, seed): columns.DIVERGED for seed in range(3)}
-    drawing = FIGURES[name].draw(only_view(study(states=states)))
-    assert (drawing.figure is not None) == (name == "forgetting_curves")
-    assert "diverged" in drawing.caption if drawing.figure else "Not drawn" in drawing.caption
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_no_text_of_a_figure_is_smaller_than_six_points(study: Builder, name: str) -> None:
-    from matplotlib.text import Text
-
-    figure = drawn(only_view(study(**SIX, per_example=True)), name)
-    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6
+def test_blocks_of_what_was_replayed_are_as_tall_as_their_strategies_are_many(study: Builder) -> None:
+    states = {("difficulty_hard", 0.2, seed): columns.MISSING for seed in range(3)}
+    states |= {("difficulty_easy", 0.2, seed): columns.MISSING for seed in range(3)}
+    figure = drawn(only_view(study(mixes=(0.1, 0.2), states=states)), "selection")
+    figure.canvas.draw()
+    three, one = (figure.axes[row * 3].get_position().height for row in (0, 1))
+    assert three == pytest.approx(3 * one, rel=0.05)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -262,6 +200,17 @@ def test_captions_say_which_way_the_declared_measure_points(
     judgement = "worse" if MEASURES[measure].higher_is_worse else "better"
     assert f"{MEASURES[measure].label} is higher than with random ({judgement})" in caption
     assert "forgotten" not in caption
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_caption_about_a_measure_begins_with_its_name(study: Builder, measure: str) -> None:
+    declared = {"config": {"inference": {"primary": measure}}}
+    caption = draw_slopes(only_view(study(**SIX, description=declared))).caption
+    label = MEASURES[measure].label
+    assert caption.startswith(label[0].upper() + label[1:])
+    assert ("of math" in caption.split(" at each seed")[0]) == (
+        "task" not in label and label != "hypervolume"
+    )
 
 
 def test_a_forest_with_looks_shows_the_pairs_of_its_look(study: Builder) -> None:

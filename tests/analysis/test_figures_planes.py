@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.patches import Ellipse, Rectangle
+from matplotlib.patches import Ellipse
 
 from analysis.corner_arrows import free_corner
 from analysis.heat_map import draw_change_against_baseline
@@ -52,33 +52,15 @@ def test_the_heat_map_crosses_what_has_no_pair_and_hatches_what_is_unresolved(st
     view = only_view(study(mixes=(0.1, 0.2), states=states))
     drawing = draw_change_against_baseline(view)
     assert drawing.figure is not None
-    hatched = [patch for patch in drawing.figure.axes[0].findobj(Rectangle) if patch.get_hatch()]
+    assert "unresolved, or too few pairs" in texts(drawing.figure)
+    assert "no pair: diverged or failed" in texts(drawing.figure)
+    hatched = [patch for patch in drawing.figure.axes[0].patches if patch.get_hatch()]
     rows = family(view)
     assert len(hatched) == ((rows["n"] > 0) & (rows["verdict"] == UNRESOLVED)).sum() >= 1
     assert len(drawing.figure.axes[0].lines) == 2
     assert "no pair\n3 failed" in texts(drawing.figure)
     assert "n = 2 of 3\n1 diverged" in texts(drawing.figure)
     assert "Crossed: no finished pair, as runs diverged or failed" in drawing.caption
-
-
-def test_the_heat_map_says_which_row_is_a_control_and_paints_small_differences_pale(study: Builder) -> None:
-    settings = {"inference": {"smallest_effect": 10.0}}
-    view = only_view(
-        study(strategies=("random", columns.AA, "difficulty_hard"), description={"config": settings})
-    )
-    figure = draw_change_against_baseline(view).figure
-    assert figure is not None
-    assert not figure.legends  # both are equivalent: nothing is hatched
-    assert figure.axes[0].collections[0].get_clim() == (-10.0, 10.0)
-    assert "control: equivalent" in texts(figure)
-
-
-def test_the_heat_map_explains_its_marks(study: Builder) -> None:
-    lost = {("difficulty_hard", 0.1, seed): columns.FAILED for seed in range(3)}
-    figure = draw_change_against_baseline(only_view(study(states=lost))).figure
-    assert figure is not None
-    keys = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert keys == ["unresolved, or too few pairs", "no pair: runs were lost"]
 
 
 def test_of_two_pairs_the_heat_map_writes_both_and_colours_neither(study: Builder) -> None:
@@ -90,11 +72,28 @@ def test_of_two_pairs_the_heat_map_writes_both_and_colours_neither(study: Builde
     assert np.all(np.ma.filled(figure.axes[0].collections[0].get_array(), 1.0) == 0)
 
 
-def test_the_heat_map_is_centred_at_zero(study: Builder) -> None:
-    figure = draw_change_against_baseline(only_view(study(strategies=STRATEGIES))).figure
+@pytest.mark.parametrize("effect", [None, 0.5])
+def test_the_heat_map_is_centred_at_zero_and_reaches_what_matters(
+    study: Builder, effect: float | None
+) -> None:
+    described = {"config": {"inference": {"smallest_effect": effect} if effect else {}}}
+    view = only_view(study(strategies=STRATEGIES, description=described))
+    figure = draw_change_against_baseline(view).figure
     assert figure is not None
     low, high = figure.axes[0].collections[0].get_clim()
     assert low == -high
+    assert high == (effect or family(view)["difference"].abs().max())
+
+
+def test_the_heat_map_says_which_row_is_a_control_and_explains_only_what_is_there(study: Builder) -> None:
+    described = {"config": {"inference": {"smallest_effect": 0.5}}}
+    drawing = draw_change_against_baseline(
+        only_view(study(strategies=("random", "difficulty_hard", "random_aa"), description=described))
+    )
+    assert drawing.figure is not None
+    assert "n = 3\ncontrol: equivalent" in texts(drawing.figure)
+    assert not drawing.figure.legends
+    assert "atched" not in drawing.caption
 
 
 def test_without_the_baseline_the_heat_map_says_so(study: Builder) -> None:

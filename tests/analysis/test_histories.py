@@ -17,7 +17,6 @@ from analysis.history_report import MISSING, history_words
 from analysis.history_tables import ends_table
 from analysis.style import publication_style, strategy_styles
 from tests.analysis.studies import write_json
-from trainables import columns
 
 
 def plot(*arguments: object) -> Result:
@@ -67,6 +66,20 @@ def test_each_metric_of_the_earlier_study_has_a_panel(real_histories: Path) -> N
     assert len(problems) == 1
     titles = [ax.get_title() for ax in draw_histories(histories, title=None).axes]
     assert titles == ["code loss", "math loss", "gsm8k loss", "hotpot loss"]
+
+
+@pytest.mark.parametrize(
+    "said", [{"name": "none 0%"}, {"name": "base", "mix_percentage": 0}, {"selection_method": "none"}]
+)
+def test_a_run_without_replay_looks_as_in_a_study(tmp_path: Path, said: dict[str, Any]) -> None:
+    paths = [
+        write_history(tmp_path / "first.json", **said),
+        write_history(tmp_path / "second.json", name="b"),
+    ]
+    ax = draw(*paths).axes[0]
+    grey = strategy_styles(["none"])["none"].colour
+    assert [line.get_color() == grey for line in ax.lines] == [True, False]
+    assert ax.get_ylabel() == "loss (nats/token)"
 
 
 def test_the_projects_own_export_plots(tmp_path: Path) -> None:
@@ -212,16 +225,6 @@ def test_exported_seeds_are_told_apart_by_their_files_and_no_replay_is_called_so
     assert history_words(groups).lines == [
         "no replay: math +0.200, +0.200, +0.200; hotpot \u22120.200, \u22120.200, \u22120.200."
     ]
-
-
-def test_runs_without_replay_look_as_in_a_studys_figures(tmp_path: Path) -> None:
-    for name in ("random", columns.NO_REPLAY):
-        write_history(tmp_path / f"{name}.json", selection_method=name)
-    histories, _ = read_histories([str(tmp_path / "*.json")])
-    with publication_style():
-        lines = draw_histories(histories, title=None).axes[0].lines
-    style = strategy_styles([columns.NO_REPLAY])[columns.NO_REPLAY]
-    assert [line.get_color() == style.colour for line in lines] == [True, False]
 
 
 def test_nan_is_a_gap_and_not_an_error(tmp_path: Path) -> None:

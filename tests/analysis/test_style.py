@@ -36,6 +36,10 @@ def test_names_are_shown_in_letters_that_the_font_has(text: str, shown: str) -> 
     assert shown_text(text) == shown
 
 
+def test_words_are_cut_at_their_end_not_in_their_middle() -> None:
+    assert shown_text("Counting & Probability", longest=16, ending=False) == "Counting & Prob…"
+
+
 def test_long_names_that_end_alike_are_told_apart() -> None:
     names = ["x" * 20 + str(number) + "y" * 20 for number in range(3)]
     styles = strategy_styles(names)
