@@ -50,7 +50,7 @@ def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
         lines = "\n".join(f"  {line}" for line in differences)
         raise OtherStudyError(
             f"{ledger.storage.describe()} holds finished cells of another configuration:\n{lines}\n"
-            "Undo the change, or keep both: --new-study runs this one beside it, --set storage=PLACE elsewhere"
+            "Undo the change, or keep both: `run --new-study` keeps this one beside it, --set storage=PLACE elsewhere"
         )
 
 
