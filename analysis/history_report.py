@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from analysis.conditions import count_text
 from analysis.errors import NothingToShowError
 from analysis.histories import History, group_replicates
-from analysis.history_plot import PANEL_WIDTH, draw_histories, plot_histories, tidy_metric
+from analysis.history_plot import PANEL_WIDTH, draw_histories, history_styles, plot_histories, tidy_metric
 from analysis.history_tables import ends_table, points_table, task_text
 from analysis.page import write_page
 from analysis.provenance import Facts, analysis_versions
@@ -18,8 +18,6 @@ from analysis.sections import Content, Section, Shown, picture_of
 from analysis.sidecar import Origin, save_drawing
 from analysis.style import (
     ONE_COLUMN,
-    LineStyle,
-    cycled_style,
     legend_handle,
     place_legend,
     plain_ticks,
@@ -127,7 +125,7 @@ def _changes(groups: Mapping[str, list[History]]) -> Drawing:
     """Return each loss minus its first value: runs that began elsewhere can be read beside each other."""
     since = {text: [_from_start(run) for run in runs] for text, runs in groups.items()}
     frames = _frames(since)
-    styles: dict[str, LineStyle] = {text: cycled_style(place) for place, text in enumerate(since)}
+    styles = history_styles(since)
     size = (max(ONE_COLUMN, PANEL_WIDTH * len(frames)), 2.6 + 0.1 * len(since))
     figure = Figure(figsize=size, layout="constrained")
     for ax, (metric, frame) in zip(
