@@ -45,8 +45,9 @@ def find(location: str | PathLike[str], *, settings: "Inference | None" = None) 
 
     from analysis import findings, tidy
     from analysis.errors import LedgerWarning
+    from analysis.safe_text import visible
 
     study = tidy.read_study(location)
     for problem in study.problems:
-        warnings.warn(problem, LedgerWarning, stacklevel=2)
+        warnings.warn(visible(problem), LedgerWarning, stacklevel=2)
     return findings.find(study, settings=settings)

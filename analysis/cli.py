@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from analysis.errors import AnalysisError, NothingToShowError
+from analysis.safe_text import visible
 
 
 class Refusal(click.ClickException):
@@ -84,6 +85,8 @@ def report(
     OUT/figures/               each figure as PNG (300 dpi), SVG and PDF, and what it was drawn from
     OUT/{summary,contrasts,secondary,levels,pairs,cells,evaluations,rates}.{csv,parquet,md,tex}
 
+    In CSV and Parquet a name that a spreadsheet would compute, such as =1+1, stands after a quote: '=1+1.
+
     \b
     Examples:
       python -m analysis report results/a results/b -o comparison      two studies in one report
@@ -100,11 +103,15 @@ def report(
         )
     request = Request(locations, output, simultaneous, smallest_effect, measure, tuple(sys.argv[1:]))
     with _user_errors():
-        (report_histories if histories else report_studies)(request, say=click.echo, warn=_warn)
+        (report_histories if histories else report_studies)(request, say=_say, warn=_warn)
+
+
+def _say(line: str) -> None:
+    click.echo(visible(line))
 
 
 def _warn(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(visible(line), err=True)
 
 
 @contextmanager
@@ -113,9 +120,9 @@ def _user_errors() -> Iterator[None]:
     try:
         yield
     except NothingToShowError as err:
-        raise NothingToShow(str(err)) from err
+        raise NothingToShow(visible(str(err))) from err
     except AnalysisError as err:
-        raise Refusal(str(err)) from err
+        raise Refusal(visible(str(err))) from err
 
 
 @main.command()
@@ -150,10 +157,10 @@ def plot(files: tuple[str, ...], output: Path, title: str | None) -> None:
 
     histories, problems = read_histories(files)
     for problem in problems:
-        click.echo(f"skipped: {problem}", err=True)
+        _warn(f"skipped: {problem}")
     with _user_errors():
         try:
             write_history_figure(histories, path=output, title=title)
         except OSError as err:
             raise AnalysisError(f"the figure cannot be written to {output}: {err}") from err
-    click.echo(f"{len(histories)} histories: {os.fspath(output)}")
+    _say(f"{len(histories)} histories: {os.fspath(output)}")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.regular_file import read_regular
 from analysis.rows import is_number, is_real
 from analysis.style import strategy_text
 from trainables import columns
@@ -76,7 +77,7 @@ def _natural(text: str) -> list[str | float]:
 def read_history(path: Path) -> History:
     """Read one history; raises AnalysisError with what is wrong with it."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError) as err:
         raise AnalysisError(f"unreadable ({err})") from err
     if not isinstance(record, dict):

@@ -56,6 +56,8 @@ def _refuse_search(files: StudyFiles) -> None:
         files.read(columns.RATES_FILE)
     except FileNotFoundError:
         return
+    except OSError as err:
+        raise AnalysisError(f"{files.describe(columns.RATES_FILE)}: unreadable ({err})") from err
     raise AnalysisError(
         f"{files.describe()} is a learning-rate search, whose cells were stopped by their outcome: nothing can be "
         f"estimated from them. See {columns.RATES_FILE} in it for what became of each rate"

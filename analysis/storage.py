@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from analysis.errors import AnalysisError
+from analysis.regular_file import read_regular
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -53,8 +54,7 @@ class DirectoryFiles(StudyFiles):
 
     def read(self, name: str) -> bytes:
         try:
-            with open(os.path.join(self.location, name), "rb") as file:
-                return file.read()
+            return read_regular(os.path.join(self.location, name))
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(self.describe(name)) from None
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.output import publish, publish_text
+from analysis.safe_text import spreadsheet_frame, without_controls
 from analysis.style import signed_text
 
 DECIMALS = 4
@@ -107,8 +108,11 @@ class Table:
 
 
 def write_table(table: Table, *, directory: Path) -> list[Path]:
-    """Write a table as CSV and Parquet, in full, and as Markdown and LaTeX, as it is shown."""
-    frame = table.frame
+    """Write a table as CSV and Parquet, in full, and as Markdown and LaTeX, as it is shown.
+
+    CSV and Parquet say the same; neither holds text that a spreadsheet would compute.
+    """
+    frame = spreadsheet_frame(table.frame)
     texts: dict[str, Callable[[], str]] = {
         "md": lambda: f"{markdown_table(table)}\n{escape_markdown(table.caption)}\n",
         "tex": lambda: latex_table(table),
@@ -236,4 +240,4 @@ def escape_markdown(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Return `text` on one line and without control characters, which no reader shows."""
-    return "".join(letter for letter in " ".join(text.split()) if letter >= " " and letter != "\x7f")
+    return without_controls(" ".join(text.split()))

@@ -14,6 +14,7 @@ from analysis.errors import AnalysisError, LedgerWarning
 from analysis.ledger import Ledger, read_ledger
 from analysis.records import Record
 from analysis.rows import COUNTS, NO_POINTS
+from analysis.safe_text import visible
 from analysis.storage import StudyFiles, open_study
 from trainables import columns
 
@@ -67,7 +68,7 @@ def load_cells(location: str | PathLike[str]) -> pd.DataFrame:
 
 def _warn_of_problems(study: Study) -> Study:
     for problem in study.problems:
-        warnings.warn(problem, LedgerWarning, stacklevel=4)
+        warnings.warn(visible(problem), LedgerWarning, stacklevel=4)
     return study
 
 

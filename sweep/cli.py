@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from analysis.safe_text import visible
 from sweep.errors import ClusterLostError, PhaseAError
 from sweep.execution import EXIT_FAILED, execute
 from sweep.lease import LeaseLostError
@@ -218,10 +219,10 @@ def main() -> None:
     try:
         cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
     except (ClusterLostError, PhaseAError, LeaseLostError, StorageError) as error:
-        click.echo(f"error: {redact(str(error))}", err=True)
+        click.echo(visible(f"error: {redact(str(error))}"), err=True)
         sys.exit(EXIT_FAILED)
     except ValueError as error:
         if not type(error).__module__.startswith(("sweep.", "trainables.", "analysis.")):
             raise
-        click.echo(f"error: {redact(str(error))}", err=True)
+        click.echo(visible(f"error: {redact(str(error))}"), err=True)
         sys.exit(EXIT_USER_ERROR)

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis.safe_text import visible
 from sweep.course import Due
 from sweep.planning import Plan
 from sweep.preparation import Prepared
@@ -44,7 +45,7 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print one line that stays."""
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(visible(message), highlight=False, markup=False, soft_wrap=True)
 
     def describe(self, prepared: Prepared) -> None:
         """Say which model and data were found, and what was left out."""
@@ -143,6 +144,6 @@ class Progress:
             return Text(self._status)
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for key, row in self._rows.items():
-            table.add_row(Text(self._names[key]), Text(self._describe_row(key, row)))
+            table.add_row(Text(visible(self._names[key])), Text(self._describe_row(key, row)))
         head = f"{self._done} of {self._total} cells done, {len(self._rows)} running, {self._failed} failed"
         return Group(Text(head + self._eta()), table)

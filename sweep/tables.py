@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.safe_text import visible
 from sweep.configuration import Study
 from sweep.course import Due
 from sweep.disk import disk_need
@@ -92,12 +93,18 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
     planned = ledger.planned_standings(thorough=thorough)
     counts = count_runs(planned)
     total = sum(counts.values())
-    console.print(f"study {record['name']}: {counts[columns.DONE]} of {total} cells done", highlight=False)
+    console.print(
+        f"study {visible(record['name'])}: {counts[columns.DONE]} of {total} cells done",
+        highlight=False,
+        markup=False,
+    )
     if thorough:
         try:
             read_checked(ledger.storage, columns.VALIDATION_FILE)
         except DamagedError as error:
-            console.print(f"{error}; `run` writes it anew", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                visible(f"{error}; `run` writes it anew"), highlight=False, markup=False, soft_wrap=True
+            )
     rows = []
     for entry, standing in planned:
         if standing.state != columns.DONE:
@@ -140,8 +147,9 @@ def _loss(loss: float | None) -> str:
 def _lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> Table:
     """Return a table of rows; where none of them needs to wrap, blocks of them, which look alike.
 
-    Laying out 10,000 rows one by one takes rich seconds.
+    Laying out 10,000 rows one by one takes rich seconds. Control characters are spelled out.
     """
+    rows = [[visible(text) for text in row] for row in rows]
     table = Table(*header, box=None)
     needed = sum(max(map(cell_len, {*column})) + 2 for column in zip(header, *rows, strict=True))
     block = BLOCK if needed <= width else 1
