@@ -15,7 +15,7 @@ from analysis.conditions import conditioning
 from analysis.curves import band_text, plot_replicates
 from analysis.inference import FEWEST_FOR_INTERVAL, LEVEL
 from analysis.outcomes import BASELINE, strategy_rank
-from analysis.style import ONE_COLUMN, SMALLEST, LineStyle, mix_text, place_title, plain_ticks
+from analysis.style import ONE_COLUMN, SMALLEST, LineStyle, draw_thin_lines, mix_text, place_title, plain_ticks
 from analysis.tidy import STATE
 from analysis.view import Drawing, View
 from trainables import columns
@@ -54,8 +54,8 @@ def plot_differences(
     table = differences.pivot(index=columns.SEED, columns=columns.STEP, values=DIFFERENCE)
     table = table.dropna(axis="columns")
     if len(table) >= FEWEST_FOR_INTERVAL:
-        for values in table.to_numpy(float):
-            ax.plot(table.columns.to_numpy(float), values, color=style.colour, linewidth=0.5, alpha=0.55)
+        steps, heights = table.columns.to_numpy(float), table.to_numpy(float)
+        draw_thin_lines(ax, steps, heights, color=style.colour, linewidth=0.5, alpha=0.55)
     return plot_replicates(table, ax, style=replace(style, dash="-"), level=level, simultaneous=simultaneous)
 
 

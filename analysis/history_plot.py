@@ -113,4 +113,5 @@ def write_history_figure(histories: list[History], *, path: Path, title: str | N
     if not histories:
         raise NothingToShowError("no usable history is left to plot")
     with publication_style():
-        return save_figure(draw_histories(histories, title=title), path)
+        (saved,) = save_figure(draw_histories(histories, title=title), path)
+    return saved

@@ -40,7 +40,7 @@ def save_drawing(drawing: Drawing, stem: Path, *, sidecar: Origin) -> list[Path]
     if drawing.figure is None:
         return []
     place = {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in (*FORMATS, "json")}
-    files = [save_figure(drawing.figure, place[suffix]) for suffix in FORMATS]
+    files = save_figure(drawing.figure, *(place[suffix] for suffix in FORMATS))
     record = describe_drawing(drawing, sidecar=sidecar)
     return [*files, publish_text(place["json"], json.dumps(record, indent=1, ensure_ascii=False) + "\n")]
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ from analysis.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
     LineStyle,
+    draw_thin_lines,
     mix_text,
     place_legend,
     place_title,
@@ -54,22 +56,25 @@ def plot_slopes(
     for place, strategy in enumerate(places):
         rows, style = pairs[pairs[columns.STRATEGY] == strategy], styles[strategy]
         ends = rows[[f"{measure}_baseline", measure]].dropna()
-        for left, right in ends.to_numpy(float):
-            across, line = [place - REACH, place + REACH], UP if right > left else DOWN
-            ax.plot(across, [left, right], color=style.colour, linestyle=line, linewidth=0.8, alpha=0.85)
-            ax.plot(
-                across[:1],
-                [left],
-                "o",
-                color="white",
-                markeredgecolor="0.1",
-                markeredgewidth=0.6,
-                markersize=2.6,
+        across, heights = [place - REACH, place + REACH], ends.to_numpy(float)
+        rises = heights[:, 1] > heights[:, 0]
+        for line, chosen in ((DOWN, heights[~rises]), (UP, heights[rises])):
+            draw_thin_lines(
+                ax, across, chosen, color=style.colour, linestyle=line, linewidth=0.8, alpha=0.85
             )
-            ax.plot(across[1:], [right], style.marker, color=style.colour, markersize=3.2)
+        left, right = (np.full(len(ends), x) for x in across)
+        ax.plot(
+            left,
+            heights[:, 0],
+            "o",
+            color="white",
+            markeredgecolor="0.1",
+            markeredgewidth=0.6,
+            markersize=2.6,
+        )
+        ax.plot(right, heights[:, 1], style.marker, color=style.colour, markersize=3.2)
         if len(ends) >= FEWEST_FOR_INTERVAL:
-            means = ends.mean().to_numpy()
-            ax.plot([place - REACH, place + REACH], means, color="0.1", linewidth=1.8, zorder=4)
+            ax.plot(across, heights.mean(axis=0), color="0.1", linewidth=1.8, zorder=4)
     ax.set_xlim(-0.55, len(places) - 0.45)
     return slanted_names(ax, [styles[name].label for name in places])
 

@@ -8,13 +8,15 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
@@ -139,6 +141,14 @@ def _letters() -> frozenset[int]:
     return frozenset(get_font(findfont(RC["font.family"])).get_charmap())
 
 
+def draw_thin_lines(ax: Axes, across: Any, heights: Any, **look: Any) -> Axes:
+    """Draw each row of `heights` against `across`, as one artist: thousands of lines are slow one by one."""
+    dashed = look.get("linestyle", "-") != "-"
+    lines = [np.column_stack([across, row]) for row in heights]
+    ax.add_collection(LineCollection(lines, zorder=2, capstyle="butt" if dashed else "projecting", **look))
+    return ax
+
+
 def legend_handle(style: LineStyle) -> Line2D:
     """Return the line that stands for `style` in a legend."""
     return Line2D(
@@ -189,19 +199,37 @@ def share_span(axes: Iterable[Axes], *, axis: str, least: float = 0.0) -> None:
 
 @contextmanager
 def publication_style() -> Iterator[None]:
-    """Apply RC for the length of a block; figures are both drawn and saved inside it."""
-    with matplotlib.rc_context(RC):
+    """Apply RC alone, whatever the user's matplotlibrc says, for the length of a block.
+
+    Figures are both drawn and saved inside it.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
         yield
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write `figure` in the format of `path`'s suffix, byte-identical for identical figures."""
-    kind = path.suffix.removeprefix(".")
-    publish(
-        path,
-        lambda temporary: figure.savefig(temporary, format=kind, dpi=RASTER_DPI, metadata=METADATA[kind]),
-    )
-    return path
+def save_figure(figure: Figure, *paths: Path) -> list[Path]:
+    """Write `figure` in the format of each path's suffix, byte-identical for identical figures.
+
+    It is laid out once, as the PNG needs it, so that every format shows the same; it cannot be laid out again.
+    """
+    with publication_style():
+        _lay_out(figure)
+        return [publish(path, partial(_write, figure, path.suffix.removeprefix("."))) for path in paths]
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place everything for good: a layout engine would do it anew for each format, with a drawing for nothing."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        figure.set_dpi(RASTER_DPI)
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
+def _write(figure: Figure, kind: str, path: Path) -> None:
+    figure.savefig(path, format=kind, dpi=RASTER_DPI, metadata=METADATA[kind])
 
 
 def place_legend(figure: Figure, handles: list[Any], labels: list[str], *, title: str) -> None:
