@@ -118,7 +118,9 @@ def lay_out_slots(count: int, *, seed: int, task_b_size: int, training: PhaseBSe
     """Return the order of task B's examples and of `count` replay slots, which no strategy has a say in."""
     order = stream_generator(seed, "order")
     kept = task_b_size - count if training.mix_mode == "substitute" else task_b_size
-    primary = np.sort(order.permutation(task_b_size)[:kept])
+    chosen = np.zeros(task_b_size, bool)
+    chosen[order.permutation(task_b_size)[:kept]] = True
+    primary = np.flatnonzero(chosen)
     placement = order.permutation(count)
     sources = np.repeat(np.array([TASK_A, TASK_B], np.uint8), [count, kept])
     stream = _lay_out(sources, np.concatenate([placement, primary]), order=order, training=training)
