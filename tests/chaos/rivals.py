@@ -102,7 +102,7 @@ def _state(patient: Patient) -> dict[str, float]:
 
 
 def delay_a_put(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Let one of two drivers' puts of its lease be late on its way to an S3 server, every second time on its way back."""
+    """Let one of two drivers' puts of a lease come late to an S3 server, every second time its answer to the driver."""
     with serve_objects("127.0.0.1") as store:
         outcomes = [
             _delay_a_put(bench, store, answered_late=position % 2 == 1) for position in range(injections)
@@ -122,7 +122,7 @@ def _delay_a_put(bench: Bench, store: ObjectStore, *, answered_late: bool) -> Ou
             return Delay()
         seen.append(request)
         if answered_late:
-            return Delay(after=LATE)
+            return Delay(after=LATE if len(seen) == 1 else 0.0)
         wait_for(lambda: watch.steps() > 0, "the other driver at work", seconds=180)
         return Delay()
 
