@@ -33,7 +33,7 @@ from sweep.configuration import validate_study
 from trainables import columns
 
 RUN_CELLS = (16, 100)
-LEDGER_CELLS = (100, 1000, 10_000)
+LEDGER_CELLS = (100, 1000, 10_000, 50_000)
 QUICK_RUN_CELLS, QUICK_LEDGER_CELLS = (), (100, 1000)
 CONCURRENT = min(2, os.cpu_count() or 1)
 SYNCED_CELLS = 100  # ledgers up to this size are published as a run does, waiting for the disk

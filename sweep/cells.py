@@ -1,7 +1,7 @@
 """From the search space to cells: labels, realised orders, and which labels are one run."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
@@ -12,7 +12,7 @@ from sweep.configuration import Study
 from sweep.preparation import PHASE_B_BOOKKEEPING, Prepared
 from trainables.columns import MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.digests import digest_json
-from trainables.replay import TASK_A, CellSpec, Realisation, Stream, realise, replay_count
+from trainables.replay import TASK_B, CellSpec, Stream, lay_out_slots, replay_count
 from trainables.settings import PhaseBSettings
 from trainables.strategies import STRATEGIES, Floats, Indices, Pool, SelectionError, check_column, order_pool
 
@@ -98,21 +98,21 @@ def plan_cells(study: Study, prepared: Prepared, *, origins: Mapping[int, Origin
         check_selectable(study, pool, task_b_size=len(prepared.task_b.train))
     phase_a_seed = study.phase_a.seed_of
     training_at, order_of = _training_by_axes(study), _orders(lambda seed: pools[phase_a_seed(seed)])
+    meaning_of = cache(lambda axes: _meaning(training_at(axes), prepared=prepared))
     cells: dict[str | Label, PlannedCell] = {}
     for (seed, axes, mix), labels in groupby(study_labels(study), key=_slots_of):
-        training = training_at(axes)
-        origin, pool = origins[phase_a_seed(seed)], pools[phase_a_seed(seed)]
-        slots = _lay_out(mix, seed=seed, pool=pool, prepared=prepared, training=training)
-        meaning = _meaning(seed, training=training, prepared=prepared, artifact_key=origin.key)
+        training, origin = training_at(axes), origins[phase_a_seed(seed)]
+        shared = _Shared(mix, seed=seed, prepared=prepared, training=training)
+        meaning = meaning_of(axes) | {"artifact": origin.key, "seed": seed}
         for label in labels:
             if origin.pool_losses is None and _needs(label.strategy) == "losses":
-                tokens = _tokens(slots.stream, prepared)  # of a random selection
-                cells[label] = PlannedCell((label,), None, slots.stream.steps, tokens)
+                estimate = shared.tokens(shared.selection(order_of("random", seed)))
+                cells[label] = PlannedCell((label,), None, shared.steps, estimate)
                 continue
-            stream = slots.stream if mix == 0 else _fill(slots, order_of(label.strategy, seed))
-            spec = _specify(label, stream, training=training, meaning=meaning)
+            selection = shared.selection(None if mix == 0 else order_of(label.strategy, seed))
+            spec = _specify(label, shared.slots.fill(selection), training=training, meaning=meaning)
             merged = cells[spec.key].labels if spec.key in cells else ()
-            cells[spec.key] = PlannedCell((*merged, label), spec, stream.steps, _tokens(stream, prepared))
+            cells[spec.key] = PlannedCell((*merged, label), spec, shared.steps, shared.tokens(selection))
     return list(cells.values())
 
 
@@ -152,32 +152,31 @@ def _orders(pool_of: Callable[[int], Pool]) -> Callable[[str, int], Indices]:
     return order
 
 
-def _lay_out(
-    mix: float, *, seed: int, pool: Pool, prepared: Prepared, training: PhaseBSettings
-) -> Realisation:
-    """Return the slots that every strategy fills, filled by the random one, which costs least."""
-    size = len(prepared.task_b.train)
-    return realise("random", mix=mix, seed=seed, pool=pool, task_b_size=size, training=training)
+class _Shared:
+    """What the cells of one seed, mix and axes share: all but the examples that fill the slots."""
+
+    def __init__(self, mix: float, *, seed: int, prepared: Prepared, training: PhaseBSettings) -> None:
+        size = len(prepared.task_b.train)
+        self.slots = lay_out_slots(replay_count(mix, size), seed=seed, task_b_size=size, training=training)
+        self.steps = self.slots.stream.steps
+        stream = self.slots.stream
+        self._lengths_a = prepared.task_a.train.lengths
+        self._visits = np.bincount(self.slots.slots, minlength=self.slots.count)
+        self._tokens_b = int(prepared.task_b.train.lengths[stream.indices[stream.sources == TASK_B]].sum())
+
+    def selection(self, order: Indices | None) -> Indices:
+        """Return what an order of the pool replays here, ascending; None replays nothing."""
+        return np.empty(0, np.int64) if order is None else np.sort(order[: self.slots.count])
+
+    def tokens(self, selection: Indices) -> int:
+        """Return how many tokens a run trains on whose slots `selection` fills."""
+        return self._tokens_b + int(self._visits @ self._lengths_a[selection])
 
 
-def _fill(slots: Realisation, order: Indices) -> Stream:
-    """Return the stream of a strategy's first examples in the slots of another realisation.
-
-    A selection is ascending, so an example's rank in it is the number of its slot.
-    """
-    selection = np.sort(order[: len(slots.selection)])
-    indices = slots.stream.indices.copy()
-    replayed = slots.stream.sources == TASK_A
-    indices[replayed] = selection[np.searchsorted(slots.selection, indices[replayed])]
-    return replace(slots.stream, indices=indices)
-
-
-def _meaning(seed: int, *, training: PhaseBSettings, prepared: Prepared, artifact_key: str) -> dict[str, Any]:
-    """Return all that gives a cell its meaning but the order of its examples."""
+def _meaning(training: PhaseBSettings, *, prepared: Prepared) -> dict[str, Any]:
+    """Return what gives cells their meaning beside their artifact, seed and order."""
     return {
-        "artifact": artifact_key,
         "task_b": prepared.task_b.digest,
-        "seed": seed,
         "training": training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING),
     }
 
@@ -187,12 +186,6 @@ def _specify(label: Label, stream: Stream, *, training: PhaseBSettings, meaning:
     order_hash = stream.digest
     key = digest_json(meaning | {"order": order_hash})
     return CellSpec(key, strategy, label.mix, label.seed, training, order_hash)
-
-
-def _tokens(stream: Stream, prepared: Prepared) -> int:
-    replayed = stream.sources == TASK_A
-    lengths_a, lengths_b = prepared.task_a.train.lengths, prepared.task_b.train.lengths
-    return int(np.sum(lengths_a[stream.indices[replayed]]) + np.sum(lengths_b[stream.indices[~replayed]]))
 
 
 def plan_record(cells: Iterable[PlannedCell], *, study: Study, axes: Iterable[str]) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """Which driver works on a study: one lease at a time, kept alive by a heartbeat.
 
 A lease is a file numbered by its term of office; whoever creates the next number holds the study. Nobody's
-clock is trusted: a lease has lapsed once a watcher has read it LAPSE times without a change.
+clock is trusted, nor the storage's speed: a lease has lapsed once a watcher, who writes as often as its holder
+should, has read it LAPSE times without a change.
 """
 
 import os
 import socket
+import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,12 +21,11 @@ import psutil
 from trainables.columns import LEASES_DIRECTORY
 from trainables.seals import DamagedError
 from trainables.storage.base import Storage, StorageError
-from trainables.storage.objects import ObjectStorage
 
 BEAT_SECONDS = 5.0
 LAPSE = 6  # readings, BEAT_SECONDS apart
-SETTLE_SECONDS = 2.0  # after which two drivers that put the same object at once have seen each other
-CLOCK_STEP = 1.5  # seconds by which two readings of the same start may differ
+WAITING_FILE = "waiting.json"  # written by who waits
+TICK = 0.01  # seconds; what Linux counts the starts of processes in
 Record = dict[str, Any]
 
 
@@ -39,7 +39,11 @@ class WaitEndedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Owner:
-    """A driver process: enough for another one on the same machine to see whether it still lives."""
+    """A driver process: enough for another one on the same machine to see whether it still lives.
+
+    `started` is in seconds since the machine's boot, which no change of its clock moves; 0 where only the
+    process's number is known.
+    """
 
     host: str
     boot: str
@@ -53,20 +57,30 @@ class Owner:
         """Say whether the process is known to have ended; on another machine nobody knows."""
         if self.boot != _boot():
             return False
-        try:
-            return abs(_age_of_boot(self.pid) - self.started) > CLOCK_STEP
-        except psutil.NoSuchProcess:
-            return True
+        started = _started(self.pid)
+        return started is None or abs(started - self.started) > TICK / 2
 
 
 def this_process() -> Owner:
     """Return the owner that this process is."""
-    return Owner(socket.gethostname(), _boot(), os.getpid(), _age_of_boot(os.getpid()))
+    started = _started(os.getpid())
+    assert started is not None, "this process lives"
+    return Owner(socket.gethostname(), _boot(), os.getpid(), started)
 
 
-def _age_of_boot(pid: int) -> float:
-    """Return how many seconds the machine was up when the process started, whatever its clock says since."""
-    return float(psutil.Process(pid).create_time() - psutil.boot_time())
+def _started(pid: int) -> float | None:
+    """Return how many seconds after the machine's boot a process started, None where there is none.
+
+    psutil tells it by the clock's time; the kernel's own count is the 22nd field of proc(5)'s stat.
+    """
+    if sys.platform != "linux":
+        return 0.0 if psutil.pid_exists(pid) else None
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # from the third on; a name may hold anything
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _boot() -> str:
@@ -105,7 +119,7 @@ class Lease:
         self._thread.join()
         if not self.lost:
             with suppress(StorageError):  # it will lapse
-                self._write(released=True)
+                self.leases.write_record(_name(self.term), self.record | {"released": True})
 
     def _is_ours(self) -> bool:
         held = _read(self.leases, self.term)
@@ -113,21 +127,17 @@ class Lease:
             _newest(self.leases) <= self.term and held is not None and held["nonce"] == self.record["nonce"]
         )
 
-    def _write(self, **changed: Any) -> None:
-        self.record |= changed
-        self.leases.write_record(_name(self.term), self.record)
-
     def _keep(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             try:
                 self.check()
-                self._write(beats=self.record["beats"] + 1)
+                self.record["beats"] += 1
+                self.leases.touch(_name(self.term), self.record)
             except LeaseLostError:
                 self.on_lost()
                 return
-            except StorageError:  # nothing can be written, or the storage is away, for who waits as well
-                with suppress(StorageError, FileNotFoundError):
-                    self.leases.touch(_name(self.term))
+            except (StorageError, FileNotFoundError):  # the storage is away, for who waits as well
+                continue
 
 
 @contextmanager
@@ -164,21 +174,11 @@ def acquire(
             _wait_until_free(leases, newest, say=say, stop=stop)
         term = newest + 1
         record = {"nonce": uuid.uuid4().hex, "owner": asdict(this_process()), "beats": 0, "released": False}
-        if _create(leases, term, record):
+        if leases.create_record(_name(term), record) and _newest(leases) == term:
             for name in leases.files():
-                if name < _name(newest):
+                if name < _name(newest) or name == WAITING_FILE:
                     leases.delete(name)
             return Lease(leases, term=term, record=record, on_lost=on_lost)
-
-
-def _create(leases: Storage, term: int, record: Record) -> bool:
-    if not leases.create_record(_name(term), record):
-        return False
-    if isinstance(leases, ObjectStorage):  # where two may have created it
-        time.sleep(SETTLE_SECONDS)
-        held = _read(leases, term)
-        return held is not None and held["nonce"] == record["nonce"]
-    return True
 
 
 def _wait_until_free(
@@ -194,6 +194,8 @@ def _wait_until_free(
     while unchanged < LAPSE and not _free(before[0]) and _newest(leases) == term:
         if stop.wait(BEAT_SECONDS):
             raise WaitEndedError(f"stopped while another driver worked on {leases.describe()}")
+        with suppress(StorageError):  # takes at least as long as the holder's next sign of life
+            leases.write_record(WAITING_FILE, asdict(this_process()))
         now = _look(leases, term)
         unchanged = unchanged + 1 if now == before else 0
         before = now
@@ -205,8 +207,9 @@ def _free(record: Record | None) -> bool:
 
 def _look(leases: Storage, term: int) -> tuple[Record | None, float]:
     """Return a lease and its date, one of which changes with every beat of its holder."""
+    record = _read(leases, term)  # first: a network's file system asks for a new date once a file is opened
     found = leases.files().get(_name(term))
-    return _read(leases, term), found.modified if found else 0.0
+    return record, found.modified if found else 0.0
 
 
 def _read(leases: Storage, term: int) -> Record | None:

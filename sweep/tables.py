@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -21,8 +23,6 @@ from sweep.records import read_checked
 from trainables import columns
 from trainables.seals import DamagedError
 
-BLOCK = 100  # rows that rich is given as one
-
 
 def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console) -> None:
     """Print every cell with its state and size, then the totals."""
@@ -38,7 +38,9 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
     for cell, standing in zip(plan.cells, plan.standings, strict=True):
         tokens = f"{cell.tokens:,}" if cell.spec else f"about {cell.tokens:,}"
         rows.append((cell.name, standing.state, str(cell.steps), tokens, minutes))
-    console.print(_lay_out(("cell", "state", "steps", "tokens", "minutes"), rows, width=console.width))
+    console.print(
+        _lay_out(("cell", "state", "steps", "tokens", "minutes"), rows, width=console.width), crop=False
+    )
     labels = sum(len(cell.labels) for cell in plan.cells)
     counted = Counter(standing.state for standing in plan.standings)
     states = ", ".join(f"{count} {state}" for state, count in counted.items())
@@ -111,7 +113,7 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
             label = ", ".join(f"{name} {value}" for name, value in entry["labels"].items())
             rows.append((label, standing.state, _detail(ledger, entry["key"], standing)))
     if rows:
-        console.print(_lay_out(("cell", "state", "detail"), rows, width=console.width))
+        console.print(_lay_out(("cell", "state", "detail"), rows, width=console.width), crop=False)
 
 
 def print_rates(ledger: Ledger, *, console: Console) -> None:
@@ -127,7 +129,9 @@ def print_rates(ledger: Ledger, *, console: Console) -> None:
         )
         for each in outcomes
     ]
-    console.print(_lay_out(("lr", "state", "step", "task A", "task B"), rows, width=console.width))
+    console.print(
+        _lay_out(("lr", "state", "step", "task A", "task B"), rows, width=console.width), crop=False
+    )
     best = best_rate(outcomes)
     if best is None:
         console.print("no rate has reached its last step on every seed", highlight=False)
@@ -144,19 +148,43 @@ def _loss(loss: float | None) -> str:
     return "" if loss is None else f"{loss:.4f}"
 
 
-def _lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> Table:
-    """Return a table of rows; where none of them needs to wrap, blocks of them, which look alike.
+def _lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> RenderableType:
+    """Return a table of rows, control characters spelled out.
 
-    Laying out 10,000 rows one by one takes rich seconds. Control characters are spelled out.
+    Where all fit as they are it is laid out without rich, which takes seconds to place 10,000.
     """
     rows = [[visible(text) for text in row] for row in rows]
+    columns_of_text = [[*column] for column in zip(header, *rows, strict=True)]
+    widths = [max(map(_length, {*column})) for column in columns_of_text]
+    fits = sum(widths) + 2 * len(widths) <= width
+    if fits and all(text.isprintable() for row in rows for text in row):
+        return _Lines(header, rows, widths)
     table = Table(*header, box=None)
-    needed = sum(max(map(cell_len, {*column})) + 2 for column in zip(header, *rows, strict=True))
-    block = BLOCK if needed <= width else 1
-    for start in range(0, len(rows), block):
-        cells = zip(*rows[start : start + block], strict=True)
-        table.add_row(*(Text("\n".join(column)) for column in cells))
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """A table of which every row is one line, as rich would lay it out."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    widths: Sequence[int]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Segment(self._line(self.header), console.get_style("table.header"))
+        yield Segment("\n" + "".join(f"{self._line(row)}\n" for row in self.rows))
+
+    def _line(self, row: Sequence[str]) -> str:
+        cells = zip(row, self.widths, strict=True)
+        return "".join(f" {text}{' ' * (width - _length(text))} " for text, width in cells)
+
+
+def _length(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return len(text) if text.isascii() else cell_len(text)
 
 
 def _detail(ledger: Ledger, key: str | None, standing: Standing) -> str:

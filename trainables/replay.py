@@ -5,7 +5,8 @@ strategy only decides what fills the replay slots. So strategies are paired, exa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,31 @@ class Stream:
         """Return the sources and indices of the batch that optimiser step `step` (from 0) trains on."""
         span = slice(self.offsets[step], self.offsets[step + 1])
         return self.sources[span], self.indices[span]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The order that all strategies share at one seed and mix: in `stream`, a replayed example's index is its slot's.
+
+    `count`: the slots. `replayed`: (r,) where in the stream they are visited, and `slots`: (r,) which of them.
+    """
+
+    stream: Stream
+    count: int
+
+    @cached_property
+    def replayed(self) -> Indices:
+        return np.flatnonzero(self.stream.sources == TASK_A)
+
+    @cached_property
+    def slots(self) -> Indices:
+        return self.stream.indices[self.replayed]
+
+    def fill(self, selection: Indices) -> Stream:
+        """Return the stream in which `selection`, (count,) ascending, fills the slots."""
+        indices = self.stream.indices.copy()
+        indices[self.replayed] = selection[self.slots]
+        return replace(self.stream, indices=indices)
 
 
 @dataclass(frozen=True)
@@ -84,17 +110,21 @@ def realise(
         count, selection = 0, np.empty(0, np.int64)
     else:
         selection = select(strategy, pool, count=count, seed=seed)
+    slots = lay_out_slots(count, seed=seed, task_b_size=task_b_size, training=training)
+    return Realisation(selection, slots.fill(selection), slots.stream.digest)
+
+
+def lay_out_slots(count: int, *, seed: int, task_b_size: int, training: PhaseBSettings) -> Slots:
+    """Return the order of task B's examples and of `count` replay slots, which no strategy has a say in."""
     order = stream_generator(seed, "order")
     kept = task_b_size - count if training.mix_mode == "substitute" else task_b_size
-    primary = np.sort(order.permutation(task_b_size)[:kept])
+    chosen = np.zeros(task_b_size, bool)
+    chosen[order.permutation(task_b_size)[:kept]] = True
+    primary = np.flatnonzero(chosen)
     placement = order.permutation(count)
     sources = np.repeat(np.array([TASK_A, TASK_B], np.uint8), [count, kept])
-    slots = _lay_out(sources, np.concatenate([placement, primary]), order=order, training=training)
-    filled = slots.indices.copy()
-    replayed = slots.sources == TASK_A
-    filled[replayed] = selection[filled[replayed]]
-    stream = Stream(slots.sources, filled, slots.offsets, slots.epoch_steps)
-    return Realisation(selection, stream, slots.digest)
+    stream = _lay_out(sources, np.concatenate([placement, primary]), order=order, training=training)
+    return Slots(stream, count)
 
 
 def phase_a_stream(task_a_size: int, *, seed: int, training: TrainingSettings) -> Stream:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import analysis
-from benchmarks.overhead import measure_command, write_configuration
+from benchmarks.overhead import LEDGER_CELLS, measure_command, write_configuration
 from benchmarks.trivial_studies import (
     CELLS_A_SEED,
     full_size_study,
@@ -82,7 +82,7 @@ def test_a_run_with_nothing_left_starts_no_ray(model: Path, tmp_path: Path) -> N
     assert contents(Path(values["storage"]) / columns.CELLS_DIRECTORY) == before
 
 
-@pytest.mark.parametrize("cells", [100, 1000, 10_000])
+@pytest.mark.parametrize("cells", LEDGER_CELLS)
 def test_a_full_size_study_has_exactly_the_cells_asked_for(cells: int, model: Path, tmp_path: Path) -> None:
     values = full_size_study(cells, model=model, folder=tmp_path)
     assert len(study_labels(validate_study(values, origin="test"))) == cells

@@ -16,9 +16,12 @@ from tests.chaos.report import Verdict, add_earlier, describe, write_report
 
 INJECTIONS = {  # where a fault costs more or less than usual, or is worth more
     "driver killed": 30,
-    "file damaged": 40,
+    "file damaged": 80,
     "driver asked to stop": 9,
-    "worker killed": 12,
+    "group signal": 6,
+    "worker killed": 20,
+    "late write": 6,
+    "slow PUT": 4,
     "study changed": 7,
 }
 USUAL = 3

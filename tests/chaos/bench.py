@@ -19,7 +19,7 @@ from sweep import lease
 from sweep.cli import main
 from sweep.cluster import connected
 from sweep.interruption import HANDLED
-from tests.chaos.driver import Driver, driving
+from tests.chaos.driver import ROOT, Driver, driving
 from tests.chaos.patient import Patient, Values
 from tests.chaos.watch import Journal, Lane, Watch
 from tests.conftest import make_tiny_model, tiny_study
@@ -85,7 +85,7 @@ class Bench:
         """Return a study at the same place with another configuration."""
         self._count += 1
         values = {
-            name: value | changes.get(name, {}) if isinstance(value, dict) else value
+            name: value | changes.get(name, {}) if isinstance(value, dict) else changes.get(name, value)
             for name, value in patient.values.items()
         }
         return Patient.create(self.folder / f"changed-{self._count}.yaml", values)
@@ -150,11 +150,13 @@ class Bench:
         """What the command in this process has printed so far."""
         return self.screen.getvalue()
 
-    def driver(self, *arguments: str, local: bool = False) -> AbstractContextManager[Driver]:
-        """Start a driver process, on a local cluster of its own or on this bench's."""
+    def driver(
+        self, *arguments: str, local: bool = False, folder: Path = ROOT
+    ) -> AbstractContextManager[Driver]:
+        """Start a driver process in a folder, on a local cluster of its own or on this bench's."""
         self._count += 1
         place = [] if local else ["--address", self.cluster.address]
-        return driving([*arguments, *place], output=self.folder / f"driver-{self._count}.log")
+        return driving([*arguments, *place], output=self.folder / f"driver-{self._count}.log", folder=folder)
 
     @contextmanager
     def ordered(self, name: str, value: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from tests.chaos.bench import Bench
+from tests.chaos.bench import SITE, Bench
 from tests.chaos.damage import half_done_study
 from tests.chaos.driver import ROOT
 from tests.chaos.outcome import Outcome, total
@@ -71,21 +71,56 @@ def _change(bench: Bench, patient: Patient, name: str) -> tuple[int, str, str]:
     return ended.code, ended.output, expected
 
 
-def _run_with_other_code(bench: Bench, patient: Patient) -> tuple[int, str]:
-    """Run a copy of the packages in which one constant of the training code is another."""
+def _other_code(bench: Bench) -> Path:
+    """Return a copy of the packages in which one constant of the training code is another."""
     copy = bench.folder / "other-code"
-    for package in ("sweep", "trainables"):
+    for package in ("sweep", "trainables", "analysis"):
         shutil.copytree(ROOT / package, copy / package, dirs_exist_ok=True)
     name, before, after = CODE
     source = (copy / name).read_text()
-    assert before in source, f"{name} has no {before!r} any more"
+    assert before in source or after in source, f"{name} has no {before!r} any more"
     (copy / name).write_text(source.replace(before, after))
+    return copy
+
+
+def _run_with_other_code(bench: Bench, patient: Patient) -> tuple[int, str]:
+    """Run the study with other code."""
+    copy = _other_code(bench)
     command = [sys.executable, "-W", "ignore", "-m", "sweep", "run", str(patient.config)]
     paths = os.pathsep.join([str(copy), os.environ["PYTHONPATH"]])
     ended = subprocess.run(
         command, cwd=copy, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
     )
     return ended.returncode, ended.stdout + ended.stderr
+
+
+def join_with_other_code(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Let a node join whose package differs in one line of training code: refused by name, before any compute."""
+    outcomes = [_join_with_other_code(bench) for _ in range(injections)]
+    note = (
+        "exit code 2, the node and the module are named, nothing is computed; without the node the study runs"
+    )
+    return total(outcomes, note=note)
+
+
+def _join_with_other_code(bench: Bench) -> Outcome:
+    patient = bench.patient()
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+    paths = {"PYTHONPATH": os.pathsep.join([str(SITE), str(_other_code(bench))])}
+    node = bench.cluster.add_node(num_cpus=1, env_vars=paths)
+    try:
+        with bench.driver("run", str(patient.config), folder=bench.folder) as driver:
+            code = driver.end()
+        assert code == REFUSED, driver.said
+        assert f"{CODE[0]}: not the driver's code" in driver.said, driver.said
+        assert watch.steps() == 0, driver.said
+        watch.injected(workers=0)
+    finally:
+        bench.cluster.remove_node(node)
+    ended = bench.run(patient)
+    assert ended.code == 0, ended.output
+    return watch.outcome(reference)
 
 
 def _other_weights(bench: Bench) -> Path:

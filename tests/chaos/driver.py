@@ -14,14 +14,19 @@ ROOT = Path(__file__).parents[2]
 
 
 class Driver:
-    """One `python -m sweep ...` in a process group of its own; `output` is a file that it writes into."""
+    """One `python -m sweep ...` in a process group of its own and a folder; `output` is a file that it writes into."""
 
-    def __init__(self, arguments: Sequence[str], *, output: Path) -> None:
+    def __init__(self, arguments: Sequence[str], *, output: Path, folder: Path = ROOT) -> None:
         self.output = output
         self.log = output.open("wb")
         command = [sys.executable, "-W", "ignore", "-m", "sweep", *arguments]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])},
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     @property
@@ -56,9 +61,9 @@ class Driver:
 
 
 @contextmanager
-def driving(arguments: Sequence[str], *, output: Path) -> Iterator[Driver]:
+def driving(arguments: Sequence[str], *, output: Path, folder: Path = ROOT) -> Iterator[Driver]:
     """Start a driver for the block; nothing of its process group outlives the block."""
-    driver = Driver(arguments, output=output)
+    driver = Driver(arguments, output=output, folder=folder)
     try:
         yield driver
     finally:

@@ -110,6 +110,37 @@ def _stop_once(
     watch.injected(workers=0)
 
 
+def stop_the_group(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Send SIGTERM to the whole process group of a driver with a local cluster, as systemd and `timeout` do."""
+    outcomes: list[Outcome] = []
+    for begin in range(0, injections, MANY):
+        patient = bench.patient()
+        reference = bench.reference(patient)
+        watch = bench.watch(patient)
+        for _ in range(begin, min(injections, begin + MANY)):
+            _stop_the_group_once(bench, watch, steps=int(generator.integers(3, 15)))
+        ended = bench.command("resume", patient.location)
+        assert ended.code == 0, ended.output
+        outcomes.append(watch.outcome(reference))
+    return total(
+        outcomes, note="the cluster outlives the signal: checkpoints, exit code 143, the command to go on"
+    )
+
+
+def _stop_the_group_once(bench: Bench, watch: Watch, *, steps: int) -> None:
+    began = watch.steps()
+    with (
+        bench.ordered("pace", PACE),
+        bench.driver("run", str(watch.patient.config), local=True) as driver,
+    ):
+        driver.wait_for(lambda: watch.steps() >= began + steps, "steps")
+        driver.send(signal.SIGTERM, group=True)
+        assert driver.end() == 128 + signal.SIGTERM, driver.said
+    assert f"python -m sweep resume {watch.patient.location}" in driver.said
+    assert watch.patient.checkpoints(), driver.said
+    watch.injected(workers=0)
+
+
 def kill_workers(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Kill -9 the worker that took the last step, again and again, in Phase A and in cells."""
     outcomes: list[Outcome] = []

@@ -1,9 +1,14 @@
 """Faults inside a worker: memory that runs out, a loss that explodes, a step that hangs."""
 
+import pickle
+from contextlib import suppress
+
 import numpy as np
+import psutil
 
 from sweep.ledger import Ledger
 from tests.chaos.bench import Bench
+from tests.chaos.kills import PACE
 from tests.chaos.outcome import Outcome, total
 from tests.sweep.waiting import wait_for
 from trainables import columns
@@ -13,6 +18,7 @@ PROGRESS_TIMEOUT = 8.0  # seconds; a worker takes some of them to load the model
 # A process keeps the sizes that fitted with its model: no other fault's study may be trained by it.
 APART, FURTHER_APART = {"cpus": 0.25}, {"cpus": 0.3}
 CELLS = 3  # of the bench's study
+WRITTEN = ("rows", "losses", "result", "checkpoint", "selection", "cell")  # how a cell's files' names begin
 
 
 def run_out_of_memory(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
@@ -112,3 +118,71 @@ def _hang(bench: Bench, *, step: int) -> Outcome:
     assert ended.code == 0, ended.output
     assert f"no progress for {PROGRESS_TIMEOUT:g} s: ended, to be tried again" in ended.output, ended.output
     return watch.outcome(reference)
+
+
+def hold_a_write(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Let a write of a worker get stuck until it is given up; it arrives once the cell's next attempt has finished."""
+    outcomes = [_hold_a_write(bench, name=WRITTEN[position % len(WRITTEN)]) for position in range(injections)]
+    note = "a worker's write arrives after its successor finished the cell: the cell stays finished, the next run has nothing to do"
+    return total(outcomes, note=note)
+
+
+def _hold_a_write(bench: Bench, *, name: str) -> Outcome:
+    patient = bench.patient(resources={"progress_timeout": PROGRESS_TIMEOUT, "retries": 20})
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+
+    def look() -> None:
+        wait_for(lambda: watch.count("late"), f"a stuck write of {name}", seconds=180)
+        watch.injected(workers=1)
+
+    with bench.ordered("late", name):
+        ended = bench.run(patient, meanwhile=look)
+    assert ended.code == 0, ended.output
+    watch.look()
+    method, place, file, content = pickle.loads((bench.folder / "late-write").read_bytes())
+    with suppress(FileNotFoundError):  # its folder may have been cleared away
+        getattr(place, method)(file, content)
+    assert reference.finished() <= patient.finished(), f"{file} of a given-up worker undid a finished cell"
+    steps = watch.steps()
+    ended = bench.run(patient)
+    assert ended.code == 0, ended.output
+    assert watch.steps() == steps, ended.output
+    return watch.outcome(reference)
+
+
+def stop_a_worker(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """SIGSTOP a worker: nothing in it can end it, so its driver does, and its work is tried again."""
+    outcomes = [_stop_a_worker(bench, steps=int(generator.integers(2, 40))) for _ in range(injections)]
+    return total(
+        outcomes, note="a process that is stopped for good: ended by its driver, its cell tried again"
+    )
+
+
+def _stop_a_worker(bench: Bench, *, steps: int) -> Outcome:
+    patient = bench.patient(resources={"progress_timeout": PROGRESS_TIMEOUT, "retries": 20})
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+
+    def stop() -> None:
+        wait_for(lambda: watch.steps() >= steps, "steps", seconds=180)
+        worker = psutil.Process(watch.worker())
+        worker.suspend()
+        watch.injected(workers=1)
+        try:
+            wait_for(lambda: not _stopped(worker), "the driver to end the stopped worker", seconds=120)
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                worker.resume()
+
+    with bench.ordered("pace", PACE):
+        ended = bench.run(patient, meanwhile=stop)
+    assert ended.code == 0, ended.output
+    return watch.outcome(reference)
+
+
+def _stopped(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False

@@ -30,8 +30,8 @@ fp32), which is then run to its end and compared with a twin that nothing distur
 example's loss, every selection and every final adapter. Steps are counted by the workers themselves, in a journal
 outside of the study. "steps recomputed" is followed by how many the promise allows.
 
-This page and `benchmarks/results/chaos.json` are written by the command below; a short version of every fault is part
-of the tests (`tests/sweep/test_faults.py`).
+This page and `benchmarks/results/chaos.json` are written by the command below; of every fault a short version
+(`tests/sweep/test_faults.py`) or a test of the same promise beside what it tests is part of the tests.
 """
 
 

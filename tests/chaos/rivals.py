@@ -1,17 +1,23 @@
 """Faults of two drivers on one study: at once, one after the other's death, one asleep for too long."""
 
 import signal
+import time
 
 import numpy as np
 
+from sweep import lease
 from tests.chaos.bench import Bench
 from tests.chaos.kills import PACE
 from tests.chaos.outcome import Outcome, total
 from tests.chaos.patient import Patient
+from tests.sweep.object_store import ObjectStore, serve_objects
+from tests.sweep.slow_store import Delay, proxied
 from tests.sweep.waiting import wait_for
 from trainables import columns
 
 BEAT = "0.3"  # seconds between two heartbeats of a lease; it lapses after six
+LATE = 5.0  # seconds: longer than a lapse, and than a request may take
+LOOKS = 4  # of a waiting driver at the lease
 WAITING = "works on this study: waiting"
 
 
@@ -93,3 +99,73 @@ def _state(patient: Patient) -> dict[str, float]:
     return {
         name: info.modified for name, info in files.items() if not name.startswith(columns.LEASES_DIRECTORY)
     }
+
+
+def delay_a_put(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Let one of two drivers' puts of a lease come late to an S3 server, every second time its answer to the driver."""
+    with serve_objects("127.0.0.1") as store:
+        outcomes = [
+            _delay_a_put(bench, store, answered_late=position % 2 == 1) for position in range(injections)
+        ]
+    note = "S3 (moto) behind a proxy: one driver at a time holds the study, the one at work stays, both exit with 0"
+    return total(outcomes, note=note)
+
+
+def _delay_a_put(bench: Bench, store: ObjectStore, *, answered_late: bool) -> Outcome:
+    quick = bench.patient(storage=store.uri())
+    reference = bench.reference(quick)
+    watch = bench.watch(quick)
+    seen: list[str] = []
+
+    def late(request: str) -> Delay:
+        if not (request.startswith("PUT") and "/leases/0" in request):
+            return Delay()
+        seen.append(request)
+        if answered_late:
+            return Delay(after=LATE if len(seen) == 1 else 0.0)
+        wait_for(lambda: watch.steps() > 0, "the other driver at work", seconds=180)
+        return Delay()
+
+    with proxied(store, late) as way:
+        location = quick.location.replace(f":{store.port}", f":{way.port}")
+        slow = bench.changed(quick, storage=location)
+        with (
+            bench.ordered("beat", BEAT),
+            bench.ordered("pace", PACE),
+            bench.driver("run", str(slow.config)) as first,
+        ):
+            first.wait_for(lambda: seen, "the put of a lease")
+            with bench.driver("run", str(quick.config)) as second:
+                codes = [first.end(), second.end()]
+                said = first.said + second.said
+    watch.injected(workers=0)
+    assert codes == [0, 0], said
+    assert said.count("cells to run") == 1, said
+    return watch.outcome(reference)
+
+
+def step_the_clock(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
+    """Set the clock forward by hours while one driver works and another waits, then back: the wait goes on."""
+    outcomes = [_step_the_clock(bench, hours=int(generator.integers(1, 48))) for _ in range(injections)]
+    return total(
+        outcomes, note="boot times as psutil 5.9 tells them after a step: nobody takes the study over"
+    )
+
+
+def _step_the_clock(bench: Bench, *, hours: int) -> Outcome:
+    patient = bench.patient()
+    reference = bench.reference(patient)
+    watch = bench.watch(patient)
+    run = ("run", str(patient.config))
+    with bench.ordered("pace", PACE), bench.driver(*run) as first:
+        first.wait_for(lambda: watch.steps() > 0, "a step")
+        with bench.driver(*run) as second:
+            second.wait_until_said(WAITING)
+            with bench.ordered("clock", str(3600 * hours)):
+                watch.injected(workers=0)
+                time.sleep(LOOKS * float(lease.BEAT_SECONDS))
+            codes = [first.end(), second.end()]
+            said = first.said + second.said
+    assert codes == [0, 0], said
+    assert said.count("cells to run") == 1, said
+    return watch.outcome(reference)

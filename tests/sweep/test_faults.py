@@ -1,4 +1,8 @@
-"""The promise, held against a few of each real fault; `python -m tests.chaos` injects many."""
+"""The promise, held against a few of each real fault; `python -m tests.chaos` injects many.
+
+Faults that cost more than other tests of the same promise do are left to it: late writes, stopped workers, slow
+puts, steps of the clock, signals to a process group and nodes with other code have tests beside what they test.
+"""
 
 from collections.abc import Iterator
 
@@ -18,6 +22,15 @@ INJECTIONS = {
     "file damaged": 6,
     "study changed": 7,
 }
+HELD_ELSEWHERE = {
+    "late write",
+    "stopped worker",
+    "slow PUT",
+    "clock step",
+    "group signal",
+    "foreign code",
+}
+HERE = [name for name in FAULTS if name not in HELD_ELSEWHERE]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +39,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield bench
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", HERE)
 def test_the_promise_is_kept_whatever_happens(bench: Bench, name: str) -> None:
     try:
         outcome = FAULTS[name](bench, INJECTIONS.get(name, 1), np.random.default_rng(0))

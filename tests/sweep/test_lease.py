@@ -1,17 +1,22 @@
 """Leases: one driver at a time, whatever dies, stalls or is torn, and whatever its clock says."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from sweep import lease as lease_module
 from sweep.lease import Lease, LeaseLostError, WaitEndedError, acquire, held, this_process
 from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
+from tests.sweep.slow_store import Delay, proxied
 from trainables.columns import LEASES_DIRECTORY
 from trainables.storage.base import Storage
 from trainables.storage.locations import check_location, open_storage
@@ -21,7 +26,6 @@ from trainables.storage.objects import ObjectStorage
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lease_module, "SETTLE_SECONDS", 0.5)
 
 
 @pytest.fixture(params=["directory", "s3"])
@@ -158,37 +162,103 @@ def test_a_torn_lease_lapses_like_a_silent_one(study: Storage, messages: list[st
     assert messages[0].startswith("another driver works on this study")
 
 
-class Simultaneous(ObjectStorage):
-    """An object store on which the first lease is created by both at the same moment."""
+def test_a_step_of_the_clock_does_not_make_a_living_process_look_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psutil 5.9 keeps the boot time that it read first, and adds it to the start of every process."""
+    owner = this_process()
+    stepped = psutil.boot_time() + 3600
+    monkeypatch.setattr(psutil, "boot_time", lambda: stepped)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: time.time())
+    assert not owner.gone()
+    assert this_process() == owner
+    assert replace(owner, started=owner.started + 60).gone(), "another process has the number now"
 
-    barrier = threading.Barrier(2)
 
-    def _create(self, name: str, content: bytes) -> bool:
-        if name == "00000001.json":
-            self.barrier.wait(10)
-            self._write(name, content)
-            return True
-        return super()._create(name, content)
+@pytest.mark.parametrize("late", [Delay(before=0.5), Delay(after=0.5)], ids=["sent late", "answered late"])
+def test_a_slow_put_neither_holds_a_study_with_another_nor_throws_it_out(
+    object_store: ObjectStore,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    late: Delay,
+) -> None:
+    """One driver's puts are slow; the other begins after it, and is quick: who came first at the store goes first."""
+    monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.3)
+    location = object_store.uri()
+    inside, overlaps, lost = [], [], []
 
+    def drive(port: int) -> None:
+        study = open_storage(check_location(location.replace(str(object_store.port), str(port))))
+        with held(study, say=lambda message: None, on_lost=lambda: lost.append(port)) as lease:
+            inside.append(port)
+            overlaps.append(len(inside))
+            time.sleep(0.6)
+            inside.remove(port)
+            lease.check()
 
-def test_two_puts_at_the_same_moment_leave_one_holder(object_store: ObjectStore) -> None:  # noqa: F811
-    """An object store lets both create the object; the one that was overwritten stands back."""
-    study = Simultaneous(check_location(object_store.uri()))
-    inside, overlaps, terms = [], [], []
-
-    def drive() -> None:
-        lease = acquire(study.inside(LEASES_DIRECTORY), say=lambda message: None)
-        inside.append(1)
-        overlaps.append(len(inside))
-        terms.append(lease.term)
-        time.sleep(0.5)
-        inside.pop()
-        lease.release()
-
-    drivers = [threading.Thread(target=drive) for _ in range(2)]
-    for driver in drivers:
-        driver.start()
-    for driver in drivers:
-        driver.join()
+    with proxied(object_store, lambda request: late if request.startswith("PUT") else Delay()) as slow:
+        drivers = [threading.Thread(target=drive, args=[store.port]) for store in (slow, object_store)]
+        for driver in drivers:
+            driver.start()
+            time.sleep(0.3)
+        for driver in drivers:
+            driver.join()
     assert overlaps == [1, 1]
-    assert terms == [1, 2]
+    assert lost == []
+
+
+def test_writes_slower_than_a_lapse_do_not_lose_the_lease(
+    request: pytest.FixtureRequest, study: Storage, messages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fsync and every put takes longer than the time in which a silent lease lapses."""
+    slow = 2 * lease_module.BEAT_SECONDS * lease_module.LAPSE
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (time.sleep(slow), sync(handle)))
+    with ExitStack() as stack:
+        if isinstance(study, ObjectStorage):
+            store: ObjectStore = request.getfixturevalue("object_store")
+            way = proxied(store, lambda request: Delay(before=slow if request.startswith("PUT") else 0))
+            port = stack.enter_context(way).port
+            study = replace(study, location=study.location.replace(str(store.port), str(port)))
+        with held(study, say=messages.append) as lease:
+            stop = threading.Event()
+            threading.Timer(3 * slow, stop.set).start()
+            with pytest.raises(WaitEndedError):
+                acquire(study.inside(LEASES_DIRECTORY), say=messages.append, stop=stop)
+            lease.check()
+
+
+def test_a_late_beat_of_a_lost_lease_brings_nothing_back(study: Storage, messages: list[str]) -> None:
+    leases = study.inside(LEASES_DIRECTORY)
+    first = acquire(leases, say=messages.append)
+    abandon(first)
+    somewhere_else(study, first)
+    acquire(leases, say=messages.append).release()
+    with held(study, say=messages.append) as third:
+        with suppress(FileNotFoundError):  # a directory has no file any more to give a new date
+            first.leases.touch("00000001.json", first.record)
+        with pytest.raises(LeaseLostError):
+            first.check()
+        third.check()
+    with held(study, say=messages.append) as fourth:
+        assert fourth.term == 4
+
+
+def test_who_creates_an_old_term_late_does_not_hold_the_study(
+    study: Storage, messages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three sessions pass between a driver's look at the leases and its creating the next: it goes on waiting."""
+    leases = study.inside(LEASES_DIRECTORY)
+    create, terms = type(leases).create_record, []
+
+    def late(storage: Storage, name: str, value: dict[str, Any]) -> bool:
+        monkeypatch.undo()
+        for _ in range(3):
+            with held(study, say=messages.append) as lease:
+                terms.append(lease.term)
+        storage.delete("00000001.json")
+        return create(storage, name, value)
+
+    monkeypatch.setattr(type(leases), "create_record", late)
+    with held(study, say=messages.append) as lease:
+        assert lease.term == 4
+    assert terms == [1, 2, 3]

@@ -22,11 +22,11 @@ from sweep.configuration import Study, validate_study
 from sweep.ledger import Ledger, Standing
 from sweep.planning import Plan, make_plan
 from sweep.preparation import PHASE_B_BOOKKEEPING, Prepared, prepare
-from sweep.tables import BLOCK, print_plan, print_status
+from sweep.tables import print_plan, print_status
 from trainables import columns, strategies
 from trainables.digests import digest_json
 from trainables.manifest import FileSet
-from trainables.replay import Realisation, realise
+from trainables.replay import Slots, lay_out_slots, realise
 from trainables.storage.locations import open_storage
 from trainables.strategies import STRATEGIES, Pool
 
@@ -198,15 +198,14 @@ def test_the_pool_is_ordered_once_a_seed_and_slots_are_drawn_once_a_mix(
         monkeypatch.setitem(strategies.STRATEGIES, name, _counting(strategy, name, ordered))
     drawn = []
 
-    def counting_realise(strategy: str | None, **given: Any) -> Realisation:
-        drawn.append((given["seed"], given["mix"]))
-        return realise(strategy, **given)
+    def counting_slots(count: int, *, seed: int, **given: Any) -> Slots:
+        drawn.append((seed, count))
+        return lay_out_slots(count, seed=seed, **given)
 
-    monkeypatch.setattr(cells_module, "realise", counting_realise)
+    monkeypatch.setattr(cells_module, "lay_out_slots", counting_slots)
     planned(study, prepared)
     assert len(drawn) == len(set(drawn)) == len(SEEDS) * len(MIXES)
-    replayed = len(SEEDS) * (len(MIXES) - 1)  # mixes that replay, where slots are drawn with a random order
-    assert ordered == {name: len(SEEDS) + (replayed if name == "random" else 0) for name in STRATEGIES}
+    assert ordered == dict.fromkeys(STRATEGIES, len(SEEDS))
 
 
 def _counting(strategy: strategies.Strategy, name: str, counts: Counter[str]) -> strategies.Strategy:
@@ -256,9 +255,7 @@ def _one_by_one(study: Study, prepared: Prepared) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("width", [40, 60, 200])
 def test_a_long_plan_prints_the_same_table_as_row_by_row(values: dict[str, Any], width: int) -> None:
     study, prepared = prepared_study(values)
-    cells = [
-        PlannedCell((Label("random", 0.5, seed),), None, 3, 10**6 + seed) for seed in range(2 * BLOCK + 7)
-    ]
+    cells = [PlannedCell((Label("random", 0.5, seed),), None, 3, 10**6 + seed) for seed in range(207)]
     plan = Plan(cells, [Standing(columns.MISSING)] * len(cells), {0: None}, 5, None, lambda seed: 0)
     shown = Console(file=io.StringIO(), width=width)
     print_plan(plan, study=study, prepared=prepared, console=shown)

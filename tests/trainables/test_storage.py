@@ -4,13 +4,16 @@ import errno
 import os
 import pickle
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
+from tests.sweep.object_store import CREDENTIALS, ObjectStore, object_store  # noqa: F401 (a fixture)
+from tests.sweep.slow_store import Delay, proxied
 from trainables.seals import DamagedError, seal, unseal
+from trainables.storage import objects
 from trainables.storage.base import Storage, StorageError, StoragePausedError
 from trainables.storage.directory import DirectoryStorage
 from trainables.storage.locations import LocationError, check_location, open_storage
@@ -63,6 +66,56 @@ def test_a_record_is_created_only_once(storage: Storage) -> None:
     assert not storage.create_record("leases/1", {"owner": "second"})
     assert storage.read_record("leases/1") == {"owner": "first"}
     assert storage.read_record("leases/2") is None
+
+
+def test_a_record_whose_answer_was_lost_is_known_to_be_created(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, lost = objects._put_unless_there, [1]
+
+    def answer_lost(location: str, path: str, content: bytes) -> bool:
+        created = put(location, path, content)
+        if lost:
+            lost.clear()
+            raise OSError(errno.ETIMEDOUT, "no answer")
+        return created
+
+    monkeypatch.setattr(objects, "_put_unless_there", answer_lost)
+    assert storage.create_record("leases/1", {"owner": "first"})
+    assert not storage.create_record("leases/1", {"owner": "second"})
+
+
+def test_a_store_that_puts_over_what_is_there_is_refused(object_store: ObjectStore) -> None:  # noqa: F811
+    with proxied(object_store, lambda request: Delay(), unsent=b"If-None-Match") as careless:
+        storage = open_storage(check_location(careless.uri()), patience=0.3)
+        with pytest.raises(StorageError, match="puts objects over those that are there"):
+            storage.make()
+
+
+def test_an_object_store_says_what_it_needs_where_that_is_not_installed(
+    object_store: ObjectStore,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "botocore"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    storage = open_storage(check_location(object_store.uri()))
+    with pytest.raises(
+        StorageError, match=r"needs botocore: pip install 'forgetting-sweep\[s3\]' on every node"
+    ):
+        storage.make()
+
+
+def test_wrong_credentials_are_not_tried_for_a_minute(
+    object_store: ObjectStore,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    storage = open_storage(check_location(object_store.uri()))
+    with pytest.raises(StorageError, match="Unable to locate credentials"):
+        storage.create_record("record", {"a": 1})
 
 
 def test_a_storage_travels_to_a_worker(storage: Storage) -> None:

@@ -91,3 +91,15 @@ def test_examples_of_unknown_difficulty_come_last() -> None:
 def test_a_pool_that_is_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="41 replayed examples are asked for; .* has 40"):
         chosen("random", SIZE + 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_order_is_that_of_a_sort_whose_ties_a_permutation_breaks(seed: int) -> None:
+    values = np.random.default_rng(seed).choice([0.0, -0.0, 1.5, -2.0, np.nan, np.inf], 500)
+    pool = Pool(len(values), values, -values)
+    columns = {"difficulty_easy": values, "difficulty_hard": -values}
+    columns |= {"loss_ascending": -values, "loss_descending": values}
+    for name, column in columns.items():
+        tie_break = np.random.default_rng(seed).permutation(len(values))
+        expected = np.lexsort((tie_break, column))
+        assert STRATEGIES[name].order(pool, np.random.default_rng(seed)).tolist() == expected.tolist()

@@ -92,14 +92,19 @@ class Storage(ABC):
     def create_record(self, name: str, value: dict[str, Any]) -> bool:
         """Publish a value as sealed JSON unless the file is there; return whether this call did.
 
-        An object store lets two calls at the same moment succeed both: callers settle who came first.
+        Of several calls one does, however slow the storage. Values must differ from caller to caller: an
+        object store's call that was answered by nobody finds its own by its content.
         """
         content = seal(value)
         return self._tried(lambda: self._create(name, content), name, size=len(content))
 
-    def touch(self, name: str) -> None:
-        """Give a file a new date without writing to it, which a full disk allows, where there are dates."""
-        self._tried(lambda: self._touch(name), name)
+    def touch(self, name: str, value: dict[str, Any]) -> None:
+        """Show that a file's owner is alive: by a new date, or by this new value where dates are coarse.
+
+        Waits for no disk, and needs no room on it. Raises FileNotFoundError or StorageError.
+        """
+        content = seal(value)
+        self._tried(lambda: self._touch(name, content), name)
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
@@ -139,7 +144,7 @@ class Storage(ABC):
     def _create(self, name: str, content: bytes) -> bool: ...
 
     @abstractmethod
-    def _touch(self, name: str) -> None: ...
+    def _touch(self, name: str, content: bytes) -> None: ...
 
     @abstractmethod
     def _delete(self, name: str) -> None: ...

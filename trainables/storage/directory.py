@@ -85,7 +85,7 @@ class DirectoryStorage(Storage):
             raise
         return True
 
-    def _touch(self, name: str) -> None:
+    def _touch(self, name: str, content: bytes) -> None:
         os.utime(self._path(name))
 
     def _delete(self, name: str) -> None:
