@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from trainables.storage.base import FileInfo, Storage, join
+from trainables.storage.base import FileInfo, Listing, Storage, join
 
 CONNECT_SECONDS, REQUEST_SECONDS = 5, 20
 
@@ -78,6 +78,18 @@ class ObjectStorage(Storage):
         for info in filesystem.get_file_info(FileSelector(path, recursive=True, allow_not_found=True)):
             if info.type == FileType.File:
                 yield info.path.removeprefix(path + "/"), FileInfo(info.size, info.mtime.timestamp())
+
+    def _listing(self, folder: str, *, deep: bool) -> Listing:
+        from pyarrow.fs import FileSelector, FileType
+
+        filesystem, path = self._object(folder)
+        found = filesystem.get_file_info(FileSelector(path, recursive=deep, allow_not_found=True))
+        files = {
+            info.path.removeprefix(path + "/"): FileInfo(info.size, info.mtime.timestamp())
+            for info in found
+            if info.type == FileType.File
+        }
+        return Listing(dict(files))
 
 
 @lru_cache(maxsize=8)
