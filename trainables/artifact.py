@@ -11,10 +11,10 @@ from safetensors.numpy import load
 
 from trainables.adapters import WEIGHTS_FILE, AdapterWeights
 from trainables.averages import token_weighted
-from trainables.columns import ADAPTER_DIRECTORY, LEASES_DIRECTORY
+from trainables.columns import ADAPTER_DIRECTORY, ATTEMPT, LEASES_DIRECTORY
 from trainables.digests import digest_json
 from trainables.leftovers import leftovers_beside, sweep
-from trainables.manifest import FILES, Record, read_listed
+from trainables.manifest import FILES, Record, read_listed, stored_name
 from trainables.seals import DamagedError
 from trainables.storage.base import Storage
 from trainables.tuning import Tuning
@@ -70,6 +70,14 @@ def load_artifact(storage: Storage) -> Artifact | None:
         return _read(storage, manifest, Tuning(**manifest["tuning"]))
     except (KeyError, TypeError, AttributeError) as error:  # whole, but written by another version
         raise DamagedError(f"{storage.describe(MANIFEST_FILE)} lacks {error}") from error
+
+
+def adapter_folder(storage: Storage) -> str:
+    """Return the name of the PEFT folder in a whole artifact's. Raises DamagedError where there is none."""
+    manifest = storage.read_record(MANIFEST_FILE)
+    if manifest is None:
+        raise DamagedError(f"{storage.describe(MANIFEST_FILE)} is missing")
+    return stored_name(ADAPTER_DIRECTORY, manifest.get(ATTEMPT))
 
 
 def sweep_artifact(storage: Storage) -> None:
