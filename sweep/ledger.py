@@ -92,8 +92,7 @@ class Ledger:
             for key, mark in stamps.items()
             if mark and found[key].state in (columns.DONE, columns.DIVERGED) and not found[key].leftovers
         }
-        if any(key not in remembered or remembered[key][0] != mark for key, (mark, _) in fresh.items()):
-            keep_results(place, remembered | fresh)
+        keep_results(place, remembered, fresh)
         return found
 
     def state(self, key: str) -> str:
@@ -133,7 +132,8 @@ class Ledger:
         for key, standing in standings.items():
             if key is not None:
                 sweep(self.cell(key), standing.leftovers)
-        sweep(self.storage, tuple(self.storage.listing(deep=False).temporary))
+        for folder in (self.storage, self.storage.inside(columns.LEASES_DIRECTORY)):
+            sweep(folder, tuple(folder.listing(deep=False).temporary))
 
     def reopen(self, key: str) -> None:
         """Make a cell that is damaged or failed ready to run again; its checkpoints stay."""

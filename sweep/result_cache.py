@@ -28,6 +28,7 @@ def recall_results(place: str) -> Remembered:
     return {} if kept is None else json.loads(kept)
 
 
-def keep_results(place: str, results: Remembered) -> None:
-    """Keep what was read of the study at `place`."""
-    keep(KIND, digest_json(place), json.dumps(results).encode())
+def keep_results(place: str, remembered: Remembered, fresh: Remembered) -> None:
+    """Keep what was read of the study at `place` beside what is `remembered`, if it says anything new."""
+    if any(key not in remembered or remembered[key][0] != mark for key, (mark, _) in fresh.items()):
+        keep(KIND, digest_json(place), json.dumps(remembered | fresh).encode())
