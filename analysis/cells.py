@@ -1,12 +1,12 @@
 """Reads a study's cells: the state of each, its evaluation points, and what could not be used of it.
 
-A cell is finished if its result is whole and every file read here is the one that the result lists.
+A cell is finished if its result is whole, every file that it lists is there, and those read here are the listed
+ones. No link is followed.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from analysis.errors import shortened
-from analysis.records import Folder, Record, checksum
+from analysis.records import Folder, Record, checksum, stored_name
 from analysis.rows import NO_POINTS, POSITIONS, Points, RowsError, make_points
-from analysis.storage import StudyFiles
+from analysis.storage import Entries, StudyFiles
 from trainables import columns
 
 KEY = re.compile(r"[0-9a-f]{20}")
+OF_ATTEMPT = re.compile(rf"({columns.ATTEMPT_FORM})-(.+)", re.DOTALL)
+READ_HERE = (columns.CELL_FILE, columns.SELECTION_FILE, columns.ROWS_FILE)
 FINAL_LOSSES = [POSITIONS[columns.TASK_A_LOSS], POSITIONS[columns.TASK_B_LOSS]]
 
 
@@ -41,28 +43,37 @@ Content = dict[str, Any]  # points, slots_hash and selection_digest of a Cell
 def read_cells(files: StudyFiles, *, keys: Iterable[str | None]) -> tuple[dict[str, Cell], tuple[str, ...]]:
     """Read each known key's cell once, in order of first mention; return them and every problem found."""
     known = list(dict.fromkeys(key for key in keys if key is not None))
-    found = files.each(partial(read_cell, files), known)
+    there = files.entries(columns.CELLS_DIRECTORY) if known else {}
+    found = files.each(lambda key: read_cell(files, key, there.get(key, Entries())), known)
     problems = chain.from_iterable(problems for _, problems in found)
     return {key: cell for key, (cell, _) in zip(known, found, strict=True)}, tuple(problems)
 
 
-def read_cell(files: StudyFiles, key: str) -> tuple[Cell, Sequence[str]]:
+def read_cell(files: StudyFiles, key: str, there: Entries) -> tuple[Cell, Sequence[str]]:
     """Read one cell and list its problems: a result gives its state, else a failure, else what is there."""
     folder = Folder(files, f"{columns.CELLS_DIRECTORY}/{key}")
-    result = folder.record(columns.RESULT_FILE)  # first: all that it lists was there before it
-    ended = columns.RESULT_FILE in folder.digests
-    cell = _ended_cell(folder, result, key=key) if ended else _open_cell(folder, key=key)
-    return cell, folder.problems
+    if there.links:
+        place = files.describe("/".join(part for part in (folder.name, min(there.links)) if part))
+        problem = f"{place} is a symbolic link, and a study follows none inside it"
+        return Cell(columns.PARTIAL, error=problem), [problem]
+    if columns.RESULT_FILE in there.files:
+        return _ended_cell(folder, there, key=key), folder.problems
+    return _open_cell(folder, there, key=key), folder.problems
 
 
-def _ended_cell(folder: Folder, result: Record | None, *, key: str) -> Cell:
+def _ended_cell(folder: Folder, there: Entries, *, key: str) -> Cell:
     """Return a cell that has a result: finished, or partial for the damage that is its error."""
+    result = folder.record(columns.RESULT_FILE)
+    if result is None and not folder.problems:  # deleted since
+        return _open_cell(folder, there, key=key)
+    folder.attempt = current_attempt(there) if result is None else _attempt(result, folder)
     if result is not None:
         folder.listed = _listed_checksums(result)
         if folder.listed is None:
             folder.problems.append(
                 f"{folder.describe(columns.RESULT_FILE)}: it does not list the cell's files"
             )
+        _check_names(folder, there)
     content = _read_content(folder, key=key)
     if result is not None and not folder.problems:
         state = finished_state(result, folder=folder, points=content["points"])
@@ -71,15 +82,44 @@ def _ended_cell(folder: Folder, result: Record | None, *, key: str) -> Cell:
     return Cell(columns.PARTIAL, error=folder.problems[0], **content)
 
 
-def _open_cell(folder: Folder, *, key: str) -> Cell:
+def _open_cell(folder: Folder, there: Entries, *, key: str) -> Cell:
     """Return a cell that has no result."""
-    failure = folder.record(columns.FAILURE_FILE)
+    if not there.files:
+        return Cell(columns.MISSING)
+    failure = folder.record(columns.FAILURE_FILE) if columns.FAILURE_FILE in there.files else None
+    folder.attempt = current_attempt(there)
     content = _read_content(folder, key=key)
-    if failure is not None:
-        log = _log_path(folder, failure.get("log"))
-        return Cell(columns.FAILED, error=str(failure.get("error")), log=log, **content)
-    started = bool(folder.digests) or folder.exists(columns.CLAIM_FILE)
-    return Cell(columns.PARTIAL if started else columns.MISSING, **content)
+    if failure is None:
+        return Cell(columns.PARTIAL, **content)
+    log = _log_path(folder, failure.get("log"))
+    return Cell(columns.FAILED, error=str(failure.get("error")), log=log, **content)
+
+
+def current_attempt(there: Entries) -> str | None:
+    """Return whose files count of a cell that is not finished: the newest attempt's that has rows, else the newest's."""
+    found = [OF_ATTEMPT.fullmatch(name) for name in there.files]
+    with_rows = [match[1] for match in found if match and match[2] == columns.ROWS_FILE]
+    if not with_rows and columns.ROWS_FILE in there.files:
+        return None
+    return max(with_rows or [match[1] for match in found if match], default=None)
+
+
+def _attempt(result: Record, folder: Folder) -> str | None:
+    """Return whose files a result lists; what is no attempt's name is listed as a problem."""
+    attempt = result.get(columns.ATTEMPT)
+    if attempt is None or (isinstance(attempt, str) and re.fullmatch(columns.ATTEMPT_FORM, attempt)):
+        return attempt
+    folder.problems.append(
+        f"{folder.describe(columns.RESULT_FILE)}: {shortened(attempt)} is no attempt's name"
+    )
+    return None
+
+
+def _check_names(folder: Folder, there: Entries) -> None:
+    """List the files as missing that a result lists, that are not there, and that are not read here anyway."""
+    for name in folder.listed or {}:
+        if name not in READ_HERE and stored_name(name, folder.attempt) not in there.files:
+            folder.problems.append(f"{folder.describe(name)} is missing, though the result lists it")
 
 
 def _listed_checksums(result: Record) -> dict[str, Any] | None:

@@ -53,6 +53,7 @@ class Changes(NamedTuple):
 class _Losses(NamedTuple):
     rise: Values
     tokens: Values | None
+    place: str  # of the file, as messages name it
 
 
 def read_changes(study: Study) -> Changes:
@@ -73,7 +74,7 @@ def read_changes(study: Study) -> Changes:
         if fault is None:
             rises[key] = found.rise
         else:
-            problems.append(f"{_place(study.files, key)}: {fault}")
+            problems.append(f"{found.place}: {fault}")
     return Changes(validation, tokens, rises, tuple(notes), tuple(problems))
 
 
@@ -142,23 +143,23 @@ def _read_cell(files: StudyFiles, key: str) -> tuple[_Losses | None, Sequence[st
     entry = listed.get(columns.LOSSES_FILE) if isinstance(listed, dict) else None
     if folder.problems or not isinstance(entry, dict):
         return None, folder.problems  # a run that kept no losses is no damage
+    folder.attempt = result.get(columns.ATTEMPT)
+    place = folder.describe(columns.LOSSES_FILE)
     try:
-        content = files.read(f"{folder.name}/{columns.LOSSES_FILE}")
+        content = folder.content(columns.LOSSES_FILE)
     except FileNotFoundError:
-        return None, [f"{_place(files, key)} is missing, though the result lists it"]
+        return None, [f"{place} is missing, though the result lists it"]
     except OSError as err:
-        return None, [f"{_place(files, key)}: unreadable ({err})"]
+        return None, [f"{place}: unreadable ({err})"]
     if checksum(content) != entry.get("checksum"):
-        return None, [
-            f"{_place(files, key)} is damaged: its content does not match the checksum that the result lists"
-        ]
+        return None, [f"{place} is damaged: its content does not match the checksum that the result lists"]
     try:
-        return _make_losses(content), []
+        return _make_losses(content, place), []
     except PerExampleError as err:
-        return None, [f"{_place(files, key)}: {err}"]
+        return None, [f"{place}: {err}"]
 
 
-def _make_losses(content: bytes) -> _Losses:
+def _make_losses(content: bytes, place: str) -> _Losses:
     """Return the rise of each example from a file's bytes. Raises PerExampleError."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -175,8 +176,4 @@ def _make_losses(content: bytes) -> _Losses:
     if not np.isfinite(ends).all():
         raise PerExampleError(f"{TASK_A_NLL} is not finite at step 0 or at the end")
     tokens = arrays.get(TASK_A_TOKENS)
-    return _Losses(ends[1] - ends[0], None if tokens is None else tokens.astype(float))
-
-
-def _place(files: StudyFiles, key: str) -> str:
-    return files.describe(f"{columns.CELLS_DIRECTORY}/{key}/{columns.LOSSES_FILE}")
+    return _Losses(ends[1] - ends[0], None if tokens is None else tokens.astype(float), place)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.storage import StudyFiles
+from trainables import columns
 
 DIGEST_LENGTH = 32  # hex digits
 _SEAL = re.compile(rb',\n "checksum": "([0-9a-f]{%d})"\n}\n' % DIGEST_LENGTH)
@@ -43,21 +44,19 @@ class Folder:
     """One folder of a study, read file by file: `digests` of what is there, `problems` with it.
 
     A file is absent, damaged, or as it was published; a damaged one reads as absent, and is listed. With
-    `listed`, the checksums of a manifest by name, so is one that is missing or another than the listed.
+    `listed`, the checksums of a manifest by name, so is one that is missing or another than the listed. A cell's
+    content is read under the name of the `attempt` that counts; files of early studies carry none's.
     """
 
     files: StudyFiles
     name: str = ""
     listed: dict[str, Any] | None = None
+    attempt: str | None = None
     digests: dict[str, str | None] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def describe(self, file: str) -> str:
         return self.files.describe(self._path(file))
-
-    def exists(self, file: str) -> bool:
-        """Return whether the file is there, whole or not."""
-        return self._read(file) is not None or file in self.digests
 
     def check(self, file: str) -> bytes | None:
         """Return the JSON of a sealed file; None where it is absent or, after listing it, damaged."""
@@ -85,12 +84,17 @@ class Folder:
             return None
         return value
 
+    def content(self, file: str) -> bytes:
+        """Return a file's bytes, whatever they are. Raises OSError."""
+        return self.files.read(self._path(file))
+
     def _path(self, file: str) -> str:
-        return f"{self.name}/{file}" if self.name else file
+        stored = stored_name(file, self.attempt)
+        return f"{self.name}/{stored}" if self.name else stored
 
     def _read(self, file: str) -> bytes | None:
         try:
-            content = self.files.read(self._path(file))
+            content = self.content(file)
         except FileNotFoundError:
             if self.listed is not None:
                 self.problems.append(f"{self.describe(file)} is missing, though the result lists it")
@@ -101,6 +105,12 @@ class Folder:
             return None
         self.digests[file] = checksum(content)
         return content
+
+
+def stored_name(file: str, attempt: str | None) -> str:
+    """Return the name under which a file of a cell stands: content carries its attempt's name, if it has one."""
+    content = file in columns.CONTENT_FILES or file.startswith(f"{columns.ADAPTER_DIRECTORY}/")
+    return columns.ATTEMPT_FILE.format(attempt=attempt, file=file) if attempt and content else file
 
 
 def _writable(text: bytes) -> bytes:

@@ -10,10 +10,13 @@ LARGEST_RECORD = 1 << 28  # bytes of JSON; the plan of 50,000 cells has a tenth 
 LARGEST_LOSSES = 1 << 34
 
 
-def read_regular(path: str | os.PathLike[str]) -> bytes:
-    """Return a file's content. Raises OSError where it is no regular file, or larger than its kind can be."""
+def read_regular(path: str | os.PathLike[str], *, follow: bool = True) -> bytes:
+    """Return a file's content; a symbolic link's only if it is to `follow` it.
+
+    Raises OSError where it is no regular file, or larger than its kind can be.
+    """
     largest = LARGEST_LOSSES if os.path.basename(path).endswith(LOSSES_FILE) else LARGEST_RECORD
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):

@@ -28,7 +28,10 @@ def damage_text(study: Study) -> str:
     if not count:
         return ""
     files = "1 file is damaged or unusable" if count == 1 else f"{count} files are damaged or unusable"
-    return f"{files} and listed below: no number rests on them, and their cells stay in every count."
+    return (
+        f"{files} and listed below: no number rests on them, and their cells stay in every count. "
+        "`run --check` with the study's configuration runs damaged cells again."
+    )
 
 
 def state_counts(study: Study) -> str:

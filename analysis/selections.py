@@ -51,6 +51,7 @@ def read_selections(study: Study) -> Selected:
 def _read_cell(files: StudyFiles, key: str) -> tuple[Record | None, Sequence[str]]:
     """Return one cell's selection, checked, and what is wrong with it."""
     folder = Folder(files, f"{columns.CELLS_DIRECTORY}/{key}")
+    folder.attempt = (folder.record(columns.RESULT_FILE) or {}).get(columns.ATTEMPT)
     record = folder.record(columns.SELECTION_FILE)
     if record is None:
         return None, folder.problems

@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,11 +19,22 @@ from analysis.regular_file import read_regular
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-READERS = 24  # requests that an object store is sent at a time; pyarrow keeps 25 connections
+READERS = 24  # files read at a time: an object store answers many at once; pyarrow keeps 25 connections
 SECRET_PARAMETERS = {"access_key", "secret_key", "session_token"}
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What is in one folder and those below it: `files` by name, and symbolic `links`, which are not followed.
+
+    "" is the folder itself. Hidden files are not the study's.
+    """
+
+    files: set[str] = field(default_factory=set)
+    links: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -41,12 +52,17 @@ class StudyFiles(ABC):
         """
 
     @abstractmethod
+    def entries(self, folder: str) -> dict[str, Entries]:
+        """Return what is in each of the folders that `folder` holds, by their names; none where it is absent."""
+
+    @abstractmethod
     def describe(self, name: str = "") -> str:
         """Return where a file is, as messages name it."""
 
-    @abstractmethod
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Return `function` of every item, in order; it reads, and may be called from several threads."""
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(readers.map(function, items))
 
 
 class DirectoryFiles(StudyFiles):
@@ -54,15 +70,18 @@ class DirectoryFiles(StudyFiles):
 
     def read(self, name: str) -> bytes:
         try:
-            return read_regular(os.path.join(self.location, name))
+            return read_regular(os.path.join(self.location, name), follow=False)
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(self.describe(name)) from None
 
+    def entries(self, folder: str) -> dict[str, Entries]:
+        place, found = os.path.join(self.location, folder), Entries()
+        names = _scan(place, "", found)
+        below = self.each(lambda name: _scan_deep(os.path.join(place, name)), names)
+        return dict(zip(names, below, strict=True)) | {name: Entries(links={""}) for name in found.links}
+
     def describe(self, name: str = "") -> str:
         return str(Path(self.location, name))
-
-    def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        return [function(item) for item in items]
 
 
 class ObjectFiles(StudyFiles):
@@ -79,15 +98,26 @@ class ObjectFiles(StudyFiles):
             raise AnalysisError(f"{self.describe(name)} cannot be read: {err}") from err
         return content
 
+    def entries(self, folder: str) -> dict[str, Entries]:
+        from pyarrow.fs import FileSelector, FileType
+
+        filesystem, root = self._opened
+        place, found = f"{root}/{folder}", dict[str, Entries]()
+        try:
+            listed = filesystem.get_file_info(FileSelector(place, recursive=True, allow_not_found=True))
+        except OSError as err:
+            raise AnalysisError(f"{self.describe(folder)} cannot be listed: {err}") from err
+        for info in listed:
+            if info.type == FileType.File:
+                name, _, file = info.path.removeprefix(f"{place}/").partition("/")
+                found.setdefault(name, Entries()).files.add(file)
+        return found
+
     def describe(self, name: str = "") -> str:
         plain, _, query = self.location.partition("?")
         if name:
             return f"{plain}/{name}"
         return f"{plain}?{query}" if query else plain
-
-    def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        with ThreadPoolExecutor(READERS) as readers:
-            return list(readers.map(function, items))
 
     @cached_property
     def _opened(self) -> "tuple[FileSystem, str]":
@@ -109,6 +139,32 @@ def open_study(location: str | os.PathLike[str]) -> StudyFiles:
     if scheme != "s3":
         raise AnalysisError(f"unknown scheme {scheme!r}: give a directory or s3://bucket/prefix")
     return ObjectFiles(_checked(place))
+
+
+def _scan_deep(folder: str) -> Entries:
+    """List a folder and all below it, one operation each."""
+    found, folders = Entries(), [""]
+    while folders:
+        inner = folders.pop()
+        folders += [f"{name}/" for name in _scan(os.path.join(folder, inner), inner, found)]
+    return found
+
+
+def _scan(folder: str, prefix: str, found: Entries) -> list[str]:
+    """Add what is in one folder to `found`; return the folders in it, all names after `prefix`."""
+    folders = []
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    for entry in entries:
+        if entry.is_symlink():
+            found.links.add(prefix + entry.name)
+        elif entry.is_dir(follow_symlinks=False):
+            folders.append(prefix + entry.name)
+        elif not entry.name.startswith("."):
+            found.files.add(prefix + entry.name)
+    return folders
 
 
 def is_directory_location(location: str | os.PathLike[str]) -> bool:

@@ -69,7 +69,7 @@ class Watch:
             self.lines.append((time.time() - self.started, line.rstrip()))
 
     def _cells_begun(self) -> int:
-        return len(list((self.storage / CELLS_DIRECTORY).glob(f"*/{ROWS_FILE}")))
+        return len(list((self.storage / CELLS_DIRECTORY).glob(f"*/*{ROWS_FILE}")))
 
     def _worker_sizes(self) -> list[int]:
         """Return the private bytes of every process that runs a trial."""
@@ -91,7 +91,7 @@ class Watch:
 def gaps_between_cells(storage: Path, workers: int) -> list[float]:
     """Return, for every cell but each worker's first, the seconds since the latest earlier ending."""
     folders = list((storage / CELLS_DIRECTORY).iterdir())
-    begun = sorted((folder / CELL_FILE).stat().st_mtime for folder in folders)
+    begun = sorted(next(folder.glob(f"*{CELL_FILE}")).stat().st_mtime for folder in folders)
     ended = sorted((folder / RESULT_FILE).stat().st_mtime for folder in folders)
     free = ended[: len(begun) - workers]
     return [start - end for start, end in zip(begun[workers:], free, strict=True)]

@@ -59,7 +59,12 @@ def cli() -> None:
     is_flag=True,
     help="Where finished cells mean something else than CONFIG, run it beside them: in <storage>-2, -3, ...",
 )
-def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study: bool) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Read every file of every finished cell first, and run the damaged ones again.",
+)
+def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study: bool, check: bool) -> None:
     """Run every cell of CONFIG that is not finished yet.
 
     Run it again to go on after an interruption, or after adding seeds, mixes or strategies: finished
@@ -72,7 +77,7 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study
     """
     from sweep.configuration import load_study
 
-    execute(load_study(config, overrides), address, new_study=new_study)
+    execute(load_study(config, overrides), address, new_study=new_study, thorough=check)
 
 
 @cli.command()

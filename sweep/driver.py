@@ -10,7 +10,7 @@ from sweep import recording
 from sweep.configuration import Study
 from sweep.interruption import Interruption
 from sweep.lease import held
-from sweep.ledger import Ledger
+from sweep.ledger import Ledger, Standings
 from sweep.outages import Outages
 from sweep.preparation import Prepared, prepare
 from sweep.progress import Progress
@@ -53,9 +53,11 @@ def run_study(
     progress: Progress,
     new_study: bool = False,
     early_stopping: bool = False,
+    thorough: bool = False,
 ) -> Outcome:
     """Execute every cell of `study` that is not finished; wait first while another driver is at it.
 
+    `thorough` reads every file of finished cells first: the damaged ones run again.
     With `new_study` a configuration that the storage's finished cells do not fit is run beside it. With
     `early_stopping` it is a learning-rate search, of which the rates that fall behind are stopped.
     Raises the errors of `prepare`, LedgerError and ClusterError before any compute is spent; LeaseLostError
@@ -77,11 +79,11 @@ def run_study(
         outages = Outages(study.resources.storage_patience, interruption.requested, progress.say)
         run = Run(study, prepared, ledger, lease, outages, interruption, progress, early_stopping)
         try:
-            halted = _execute(run, address)
+            halted, known = _execute(run, address, thorough=thorough)
             lease.check()
             if early_stopping:
                 write_outcomes(ledger)
-            states = dict(ledger.counts())
+            states = dict(ledger.counts(known=known))
         except StoragePausedError as error:
             return Outcome(study.storage, {}, interruption.signal, outages.unresolved or str(error))
         return Outcome(study.storage, states, interruption.signal, outages.unresolved, halted)
@@ -104,12 +106,16 @@ def _place_apart(study: Study, prepared: Prepared) -> Study:
     raise AssertionError("itertools.count ended")
 
 
-def _execute(run: Run, address: str | None) -> str | None:
-    """Compare the configuration with the ledger and run what is due; return why the gate let no grid run."""
+def _execute(run: Run, address: str | None, *, thorough: bool) -> tuple[str | None, Standings | None]:
+    """Compare the configuration with the ledger and run what is due.
+
+    Returns why the gate let no grid run, and where the cells stand if nothing has changed that since.
+    """
     check_kind(run.ledger, early_stopping=run.early_stopping)
     recording.mend(run.ledger, say=run.progress.say)
     recording.check_meaning(run.ledger, run.prepared.fingerprint)
-    plan = run.plan()
+    plan = run.plan(thorough=thorough)
+    run.sweep(plan)
     run.warn_of_changed_looks(plan)
     if run.early_stopping:
         open_search(run.ledger, run.study, steps=plan.cells[0].steps)
@@ -124,8 +130,8 @@ def _execute(run: Run, address: str | None) -> str | None:
     recording.write_validation(run.ledger, run.prepared)
     due = run.due(plan)
     if due.halt or not due.stage.open:
-        return due.halt
+        return due.halt, plan.known
     from sweep.computing import compute  # imports Ray and torch, which a finished study needs not
 
     run.warn_of_room(due.plan)
-    return compute(run, due, address=address)
+    return compute(run, due, address=address), None

@@ -15,7 +15,12 @@ EXIT_FAILED = 1
 
 
 def execute(
-    study: "Study", address: str | None, *, new_study: bool = False, early_stopping: bool = False
+    study: "Study",
+    address: str | None,
+    *,
+    new_study: bool = False,
+    early_stopping: bool = False,
+    thorough: bool = False,
 ) -> None:
     """Run what is missing of a study, or of a learning-rate search with `early_stopping`.
 
@@ -26,7 +31,12 @@ def execute(
 
     with Progress(Console()) as progress:
         outcome = run_study(
-            study, address=address, progress=progress, new_study=new_study, early_stopping=early_stopping
+            study,
+            address=address,
+            progress=progress,
+            new_study=new_study,
+            early_stopping=early_stopping,
+            thorough=thorough,
         )
     place = shlex.quote(outcome.storage)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))

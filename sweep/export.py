@@ -30,7 +30,7 @@ def export_original(ledger: Ledger, output: Path) -> list[Path]:
         if standing.state not in (columns.DONE, columns.DIVERGED):
             continue
         path = output / _file_name(record, entry["labels"], further)
-        publish_json(path, _history(record, entry["labels"], ledger.rows(entry["key"])))
+        publish_json(path, _history(record, entry["labels"], ledger.rows(entry["key"], standing=standing)))
         written.append(path)
     return written
 

@@ -14,9 +14,9 @@ from sweep.cells import PlannedCell
 from sweep.configuration import Study
 from sweep.ledger import Ledger
 from sweep.planning import Plan
-from sweep.records import read_checked
 from trainables import columns
 from trainables.artifact import Artifact
+from trainables.cell_result import read_result
 from trainables.manifest import read_listed
 from trainables.seals import DamagedError
 
@@ -114,10 +114,10 @@ def _forgotten(cell: PlannedCell, ledger: Ledger) -> Change:
     """Return task A's change over one finished cell. Raises DamagedError."""
     assert cell.spec is not None
     folder = ledger.cell(cell.spec.key)
-    result = read_checked(folder, columns.RESULT_FILE)
+    result = read_result(folder, folder.listing())
     if result is None:
         raise DamagedError(f"{folder.describe(columns.RESULT_FILE)} is missing")
-    arrays = load(read_listed(folder, result["files"], columns.LOSSES_FILE))
+    arrays = load(read_listed(folder, result, columns.LOSSES_FILE))
     nll = arrays["task_a_nll"]
     return measure_change(nll[0], nll[-1], arrays["task_a_tokens"])
 

@@ -14,12 +14,15 @@ from typing import Any
 
 from sweep.configuration import Study, validate_study
 from sweep.records import read_checked
+from sweep.result_cache import keep_results, recall_results, stamp
 from trainables import columns
+from trainables.cell_result import current_attempt, read_result
 from trainables.digests import KEY_LENGTH
-from trainables.manifest import check_files
+from trainables.leftovers import leftovers, sweep
+from trainables.manifest import stored_name
 from trainables.redaction import redact
 from trainables.seals import DamagedError
-from trainables.storage.base import FileInfo, Storage
+from trainables.storage.base import Listing, Storage
 from trainables.storage.locations import open_storage
 
 KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
@@ -37,13 +40,21 @@ class Standing:
     """Where a cell stands: one of columns.CELL_STATES, or STOPPED in a learning-rate search.
 
     `seconds` it took and the digest of the `artifact` it began from, once it is finished; `damage` names the
-    file for which a finished cell does not count as finished.
+    file for which a finished cell does not count as finished. `attempt` is whose files count, None for those of
+    early studies, which carry no attempt's name; `leftovers` are files that count no more.
     """
 
     state: str
     seconds: float | None = None
     artifact: str | None = None
     damage: str | None = None
+    attempt: str | None = None
+    leftovers: tuple[str, ...] = ()
+
+
+Standings = dict[str | None, Standing]
+NOTHING = Listing()
+REMEMBERED = ("state", "seconds", "artifact", "attempt")  # of a finished cell's standing
 
 
 @dataclass(frozen=True)
@@ -55,49 +66,74 @@ class Ledger:
     def cell(self, key: str) -> Storage:
         return self.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}")
 
-    def standings(self, keys: Iterable[str | None], *, thorough: bool = False) -> dict[str | None, Standing]:
+    def standings(self, keys: Iterable[str | None], *, thorough: bool = False) -> Standings:
         """Return where each of several cells stands, by key; the key None is of a cell not yet known.
 
-        A finished cell's file of the right size that is older than its result is trusted unread, unless
-        `thorough`.
+        One listing of all cells, and one read of each result; where the listing tells sizes and dates, only of
+        those that it shows to have changed since this machine read them. A finished cell's other files are read
+        if they are dated later than its result, or `thorough`.
         """
-        found = self._files_by_cell()
-        known = list(dict.fromkeys(keys))
+        known, folders = list(dict.fromkeys(keys)), self._folders()
+        stamps = {key: stamp(folders.get(key, NOTHING)) for key in known if key}
+        place = self.storage.describe()
+        remembered = recall_results(place) if any(stamps.values()) and not thorough else {}
+
+        def look(key: str | None) -> Standing:
+            if key is None:
+                return Standing(columns.MISSING)
+            if key in remembered and remembered[key][0] == stamps[key]:
+                return Standing(**remembered[key][1])
+            return self._standing(key, folders.get(key, NOTHING), thorough=thorough)
+
         with ThreadPoolExecutor(READERS) as readers:
-            standings = readers.map(lambda key: self._standing(key, found, thorough), known)
-            return dict(zip(known, standings, strict=True))
+            found = dict(zip(known, readers.map(look, known), strict=True))
+        fresh = {
+            key: (mark, {name: getattr(found[key], name) for name in REMEMBERED})
+            for key, mark in stamps.items()
+            if mark and found[key].state in (columns.DONE, columns.DIVERGED) and not found[key].leftovers
+        }
+        keep_results(place, remembered, fresh)
+        return found
 
     def state(self, key: str) -> str:
         """Return the state of a cell, as its Standing has it."""
-        return self._standing(key, {key: self.cell(key).files()}).state
+        return self._standing(key, self.cell(key).listing()).state
 
-    def _files_by_cell(self) -> dict[str, dict[str, FileInfo]]:
-        found: dict[str, dict[str, FileInfo]] = {}
-        for name, info in self.storage.files(columns.CELLS_DIRECTORY).items():
-            key, _, file = name.partition("/")
-            found.setdefault(key, {})[file] = info
-        return found
+    def _folders(self) -> dict[str, Listing]:
+        """Return what is in the folder of each cell, by key."""
+        return self.storage.listing(columns.CELLS_DIRECTORY).by_folder()
 
-    def _standing(
-        self, key: str | None, found: dict[str, dict[str, FileInfo]], thorough: bool = False
-    ) -> Standing:
-        files = found.get(key, {}) if key else {}
-        if not files or key is None:
-            return Standing(columns.MISSING)
+    def _standing(self, key: str, found: Listing, *, thorough: bool = False) -> Standing:
+        if not found.files and not found.links:
+            return Standing(columns.MISSING, leftovers=tuple(sorted(found.temporary)))
         cell, damage = self.cell(key), None
-        if columns.RESULT_FILE in files:
-            try:
-                result = read_checked(cell, columns.RESULT_FILE)
-                if result is not None:
-                    since = None if thorough else files[columns.RESULT_FILE].modified
-                    check_files(cell, result["files"], found=files, since=since)
-                    return Standing(result["state"], result["seconds"], result["artifact"])
-            except DamagedError as error:
-                damage = str(error)
-        if columns.STOPPED_FILE in files:
-            return Standing(columns.STOPPED)
-        failed = columns.FAILURE_FILE in files and damage is None
-        return Standing(columns.FAILED if failed else columns.PARTIAL, damage=damage)
+        try:
+            result = read_result(cell, found, thorough=thorough)
+            if result is not None:
+                return Standing(
+                    result["state"],
+                    result["seconds"],
+                    result["artifact"],
+                    attempt=result.get(columns.ATTEMPT),
+                    leftovers=leftovers(found, result),
+                )
+        except DamagedError as error:
+            damage = str(error)
+        state = columns.PARTIAL
+        if columns.STOPPED_FILE in found.files:
+            state = columns.STOPPED
+        elif columns.FAILURE_FILE in found.files and damage is None:
+            state = columns.FAILED
+        of_no_use = () if damage else leftovers(found, None)
+        return Standing(state, damage=damage, attempt=current_attempt(found), leftovers=of_no_use)
+
+    def sweep(self, standings: Standings) -> None:
+        """Delete what kills and given-up attempts have left behind in cells, and in the study's own folder."""
+        for key, standing in standings.items():
+            if key is not None:
+                sweep(self.cell(key), standing.leftovers)
+        for folder in (self.storage, self.storage.inside(columns.LEASES_DIRECTORY)):
+            sweep(folder, tuple(folder.listing(deep=False).temporary))
 
     def reopen(self, key: str) -> None:
         """Make a cell that is damaged or failed ready to run again; its checkpoints stay."""
@@ -122,19 +158,26 @@ class Ledger:
                 )
         return entries
 
-    def planned_standings(self, *, thorough: bool = False) -> list[tuple[Entry, Standing]]:
-        """Return every planned label's entry beside the standing of its cell."""
+    def planned_standings(
+        self, *, thorough: bool = False, known: Standings | None = None
+    ) -> list[tuple[Entry, Standing]]:
+        """Return every planned label's entry beside the standing of its cell, looked up in `known` if given."""
         entries = self.plan()
-        standings = self.standings((entry["key"] for entry in entries), thorough=thorough)
+        keys = [entry["key"] for entry in entries]
+        standings = self.standings(keys, thorough=thorough) if known is None else known
         return [(entry, standings[entry["key"]]) for entry in entries]
 
-    def counts(self) -> Counter[str]:
-        """Return how many distinct runs are in each state."""
-        return count_runs(self.planned_standings())
+    def counts(self, *, known: Standings | None = None) -> Counter[str]:
+        """Return how many distinct runs are in each state, as `known` if given."""
+        return count_runs(self.planned_standings(known=known))
 
-    def rows(self, key: str) -> list[dict[str, Any]]:
-        """Return the evaluation points of a cell so far. Raises DamagedError if they cannot be read."""
-        record = read_checked(self.cell(key), columns.ROWS_FILE)
+    def rows(self, key: str, *, standing: Standing | None = None) -> list[dict[str, Any]]:
+        """Return the evaluation points of a cell so far. Raises DamagedError if they cannot be read.
+
+        Looks where the cell stands, if `standing` does not say it.
+        """
+        found = standing or self._standing(key, self.cell(key).listing())
+        record = read_checked(self.cell(key), stored_name(columns.ROWS_FILE, found.attempt))
         return record["rows"] if record else []
 
     def write(self, name: str, record: dict[str, Any]) -> None:
@@ -161,9 +204,12 @@ class Ledger:
 
     def described_cells(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the key and description of every cell that has a readable one, planned or not."""
-        for key in self._files_by_cell():
+        for key, found in self._folders().items():
+            if not KEY.fullmatch(key):
+                continue
             try:
-                record = read_checked(self.cell(key), columns.CELL_FILE) if KEY.fullmatch(key) else None
+                attempt = self._standing(key, found).attempt
+                record = read_checked(self.cell(key), stored_name(columns.CELL_FILE, attempt))
             except DamagedError:
                 continue
             if record is not None:

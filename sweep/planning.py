@@ -2,12 +2,12 @@
 
 import statistics
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sweep import recording
 from sweep.cells import Origin, PlannedCell, plan_cells, plan_record
 from sweep.configuration import Study
-from sweep.ledger import Ledger, LedgerError, Standing
+from sweep.ledger import Ledger, LedgerError, Standing, Standings
 from sweep.preparation import Prepared
 from trainables import columns
 from trainables.artifact import Artifact, load_artifact
@@ -22,7 +22,8 @@ class Plan:
     """The cells of a study beside where they stand, and the Phase A artifacts they start from.
 
     `artifacts` are by Phase A seed, None until made, `phase_a_steps` those of one; `phase_a_seed` tells which
-    one a replicate starts from.
+    one a replicate starts from. `known` are the standings that were looked up, also those of cells that an earlier
+    plan has left.
     """
 
     cells: list[PlannedCell]
@@ -31,6 +32,7 @@ class Plan:
     phase_a_steps: int
     seconds_a_cell: float | None
     phase_a_seed: Callable[[int], int]
+    known: Standings = field(default_factory=dict)
 
     @property
     def phase_a_done(self) -> bool:
@@ -101,9 +103,17 @@ class Plan:
         return self.seconds_a_cell * len(self.pending) / concurrent / 3600
 
 
-def make_plan(study: Study, prepared: Prepared, ledger: Ledger, *, say: Callable[[str], None]) -> Plan:
+def make_plan(
+    study: Study,
+    prepared: Prepared,
+    ledger: Ledger,
+    *,
+    say: Callable[[str], None],
+    thorough: bool = False,
+) -> Plan:
     """Compare the configuration with the ledger; `say` is told of a damaged artifact, which counts as absent.
 
+    `thorough` reads every file of finished cells.
     Raises ValueError where a strategy cannot be served, LedgerError where finished cells began from
     another adapter than the artifact's.
     """
@@ -114,7 +124,7 @@ def make_plan(study: Study, prepared: Prepared, ledger: Ledger, *, say: Callable
     }
     cells = plan_cells(study, prepared, origins=origins)
     keys = [cell.spec.key if cell.spec else None for cell in cells]
-    found = ledger.standings([*keys, *(entry["key"] for entry in ledger.plan())])
+    found = ledger.standings([*keys, *(entry["key"] for entry in ledger.plan())], thorough=thorough)
     standings = [found[key] for key in keys]
     for cell, standing in zip(cells, standings, strict=True):
         _check_origin(artifacts[study.phase_a.seed_of(cell.seed)], standing, ledger)
@@ -122,7 +132,7 @@ def make_plan(study: Study, prepared: Prepared, ledger: Ledger, *, say: Callable
     seconds = [each.seconds for each in done if each.seconds is not None]
     average = statistics.mean(seconds) if seconds else None
     steps = _phase_a_steps(study, prepared)
-    return Plan(cells, standings, artifacts, steps, average, study.phase_a.seed_of)
+    return Plan(cells, standings, artifacts, steps, average, study.phase_a.seed_of, found)
 
 
 def _read_artifact(storage: Storage, say: Callable[[str], None]) -> Artifact | None:
@@ -147,7 +157,8 @@ def publish_plan(
 ) -> None:
     """Record the plan in the ledger; `say` is told of labels of an earlier one that are left out."""
     axes = recording.searched_axes(ledger, study)
-    recording.publish_plan(ledger, plan_record(plan.cells, study=study, axes=axes), say=say)
+    entries = plan_record(plan.cells, study=study, axes=axes)
+    recording.publish_plan(ledger, entries, known=plan.known or None, say=say)
 
 
 def _phase_a_steps(study: Study, prepared: Prepared) -> int:

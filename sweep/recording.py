@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sweep.configuration import Study
-from sweep.ledger import Entry, Ledger, LedgerError
+from sweep.ledger import Entry, Ledger, LedgerError, Standings
 from sweep.preparation import Prepared
 from sweep.records import read_checked
 from trainables import columns
+from trainables.manifest import stored_name
 from trainables.seals import DamagedError
+from trainables.storage.locations import split_options
 from trainables.tasks.tokenised import TokenisedExamples
 
 Say = Callable[[str], None]
@@ -164,10 +166,17 @@ def searched_axes(ledger: Ledger, study: Study) -> list[str]:
     return sorted(set(study.search.axes) | set(record["axes"] if record else []))
 
 
-def publish_plan(ledger: Ledger, entries: Iterable[Entry], *, say: Say = lambda message: None) -> None:
+def publish_plan(
+    ledger: Ledger,
+    entries: Iterable[Entry],
+    *,
+    known: Standings | None = None,
+    say: Say = lambda message: None,
+) -> None:
     """Record the plan, and keep the labels of cells that an earlier plan has finished.
 
-    `say` is told of those that are left out because a file of theirs is damaged.
+    Their standings are looked up in `known` if given; `say` is told of those that are left out because a file of
+    theirs is damaged.
     """
     planned = list(entries)
     labels: dict[str | None, list[dict[str, Any]]] = {}
@@ -179,14 +188,15 @@ def publish_plan(ledger: Ledger, entries: Iterable[Entry], *, say: Say = lambda 
 
     axes = [name for name in planned[0]["labels"] if name not in columns.LABEL_COLUMNS]
     earlier = [entry for entry in ledger.plan() if dropped(entry)]
-    standings = ledger.standings(entry["key"] for entry in earlier) if earlier else {}
+    if known is None or any(entry["key"] not in known for entry in earlier):
+        known = ledger.standings(entry["key"] for entry in earlier) if earlier else {}
     ended = (columns.DONE, columns.DIVERGED, columns.STOPPED)
     kept = []
     for entry in earlier:
-        standing = standings[entry["key"]]
+        standing = known[entry["key"]]
         try:
             if standing.state in ended:
-                kept.append(_with_axes(ledger, entry, axes))
+                kept.append(_with_axes(ledger, entry, axes, attempt=standing.attempt))
             elif standing.damage:
                 raise DamagedError(standing.damage)
         except DamagedError as error:
@@ -198,27 +208,28 @@ def _plan_record(entries: list[Entry]) -> dict[str, Any]:
     return {"schema": columns.SCHEMA_VERSION, "cells": entries}
 
 
-def _with_axes(ledger: Ledger, entry: Entry, axes: list[str]) -> Entry:
+def _with_axes(ledger: Ledger, entry: Entry, axes: list[str], *, attempt: str | None) -> Entry:
     """Return a finished cell's entry, its label completed by axes that were searched only later."""
     values = entry["labels"]
     if not all(name in values for name in axes):
-        record = read_checked(ledger.cell(entry["key"]), columns.CELL_FILE)
+        cell, name = ledger.cell(entry["key"]), stored_name(columns.CELL_FILE, attempt)
+        record = read_checked(cell, name)
         if record is None:
-            raise DamagedError(f"{ledger.cell(entry['key']).describe(columns.CELL_FILE)} is missing")
+            raise DamagedError(f"{cell.describe(name)} is missing")
         values = record["hyperparameters"] | values
     return {"labels": {name: values[name] for name in axes} | entry["labels"], "key": entry["key"]}
 
 
 def place_beside(location: str, *, suffix: int | str) -> str:
     """Return the location of what is kept beside a study: results/demo-2, results/demo-tune."""
-    plain, query, options = location.partition("?")
-    return f"{plain}-{suffix}{query}{options}"
+    plain, options = split_options(location)
+    return f"{plain}-{suffix}{options}"
 
 
 def place_inside(location: str, *, folder: str) -> str:
     """Return the location of a folder of a study: results/demo/phase_a."""
-    plain, query, options = location.partition("?")
-    return f"{plain}/{folder}{query}{options}"
+    plain, options = split_options(location)
+    return f"{plain}/{folder}{options}"
 
 
 def _differences(old: Fingerprint, new: Fingerprint) -> Iterator[str]:

@@ -5,21 +5,17 @@ A seal says that a file is as it was published; not that this version, or the sw
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from trainables import columns
+from trainables.cell_result import Form
+from trainables.manifest import split_name
 from trainables.seals import DamagedError
 from trainables.storage.base import Storage
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Plain = Annotated[str, Field(max_length=1000)] | int | Finite | bool | None
 Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]*\z", max_length=100)]
-
-
-class Form(BaseModel):
-    """A record's form: these fields, of exactly these types; others are nobody's business."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
 
 
 class DeclarationForm(Form):
@@ -43,8 +39,8 @@ class StudyForm(Form):
     dtype: Name
     config: dict[str, Any]
     fingerprint: dict[str, dict[str, Any]]
-    declarations: list[DeclarationForm] = []
-    starts: list[StartForm] = []
+    declarations: list[DeclarationForm] = Field(default_factory=list)
+    starts: list[StartForm] = Field(default_factory=list)
 
 
 class ExamplesForm(Form):
@@ -68,18 +64,6 @@ class PlanEntryForm(Form):
 
 class PlanForm(Form):
     cells: list[PlanEntryForm]
-
-
-class FileForm(Form):
-    size: int
-    checksum: str
-
-
-class ResultForm(Form):
-    state: Annotated[str, Field(pattern=rf"\A({columns.DONE}|{columns.DIVERGED})\z")]
-    seconds: Finite | None
-    artifact: str | None
-    files: dict[str, FileForm]
 
 
 class RowForm(Form):
@@ -124,7 +108,6 @@ FORMS: dict[str, type[Form]] = {
     columns.STUDY_FILE: StudyForm,
     columns.VALIDATION_FILE: ValidationForm,
     columns.PLAN_FILE: PlanForm,
-    columns.RESULT_FILE: ResultForm,
     columns.ROWS_FILE: RowsForm,
     columns.FAILURE_FILE: FailureForm,
     columns.CELL_FILE: CellForm,
@@ -134,13 +117,13 @@ FORMS: dict[str, type[Form]] = {
 
 
 def read_checked(storage: Storage, name: str) -> dict[str, Any] | None:
-    """Return the record in a file called as one of FORMS, None where there is none.
+    """Return the record in a file called as one of FORMS, whoever's attempt it is; None where there is none.
 
     Raises DamagedError if it is damaged or does not have that form; one of another schema is not looked at.
     """
     record = storage.read_record(name)
     if record is not None and record.get("schema", columns.SCHEMA_VERSION) == columns.SCHEMA_VERSION:
-        check_form(record, name=name, place=storage.describe(name))
+        check_form(record, name=split_name(name)[1], place=storage.describe(name))
     return record
 
 

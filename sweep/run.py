@@ -13,6 +13,7 @@ from sweep.outages import Outages
 from sweep.planning import Plan, make_plan, publish_plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
+from trainables.artifact import sweep_artifact
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,22 @@ class Run:
     progress: Progress
     early_stopping: bool = False
 
-    def plan(self) -> Plan:
-        """Compare the whole configuration with the ledger; make damaged cells ready to run again."""
-        plan = make_plan(self.study, self.prepared, self.ledger, say=self.progress.say)
+    def plan(self, *, thorough: bool = False) -> Plan:
+        """Compare the whole configuration with the ledger; make damaged cells ready to run again.
+
+        `thorough` reads every file of finished cells.
+        """
+        plan = make_plan(self.study, self.prepared, self.ledger, say=self.progress.say, thorough=thorough)
         for key, damage in plan.damaged.items():
             self.progress.say(f"{damage}: the cell runs again")
             self.ledger.reopen(key)
         return plan
+
+    def sweep(self, plan: Plan) -> None:
+        """Delete what earlier runs that were killed have left behind."""
+        self.ledger.sweep(plan.known)
+        for seed in plan.made:
+            sweep_artifact(self.prepared.artifacts[seed])
 
     def due(self, whole: Plan, *, tried: frozenset[str] = frozenset()) -> Due:
         """Find what of the `whole` plan is due, publish its plan, and say what the looks and the gate say.

@@ -197,7 +197,7 @@ def _detail(ledger: Ledger, key: str | None, standing: Standing) -> str:
             failure = ledger.failure(key)
             log = ledger.storage.describe(failure["log"])
             return f"{failure['error']} (after {failure['attempts']} attempts; log: {log})"
-        rows = ledger.rows(key) if standing.state != columns.MISSING else []
+        rows = ledger.rows(key, standing=standing) if standing.state != columns.MISSING else []
     except DamagedError as error:
         return str(error)
     return f"at step {rows[-1][columns.STEP]}" if rows else ""

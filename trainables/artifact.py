@@ -1,4 +1,4 @@
-"""The Phase A artifact as files: a folder named by its content key, its manifest written last.
+"""The Phase A artifact as files: a folder named by its content key, its manifest created last and once.
 
 Reading it needs neither torch nor PEFT.
 """
@@ -11,15 +11,17 @@ from safetensors.numpy import load
 
 from trainables.adapters import WEIGHTS_FILE, AdapterWeights
 from trainables.averages import token_weighted
-from trainables.columns import ADAPTER_DIRECTORY
+from trainables.columns import ADAPTER_DIRECTORY, ATTEMPT, LEASES_DIRECTORY
 from trainables.digests import digest_json
-from trainables.manifest import Manifest, read_listed
+from trainables.leftovers import leftovers_beside, sweep
+from trainables.manifest import FILES, Record, read_listed, stored_name
 from trainables.seals import DamagedError
 from trainables.storage.base import Storage
 from trainables.tuning import Tuning
 
 MANIFEST_FILE = "manifest.json"
 LOSSES_FILE = "losses.safetensors"
+PARTIAL = "partial"  # where the checkpoints are until the artifact is whole
 Losses = npt.NDArray[np.float64]
 
 
@@ -65,14 +67,37 @@ def load_artifact(storage: Storage) -> Artifact | None:
     if manifest is None:
         return None
     try:
-        return _read(storage, manifest["files"], Tuning(**manifest["tuning"]))
-    except (KeyError, TypeError) as error:  # whole, but written by another version
+        return _read(storage, manifest, Tuning(**manifest["tuning"]))
+    except (KeyError, TypeError, AttributeError) as error:  # whole, but written by another version
         raise DamagedError(f"{storage.describe(MANIFEST_FILE)} lacks {error}") from error
 
 
-def _read(storage: Storage, files: Manifest, tuning: Tuning) -> Artifact:
-    weights = f"{ADAPTER_DIRECTORY}/{WEIGHTS_FILE}"
-    content = {name: read_listed(storage, files, name) for name in (*files, LOSSES_FILE, weights)}
+def adapter_folder(storage: Storage) -> str:
+    """Return the name of the PEFT folder in a whole artifact's. Raises DamagedError where there is none."""
+    manifest = storage.read_record(MANIFEST_FILE)
+    if manifest is None:
+        raise DamagedError(f"{storage.describe(MANIFEST_FILE)} is missing")
+    return stored_name(ADAPTER_DIRECTORY, manifest.get(ATTEMPT))
+
+
+def sweep_artifact(storage: Storage) -> None:
+    """Delete what a whole Phase A artifact needs no more: checkpoints, and files of attempts that did not end."""
+    manifest, found = storage.read_record(MANIFEST_FILE), storage.listing()
+    if manifest is None:
+        return
+    names = leftovers_beside(manifest, found)
+    sweep(
+        storage, tuple(name for name in names if not name.startswith((f"{PARTIAL}/", f"{LEASES_DIRECTORY}/")))
+    )
+    if any(name.startswith(f"{PARTIAL}/") for name in (*found.files, *found.temporary)):
+        storage.delete_folder(PARTIAL)
+
+
+def _read(storage: Storage, manifest: Record, tuning: Tuning) -> Artifact:
+    weights, files = f"{ADAPTER_DIRECTORY}/{WEIGHTS_FILE}", manifest[FILES]
+    content = {
+        name: read_listed(storage, manifest, name) for name in dict.fromkeys((*files, LOSSES_FILE, weights))
+    }
     arrays = load(content[LOSSES_FILE])
     return Artifact(
         content=digest_json([files[name]["checksum"] for name in (LOSSES_FILE, weights)]),

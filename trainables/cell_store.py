@@ -7,14 +7,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from trainables import columns
-from trainables.checkpoints import (
-    Tensors,
-    Values,
-    delete_checkpoints,
-    load_newest_checkpoint,
-    save_checkpoint,
-)
-from trainables.claims import Claim, take_claim
+from trainables.cell_result import is_finished
+from trainables.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
+from trainables.claims import Claim, ClaimLostError, take_claim
+from trainables.leftovers import leftovers_beside, sweep
 from trainables.manifest import FileSet
 from trainables.storage.base import Storage
 
@@ -32,44 +28,53 @@ class CellStore:
         self, storage: Storage, *, term: int = 0, warn: Callable[[str], None] = lambda message: None
     ) -> None:
         self.storage, self.term, self.warn = storage, term, warn
-        self.files = FileSet(storage)
         self._claim: Claim | None = None
+        self._files: FileSet | None = None
 
     def take(self) -> tuple[Tensors, Values] | None:
         """Claim the cell for this worker; return its newest checkpoint, None if it has none."""
         self._claim = take_claim(self.storage, term=self.term)
+        if columns.RESULT_FILE in self._claim.found and is_finished(self.storage):
+            self.storage.delete(columns.CLAIM_FILE)
+            raise ClaimLostError(f"{self.storage.describe()} was finished by another worker")
+        self._files = FileSet(self.storage, self._claim.attempt)
         self.storage.delete(columns.FAILURE_FILE)
-        return load_newest_checkpoint(self.storage, warn=self.warn)
+        return load_newest_checkpoint(self._claim, warn=self.warn)
 
     def describe(self, description: dict[str, Any], selection: dict[str, Any]) -> None:
         """Record what the cell is, before it trains."""
-        self._check_claim()
-        self.files.write_record(columns.SELECTION_FILE, selection)
-        self.files.write_record(columns.CELL_FILE, description)
+        files = self._claimed()[1]
+        files.write_record(columns.SELECTION_FILE, selection)
+        files.write_record(columns.CELL_FILE, description)
 
     def record(self, rows: list[Row], losses: dict[str, np.ndarray]) -> None:
         """Publish all rows and per-example losses so far."""
-        self._check_claim()
-        self.files.write(columns.LOSSES_FILE, save(losses))
-        self.files.write_record(columns.ROWS_FILE, {"rows": rows})
+        files = self._claimed()[1]
+        files.write(columns.LOSSES_FILE, save(losses))
+        files.write_record(columns.ROWS_FILE, {"rows": rows})
 
     def checkpoint(self, step: int, tensors: Tensors, values: Values) -> None:
-        self._check_claim()
-        save_checkpoint(self.storage, step=step, tensors=tensors, values=values)
+        save_checkpoint(self._claimed()[0], step=step, tensors=tensors, values=values)
 
     def keep_adapter(self, files: dict[str, bytes]) -> None:
         """Publish the final adapter's files, by name."""
-        self._check_claim()
+        written = self._claimed()[1]
         for name, content in files.items():
-            self.files.write(f"{columns.ADAPTER_DIRECTORY}/{name}", content)
+            written.write(f"{columns.ADAPTER_DIRECTORY}/{name}", content)
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Publish the result: from here on the cell is finished and never runs again."""
-        self._check_claim()
-        self.storage.write_record(columns.RESULT_FILE, result | {"files": self.files.manifest})
-        delete_checkpoints(self.storage)
-        self.storage.delete(columns.CLAIM_FILE)
+        """Publish the result: from here on the cell is finished and never runs again.
 
-    def _check_claim(self) -> None:
+        Raises ClaimLostError where another attempt has published its own: that one stands.
+        """
+        files = self._claimed()[1]
+        if not files.create_record(columns.RESULT_FILE, result):
+            raise ClaimLostError(f"{self.storage.describe(columns.RESULT_FILE)} is there already")
+        sweep(self.storage, leftovers_beside(files.record, self.storage.listing()))
+
+    def _claimed(self) -> tuple[Claim, FileSet]:
+        """Return what to write with, once it is certain that this worker still may."""
         assert self._claim is not None, "a cell must be taken before anything is written"
+        assert self._files is not None
         self._claim.check()
+        return self._claim, self._files

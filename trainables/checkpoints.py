@@ -1,61 +1,63 @@
 """Checkpoints: one safetensors file each, whole or absent, with a checksum over its content.
 
-JSON values travel in the file's own header, so that tensors and values can never disagree.
+JSON values travel in the file's own header, so that tensors and values can never disagree. A file carries its
+attempt's name: those of the newest attempt come first, so one that an earlier attempt writes late never does.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from trainables.columns import KEPT_CHECKPOINTS
-from trainables.storage.base import Storage
+from trainables.claims import Claim
+from trainables.columns import ATTEMPT_FORM, CHECKPOINT_FORM, KEPT_CHECKPOINTS
+from trainables.manifest import split_name, stored_name
 
-NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
+NAME = re.compile(rf"(?:{ATTEMPT_FORM}-)?{CHECKPOINT_FORM}")
 
 Tensors = dict[str, torch.Tensor]
 Values = dict[str, Any]
 
 
-def save_checkpoint(storage: Storage, *, step: int, tensors: Tensors, values: Values) -> None:
+def save_checkpoint(claim: Claim, *, step: int, tensors: Tensors, values: Values) -> None:
     """Publish the state at `step` and delete all but the newest KEPT_CHECKPOINTS. Raises StorageError."""
-    text = json.dumps(values)
+    storage, text = claim.storage, json.dumps(values)
     metadata = {"values": text, "checksum": _checksum(tensors, text)}
     ordered = {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
-    storage.write(f"checkpoint-{step:08d}.safetensors", save(ordered, metadata=metadata))
-    for old in _newest_first(storage)[KEPT_CHECKPOINTS:]:
+    name = stored_name(f"checkpoint-{step:08d}.safetensors", claim.attempt)
+    storage.write(name, save(ordered, metadata=metadata))
+    for old in newest_first(storage.listing(deep=False).files)[KEPT_CHECKPOINTS:]:
         storage.delete(old)
 
 
 def load_newest_checkpoint(
-    storage: Storage, *, warn: Callable[[str], None] = lambda message: None
+    claim: Claim, *, warn: Callable[[str], None] = lambda message: None
 ) -> tuple[Tensors, Values] | None:
-    """Return the newest checkpoint that reads back whole, or None.
+    """Return the newest checkpoint that was there when the claim was taken and reads back whole, or None.
 
     A damaged one is deleted, and passed over with a word to `warn`.
     """
-    for name in _newest_first(storage):
+    storage = claim.storage
+    for name in newest_first(claim.found):
         try:
             return _parse(storage.read(name))
-        except (FileNotFoundError, SafetensorError, ValueError, KeyError, RecursionError):
+        except FileNotFoundError:  # its attempt, which may not know yet that it was given up, has newer ones
+            continue
+        except (SafetensorError, ValueError, KeyError, RecursionError):
             storage.delete(name)
             warn(f"{storage.describe(name)} is damaged: going back to the checkpoint before it")
     return None
 
 
-def delete_checkpoints(storage: Storage) -> None:
-    """Delete every checkpoint of a run that is finished."""
-    for name in _newest_first(storage):
-        storage.delete(name)
-
-
-def _newest_first(storage: Storage) -> list[str]:
-    return sorted((name for name in storage.files() if NAME.fullmatch(name)), reverse=True)
+def newest_first(names: Iterable[str]) -> list[str]:
+    """Return the checkpoints among `names`, those of the newest attempt first."""
+    found = [(split_name(name), name) for name in names if NAME.fullmatch(name)]
+    return [name for _, name in sorted(found, reverse=True)]
 
 
 def _parse(content: bytes) -> tuple[Tensors, Values]:

@@ -4,6 +4,10 @@ This is the whole contract between the packages; it imports nothing and holds no
 
 Every JSON file of a study ends in a field "checksum": the first 32 hex digits of the SHA-256 of all bytes
 before the comma that precedes it. RESULT_FILE lists size and checksum of the cell's other files.
+
+A cell's and an artifact's files carry the name of the attempt that wrote them (ATTEMPT_FILE); the record that
+makes them count names it under ATTEMPT. Where it names none, they stand under their own names. Of an unfinished
+cell those of the newest attempt that has rows count, else those of the newest: attempts sort by their names.
 """
 
 SCHEMA_VERSION = 2
@@ -27,6 +31,13 @@ CLAIM_FILE = "claim.json"  # which attempt may write here; gone once the cell is
 FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
 STOPPED_FILE = "stopped.json"  # at which step a learning-rate search stopped the cell
 ADAPTER_DIRECTORY = "adapter"  # final adapter in PEFT format
+CONTENT_FILES = (CELL_FILE, SELECTION_FILE, ROWS_FILE, LOSSES_FILE)  # these and the adapter are an attempt's
+ATTEMPT = "attempt"
+ATTEMPT_FORM = "[0-9]{6}-[0-9a-f]{8}"
+ATTEMPT_FILE = (
+    "{attempt}-{file}"  # 000001-0f3a9c2e-rows.json, 000001-0f3a9c2e-adapter/adapter_model.safetensors
+)
+CHECKPOINT_FORM = r"checkpoint-[0-9]{8}\.safetensors"
 KEPT_CHECKPOINTS = 2  # the newest ones of an unfinished run, so that a damaged one is not the last
 
 # What identifies a cell inside its study. Further axes of the search follow these.

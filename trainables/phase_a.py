@@ -1,6 +1,6 @@
 """Phase A: training (or taking over) the adapter that every Phase B run starts from.
 
-The artifact is a folder named by its content key: adapter, losses, and a manifest written last.
+The artifact is a folder named by its content key: adapter, losses, and a manifest created last.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ import torch
 from safetensors.numpy import save
 
 from trainables.adapters import adapter_files, load_adapter
-from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, Losses, load_artifact
+from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, PARTIAL, Losses, load_artifact, sweep_artifact
 from trainables.base_weights import BaseWeights
 from trainables.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
-from trainables.claims import Claim, take_claim
+from trainables.claims import Claim, ClaimLostError, take_claim
 from trainables.columns import ADAPTER_DIRECTORY
 from trainables.compilation import compile_layers, worth_compiling
 from trainables.evaluation import MEASURED, evaluate
@@ -34,8 +34,6 @@ from trainables.tasks.prepare import PreparedTask
 from trainables.trainee import Setup, Trainee, forget_trainee, load_trainee
 from trainables.training import Diverged, Lane, TrainingGroup
 from trainables.tuning import Tuning
-
-PARTIAL = "partial"  # where the checkpoints are until the artifact is whole
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,11 @@ def make_artifact(
         return True
     forget_trainee()  # an earlier try in this process may have compiled it
     claim = take_claim(job.partial, term=term)
-    saved = load_newest_checkpoint(job.partial, warn=warn)
+    if _is_whole(job.storage):  # ended by the attempt before, meanwhile
+        sweep_artifact(job.storage)
+        return True
+    job.storage.delete(MANIFEST_FILE)  # that of a damaged artifact
+    saved = load_newest_checkpoint(claim, warn=warn)
     if saved is not None and saved[1].pop("code", None) != code_key():
         warn(f"{job.partial.describe()}: its checkpoint was made by other code: begun anew")
         saved = None
@@ -96,7 +98,7 @@ def make_artifact(
         _publish(job, trainee, bank=bank, base=base, tuning=tuning, claim=claim)
     except StoppedError:
         return False
-    job.storage.delete_folder(PARTIAL)
+    sweep_artifact(job.storage)
     return True
 
 
@@ -154,7 +156,7 @@ def _checkpoint(
     for name, nll in zip(("task_a", "task_b"), base, strict=True):
         tensors[f"base.{name}"] = torch.from_numpy(nll)
     values |= {"tuning": trainee.tuning.record(), "code": code_key()}
-    save_checkpoint(job.partial, step=lane.counters.step, tensors=tensors, values=values)
+    save_checkpoint(claim, step=lane.counters.step, tensors=tensors, values=values)
 
 
 def _validate(job: PhaseAJob, trainee: Trainee, bank: AdapterBank) -> tuple[Losses, Losses]:
@@ -188,12 +190,13 @@ def _publish(
     weights = trainee.model.export_weights(bank.weights[0])
     lora, base_model = job.setup.settings.lora, job.setup.base_model
     claim.check()
-    files = FileSet(job.storage)
+    files = FileSet(job.storage, claim.attempt)
     files.write(LOSSES_FILE, save(arrays))
     for name, content in adapter_files(weights, lora=lora, base_model=base_model).items():
         files.write(f"{ADAPTER_DIRECTORY}/{name}", content)
-    manifest = {"files": files.manifest, "computed_on": trainee.compute.describe(), "tuning": tuning.record()}
-    job.storage.write_record(MANIFEST_FILE, manifest)
+    how = {"computed_on": trainee.compute.describe(), "tuning": tuning.record()}
+    if not files.create_record(MANIFEST_FILE, how):
+        raise ClaimLostError(f"{job.storage.describe(MANIFEST_FILE)} is there already")
 
 
 def _settle(job: PhaseAJob, trainee: Trainee) -> Tuning:

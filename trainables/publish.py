@@ -3,38 +3,93 @@
 A reader never sees half a file, and a kill leaves at most a temporary name behind.
 """
 
+import contextlib
+import errno
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 TEMPORARY_PREFIX = ".writing-"
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def publish_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, its folder made, so that the file is either absent, old or complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     replace_whole(path, content)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing, so that a crash does not lose them again."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):  # another was faster
+        folder.mkdir()
+        sync_directory(folder.parent)
 
 
 def replace_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path` in a folder that is there, so that the file is absent, old or complete."""
-    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+    with _written_beside(path, content) as temporary:
         os.replace(temporary, path)
+    sync_directory(path.parent)
+
+
+def create_whole(path: Path, content: bytes) -> bool:
+    """Write `content` to `path` unless there is a file; return whether this call did. It is absent or complete.
+
+    Where the file system has no hard links, a kill in the middle leaves a torn file.
+    """
+    with _written_beside(path, content) as temporary:
+        try:
+            os.link(temporary, path)
+            created = True
+        except FileExistsError:
+            created = os.stat(temporary).st_nlink > 1  # ours: a network file system asked twice
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            created = _create_in_place(path, content)
+        temporary.unlink()
+    sync_directory(path.parent)
+    return created
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    """Yield a synced temporary file with `content` in the folder of `path`; an error removes it."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    try:
+        _write_new(temporary, content)
+        yield temporary
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+
+
+def _create_in_place(path: Path, content: bytes) -> bool:
+    try:
+        _write_new(path, content)
+    except FileExistsError:
+        return False
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write and sync a file that is not there yet; who may read it follows from the umask."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def publish_json(path: Path, value: Any) -> None:
@@ -48,17 +103,17 @@ def publish_directory(target: Path) -> Iterator[Path]:
 
     A `target` that another process published meanwhile is kept: equal names hold equal content.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
+    make_folder(target.parent)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    temporary.mkdir()
     try:
-        temporary.chmod(0o755)
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync_file(file)
         if not target.exists():
             os.rename(temporary, target)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -68,7 +123,8 @@ def _sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory outlive a crash."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

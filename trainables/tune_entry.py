@@ -18,12 +18,12 @@ from ray.actor import ActorHandle
 from trainables import columns
 from trainables.base_weights import BaseWeights
 from trainables.cell import Shared
+from trainables.cell_result import is_finished
 from trainables.cell_store import CellStore
 from trainables.claims import ClaimLostError
 from trainables.interruption import Pulse, StoppedError
 from trainables.phase_b import run_cells
 from trainables.replay import CellSpec
-from trainables.seals import DamagedError
 from trainables.storage.base import Storage, StoragePausedError
 from trainables.watchdog import Watchdog
 
@@ -99,7 +99,7 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
     shared = _fetch(inputs.shared[cells[config["keys"][0]].seed])
     folders = {key: office.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}") for key in config["keys"]}
     try:
-        pending = [cells[key] for key, folder in folders.items() if not _finished(folder)]
+        pending = [cells[key] for key, folder in folders.items() if not is_finished(folder)]
         stores = {
             key: CellStore(folder, term=office.term, warn=office.say) for key, folder in folders.items()
         }
@@ -113,10 +113,3 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
         office.say(f"{error}: this worker leaves it alone")
     except StoragePausedError as error:
         ray.get(office.board.pause.remote(f"{socket.gethostname()}: {error}", error.needed))
-
-
-def _finished(folder: Storage) -> bool:
-    try:
-        return folder.read_record(columns.RESULT_FILE) is not None
-    except DamagedError:
-        return False

@@ -59,13 +59,14 @@ def start_of_cells(own: Path, *, artifact: Path | None) -> tuple[Path, Floats | 
     Raises ValueError where `artifact` is not finished, DamagedError where it is damaged.
     """
     if artifact is not None:
-        from trainables.artifact import load_artifact
+        from trainables.artifact import adapter_folder, load_artifact
         from trainables.storage.locations import check_location, open_storage
 
-        ours = load_artifact(open_storage(check_location(str(artifact))))
+        place = open_storage(check_location(str(artifact)))
+        ours = load_artifact(place)
         if ours is None:
             raise ValueError(f"{artifact} holds no finished Phase A artifact")
-        return artifact / ADAPTER_DIRECTORY, ours.pool_losses
+        return artifact / adapter_folder(place), ours.pool_losses
     pool = own / POOL_FILE
     return own / ADAPTER_DIRECTORY, np.load(pool, allow_pickle=False) if pool.is_file() else None
 

@@ -20,7 +20,7 @@ from benchmarks.baselines.trainer import Manner, Workplace, largest_divisor
 from benchmarks.baselines.tune_trainer import run_tuner
 from sweep.cells import Label, study_labels
 from sweep.configuration import Study, validate_study
-from tests.trainables.learning import Learning, folder_of, learn, run_cell
+from tests.trainables.learning import Learning, folder_of, learn, path_of, run_cell
 from trainables.columns import ADAPTER_DIRECTORY, STEP, TASK_A_LOSS, TASK_B_LOSS, TRAIN_LOSS
 from trainables.models import load_tokenizer
 from trainables.replay import Stream, phase_a_stream, realise
@@ -129,7 +129,7 @@ def test_a_padded_cell_in_our_order_has_our_losses_at_every_step(
 ) -> None:
     monkeypatch.setitem(baseline.TOKENS_AT_ONCE, "cpu", tokens_at_once)
     ours = list(run_cell(learning.spec(), shared=learning.shared(), store=learning.store("cell")))
-    adapter = folder_of(learning.prepared.artifacts[0]) / ADAPTER_DIRECTORY
+    adapter = path_of(learning.prepared.artifacts[0], ADAPTER_DIRECTORY)
     record = train_cell(workplace(learning, PADDED, tmp_path), CELL, adapter=adapter, pool_losses=None)
     assert [row[STEP] for row in record["rows"]] == [row[STEP] for row in ours]
     assert record["train_losses"][0] == pytest.approx(ours[1][TRAIN_LOSS], rel=1e-5)
@@ -142,7 +142,7 @@ def test_a_grouped_cell_sees_the_same_examples_in_as_many_steps(learning: Learni
     tasks, stream = (learning.prepared.task_a.train, learning.prepared.task_b.train), stream_of(learning)
     learning.shared()
     place = workplace(learning, GROUPED, tmp_path)
-    model = baseline.open_model(place, adapter=folder_of(learning.prepared.artifacts[0]) / ADAPTER_DIRECTORY)
+    model = baseline.open_model(place, adapter=path_of(learning.prepared.artifacts[0], ADAPTER_DIRECTORY))
     trainer = baseline.make_trainer(place, model, stream=stream, settings=learning.study.phase_b, seed=0)
     loader = trainer.get_train_dataloader()
     examples, _ = training_set(stream, tasks=tasks, loss_on="completion")
@@ -158,7 +158,7 @@ def _texts(batch: dict[str, torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch
 
 def test_a_grouped_cell_ends_near_ours_though_its_order_differs(learning: Learning, tmp_path: Path) -> None:
     ours = list(run_cell(learning.spec(), shared=learning.shared(), store=learning.store("cell")))
-    adapter = folder_of(learning.prepared.artifacts[0]) / ADAPTER_DIRECTORY
+    adapter = path_of(learning.prepared.artifacts[0], ADAPTER_DIRECTORY)
     place = workplace(learning, GROUPED, tmp_path)
     rows = train_cell(place, CELL, adapter=adapter, pool_losses=None)["rows"]
     learnt = float(ours[0][TASK_B_LOSS] or 0) - float(ours[-1][TASK_B_LOSS] or 0)
@@ -173,7 +173,7 @@ def test_phase_a_measures_validation_and_pool_as_we_do(
 ) -> None:
     learning = learn(validate_study(values, origin="test"))
     artifact = learning.shared().artifact
-    values["phase_a"] |= {"adapter": str(folder_of(learning.prepared.artifacts[0]) / ADAPTER_DIRECTORY)}
+    values["phase_a"] |= {"adapter": str(path_of(learning.prepared.artifacts[0], ADAPTER_DIRECTORY))}
     values["search"]["strategy"] = ["loss_descending"]
     taken_over = Learning(validate_study(values, origin="test"), learning.prepared)
     phase_a = train_phase_a(workplace(taken_over, manner, tmp_path))

@@ -16,7 +16,7 @@ from tests.sweep.waiting import wait_for
 from trainables import columns
 
 PHASE_A_STEPS = 24  # of the bench's study
-NUMBER = re.compile(r"(?<=checkpoint-)\d{8}|(?<=leases/)\d{8}")
+NUMBER = re.compile(rf"(?<=checkpoint-)\d{{8}}|(?<=leases/)\d{{8}}|{columns.ATTEMPT_FORM}-")
 
 
 def truncate(content: bytes, generator: np.random.Generator) -> bytes:
@@ -133,7 +133,7 @@ def _damage_one(
     watch = bench.watch(patient, copy_of=original)
     watch.injected(workers=0)
     watch.bound = cost
-    ended = bench.run(patient)
+    ended = bench.run(patient, "--check")
     where = f"{name} {way}:\n{ended.output}"
     assert ended.code == 0, where
     assert "Traceback" not in ended.output, where

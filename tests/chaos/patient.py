@@ -1,6 +1,7 @@
 """A study under test: its configuration, its storage, and what of it can be compared."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sweep.ledger import Ledger
 from trainables import columns
 from trainables.adapters import WEIGHTS_FILE
 from trainables.checkpoints import NAME
+from trainables.manifest import stored_name
 from trainables.seals import DamagedError, checksum
 from trainables.storage.base import Storage
 from trainables.storage.locations import open_storage
@@ -96,10 +98,15 @@ class Patient:
 
     def contents(self) -> dict[str, str]:
         """Return the digests of every cell's losses, selection and final adapter."""
-        files = self.storage.files(columns.CELLS_DIRECTORY)
-        chosen = [name for name in files if name.partition("/")[2] in EXACT]
         cells = self.storage.inside(columns.CELLS_DIRECTORY)
-        return {name: checksum(cells.read(name)) for name in chosen}
+        found = {}
+        for key, standing in self.ledger.standings(self.described()).items():
+            assert key is not None
+            for name in EXACT:
+                stored = f"{key}/{stored_name(name, standing.attempt)}"
+                with suppress(FileNotFoundError):
+                    found[f"{key}/{name}"] = checksum(cells.read(stored))
+        return found
 
     def equals(self, reference: "Patient", *, within: float = 0.0) -> bool:
         """Say whether the reference's cells ended here with the same tables and files, bit for bit.

@@ -18,8 +18,9 @@ from sweep.ledger import Ledger, LedgerError, open_existing
 from sweep.planning import make_plan, publish_plan
 from sweep.preparation import Prepared
 from sweep.progress import Progress
+from sweep.run import Run
 from sweep.tables import print_status
-from tests.trainables.learning import Learning, folder_of, learn, run_cell
+from tests.trainables.learning import Learning, folder_of, learn, path_of, run_cell
 from trainables import columns
 from trainables.phase_a import make_artifact
 from trainables.storage.locations import open_storage
@@ -72,8 +73,8 @@ class Finished:
     def root(self) -> Path:
         return folder_of(self.ledger.storage)
 
-    def plan(self) -> Any:
-        return make_plan(self.study, self.prepared, self.ledger, say=print)
+    def plan(self, *, thorough: bool = False) -> Any:
+        return make_plan(self.study, self.prepared, self.ledger, say=print, thorough=thorough)
 
 
 @pytest.fixture
@@ -97,10 +98,10 @@ def test_a_finished_cell_with_any_damaged_file_does_not_count_and_is_named(finis
     assert finished.ledger.counts() == {columns.DONE: 3}
     for name in CELL_FILES:
         for damage in DAMAGES.values():
-            path = finished.root / columns.CELLS_DIRECTORY / keys[0] / name
+            path = path_of(finished.ledger.cell(keys[0]), name)
             whole, times = path.read_bytes(), os.stat(path)
             damage(path)
-            plan = finished.plan()
+            plan = finished.plan(thorough=True)
             if not (name == "result.json" and damage is remove):  # then it merely is not finished
                 assert str(path) in plan.damaged[keys[0]], (name, damage)
             assert [cell.spec.key for cell in plan.pending] == [keys[0]], (name, damage)
@@ -109,14 +110,37 @@ def test_a_finished_cell_with_any_damaged_file_does_not_count_and_is_named(finis
     assert finished.ledger.counts() == {columns.DONE: 3}
 
 
-def test_damage_under_an_old_date_is_found_where_every_file_is_read(finished: Finished) -> None:
+def test_a_file_that_is_gone_is_missed_without_reading_any(finished: Finished) -> None:
     key = finished.plan().cells[0].spec.key
-    path = finished.root / columns.CELLS_DIRECTORY / key / columns.LOSSES_FILE
-    times = os.stat(path)
+    for name in CELL_FILES[1:]:
+        path = path_of(finished.ledger.cell(key), name)
+        whole = path.read_bytes()
+        path.unlink()
+        assert str(path) in finished.plan().damaged[key]
+        path.write_bytes(whole)
+    assert finished.ledger.counts() == {columns.DONE: 3}
+
+
+def test_a_run_that_checks_names_the_cells_whose_files_are_damaged(finished: Finished) -> None:
+    key = finished.plan().cells[0].spec.key
+    path = path_of(finished.ledger.cell(key), columns.LOSSES_FILE)
     flip_a_bit(path)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    standings = finished.ledger.standings([key], thorough=True)
-    assert str(path) in str(standings[key].damage)
+    assert finished.ledger.counts() == {columns.DONE: 3}
+    assert str(path) in str(finished.ledger.standings([key], thorough=True)[key].damage)
+    messages: list[str] = []
+    run = Run(
+        finished.study,
+        finished.prepared,
+        finished.ledger,
+        lease=None,  # type: ignore[arg-type]
+        outages=None,  # type: ignore[arg-type]
+        interruption=None,  # type: ignore[arg-type]
+        progress=Progress(console=_Listening(messages)),
+    )
+    plan = run.plan(thorough=True)
+    assert any(f"{path} is damaged" in message and "runs again" in message for message in messages)
+    assert [cell.spec.key for cell in plan.pending if cell.spec] == [key]
+    assert finished.ledger.state(key) == columns.PARTIAL
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -239,7 +263,7 @@ def test_a_damaged_artifact_counts_as_absent_and_comes_back_the_same(
     finished: Finished, name: str, damage: Damage
 ) -> None:
     before = finished.plan().artifacts[0]
-    damage(folder_of(finished.prepared.artifacts[0]) / name)
+    damage(path_of(finished.prepared.artifacts[0], name))
     messages: list[str] = []
     plan = make_plan(finished.study, finished.prepared, finished.ledger, say=messages.append)
     assert plan.artifacts == {0: None}

@@ -101,6 +101,8 @@ def test_places_beside_and_inside_a_store_keep_its_options() -> None:
     store = "s3://bucket/study?region=us-east-1"
     assert place_beside(store, suffix="tune") == "s3://bucket/study-tune?region=us-east-1"
     assert place_inside(store, folder="phase_a") == "s3://bucket/study/phase_a?region=us-east-1"
+    assert place_beside("/data/why?/study", suffix=2) == "/data/why?/study-2"
+    assert place_inside("/data/why?", folder="phase_a") == "/data/why?/phase_a"
 
 
 @pytest.mark.parametrize("phase_a", [{}, {"seed": 3}, {"seeds": "per_replicate"}])

@@ -58,8 +58,8 @@ def ledger_of(values: dict[str, Any]) -> Ledger:
 
 
 def break_cell(values: dict[str, Any], key: str) -> Path:
-    """Put a directory where a cell's file is to be published, so that it fails; return the directory."""
-    path = Path(values["storage"], columns.CELLS_DIRECTORY, key, columns.CELL_FILE)
+    """Put a directory where a cell's claim is to be published, so that it fails; return the directory."""
+    path = Path(values["storage"], columns.CELLS_DIRECTORY, key, columns.CLAIM_FILE)
     path.mkdir(parents=True)
     return path
 
@@ -97,7 +97,7 @@ def test_a_killed_and_resumed_study_equals_an_undisturbed_one(
     assert run({**study_values, "storage": str(tmp_path / "whole")}).states == {columns.DONE: 2}
     storage = Path(study_values["storage"])
     driver = subprocess.Popen(command(study_values, tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL)
-    _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*")), driver)
+    _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob("*/*checkpoint-*")), driver)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert len(results(storage)) < 2
@@ -132,13 +132,13 @@ def test_an_interrupted_study_checkpoints_and_says_how_to_go_on(
     study_values["phase_b"] |= {"epochs": 400, "eval_every": 1000}
     storage = Path(study_values["storage"])
     driver = subprocess.Popen(command(study_values, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob(f"*/{columns.ROWS_FILE}")), driver)
+    _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob(f"*/*{columns.ROWS_FILE}")), driver)
     time.sleep(1)
     driver.send_signal(number)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 128 + number
     assert f"python -m sweep resume {storage}" in output
-    assert any((storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*"))
+    assert any((storage / columns.CELLS_DIRECTORY).glob("*/*checkpoint-*"))
     assert not results(storage)
 
 

@@ -11,11 +11,13 @@ import torch
 from sweep.configuration import Study
 from sweep.preparation import Prepared, prepare
 from trainables import columns
-from trainables.artifact import Artifact, load_artifact
+from trainables.artifact import MANIFEST_FILE, Artifact, load_artifact
 from trainables.cell import Shared
+from trainables.cell_result import current_attempt
 from trainables.cell_store import CellStore, Row
 from trainables.interruption import Pulse, StoppedError
 from trainables.lora import AdapterBank
+from trainables.manifest import stored_name
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.phase_b import run_cells
 from trainables.replay import CellSpec, realise
@@ -115,9 +117,18 @@ def folder_of(store: CellStore | Storage) -> Path:
     return storage.path
 
 
+def path_of(store: CellStore | Storage, name: str) -> Path:
+    """Return where a file of a cell or an artifact is that counts, by its name without an attempt's."""
+    storage = store.storage if isinstance(store, CellStore) else store
+    record = storage.read_record(columns.RESULT_FILE) or storage.read_record(MANIFEST_FILE)
+    attempt = record[columns.ATTEMPT] if record else current_attempt(storage.listing())
+    own = name in (columns.RESULT_FILE, MANIFEST_FILE)
+    return folder_of(storage) / (name if own else stored_name(name, attempt))
+
+
 def read_json(store: CellStore, name: str) -> dict[str, Any]:
     """Return one of a cell's records."""
-    record = store.storage.read_record(name)
+    record = store.storage.read_record(path_of(store, name).name)
     assert record is not None
     return record
 

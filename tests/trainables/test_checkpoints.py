@@ -6,18 +6,26 @@ import pytest
 import torch
 
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
-from trainables.columns import KEPT_CHECKPOINTS
-from trainables.storage.base import Storage
+from trainables.claims import Claim, take_claim
+from trainables.columns import CLAIM_FILE, KEPT_CHECKPOINTS
 from trainables.storage.locations import open_storage
 
 
-def save_some(folder: Path, steps: int) -> Storage:
+def save(claim: Claim, step: int) -> None:
+    save_checkpoint(claim, step=step, tensors={"w": torch.full((3,), float(step))}, values={"step": step})
+
+
+def save_some(folder: Path, steps: int) -> Claim:
+    """Save checkpoints up to `steps`, and return the claim of a worker that goes on from them."""
     storage = open_storage(str(folder))
+    claim = take_claim(storage, term=1)
     for step in range(1, steps + 1):
-        save_checkpoint(
-            storage, step=step, tensors={"w": torch.full((3,), float(step))}, values={"step": step}
-        )
-    return storage
+        save(claim, step)
+    return take_claim(storage, term=1)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name != CLAIM_FILE)
 
 
 def test_the_newest_checkpoint_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -29,13 +37,32 @@ def test_the_newest_checkpoint_is_read_back_as_it_was(tmp_path: Path) -> None:
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     save_some(tmp_path, 5)
-    assert len(list(tmp_path.iterdir())) == KEPT_CHECKPOINTS
+    assert len(files_of(tmp_path)) == KEPT_CHECKPOINTS
+
+
+def test_a_checkpoint_that_an_attempt_writes_after_its_successor_began_is_never_the_newest(
+    tmp_path: Path,
+) -> None:
+    storage = open_storage(str(tmp_path))
+    given_up = take_claim(storage, term=1)
+    save(given_up, 3)
+    successor = take_claim(storage, term=1)
+    save(given_up, 9)  # was stuck in the storage, and wakes
+    saved = load_newest_checkpoint(successor)
+    assert saved is not None
+    assert saved[1] == {"step": 3}
+    save(successor, 5)
+    save(given_up, 12)
+    saved = load_newest_checkpoint(take_claim(storage, term=1))
+    assert saved is not None
+    assert saved[1] == {"step": 5}
+    assert any(path.name.startswith(successor.attempt) for path in files_of(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "values"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, damage: str) -> None:
-    storage = save_some(tmp_path, 2)
-    newest = max(tmp_path.iterdir())
+    claim = save_some(tmp_path, 2)
+    newest = files_of(tmp_path)[-1]
     content = bytearray(newest.read_bytes())
     if damage == "empty":
         content = bytearray()
@@ -48,11 +75,11 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
     assert bytes(content) != newest.read_bytes()
     newest.write_bytes(content)
     messages: list[str] = []
-    saved = load_newest_checkpoint(storage, warn=messages.append)
+    saved = load_newest_checkpoint(claim, warn=messages.append)
     assert saved is not None
     assert saved[1] == {"step": 1}
     assert str(newest) in messages[0]
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_newest_checkpoint(open_storage(str(tmp_path / "absent"))) is None
+    assert load_newest_checkpoint(take_claim(open_storage(str(tmp_path)), term=1)) is None

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from sweep.configuration import Study, validate_study
 from sweep.preparation import prepare
-from tests.trainables.learning import artifact_of, folder_of, learn, stop_at
+from tests.trainables.learning import artifact_of, learn, path_of, stop_at
 from tests.trainables.reference import plain_losses
 from trainables.adapters import AdapterError
 from trainables.phase_a import make_artifact
@@ -29,7 +29,7 @@ def test_the_adapter_loads_with_peft_and_gives_the_recorded_losses(study: Study)
     make_artifact(learning.job)
     artifact = artifact_of(learning)
     base = AutoModelForCausalLM.from_pretrained(study.model.name)
-    model = PeftModel.from_pretrained(base, folder_of(learning.prepared.artifacts[0]) / "adapter").eval()
+    model = PeftModel.from_pretrained(base, path_of(learning.prepared.artifacts[0], "adapter")).eval()
     for task, recorded in (
         (learning.prepared.task_a.train, artifact.pool_nll),
         (learning.prepared.task_a.validation, artifact.validation_nll[0]),
@@ -100,7 +100,7 @@ def test_phase_b_settings_leave_the_artifacts_key_alone(study_values: dict[str, 
 def test_a_users_adapter_takes_the_place_of_training(study_values: dict[str, Any], tmp_path: Path) -> None:
     trained = learn(validate_study(study_values, origin="test"))
     make_artifact(trained.job)
-    adapter = folder_of(trained.prepared.artifacts[0]) / "adapter"
+    adapter = path_of(trained.prepared.artifacts[0], "adapter")
     values = {**study_values, "storage": str(tmp_path / "brought"), "phase_a": {"adapter": str(adapter)}}
     brought = learn(validate_study(values, origin="test"))
     make_artifact(brought.job)
@@ -113,7 +113,7 @@ def test_a_users_adapter_of_another_rank_is_refused(study_values: dict[str, Any]
     trained = learn(validate_study(study_values, origin="test"))
     make_artifact(trained.job)
     study_values["model"]["lora"]["r"] = 4
-    study_values["phase_a"] = {"adapter": str(folder_of(trained.prepared.artifacts[0]) / "adapter")}
+    study_values["phase_a"] = {"adapter": str(path_of(trained.prepared.artifacts[0], "adapter"))}
     with pytest.raises(AdapterError, match=r"has r=2, model.lora.r is 4"):
         prepare(validate_study(study_values, origin="test"))
 
@@ -130,7 +130,7 @@ def test_a_users_adapter_of_another_rank_is_refused(study_values: dict[str, Any]
 def test_a_damaged_artifact_is_refused_by_name(study: Study, name: str) -> None:
     learning = learn(study)
     make_artifact(learning.job)
-    path = folder_of(learning.prepared.artifacts[0]) / name
+    path = path_of(learning.prepared.artifacts[0], name)
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)

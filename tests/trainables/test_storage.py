@@ -14,7 +14,7 @@ from tests.sweep.object_store import CREDENTIALS, ObjectStore, object_store  # n
 from tests.sweep.slow_store import Delay, proxied
 from trainables.seals import DamagedError, seal, unseal
 from trainables.storage import objects
-from trainables.storage.base import Storage, StorageError, StoragePausedError
+from trainables.storage.base import Listing, Storage, StorageError, StoragePausedError
 from trainables.storage.directory import DirectoryStorage
 from trainables.storage.locations import LocationError, check_location, open_storage
 
@@ -45,6 +45,19 @@ def test_files_are_listed_with_their_sizes_below_any_folder(storage: Storage) ->
     assert set(storage.inside("cells").files("k1")) == {"rows", "adapter/w"}
     assert {info.size for info in storage.files().values()} == {5}
     assert storage.files("absent") == {}
+
+
+def test_a_listing_names_the_files_below_a_folder_or_only_those_in_it(storage: Storage) -> None:
+    for name in ("top", "cells/k1/rows", "cells/k1/adapter/w", "cells/k2/rows"):
+        storage.write(name, b"12345")
+    assert set(storage.listing().files) == set(storage.files())
+    assert set(storage.listing(deep=False).files) == {"top"}
+    folders = storage.listing("cells").by_folder()
+    assert {key: set(found.files) for key, found in folders.items()} == {
+        "k1": {"rows", "adapter/w"},
+        "k2": {"rows"},
+    }
+    assert storage.listing("absent") == Listing()
 
 
 def test_what_is_deleted_is_gone_and_what_is_absent_may_be_deleted(storage: Storage) -> None:
@@ -161,6 +174,21 @@ def failing(folder: Path, *codes: int, patience: float) -> Failing:
     storage = Failing(str(folder), patience=patience)
     object.__setattr__(storage, "failures", [OSError(code, os.strerror(code)) for code in codes])
     return storage
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_storage_that_refuses_what_it_took_before_pauses_and_one_never_usable_is_refused(
+    tmp_path: Path, code: int
+) -> None:
+    storage = failing(tmp_path, code, patience=30)
+    with pytest.raises(StorageError) as refused:
+        storage.write("file", b"x")
+    assert not isinstance(refused.value, StoragePausedError)
+    made = storage.make()
+    object.__setattr__(made, "failures", [OSError(code, os.strerror(code))])
+    with pytest.raises(StoragePausedError, match="is refused, where it was not before"):
+        made.write("file", b"x")
+    made.write("file", b"x")
 
 
 def test_a_failure_that_passes_is_tried_again(tmp_path: Path) -> None:

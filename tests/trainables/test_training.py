@@ -11,6 +11,7 @@ from sweep.configuration import Study, validate_study
 from tests.trainables.learning import Learning, learn
 from tests.trainables.reference import peft_model, plain_nll
 from trainables.checkpoints import load_newest_checkpoint, save_checkpoint
+from trainables.claims import take_claim
 from trainables.compute import Compute
 from trainables.replay import phase_a_stream
 from trainables.storage.locations import open_storage
@@ -51,14 +52,13 @@ def test_a_run_resumed_at_any_step_equals_an_uninterrupted_one_bit_for_bit(
         group.step()
         tensors, values = whole.state()
         step = whole.counters.step
-        save_checkpoint(
-            open_storage(str(tmp_path)).inside(str(step)), step=step, tensors=tensors, values=values
-        )
+        claim = take_claim(open_storage(str(tmp_path)).inside(str(step)), term=1)
+        save_checkpoint(claim, step=step, tensors=tensors, values=values)
     for step in range(1, whole.stream.steps):
         group = begin(learning)
         (resumed,) = group.lanes
         torch.manual_seed(99)
-        saved = load_newest_checkpoint(open_storage(str(tmp_path)).inside(str(step)))
+        saved = load_newest_checkpoint(take_claim(open_storage(str(tmp_path)).inside(str(step)), term=1))
         assert saved is not None
         resumed.restore(*saved)
         assert resumed.counters.step == step

@@ -8,7 +8,7 @@ import errno
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 from trainables.seals import DamagedError, seal, unseal
@@ -17,10 +17,8 @@ T = TypeVar("T")
 PATIENCE = 60.0  # seconds that one operation is tried again before the storage counts as unavailable
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 FULL = {errno.ENOSPC, errno.EDQUOT}
-LASTING = {  # trying again cannot help
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}  # lasting, or an outage of storage that was usable before
+LASTING = DENIED | {  # trying again cannot help
     errno.EISDIR,
     errno.ENOTDIR,
     errno.ENAMETOOLONG,
@@ -30,6 +28,10 @@ LASTING = {  # trying again cannot help
 
 class StorageError(RuntimeError):
     """The storage failed; what was published before is still there."""
+
+
+class ForeignStorageError(ValueError):
+    """A place that holds something else than a study; the message says what, and what to do."""
 
 
 class StoragePausedError(StorageError):
@@ -49,6 +51,33 @@ class FileInfo:
 
     size: int
     modified: float
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a listing says of a folder and those below it, asking nothing about single files.
+
+    `files` by name, with size and date where the listing tells them; symbolic `links`, which a study does not
+    follow, "" being the folder itself; `temporary` files, of which a kill leaves some behind.
+    """
+
+    files: dict[str, FileInfo | None] = field(default_factory=dict)
+    links: set[str] = field(default_factory=set)
+    temporary: set[str] = field(default_factory=set)
+
+    def by_folder(self) -> "dict[str, Listing]":
+        """Return the listing of each folder directly below; a link is the empty name in its own."""
+        found: dict[str, Listing] = {}
+        for name, info in self.files.items():
+            folder, _, file = name.partition("/")
+            found.setdefault(folder, Listing()).files[file] = info
+        for name in self.links:
+            folder, _, file = name.partition("/")
+            found.setdefault(folder, Listing()).links.add(file)
+        for name in self.temporary:
+            folder, _, file = name.partition("/")
+            found.setdefault(folder, Listing()).temporary.add(file)
+        return found
 
 
 @dataclass(frozen=True)
@@ -118,6 +147,10 @@ class Storage(ABC):
         """Return every file in `folder` and below by its name there; temporary files are left out."""
         return self._tried(lambda: dict(self._files(folder)), folder)
 
+    def listing(self, folder: str = "", *, deep: bool = True) -> Listing:
+        """List `folder` and, if `deep`, all below it: in a directory one operation a folder."""
+        return self._tried(lambda: self._listing(folder, deep=deep), folder)
+
     @abstractmethod
     def describe(self, name: str = "") -> str:
         """Return where a file is, as messages and commands name it."""
@@ -155,6 +188,9 @@ class Storage(ABC):
     @abstractmethod
     def _files(self, folder: str) -> Iterator[tuple[str, FileInfo]]: ...
 
+    @abstractmethod
+    def _listing(self, folder: str, *, deep: bool) -> Listing: ...
+
     def _tried(self, action: Callable[[], T], name: str, *, size: int = 0) -> T:
         """Return `action()`, tried again with growing delays for `patience` seconds while it may recover."""
         delay, end = FIRST_DELAY, time.monotonic() + self.patience
@@ -166,6 +202,10 @@ class Storage(ABC):
             except OSError as error:
                 if error.errno in FULL:
                     raise StoragePausedError(self._describe_need(name, size), size) from error
+                if error.errno in DENIED and self.made:
+                    raise StoragePausedError(
+                        f"{self.describe(name)} is refused, where it was not before: {error.strerror}", size
+                    ) from error
                 if error.errno in LASTING:
                     raise StorageError(f"{self.describe(name)}: {type(error).__name__}: {error}") from error
                 if time.monotonic() + delay > end:

@@ -36,6 +36,14 @@ def check_location(location: str) -> str:
         raise LocationError(f"no home directory for {location!r:.200}") from error
 
 
+def split_options(location: str) -> tuple[str, str]:
+    """Return a location without its options, and these with their question mark; a path has none of them."""
+    if not _scheme(location):
+        return location, ""
+    plain, mark, options = location.partition("?")
+    return plain, mark + options
+
+
 def _scheme(location: str) -> str:
     scheme, separator, _ = location.partition("://")
     return scheme if separator else ""

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from trainables.storage.base import FileInfo, Storage, StorageError, join
+from trainables.storage.base import FileInfo, Listing, Storage, StorageError, join
 from trainables.storage.directory import MARKER
 
 CONNECT_SECONDS, REQUEST_SECONDS = 5, 20
@@ -84,10 +84,16 @@ class ObjectStorage(Storage):
             self._delete(join(folder, name))
 
     def _files(self, folder: str) -> Iterator[tuple[str, FileInfo]]:
+        yield from self._objects(folder, deep=True)
+
+    def _listing(self, folder: str, *, deep: bool) -> Listing:
+        return Listing(dict(self._objects(folder, deep=deep)))
+
+    def _objects(self, folder: str, *, deep: bool) -> Iterator[tuple[str, FileInfo]]:
         from pyarrow.fs import FileSelector, FileType
 
         filesystem, path = self._object(folder)
-        for info in filesystem.get_file_info(FileSelector(path, recursive=True, allow_not_found=True)):
+        for info in filesystem.get_file_info(FileSelector(path, recursive=deep, allow_not_found=True)):
             if info.type == FileType.File and info.base_name != MARKER:
                 yield info.path.removeprefix(path + "/"), FileInfo(info.size, info.mtime.timestamp())
 
