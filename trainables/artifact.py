@@ -20,6 +20,7 @@ from trainables.tuning import Tuning
 
 MANIFEST_FILE = "manifest.json"
 LOSSES_FILE = "losses.safetensors"
+PARTIAL = "partial"  # where Phase A's checkpoints are until the artifact is whole
 Losses = npt.NDArray[np.float64]
 
 

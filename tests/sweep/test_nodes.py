@@ -65,7 +65,7 @@ def disturbed_study(model: Path, storage: Path | str) -> dict[str, Any]:
     values["model"]["attention"] = "eager"  # not the fastest one of a busy moment
     values["phase_b"] |= {"epochs": 60, "eval_every": 10}
     values["search"] = {"strategy": ["random", "difficulty_hard"], "mix": [0.5], "seed": [0, 1]}
-    values["resources"] = {"cpus": 1, "gpus": 1, "cells_per_worker": 1}
+    values["resources"] = {"cpus": 1, "gpus": 1, "device": "cpu", "cells_per_worker": 1}
     return values
 
 

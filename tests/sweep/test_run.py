@@ -200,7 +200,7 @@ def test_four_logical_gpus_on_two_nodes_give_the_tables_of_one_worker(
     )
     try:
         cluster.add_node(num_cpus=2, num_gpus=2)
-        study_values["resources"] = {"cpus": 1, "gpus": 1, "cells_per_worker": 1}
+        study_values["resources"] = {"cpus": 1, "gpus": 1, "device": "cpu", "cells_per_worker": 1}
         assert run(study_values, cluster.address).states == {columns.DONE: 6}
     finally:
         ray.shutdown()
