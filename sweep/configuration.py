@@ -53,9 +53,7 @@ class ResourceSettings(Settings):
     @classmethod
     def check_one_gpu(cls, value: float) -> float:
         if value > 1:
-            raise ValueError(
-                f"at most 1, since a cell trains on one GPU: more would stand idle, got {value:g}"
-            )
+            raise ValueError("at most 1: a cell trains on one GPU, and further ones would stand idle")
         return value
 
     @field_validator("cpus", "phase_a_cpus")

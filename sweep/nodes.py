@@ -92,8 +92,8 @@ class Nodes:
         try:
             return _node(self._names[node], ray.get(reference))
         except RayTaskError as error:
-            cause = str(error).strip().rpartition("\n")[2]  # the worker's own error, without its traceback
-            return Node(self._names[node], fault=f"trainables cannot be used there: {redact(cause)}")
+            cause = f"{type(error.cause).__name__}: {error.cause}".partition("\n")[0]
+            return Node(self._names[node], fault=f"forgetting-sweep cannot be used there: {redact(cause)}")
         except RayError as error:
             if all(each["NodeID"] != node for each in alive_nodes()):
                 return None

@@ -78,7 +78,8 @@ def test_every_node_that_differs_is_named_with_what_differs_and_what_to_do() -> 
         node("versions", H100, versions=VERSIONS | {"torch": "2.10.0", "peft": "none"}),
         node("driver", no_cuda=TOO_OLD),
         Node(
-            "bare", fault="trainables cannot be used there: ModuleNotFoundError: No module named 'trainables'"
+            "bare",
+            fault="forgetting-sweep cannot be used there: ModuleNotFoundError: No module named 'trainables'",
         ),
     )
     assert said.startswith("4 of 5 nodes cannot compute this study; nothing was computed:")

@@ -50,7 +50,7 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Study:
         ("study: a\nresources: {cpus: 1.5}", r"resources\.cpus: above 1 only whole numbers"),
         (
             "study: a\nresources: {gpus: 2}",
-            r"resources\.gpus: at most 1: a cell trains on one GPU.*\(got 2\)",
+            r"resources\.gpus: at most 1: a cell trains on one GPU.*\(got 2",
         ),
         ("study: a/b", r"study: .*pattern"),
         ("study: a\nstudy: b", r"given twice"),
