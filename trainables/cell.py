@@ -167,7 +167,7 @@ class Cell:
             "total_steps": self.lane.stream.steps,
             "seconds": self.lane.counters.seconds,
             "computed_on": self.trainee.compute.describe(),
-            "worker": work_record(device_name(self.trainee.compute.device)),
+            columns.WORKER: work_record(device_name(self.trainee.compute.device)),
             "artifact": self.shared.artifact.content,
         }
         if state == columns.DONE and self.spec.training.keep_adapters:

@@ -17,7 +17,7 @@ from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, PARTIAL, Losses, loa
 from trainables.base_weights import BaseWeights
 from trainables.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
 from trainables.claims import Claim, take_claim
-from trainables.columns import ADAPTER_DIRECTORY
+from trainables.columns import ADAPTER_DIRECTORY, WORKER
 from trainables.compilation import compile_layers, worth_compiling
 from trainables.compute import device_name
 from trainables.evaluation import MEASURED, evaluate
@@ -198,7 +198,7 @@ def _publish(
     manifest = {
         "files": files.manifest,
         "computed_on": trainee.compute.describe(),
-        "worker": work_record(device_name(trainee.compute.device)),
+        WORKER: work_record(device_name(trainee.compute.device)),
         "tuning": tuning.record(),
     }
     job.storage.write_record(MANIFEST_FILE, manifest)

@@ -165,6 +165,7 @@ def test_a_cell_that_fails_does_not_fail_those_it_trained_with(study_values: dic
     ledger = ledger_of(study_values)
     break_cell(study_values, broken)
     assert run(study_values).states == {columns.DONE: 1 + len(others), columns.FAILED: 1}
+    assert ledger.failure(broken)["attempts"] == 2  # with the others, then alone
     assert all(ledger.state(key) == columns.DONE for key in others)
 
 
