@@ -21,6 +21,7 @@ from trainables.worker_identity import Device, WorkerIdentity
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 2.0  # between two looks for nodes that have joined
 WORDS_AFTER = 30.0  # seconds after which the user is told who has not answered
+SHOWN_ALL = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 Answer = dict[str, Any]
 
 
@@ -46,8 +47,11 @@ class Nodes:
     def __init__(self, resources: ResourceSettings) -> None:
         self.resources = resources
         on_gpu = resources.on_gpu
-        # A process that has looked at a GPU holds memory of it, and is to leave.
-        self._ask: Any = ray.remote(num_cpus=0, max_calls=1 if on_gpu else 0)(_question(on_gpu=on_gpu))
+        # It asks for no GPU, so as not to wait for a free one, and is shown all. A process that has looked at a
+        # GPU holds memory of it, and is to leave.
+        options: dict[str, Any] = {"max_calls": 1, "runtime_env": {"env_vars": SHOWN_ALL}} if on_gpu else {}
+        remote: Any = ray.remote
+        self._ask: Any = remote(num_cpus=0, **options)(_question(on_gpu=on_gpu))
         self._names: dict[str, str] = {}
         self._asked: dict[Any, str] = {}
         self._looked = float("-inf")

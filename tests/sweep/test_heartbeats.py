@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from rich.console import Console
 from sweep import board
 from sweep.configuration import ResourceSettings, validate_study
 from sweep.driver import run_study
-from sweep.phase_a_task import _task
+from sweep.phase_a_task import _phase_a_task, _task
 from sweep.progress import Progress
 from tests.sweep.waiting import wait_for
 from trainables import columns
+from trainables.storage.locations import open_storage
+from trainables.tune_entry import Heart, Office, train_cells
 from trainables.watchdog import end_process, process_mark
+from trainables.worker_identity import requirement
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -104,6 +108,7 @@ def test_a_stopped_worker_is_ended_by_the_driver_and_phase_a_leaves_its_gpu(
     assert saboteur.phase_a - set(saboteur.stopped), "Phase A was taken over by another process"
     assert saboteur.left_over == set()
     check_that_every_try_is_another_process(tmp_path / "tries")
+    check_that_a_worker_that_differs_leaves_its_work(study_values["storage"])
 
 
 def check_that_every_try_is_another_process(tries: Path) -> None:
@@ -123,6 +128,20 @@ def check_that_every_try_is_another_process(tries: Path) -> None:
     wait_for(lambda: not psutil.pid_exists(last), "the end of the last process")
 
 
+def check_that_a_worker_that_differs_leaves_its_work(storage: str) -> None:
+    """As one does that was started again after its files had changed."""
+    mailbox: Any = ray.remote(board.Board).remote()
+    ours = requirement(on_gpu=False)
+    required = replace(ours, modules=ours.modules | {"trainables/losses.py": "other"})
+    office = Office(open_storage(storage), term=1, board=mailbox, timeout=9.0, required=required)
+    nothing: Any = None
+    train_cells({"keys": ["key"]}, inputs=nothing, office=office)
+    assert _phase_a_task(nothing, nothing, office, 1.0) is False
+    (line,) = ray.get(mailbox.refusals.remote())
+    assert line.endswith("trainables/losses.py: not the driver's code")
+    assert replace(office, required=ours).proves()
+
+
 def test_no_process_is_ended_that_only_has_the_same_number() -> None:
     mark = process_mark(os.getpid())
     assert mark is not None
@@ -133,8 +152,6 @@ def test_no_process_is_ended_that_only_has_the_same_number() -> None:
 
 
 def test_a_worker_counts_as_silent_only_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainables.tune_entry import Heart
-
     now = [0.0]
     monkeypatch.setattr(board.time, "monotonic", lambda: now[0])
     post, heart, other = board.Board(), *(Heart("node", "host", pid, "1", "work") for pid in (1, 2))
