@@ -48,6 +48,8 @@ def agree(
     What was begun is gone on with; else "auto" is bf16 where every device has it in hardware, fp32 where none
     has. Raises WorkersRefusedError naming every node that differs, or those that "auto" would slow down.
     """
+    if not nodes:
+        raise WorkersRefusedError("no node that a trial fits on is left in the cluster")
     refuse(faults_by_node(nodes, required), of=len(nodes))
     settled = asked if asked != "auto" else begun.precision
     required = replace(required, precision=settled or _precision(nodes))

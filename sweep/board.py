@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.agreement import Node, faults_by_node, refuse
 from sweep.errors import PhaseAError
-from sweep.nodes import Nodes
+from sweep.nodes import Nodes, alive_nodes
 from trainables.tune_entry import Heart
 from trainables.watchdog import end_process
 from trainables.worker_identity import Requirement
@@ -129,7 +129,9 @@ class _Forwarder:
         try:
             ended = ray.get(task.remote(heart.pid, mark=heart.mark), timeout=END_SECONDS)
         except RayError:
-            return  # its node is out of reach or gone; if it comes back, the process is silent once more
+            if any(node["NodeID"] == heart.node for node in alive_nodes()):
+                return  # out of reach; the process is silent once more later
+            ended = False
         if ended:
             say(
                 f"  {heart.host}: {heart.work}: no heartbeat for {self.limit:g} s: its process was ended, "
