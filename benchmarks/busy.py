@@ -101,7 +101,12 @@ def measure(cells: int, *, seconds: float, gpus: int, model: Path, folder: Path)
     """Run a study of cells whose steps sleep for `seconds` in all; return how busy its workers were."""
     name = f"busy-{seconds:g}"
     values = short_study(
-        cells, name=name, steps=STEPS, model=model, folder=folder, resources={"cpus": 1, "gpus": 1}
+        cells,
+        name=name,
+        steps=STEPS,
+        model=model,
+        folder=folder,
+        resources={"cpus": 1, "gpus": 1, "device": "cpu"},
     )
     stints_folder = folder / f"{name}-stints"
     stints_folder.mkdir()

@@ -60,10 +60,12 @@ def step(model: str, data: Path | None, folder: Path, **choices: Any) -> None:
         click.echo(f"written to {FILE}")
         return
     allocate_like_a_worker()
+    import torch
+
     from benchmarks.suite import PLANS, QUICK, measure_model
     from trainables.compute import open_device
 
-    device = open_device(use_gpu=True)
+    device = open_device(use_gpu=torch.cuda.is_available())
     lengths = read_lengths() if data is None else measure_lengths(data)
     plan = replace(PLANS[device.type], **(QUICK if choices["quick"] else {}))
     chosen = {name: choices[name] for name in ("cells", "seconds") if choices[name] is not None}

@@ -5,16 +5,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sweep import recording
+from sweep.agreement import Begun, agree, remarks
 from sweep.board import open_board
 from sweep.cluster import check_capacity, connected
 from sweep.course import Due
 from sweep.lease import WaitEndedError, held
+from sweep.nodes import Nodes, unused_gpus
 from sweep.phase_a_task import run_phase_a, share_base_weights
 from sweep.planning import Plan
 from sweep.run import Run
 from sweep.trials import Trials
+from trainables.artifact import PARTIAL
 from trainables.base_weights import BaseWeights
 from trainables.tune_entry import Office
+from trainables.worker_identity import Requirement, requirement
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -28,17 +32,51 @@ def compute(run: Run, due: Due, *, address: str | None) -> str | None:
     run.progress.say("joining the cluster" if address else "starting a local cluster")
     # In this order: Ray sets a SIGTERM handler of its own.
     with connected(address), run.interruption.listening():
-        slots = check_capacity(run.study.resources)
-        slots = min(slots, run.study.resources.max_concurrent or slots)
-        weights = share_base_weights(run.study, run.prepared.setup)
-        with open_board(run.interruption.requested, say=run.progress.say) as board:
+        resources, stop, say = run.study.resources, run.interruption.requested, run.progress.say
+        slots = check_capacity(resources)
+        slots = min(slots, resources.max_concurrent or slots)
+        nodes = Nodes(resources)
+        with open_board(stop, nodes, say=say, timeout=resources.progress_timeout) as forwarder:
+            required = _agree(run, due.plan, nodes)
+            if required is None:
+                return None
+            forwarder.required = required
             office = Office(
                 run.ledger.storage,
                 term=run.lease.term,
-                board=board,
-                timeout=run.study.resources.progress_timeout,
+                board=forwarder.board,
+                timeout=resources.progress_timeout,
+                required=required,
             )
+            run = replace(run, prepared=run.prepared.computed_in(required.settled))
+            weights = share_base_weights(run.study, run.prepared.setup, office)
             return _Cluster(run, weights, office, slots).execute(due)
+
+
+def _agree(run: Run, plan: Plan, nodes: Nodes) -> Requirement | None:
+    """Return what every worker must compute with, once each node has shown that it does; None after a stop.
+
+    The precision is recorded before anything is computed in it. Raises WorkersRefusedError.
+    """
+    answers = nodes.all_answers(stop=run.interruption.requested, say=run.progress.say)
+    if run.interruption.requested.is_set():
+        return None
+    begun = _begun(run, plan)
+    required = requirement(on_gpu=run.study.resources.on_gpu)
+    required = agree(answers, required, asked=run.study.model.dtype, begun=begun)
+    for remark in [*unused_gpus(run.study.resources), *remarks(answers, required, begun=begun)]:
+        run.progress.say(remark)
+    recording.record_precision(run.ledger, required.settled)
+    return required
+
+
+def _begun(run: Run, plan: Plan) -> Begun:
+    """Return what earlier runs settled: in the artifacts, or for a Phase A that left a checkpoint."""
+    if plan.tuning is not None:
+        return Begun(plan.tuning.precision, plan.tuning.device)
+    if any(storage.inside(PARTIAL).files() for storage in run.prepared.artifacts.values()):
+        return Begun(recording.settled_precision(run.ledger, run.prepared.fingerprint))
+    return Begun()
 
 
 @dataclass(frozen=True)
@@ -105,8 +143,6 @@ class _Cluster:
         new = plan.made.keys() - before.made.keys()
         for seed in sorted(new):
             run.progress.phase_a_done(seed, plan.made[seed].summary())
-        if new and plan.tuning is not None:
-            recording.record_precision(run.ledger, plan.tuning.precision)
         return plan
 
     def _run_cells(self, plan: Plan) -> None:

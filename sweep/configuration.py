@@ -26,6 +26,8 @@ MOST_FAULTS = 50  # that one message lists
 class ResourceSettings(Settings):
     """What one trial holds on the cluster; fractions share a device, `retries` follow a failure.
 
+    `device`: "auto" computes on a GPU where `gpus` asks for one; "cpu" reserves it and computes on the CPU.
+
     `phase_a_cpus` is what Phase A holds, with nothing beside it to share a machine with (default: `cpus`).
     `cells_per_worker` cells train in one trial side by side; "auto" is what was fastest where Phase A ran.
     `progress_timeout`: seconds without a microbatch after which a worker is ended and its cell retried.
@@ -34,6 +36,7 @@ class ResourceSettings(Settings):
 
     cpus: Annotated[float, Field(gt=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
+    device: Literal["auto", "cpu"] = "auto"
     phase_a_cpus: Annotated[float, Field(gt=0)] | None = None
     max_concurrent: Count | None = None
     cells_per_worker: Count | Literal["auto"] = "auto"
@@ -41,7 +44,19 @@ class ResourceSettings(Settings):
     progress_timeout: Annotated[float, Field(gt=0)] = 1800
     storage_patience: Annotated[float, Field(ge=0)] = 600
 
-    @field_validator("cpus", "gpus", "phase_a_cpus")
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a trial computes on a GPU."""
+        return self.gpus > 0 and self.device == "auto"
+
+    @field_validator("gpus")
+    @classmethod
+    def check_one_gpu(cls, value: float) -> float:
+        if value > 1:
+            raise ValueError("at most 1: a cell trains on one GPU, and further ones would stand idle")
+        return value
+
+    @field_validator("cpus", "phase_a_cpus")
     @classmethod
     def check_fraction(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and value != int(value):

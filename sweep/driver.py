@@ -12,6 +12,7 @@ from sweep.interruption import Interruption
 from sweep.lease import held
 from sweep.ledger import Ledger, Standings
 from sweep.outages import Outages
+from sweep.planning import Plan
 from sweep.preparation import Prepared, prepare
 from sweep.progress import Progress
 from sweep.provenance import provenance
@@ -124,7 +125,7 @@ def _execute(run: Run, address: str | None, *, thorough: bool) -> tuple[str | No
         run.study,
         fingerprint=run.prepared.fingerprint,
         details=provenance(run.prepared.source),
-        precision=plan.tuning.precision if plan.tuning else run.study.model.dtype,
+        precision=_precision(run, plan),
         finished=len(plan.cells) - len(plan.pending),
     )
     recording.write_validation(run.ledger, run.prepared)
@@ -135,3 +136,10 @@ def _execute(run: Run, address: str | None, *, thorough: bool) -> tuple[str | No
 
     run.warn_of_room(due.plan)
     return compute(run, due, address=address), None
+
+
+def _precision(run: Run, plan: Plan) -> str:
+    """Return the precision that the study is computed in; "auto" until its workers have agreed on one."""
+    if plan.tuning is not None:
+        return plan.tuning.precision
+    return recording.settled_precision(run.ledger, run.prepared.fingerprint) or run.study.model.dtype

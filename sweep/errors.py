@@ -11,3 +11,7 @@ class ClusterLostError(RuntimeError):
 
 class ConfigurationError(ValueError):
     """A configuration that cannot be run; the message names each field, its value and the choices."""
+
+
+class WorkersRefusedError(ValueError):
+    """Nodes of a cluster that compute with something else than the driver; the message names each."""

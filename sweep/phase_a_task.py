@@ -1,5 +1,6 @@
 """The two Ray tasks that come before the trials: reading the base weights, and Phase A. Imports Ray."""
 
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -7,14 +8,13 @@ import torch
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from sweep.configuration import Study
+from sweep.configuration import ResourceSettings, Study
 from sweep.errors import PhaseAError
 from sweep.outages import Outages
 from sweep.preparation import Prepared
 from sweep.progress import Progress
 from trainables.base_weights import BaseWeights, read_base_weights
 from trainables.claims import ClaimLostError
-from trainables.compute import choose_precision, open_device
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.redaction import redact
 from trainables.storage.base import StoragePausedError
@@ -27,7 +27,7 @@ STORE_SHARE = (
 )
 
 
-def share_base_weights(study: Study, setup: Setup) -> "ray.ObjectRef[BaseWeights | None]":
+def share_base_weights(study: Study, setup: Setup, office: Office) -> "ray.ObjectRef[BaseWeights | None]":
     """Put the base weights into the object store, read once by a worker; None if they are too large for it.
 
     The driver's node keeps them: a worker's result would be lost with its node, and made again only once a
@@ -38,18 +38,30 @@ def share_base_weights(study: Study, setup: Setup) -> "ray.ObjectRef[BaseWeights
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     )
-    task: Any = ray.remote(_base_weights_task).options(
-        num_cpus=study.resources.cpus, num_gpus=study.resources.gpus
-    )
+    task = _task(_base_weights_task, study.resources, cpus=study.resources.cpus)
     try:
-        return ray.put(ray.get(task.remote(setup, room)))
+        return ray.put(ray.get(task.remote(setup, room, office)))
     except RayError as error:
         raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
 
 
-def _base_weights_task(setup: Setup, room: float) -> BaseWeights | None:
-    precision = choose_precision(setup.settings.dtype, open_device(use_gpu=setup.use_gpu))
-    weights = read_base_weights(setup.source, precision=precision)
+def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: float, **options: Any) -> Any:
+    """Return `function` as a Ray task; one with a GPU leaves its process, and so the GPU's memory, at its end.
+
+    The next try of a failed one begins in another process, whatever state CUDA was left in.
+    """
+    remote: Any = ray.remote
+    once = 1 if resources.gpus else 0  # 0: it may serve others
+    return remote(num_cpus=cpus, num_gpus=resources.gpus, max_calls=once, **options)(function)
+
+
+def _base_weights_task(setup: Setup, room: float, office: Office) -> BaseWeights | None:
+    if not office.proves():
+        return None
+    precision = setup.settings.dtype
+    assert precision != "auto", "the nodes have agreed on a precision"
+    with office.watched("reading the base model"):
+        weights = read_base_weights(setup.source, precision=precision)
     return weights if weights.size <= room else None
 
 
@@ -59,8 +71,10 @@ PhaseAEnd = bool | StoragePausedError
 def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float) -> PhaseAEnd:
     """Return whether the artifact is whole now, or what was wrong with the storage."""
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
+    if not office.proves():
+        return False
     try:
-        with office.watched("Phase A") as pulse:
+        with office.watched(f"Phase A, seed {job.settings.seed}") as pulse:
             return make_artifact(
                 job,
                 weights=weights,
@@ -106,9 +120,10 @@ def run_phase_a(
     ]
     board = next(iter(offices.values())).board
     cpus = study.resources.phase_a_cpus or study.resources.cpus
-    task = ray.remote(_phase_a_task).options(
-        num_cpus=cpus,
-        num_gpus=study.resources.gpus,
+    task = _task(
+        _phase_a_task,
+        study.resources,
+        cpus=cpus,
         max_retries=study.resources.retries,
         retry_exceptions=True,
     )

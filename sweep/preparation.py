@@ -4,7 +4,7 @@ Reads data and the tokenizer, never the model's weights; what this machine keeps
 taken from there, without torch or transformers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +14,7 @@ from trainables.adapter_fit import adapter_parameters, fitting_digest
 from trainables.columns import ARTIFACTS_DIRECTORY
 from trainables.digests import digest_json
 from trainables.models import ModelSource, load_tokenizer, resolve_model, tokenizer_identity
+from trainables.settings import Precision
 from trainables.source_code import deciding_code
 from trainables.storage.base import PATIENCE, Storage
 from trainables.storage.locations import open_storage
@@ -44,6 +45,11 @@ class Prepared:
     fingerprint: dict[str, Any]
     adapter_parameters: int
 
+    def computed_in(self, precision: Precision) -> "Prepared":
+        """Return the same with the precision that "auto" stands for: what every worker builds its model in."""
+        settings = self.setup.settings.model_copy(update={"dtype": precision})
+        return replace(self, setup=replace(self.setup, settings=settings))
+
 
 def prepare(study: Study) -> Prepared:
     """Resolve the model, tokenise both tasks, check a user's adapter.
@@ -60,7 +66,7 @@ def prepare(study: Study) -> Prepared:
         else open_storage(study.storage, patience=patience).inside(ARTIFACTS_DIRECTORY)
     )
     parameters = adapter_parameters(source, study.model.lora)
-    setup = Setup(source, study.model, use_gpu=study.resources.gpus > 0, cpus=study.resources.cpus)
+    setup = Setup(source, study.model, use_gpu=study.resources.on_gpu, cpus=study.resources.cpus)
     seeds = dict.fromkeys(study.phase_a.seed_of(replicate) for replicate in study.search.seed)
     artifacts = {seed: place.inside(_artifact_key(fingerprint, seed, task_b=task_b)) for seed in seeds}
     return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, parameters)

@@ -14,6 +14,7 @@ from sweep.records import read_checked
 from trainables import columns
 from trainables.manifest import stored_name
 from trainables.seals import DamagedError
+from trainables.settings import Precision
 from trainables.storage.locations import split_options
 from trainables.tasks.tokenised import TokenisedExamples
 
@@ -153,11 +154,20 @@ def _examples(examples: TokenisedExamples) -> dict[str, Any]:
 
 
 def record_precision(ledger: Ledger, precision: str) -> None:
-    """Record what "auto" became: the precision that the Phase A artifact was computed in."""
+    """Record what "auto" became: the precision that the study is computed in."""
     record = ledger.study_record()
     assert record is not None
     if record["dtype"] != precision:
         ledger.write(columns.STUDY_FILE, record | {"dtype": precision})
+
+
+def settled_precision(ledger: Ledger, fingerprint: Fingerprint) -> Precision | None:
+    """Return the precision that an earlier run of this model settled, None if there was none."""
+    record = ledger.study_record()
+    if record is None or record["fingerprint"].get("model") != fingerprint["model"]:
+        return None
+    settled: Precision | None = record["dtype"] if record["dtype"] in ("bf16", "fp32") else None
+    return settled
 
 
 def searched_axes(ledger: Ledger, study: Study) -> list[str]:

@@ -15,6 +15,7 @@ from sweep.configuration import Study
 from sweep.course import Due
 from sweep.disk import disk_need
 from sweep.ledger import Ledger, Standing, count_runs
+from sweep.mixed_code import mixed_code
 from sweep.planning import Plan
 from sweep.preparation import Prepared
 from sweep.rate_outcomes import at_edge, best_rate, rate_outcomes
@@ -88,7 +89,7 @@ def print_course(due: Due, whole: Plan, *, console: Console) -> None:
 def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
     """Print the counts by state, then every cell that is not done, with its error if it has one.
 
-    `thorough` reads files that would be trusted unread.
+    `thorough` reads files that would be trusted unread, and tells of cells that other code computed.
     """
     record = ledger.study_record()
     assert record is not None
@@ -107,6 +108,7 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
             console.print(
                 visible(f"{error}; `run` writes it anew"), highlight=False, markup=False, soft_wrap=True
             )
+        _print_mixed_code(mixed_code(ledger, planned), console=console)
     rows = []
     for entry, standing in planned:
         if standing.state != columns.DONE:
@@ -114,6 +116,13 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
             rows.append((label, standing.state, _detail(ledger, entry["key"], standing)))
     if rows:
         console.print(_lay_out(("cell", "state", "detail"), rows, width=console.width), crop=False)
+
+
+def _print_mixed_code(lines: Sequence[str], *, console: Console) -> None:
+    if lines:
+        console.print("finished cells were computed with different code or versions:", highlight=False)
+    for line in lines:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_rates(ledger: Ledger, *, console: Console) -> None:

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from dataclasses import KW_ONLY, dataclass, replace
+from collections import Counter
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,13 +39,15 @@ class _DriverOnly:
 
 
 class _Watcher(_DriverOnly, TrialProgressCallback):
-    """Passes what Tune sees on to the progress view, and knows which trials are at work.
+    """Passes what Tune sees on to the progress view, knows which trials are at work, and counts the tries that failed.
 
     Takes the place of Tune's own progress callback, which keeps every trial's last result as text.
     """
 
-    def __init__(self, progress: Progress, ledger: Ledger, interruption: Interruption) -> None:
-        self.progress, self.interruption = progress, interruption
+    def __init__(
+        self, progress: Progress, ledger: Ledger, interruption: Interruption, attempts: Counter[str]
+    ) -> None:
+        self.progress, self.interruption, self.attempts = progress, interruption, attempts
         self.ledger = Ledger(replace(ledger.storage, patience=0.0))  # Tune must not wait for an outage
         self.running: set[str] = set()
 
@@ -75,11 +78,13 @@ class _Watcher(_DriverOnly, TrialProgressCallback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
         for key in trial.config["keys"]:
+            self.attempts[key] += 1
             self.progress.cell_retried(key)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
         for key in trial.config["keys"]:
+            self.attempts[key] += 1
             self.progress.cell_failed(key)
 
 
@@ -118,6 +123,7 @@ class Trials:
     progress: Progress
     interruption: Interruption
     early_stopping: bool = False
+    attempts: Counter[str] = field(default_factory=Counter)  # that failed, by cell
 
     def run(self, study: Study, prepared: Prepared, plan: Plan, *, slots: int) -> None:
         """Execute the pending cells; record in the ledger those that ran out of retries.
@@ -146,8 +152,10 @@ class Trials:
             if not pauses and (retries := retries - 1) < 0:  # left by workers that lost their claim
                 break
         self.lease.check()
+        if ray.get(self.office.board.refusals.remote()):
+            return  # what failed on a node that has no business here has not failed
         for key, failure in failed.items():
-            self.ledger.record_failure(key, attempts=study.resources.retries + 1, **failure)
+            self.ledger.record_failure(key, attempts=self.attempts[key], **failure)
 
     def _group(self, study: Study, plan: Plan, specs: list[CellSpec], slots: int) -> list[list[CellSpec]]:
         assert plan.tuning is not None
@@ -196,7 +204,7 @@ class Trials:
         groups: list[list[CellSpec]],
         scratch: Path,
     ) -> tune.Tuner:
-        watcher = _Watcher(self.progress, self.ledger, self.interruption)
+        watcher = _Watcher(self.progress, self.ledger, self.interruption, self.attempts)
         cells = {spec.key: spec for group in groups for spec in group}
         inputs = Inputs(shared=shared, weights=self.weights, cells=ray.put(cells))
         trainable = tune.with_parameters(train_cells, inputs=inputs, office=self.office)

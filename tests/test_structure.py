@@ -19,6 +19,7 @@ KNOWS_RAY = (
     "sweep.cluster",
     "sweep.computing",
     "sweep.halving",
+    "sweep.nodes",
     "sweep.phase_a_task",
     "sweep.trials",
     "trainables.tune_entry",

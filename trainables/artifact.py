@@ -21,7 +21,7 @@ from trainables.tuning import Tuning
 
 MANIFEST_FILE = "manifest.json"
 LOSSES_FILE = "losses.safetensors"
-PARTIAL = "partial"  # where the checkpoints are until the artifact is whole
+PARTIAL = "partial"  # where Phase A's checkpoints are until the artifact is whole
 Losses = npt.NDArray[np.float64]
 
 

@@ -11,6 +11,7 @@ from trainables.adapters import adapter_files
 from trainables.artifact import Artifact, Losses
 from trainables.averages import example_weighted, token_weighted
 from trainables.cell_store import CellStore, Row
+from trainables.compute import device_name
 from trainables.replay import CellSpec, Realisation, realise
 from trainables.source_code import code_key
 from trainables.strategies import Pool
@@ -18,6 +19,7 @@ from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
 from trainables.trainee import Setup, Trainee
 from trainables.training import Lane
+from trainables.worker_identity import work_record
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ class Cell:
             "total_steps": self.lane.stream.steps,
             "seconds": self.lane.counters.seconds,
             "computed_on": self.trainee.compute.describe(),
+            columns.WORKER: work_record(device_name(self.trainee.compute.device)),
             "artifact": self.shared.artifact.content,
         }
         if state == columns.DONE and self.spec.training.keep_adapters:

@@ -27,6 +27,7 @@ SELECTION_FILE = "selection.json"  # realised selection: ids, levels, types, len
 ROWS_FILE = "rows.json"  # one row per evaluation point, ROW_COLUMNS each
 LOSSES_FILE = "losses.safetensors"  # per-example validation losses at every evaluation point
 RESULT_FILE = "result.json"  # final state of a finished cell: DONE or DIVERGED; its other files, by name
+WORKER = "worker"  # of a result and of Phase A's manifest: digest of the code, versions and device of who computed it
 CLAIM_FILE = "claim.json"  # which attempt may write here; gone once the cell is finished
 FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
 STOPPED_FILE = "stopped.json"  # at which step a learning-rate search stopped the cell

@@ -41,12 +41,15 @@ class Compute:
                 self.tokens[work] = _smaller(self.tokens[work], error)
 
 
-def open_device(*, use_gpu: bool) -> torch.device:
-    """Return the first visible GPU where the worker was given one, else the CPU.
+class DeviceError(ValueError):
+    """A device that was asked for and is not there."""
 
-    A logical GPU without CUDA behind it computes on the CPU; every result says so.
-    """
-    device: torch.device = Accelerator(cpu=not (use_gpu and torch.cuda.is_available())).device
+
+def open_device(*, use_gpu: bool) -> torch.device:
+    """Return the first visible GPU where `use_gpu`, else the CPU. Raises DeviceError where there is no GPU."""
+    if use_gpu and not torch.cuda.is_available():
+        raise DeviceError(f"a GPU was asked for, and torch {torch.__version__} has none that it can use here")
+    device: torch.device = Accelerator(cpu=not use_gpu).device
     return device
 
 

@@ -17,8 +17,9 @@ from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, PARTIAL, Losses, loa
 from trainables.base_weights import BaseWeights
 from trainables.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
 from trainables.claims import Claim, ClaimLostError, take_claim
-from trainables.columns import ADAPTER_DIRECTORY
+from trainables.columns import ADAPTER_DIRECTORY, WORKER
 from trainables.compilation import compile_layers, worth_compiling
+from trainables.compute import device_name
 from trainables.evaluation import MEASURED, evaluate
 from trainables.interruption import Pulse, StoppedError
 from trainables.lora import AdapterBank
@@ -34,6 +35,7 @@ from trainables.tasks.prepare import PreparedTask
 from trainables.trainee import Setup, Trainee, forget_trainee, load_trainee
 from trainables.training import Diverged, Lane, TrainingGroup
 from trainables.tuning import Tuning
+from trainables.worker_identity import work_record
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ def make_artifact(
         warn(f"{job.partial.describe()}: its checkpoint was made by other code: begun anew")
         saved = None
     begun_with = Tuning(**saved[1].pop("tuning")) if saved else None  # another machine may measure another
+    if begun_with is not None and job.setup.settings.dtype not in ("auto", begun_with.precision):
+        warn(f"{job.partial.describe()}: its checkpoint was made in {begun_with.precision}: begun anew")
+        saved, begun_with = None, None
     trainee = load_trainee(job.setup, weights=weights, tuning=begun_with)
     trainee.compute.pulse = pulse
     try:
@@ -194,7 +199,11 @@ def _publish(
     files.write(LOSSES_FILE, save(arrays))
     for name, content in adapter_files(weights, lora=lora, base_model=base_model).items():
         files.write(f"{ADAPTER_DIRECTORY}/{name}", content)
-    how = {"computed_on": trainee.compute.describe(), "tuning": tuning.record()}
+    how = {
+        "computed_on": trainee.compute.describe(),
+        WORKER: work_record(device_name(trainee.compute.device)),
+        "tuning": tuning.record(),
+    }
     if not files.create_record(MANIFEST_FILE, how):
         raise ClaimLostError(f"{job.storage.describe(MANIFEST_FILE)} is there already")
 

@@ -19,7 +19,7 @@ DIGEST_LENGTH = 12  # hex digits: 48 bits, enough to tell versions of one module
 BOOKKEEPING = {
     "__init__", "adapter_fit", "cell_store", "checkpoints", "claims", "columns", "digests",
     "file_digests", "interruption", "leases", "machine_cache", "manifest", "publish", "redaction",
-    "results", "seals", "source_code", "storage", "tune_entry", "watchdog",
+    "results", "seals", "source_code", "storage", "tune_entry", "watchdog", "worker_identity",
 }  # fmt: skip
 # Modules whose whole effect is compared by value: the settings, and what is read and worded from the data.
 COMPARED_BY_VALUE = {"settings", "tasks"}
@@ -52,14 +52,14 @@ def module_digests() -> dict[str, str]:
     if kept is not None:
         known: dict[str, str] = json.loads(kept)
         return known
-    digests = {name: digest_source(source) for name, source in sources.items()}
+    digests = {name: digest_source(source, name=name) for name, source in sources.items()}
     keep("code", key, json.dumps(digests).encode())
     return digests
 
 
-def digest_source(source: bytes | str) -> str:
+def digest_source(source: bytes | str, *, name: str = "<source>") -> str:
     """Return the digest of a module's syntax tree without its docstrings, the same in every Python."""
-    text = json.dumps(_outline(ast.parse(source)), separators=(",", ":"))
+    text = json.dumps(_outline(ast.parse(source, filename=name)), separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 

@@ -3,6 +3,7 @@
 The only file here that knows Ray.
 """
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ from trainables.interruption import Pulse, StoppedError
 from trainables.phase_b import run_cells
 from trainables.replay import CellSpec
 from trainables.storage.base import Storage, StoragePausedError
-from trainables.watchdog import Watchdog
+from trainables.watchdog import Watchdog, process_mark
+from trainables.worker_identity import Requirement, identify
 
 T = TypeVar("T")
 ASK_SECONDS = 0.2  # how often a worker asks whether it is to stop
@@ -33,10 +35,21 @@ REPORTED = ("step", "task_a_loss", "task_b_loss")  # Tune keeps statistics of ea
 
 
 @dataclass(frozen=True)
+class Heart:
+    """A process at work, as its heartbeats name it: `node` is Ray's id, `mark` tells it from a later one."""
+
+    node: str
+    host: str
+    pid: int
+    mark: str
+    work: str
+
+
+@dataclass(frozen=True)
 class Office:
     """A worker's line to its driver: the study's storage, the driver's term of office, and its board.
 
-    A worker that makes no progress for `timeout` seconds is ended.
+    A worker that makes no progress for `timeout` seconds is ended. `required` is what it must compute with.
     """
 
     storage: Storage
@@ -44,18 +57,39 @@ class Office:
     term: int
     board: "ActorHandle[Any]"
     timeout: float
+    required: Requirement
 
     def say(self, message: str) -> None:
         """Pass a message on to the user."""
         ray.get(self.board.say.remote(message))
 
+    def proves(self) -> bool:
+        """Return whether this process computes with what is required; the driver is told where it does not."""
+        faults = self.required.faults(identify(on_gpu=self.required.on_gpu))
+        if faults:
+            address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+            line = f"{socket.gethostname()} ({address}): {'; '.join(faults)}"
+            ray.get(self.board.refuse.remote(line))
+        return not faults
+
     @contextmanager
     def watched(self, work: str) -> Iterator[Pulse]:
-        """Yield the pulse of a piece of work: it notes progress, and raises StoppedError on request."""
-        with Watchdog(self.timeout, report=lambda message: self.say(f"{work}: {message}")) as watchdog:
-            yield self._pulse(watchdog)
+        """Yield the pulse of a piece of work: it notes progress, and raises StoppedError on request.
 
-    def _pulse(self, watchdog: Watchdog) -> Callable[[], None]:
+        Its heartbeats go to the driver too, which ends a process that cannot even end itself.
+        """
+        mark = process_mark(os.getpid())
+        assert mark is not None, "this process runs"
+        node = ray.get_runtime_context().get_node_id()
+        heart = Heart(node, socket.gethostname(), os.getpid(), mark, work)
+        with Watchdog(self.timeout, report=lambda message: self.say(f"{work}: {message}")) as watchdog:
+            ray.get(self.board.beat.remote(heart))
+            try:
+                yield self._pulse(watchdog, heart)
+            finally:
+                self.board.rest.remote(heart)
+
+    def _pulse(self, watchdog: Watchdog, heart: Heart) -> Callable[[], None]:
         asked = 0.0
 
         def pulse() -> None:
@@ -64,7 +98,7 @@ class Office:
             if time.monotonic() - asked < ASK_SECONDS:
                 return
             asked = time.monotonic()
-            if ray.get(self.board.stopping.remote()):
+            if ray.get(self.board.beat.remote(heart)):
                 raise StoppedError
 
         return pulse
@@ -93,8 +127,10 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
 
     The base model's weights are mapped from the object store. The ledger's own checkpoints decide where
     to continue; Tune's are not used. Cells whose storage fails, or that another worker has taken over, are
-    left as they are, without an error: the driver decides.
+    left as they are, without an error: the driver decides. So are those of a worker that differs from it.
     """
+    if not office.proves():
+        return
     weights, cells = _fetch(inputs.weights), _fetch(inputs.cells)
     shared = _fetch(inputs.shared[cells[config["keys"][0]].seed])
     folders = {key: office.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}") for key in config["keys"]}
@@ -103,7 +139,7 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
         stores = {
             key: CellStore(folder, term=office.term, warn=office.say) for key, folder in folders.items()
         }
-        with office.watched(f"{len(pending)} cell(s) from {config['keys'][0]}") as pulse:
+        with office.watched(_name([cells[key] for key in config["keys"]])) as pulse:
             pulse()
             for key, row in run_cells(pending, shared=shared, stores=stores, weights=weights, pulse=pulse):
                 tune.report({"key": key} | {name: row[name] for name in REPORTED})
@@ -113,3 +149,11 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
         office.say(f"{error}: this worker leaves it alone")
     except StoragePausedError as error:
         ray.get(office.board.pause.remote(f"{socket.gethostname()}: {error}", error.needed))
+
+
+def _name(specs: list[CellSpec]) -> str:
+    """Return what a trial's work is called: its first cell, and how many more there are."""
+    first = specs[0]
+    what = f"{first.strategy} {first.mix:.4g}" if first.strategy else "no replay"
+    more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
+    return f"{what}, seed {first.seed}{more}"

@@ -6,8 +6,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import psutil
 
 STDERR = 2
 BACKSTOP = 60.0  # seconds after which a process that does not even run Python code is ended
@@ -52,3 +55,25 @@ class Watchdog:
         self.report(f"no progress for {self.seconds:g} s: ended, to be tried again from the last checkpoint")
         faulthandler.dump_traceback(file=STDERR)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def process_mark(pid: int) -> str | None:
+    """Return what tells a process from a later one with its id, whatever the clock says; None if it is gone."""
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        )  # ticks from boot to its start
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    try:
+        return str(psutil.Process(pid).create_time())  # where there is no /proc
+    except psutil.NoSuchProcess:
+        return None
+
+
+def end_process(pid: int, *, mark: str) -> bool:
+    """Kill a process of this machine that no longer answers; return False if it was gone already."""
+    if process_mark(pid) != mark:
+        return False
+    os.kill(pid, signal.SIGKILL)
+    return True

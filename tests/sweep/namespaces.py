@@ -58,14 +58,20 @@ class Network:
         return f"{self.name}n{node}"
 
     def start(
-        self, node: int, command: list[str], env: Mapping[str, str], *, log: Path | None = None
+        self,
+        node: int,
+        command: list[str],
+        env: Mapping[str, str],
+        *,
+        log: Path | None = None,
+        folder: Path = ROOT,
     ) -> Process:
-        """Run a command inside a namespace, in a session of its own; its output goes to `log`."""
+        """Run a command inside a namespace, in a session of its own and a folder; its output goes to `log`."""
         with open(log or os.devnull, "a") as output:
             started = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace(node), *command],
                 env=dict(env),
-                cwd=ROOT,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -167,9 +173,10 @@ class RayCluster:
     def start_head(self) -> None:
         self._wait(self._start(HEAD, ["--head", f"--port={PORT}", "--include-dashboard=false"], slots=0))
 
-    def start_workers(self, *nodes: int, slots: int = 1) -> None:
-        """Start nodes of `slots` CPUs and as many logical GPUs."""
-        for starting in [self._start(node, [f"--address={self.address}"], slots=slots) for node in nodes]:
+    def start_workers(self, *nodes: int, slots: int = 1, packages: Path = ROOT) -> None:
+        """Start nodes of `slots` CPUs and as many logical GPUs, which find our packages in a folder."""
+        join = [f"--address={self.address}"]
+        for starting in [self._start(node, join, slots=slots, packages=packages) for node in nodes]:
             self._wait(starting)
 
     def at_work(self, node: int) -> list[psutil.Process]:
@@ -181,7 +188,9 @@ class RayCluster:
         (found,) = [each for each in self.network.processes(node) if Path(_title(each)).name == "raylet"]
         return found
 
-    def _start(self, node: int, arguments: list[str], *, slots: int) -> tuple[Process, Path]:
+    def _start(
+        self, node: int, arguments: list[str], *, slots: int, packages: Path = ROOT
+    ) -> tuple[Process, Path]:
         log = self.temporary / f"node-{node}-{time.monotonic_ns()}.log"
         command = [
             *START,
@@ -193,7 +202,8 @@ class RayCluster:
             f"--object-store-memory={100 << 20}",
             "--include-log-monitor=false",
         ]
-        return self.network.start(node, command, self.environment(**NODE_ENVIRONMENT), log=log), log
+        environment = self.environment(PYTHONPATH=str(packages), **NODE_ENVIRONMENT)
+        return self.network.start(node, command, environment, log=log, folder=packages), log
 
     def _wait(self, starting: tuple[Process, Path]) -> None:
         process, log = starting

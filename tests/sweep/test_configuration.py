@@ -47,7 +47,11 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Study:
         ("study: a\nphase_a: {adapter: nowhere}", r"phase_a\.adapter: no file or directory"),
         ("study: a\ntask_a: {name: gsm8k}", r"unknown task 'gsm8k': choose one of math, hotpotqa"),
         ("study: a\ntask_a: {name: hotpotqa}", r"both 'hotpotqa'"),
-        ("study: a\nresources: {gpus: 1.5}", r"resources\.gpus: above 1 only whole numbers"),
+        ("study: a\nresources: {cpus: 1.5}", r"resources\.cpus: above 1 only whole numbers"),
+        (
+            "study: a\nresources: {gpus: 2}",
+            r"resources\.gpus: at most 1: a cell trains on one GPU.*\(got 2",
+        ),
         ("study: a/b", r"study: .*pattern"),
         ("study: a\nstudy: b", r"given twice"),
         ("study: [a", r"not valid YAML"),

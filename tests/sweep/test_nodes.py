@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +17,11 @@ import yaml
 from sweep.cli import EXIT_FAILED, EXIT_USER_ERROR
 from sweep.ledger import Ledger
 from tests.conftest import tiny_study
-from tests.sweep.namespaces import HEAD, Network, RayCluster, kill
+from tests.sweep.namespaces import HEAD, ROOT, Network, RayCluster, kill
 from tests.sweep.object_store import serve_objects
 from tests.sweep.test_run import table
 from tests.sweep.waiting import wait_for
+from trainables import columns
 from trainables.claims import CLAIM_FILE
 from trainables.storage.locations import open_storage
 
@@ -65,7 +67,7 @@ def disturbed_study(model: Path, storage: Path | str) -> dict[str, Any]:
     values["model"]["attention"] = "eager"  # not the fastest one of a busy moment
     values["phase_b"] |= {"epochs": 60, "eval_every": 10}
     values["search"] = {"strategy": ["random", "difficulty_hard"], "mix": [0.5], "seed": [0, 1]}
-    values["resources"] = {"cpus": 1, "gpus": 1, "cells_per_worker": 1}
+    values["resources"] = {"cpus": 1, "gpus": 1, "device": "cpu", "cells_per_worker": 1}
     return values
 
 
@@ -92,7 +94,10 @@ class Driver:
         self.ledger = Ledger(open_storage(values["storage"]))
         command = [sys.executable, "-m", "sweep", "run", name, "--address", cluster.address]
         everything = cluster.environment() | environment
-        self.process = cluster.network.start(HEAD, command, everything, log=self.log)
+        # Ray lets workers import from the driver's folder first: it is none that holds our packages.
+        self.process = cluster.network.start(
+            HEAD, command, everything, log=self.log, folder=cluster.temporary
+        )
 
     @property
     def printed(self) -> str:
@@ -222,3 +227,49 @@ def test_a_driver_without_the_clusters_token_is_refused(
     assert driver.end() == EXIT_USER_ERROR, driver.printed
     assert "Traceback" not in driver.printed
     assert "RAY_AUTH_TOKEN" in driver.printed.splitlines()[-1]
+
+
+def other_packages(folder: Path, *, line: str) -> Path:
+    """Copy our packages with one more line in one module, as a node may have them installed."""
+    for package in ("sweep", "trainables", "analysis"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "trainables" / "losses.py").open("a") as losses:
+        losses.write(f"\n{line}\n")
+    return folder
+
+
+def test_nodes_that_compute_with_something_else_are_named_and_nothing_is_computed(
+    network: Network, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Other code, a package that is broken, no GPU where one is asked for; then a node that joins while cells train."""
+    with started(network) as cluster:
+        other = other_packages(tmp_path / "other", line="hidden_states = output_layer")
+        cluster.start_workers(1, packages=other)
+        cluster.start_workers(2, packages=other_packages(tmp_path / "broken", line="def"))
+        values = disturbed_study(tiny_model, tmp_path / "study")
+        driver = Driver(cluster, values | {"resources": {"gpus": 1}})
+        assert driver.end() == EXIT_USER_ERROR, driver.printed
+        assert "2 of 2 nodes cannot compute this study; nothing was computed" in driver.printed
+        lines = {
+            node: line
+            for node in (1, 2)
+            for line in driver.printed.splitlines()
+            if network.address(node) in line
+        }
+        assert "trainables/losses.py: not the driver's code" in lines[1]
+        assert "resources.gpus asks for a GPU and there is none" in lines[1]
+        assert (
+            "forgetting-sweep cannot be used there: SyntaxError: invalid syntax (losses.py, line" in lines[2]
+        )
+        assert "Traceback" not in driver.printed
+        assert not driver.ledger.storage.files(columns.ARTIFACTS_DIRECTORY)
+
+        kill([cluster.raylet(node) for node in WORKERS])
+        cluster.start_workers(1)
+        driver = Driver(cluster, values | {"phase_b": values["phase_b"] | {"epochs": 1000}})
+        driver.wait_until_a_node_trains()
+        cluster.start_workers(2, packages=other)
+        assert driver.end() == EXIT_USER_ERROR, driver.printed
+        assert "a worker cannot compute this study" in driver.printed
+        assert f"({network.address(2)}): trainables/losses.py: not the driver's code" in driver.printed
+        assert "Traceback" not in driver.printed

@@ -165,6 +165,7 @@ def test_a_cell_that_fails_does_not_fail_those_it_trained_with(study_values: dic
     ledger = ledger_of(study_values)
     break_cell(study_values, broken)
     assert run(study_values).states == {columns.DONE: 1 + len(others), columns.FAILED: 1}
+    assert ledger.failure(broken)["attempts"] == 2  # with the others, then alone
     assert all(ledger.state(key) == columns.DONE for key in others)
 
 
@@ -200,7 +201,7 @@ def test_four_logical_gpus_on_two_nodes_give_the_tables_of_one_worker(
     )
     try:
         cluster.add_node(num_cpus=2, num_gpus=2)
-        study_values["resources"] = {"cpus": 1, "gpus": 1, "cells_per_worker": 1}
+        study_values["resources"] = {"cpus": 1, "gpus": 1, "device": "cpu", "cells_per_worker": 1}
         assert run(study_values, cluster.address).states == {columns.DONE: 6}
     finally:
         ray.shutdown()

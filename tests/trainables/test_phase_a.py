@@ -1,5 +1,6 @@
 """Phase A: what the artifact holds, that it is keyed by content, and that it resumes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,15 @@ def test_a_damaged_artifact_is_refused_by_name(study: Study, name: str) -> None:
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=f"{name} is damaged"):
         artifact_of(learning)
+
+
+def test_a_phase_a_begun_in_another_precision_is_begun_anew_and_says_so(study: Study) -> None:
+    learning, said = learn(study), []
+    job = learning.job
+    assert not make_artifact(job, pulse=stop_at(3), warn=said.append)
+    other = replace(
+        job, setup=replace(job.setup, settings=job.setup.settings.model_copy(update={"dtype": "bf16"}))
+    )
+    assert not said
+    assert not make_artifact(other, pulse=stop_at(1), warn=said.append)
+    assert "its checkpoint was made in fp32: begun anew" in said[0]

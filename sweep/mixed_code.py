@@ -1,0 +1,50 @@
+"""Whether the finished cells of a study were computed with the same code and versions: what their results say."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sweep.ledger import READERS, Entry, Ledger, Standing
+from trainables import columns
+from trainables.seals import DamagedError
+
+MOST_NAMED = 3  # cells that one line names
+
+
+def mixed_code(ledger: Ledger, planned: Iterable[tuple[Entry, Standing]]) -> list[str]:
+    """Return one line for each code that finished cells were computed with, where there are several; else none.
+
+    Reads every result. Those of early studies, which do not say it, are left out.
+    """
+    ended = {
+        entry["key"]: entry["labels"]
+        for entry, each in planned
+        if each.state in (columns.DONE, columns.DIVERGED)
+    }
+    with ThreadPoolExecutor(READERS) as readers:
+        workers = dict(zip(ended, readers.map(lambda key: _worker(ledger, key), ended), strict=True))
+    cells: dict[str, list[str]] = {}
+    for key, worker in workers.items():
+        if worker is not None:
+            label = ", ".join(f"{name} {value}" for name, value in ended[key].items())
+            cells.setdefault(_describe(worker), []).append(label)
+    return [f"{what}: {_name(labels)}" for what, labels in sorted(cells.items())] if len(cells) > 1 else []
+
+
+def _worker(ledger: Ledger, key: str) -> dict[str, Any] | None:
+    try:
+        result = ledger.cell(key).read_record(columns.RESULT_FILE)
+    except DamagedError:
+        return None
+    worker: dict[str, Any] | None = result.get(columns.WORKER) if result else None
+    return worker
+
+
+def _describe(worker: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(worker["versions"].items()))
+    return f"code {worker['code']}, {versions}"
+
+
+def _name(labels: list[str]) -> str:
+    more = f"; and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else ""
+    return "; ".join(labels[:MOST_NAMED]) + more

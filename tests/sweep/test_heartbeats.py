@@ -1,0 +1,169 @@
+"""Workers that stop answering, and the processes of GPU tasks: on a real cluster with one logical GPU."""
+
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from rich.console import Console
+
+from sweep import board
+from sweep.configuration import ResourceSettings, validate_study
+from sweep.driver import run_study
+from sweep.phase_a_task import _phase_a_task, _task
+from sweep.progress import Progress
+from tests.sweep.waiting import wait_for
+from trainables import columns
+from trainables.storage.locations import open_storage
+from trainables.tune_entry import Heart, Office, train_cells
+from trainables.watchdog import end_process, process_mark
+from trainables.worker_identity import requirement
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+ON_LOGICAL_GPU = {"cpus": 1, "gpus": 1, "device": "cpu"}
+
+
+@pytest.fixture
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    ray.init(
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=os.environ.get("RAY_TMPDIR"),
+    )
+    yield
+    ray.shutdown()
+
+
+class Saboteur(threading.Thread):
+    """Stops (SIGSTOP) the process that trains Phase A, then the first that trains a cell; notes what it saw."""
+
+    def __init__(self, storage: Path) -> None:
+        super().__init__(daemon=True)
+        self.storage = storage
+        self.phase_a: set[int] = set()
+        self.stopped: list[int] = []
+        self.left_over: set[int] | None = None  # processes of Phase A that were there when a cell was begun
+
+    def run(self) -> None:
+        self.stop_first(columns.ARTIFACTS_DIRECTORY)
+        wait_for(lambda: self.note_phase_a() or self.claims(columns.CELLS_DIRECTORY), "a cell")
+        self.left_over = {pid for pid in self.phase_a if psutil.pid_exists(pid)}
+        self.stop_first(columns.CELLS_DIRECTORY)
+
+    def stop_first(self, folder: str) -> None:
+        wait_for(lambda: any(self.storage.glob(f"{folder}/**/checkpoint-*")), f"a checkpoint in {folder}")
+        (pid,) = self.claims(folder)
+        os.kill(pid, signal.SIGSTOP)
+        self.stopped.append(pid)
+
+    def note_phase_a(self) -> None:
+        self.phase_a |= self.claims(columns.ARTIFACTS_DIRECTORY)
+
+    def claims(self, folder: str) -> set[int]:
+        """Return the processes that have claimed something in a folder of the study."""
+        found = set()
+        for path in self.storage.glob(f"{folder}/**/{columns.CLAIM_FILE}"):
+            try:
+                found.add(int(json.loads(path.read_text())["pid"]))
+            except FileNotFoundError:
+                continue
+        return found
+
+
+def test_a_stopped_worker_is_ended_by_the_driver_and_phase_a_leaves_its_gpu(
+    one_gpu: None, study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(board, "MARGIN_SECONDS", 1.0)
+    study_values["model"] |= {"attention": "eager", "compile": "off"}
+    study_values["phase_a"] |= {"epochs": None, "steps": 400, "checkpoint_every": 20}
+    study_values["phase_b"] |= {"epochs": None, "steps": 200, "eval_every": 50}
+    study_values["search"] = {"strategy": ["random"], "mix": [0.5], "seed": [0]}
+    study_values["resources"] = ON_LOGICAL_GPU | {"progress_timeout": 10, "retries": 10}
+    saboteur = Saboteur(Path(study_values["storage"]))
+    saboteur.start()
+    with (tmp_path / "said").open("w") as file, Progress(Console(file=file, width=300)) as progress:
+        outcome = run_study(validate_study(study_values, origin="test"), address=None, progress=progress)
+    saboteur.join(timeout=10)
+    assert outcome.states == {columns.DONE: 1}
+    said = (tmp_path / "said").read_text()
+    assert "computing on the CPU: resources.device is cpu, though the cluster has 1 GPUs" in said
+    assert "Phase A, seed 0: no heartbeat for 11 s: its process was ended" in said
+    assert "random 0.5, seed 0: no heartbeat for 11 s: its process was ended" in said
+    assert len(set(saboteur.stopped)) == 2
+    assert not any(map(psutil.pid_exists, saboteur.stopped))
+    assert saboteur.phase_a - set(saboteur.stopped), "Phase A was taken over by another process"
+    assert saboteur.left_over == set()
+    check_that_every_try_is_another_process(tmp_path / "tries")
+    check_that_a_worker_that_differs_leaves_its_work(study_values["storage"])
+
+
+def check_that_every_try_is_another_process(tries: Path) -> None:
+    tries.touch()
+
+    def fail_twice() -> int:
+        with tries.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if len(tries.read_text().split()) < 3:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return os.getpid()
+
+    resources = ResourceSettings.model_validate(ON_LOGICAL_GPU)
+    task = _task(fail_twice, resources, cpus=1, max_retries=2, retry_exceptions=True)
+    last = ray.get(task.remote())
+    assert len(set(tries.read_text().split())) == 3
+    wait_for(lambda: not psutil.pid_exists(last), "the end of the last process")
+
+
+def check_that_a_worker_that_differs_leaves_its_work(storage: str) -> None:
+    """As one does that was started again after its files had changed."""
+    mailbox: Any = ray.remote(board.Board).remote()
+    ours = requirement(on_gpu=False)
+    required = replace(ours, modules=ours.modules | {"trainables/losses.py": "other"})
+    office = Office(open_storage(storage), term=1, board=mailbox, timeout=9.0, required=required)
+    nothing: Any = None
+    train_cells({"keys": ["key"]}, inputs=nothing, office=office)
+    assert _phase_a_task(nothing, nothing, office, 1.0) is False
+    (line,) = ray.get(mailbox.refusals.remote())
+    assert line.endswith("trainables/losses.py: not the driver's code")
+    assert replace(office, required=ours).proves()
+
+
+def test_no_process_is_ended_that_only_has_the_same_number() -> None:
+    mark = process_mark(os.getpid())
+    assert mark is not None
+    assert mark == process_mark(os.getpid())
+    assert not end_process(os.getpid(), mark=mark + "0")
+    assert process_mark(2**22 + 1) is None  # beyond the largest id
+    assert not end_process(2**22 + 1, mark=mark)
+
+
+def test_a_worker_counts_as_silent_only_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(board.time, "monotonic", lambda: now[0])
+    post, heart, other = board.Board(), *(Heart("node", "host", pid, "1", "work") for pid in (1, 2))
+    for each in (heart, other):
+        assert post.beat(each) is False
+    now[0] = 8.0
+    post.beat(other)
+    now[0] = 11.0
+    assert post.silent(10.0) == [heart]
+    assert post.silent(10.0) == []  # it has as long again, should its node not answer
+    now[0] = 25.0
+    post.rest(other)
+    assert post.silent(10.0) == [heart]
+    post.stop()
+    assert post.beat(heart) is True

@@ -1,0 +1,71 @@
+"""What a worker says it computes with: on pretended machines with and without CUDA."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from trainables.compute import DeviceError, open_device
+from trainables.source_code import deciding_code, module_digests
+from trainables.worker_identity import Device, identify, requirement, work_record
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> Iterator[None]:
+    identify.cache_clear()
+    yield
+    identify.cache_clear()
+
+
+def pretend(patch: pytest.MonkeyPatch, *cards: tuple[str, tuple[int, int]], fault: str = "") -> None:
+    """Let torch see these cards by name and compute capability; or none, for this reason."""
+
+    def init() -> None:
+        if fault:
+            raise RuntimeError(fault)
+
+    patch.setattr(torch.cuda, "is_available", lambda: bool(cards))
+    patch.setattr(torch.cuda, "init", init)
+    patch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    patch.setattr(torch.cuda, "get_device_name", lambda number=0: cards[number][0])
+    patch.setattr(torch.cuda, "get_device_capability", lambda number=0: cards[number][1])
+
+
+def test_every_visible_card_is_named_with_what_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, ("NVIDIA H100", (9, 0)), ("Tesla T4", (7, 5)))
+    found = identify(on_gpu=True)
+    assert found.devices == (
+        Device("cuda", "NVIDIA H100", bf16=True, capability="9.0"),
+        Device("cuda", "Tesla T4", bf16=False, capability="7.5"),
+    )
+    assert requirement(on_gpu=True).faults(found) == []
+
+
+@pytest.mark.parametrize(
+    "fault", ["Torch not compiled with CUDA enabled", "The NVIDIA driver is too old", ""]
+)
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_a_fault_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    pretend(monkeypatch, fault=fault)
+    (said,) = requirement(on_gpu=True).faults(identify(on_gpu=True))
+    assert "resources.gpus asks for a GPU and there is none" in said
+    assert torch.__version__ in said
+    assert fault in said
+    with pytest.raises(DeviceError, match="a GPU was asked for"):
+        open_device(use_gpu=True)
+
+
+def test_a_worker_with_the_same_code_and_versions_differs_in_nothing() -> None:
+    found = identify(on_gpu=False)
+    assert found.modules == module_digests()
+    assert [device.kind for device in found.devices] == ["cpu"]
+    assert requirement(on_gpu=False).faults(found) == []
+
+
+def test_a_result_names_code_versions_and_device() -> None:
+    record = work_record("NVIDIA H100")
+    assert record["device"] == "NVIDIA H100"
+    assert record["versions"].keys() == {"torch", "transformers", "peft", "numpy"}
+    assert record["code"] == work_record("CPU")["code"]
+    assert "trainables/worker_identity.py" not in deciding_code()

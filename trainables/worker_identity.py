@@ -1,0 +1,141 @@
+"""What a worker computes with: its code of this package, the versions of what computes, its devices.
+
+Its driver compares all three with its own before anything is computed; every cell and artifact records them.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from trainables.digests import digest_json
+from trainables.settings import Precision
+from trainables.source_code import deciding_code, module_digests
+
+PACKAGES = ("torch", "transformers", "peft", "numpy")
+ABSENT = "none"
+FIRST_WITH_BF16 = (8, 0)  # CUDA compute capability
+MOST_NAMED = 3  # modules that one line names
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that a worker can compute on; `bf16`: its hardware does. A CPU computes it without, slowly."""
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    bf16: bool
+    capability: str = ""
+
+    def describe(self) -> str:
+        return f"{self.name} (compute capability {self.capability})" if self.capability else self.name
+
+
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """What one worker computes with; `no_cuda` says why it has no GPU where one was asked for."""
+
+    modules: dict[str, str]
+    versions: dict[str, str]
+    devices: tuple[Device, ...] = ()
+    no_cuda: str = ""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What every worker of a study must compute with; `precision` is None until it is agreed."""
+
+    modules: dict[str, str]
+    versions: dict[str, str]
+    on_gpu: bool
+    precision: Precision | None = None
+
+    @property
+    def settled(self) -> Precision:
+        """The precision that was agreed on."""
+        assert self.precision is not None, "nothing is computed before a precision is agreed on"
+        return self.precision
+
+    def faults(self, found: WorkerIdentity) -> list[str]:
+        """Return in what a worker differs from what is required, one short sentence each."""
+        faults = [*self._other_modules(found.modules), *self._other_versions(found.versions)]
+        if self.on_gpu and found.no_cuda:
+            faults.append(f"resources.gpus asks for a GPU and there is none: {found.no_cuda}")
+        if self.on_gpu and self.precision == "bf16":
+            unable = dict.fromkeys(each.describe() for each in found.devices if not each.bf16)
+            faults += [f"{name} cannot compute bf16, which this study is computed in" for name in unable]
+        return faults
+
+    def _other_modules(self, found: dict[str, str]) -> list[str]:
+        names = found.keys() | self.modules.keys()
+        other = sorted(name for name in names if found.get(name) != self.modules.get(name))
+        if not other:
+            return []
+        more = f" and {len(other) - MOST_NAMED} more" if len(other) > MOST_NAMED else ""
+        return [f"{', '.join(other[:MOST_NAMED])}{more}: not the driver's code"]
+
+    def _other_versions(self, found: dict[str, str]) -> list[str]:
+        return [
+            f"{name} {found.get(name, ABSENT)}, the driver has {wanted}"
+            for name, wanted in self.versions.items()
+            if found.get(name) != wanted
+        ]
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that compute, the names of their builds (+cu130) left out."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name).partition("+")[0]
+    except PackageNotFoundError:
+        return ABSENT
+
+
+def requirement(*, on_gpu: bool) -> Requirement:
+    """Return what workers must compute with to agree with this process."""
+    return Requirement(module_digests(), package_versions(), on_gpu)
+
+
+@cache
+def identify(*, on_gpu: bool) -> WorkerIdentity:
+    """Return what this process computes with, as it was when this was first asked."""
+    devices, no_cuda = _gpus() if on_gpu else ((_cpu(),), "")
+    return WorkerIdentity(module_digests(), package_versions(), devices, no_cuda)
+
+
+def _cpu() -> Device:
+    import torch
+
+    from trainables.compute import choose_precision, device_name
+
+    cpu = torch.device("cpu")
+    return Device("cpu", device_name(cpu), bf16=choose_precision("auto", cpu) == "bf16")
+
+
+def _gpus() -> tuple[tuple[Device, ...], str]:
+    """Return the GPUs that this process sees, or why it sees none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return tuple(_gpu(number) for number in range(torch.cuda.device_count())), ""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (AssertionError, RuntimeError) as error:  # a build without CUDA; no driver, or one too old for it
+        return (), f"torch {torch.__version__}: {str(error).partition(chr(10))[0].rstrip('.')}"
+    return (), f"torch {torch.__version__} sees no device"
+
+
+def _gpu(number: int) -> Device:
+    import torch
+
+    capability = torch.cuda.get_device_capability(number)
+    name = torch.cuda.get_device_name(number)
+    return Device("cuda", name, bf16=capability >= FIRST_WITH_BF16, capability="{}.{}".format(*capability))
+
+
+def work_record(device: str) -> dict[str, Any]:
+    """Return what a result computed on `device` says of where its numbers come from."""
+    return {"code": digest_json(deciding_code()), "versions": package_versions(), "device": device}
