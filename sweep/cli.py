@@ -9,6 +9,7 @@ from rich.console import Console
 from sweep.errors import ClusterLostError, PhaseAError
 from sweep.execution import EXIT_FAILED, execute
 from sweep.lease import LeaseLostError
+from sweep.terminal import keep_printing
 from trainables.redaction import redact
 from trainables.storage.base import StorageError
 from trainables.storage.locations import check_location
@@ -26,7 +27,10 @@ OVERRIDES = click.option(
 )
 ADDRESS = click.option(
     "--address",
-    help="Join the Ray cluster at this address ('auto' on one of its nodes). Default: a local one.",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    callback=lambda context, parameter, value: None if value == "local" else value,
+    help="Join the Ray cluster at this address ('auto' on one of its nodes). Default: a local one, as with 'local'.",
 )
 
 
@@ -62,7 +66,7 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study
     """Run every cell of CONFIG that is not finished yet.
 
     Run it again to go on after an interruption, or after adding seeds, mixes or strategies: finished
-    cells are never run again. Ctrl-C, SIGTERM or SIGUSR1 checkpoints the running cells first.
+    cells are never run again. Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 checkpoints the running cells first.
 
     \b
     python -m sweep run configs/demo.yaml
@@ -215,6 +219,7 @@ def export(storage: str, form: str, output: Path | None) -> None:
 
 def main() -> None:
     """Run the command line; whatever the user can mend is one readable block and exit code 2."""
+    keep_printing()
     try:
         cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
     except (ClusterLostError, PhaseAError, LeaseLostError, StorageError) as error:

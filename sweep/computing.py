@@ -25,9 +25,8 @@ def compute(run: Run, due: Due, *, address: str | None) -> str | None:
 
     Returns why the gate let no grid run, None where it did or there is none.
     """
-    run.progress.say("joining the cluster" if address else "starting a local cluster")
     # In this order: Ray sets a SIGTERM handler of its own.
-    with connected(address), run.interruption.listening():
+    with connected(address, say=run.progress.say), run.interruption.listening():
         slots = check_capacity(run.study.resources)
         slots = min(slots, run.study.resources.max_concurrent or slots)
         weights = share_base_weights(run.study, run.prepared.setup)

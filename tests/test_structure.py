@@ -19,6 +19,8 @@ KNOWS_RAY = (
     "sweep.cluster",
     "sweep.computing",
     "sweep.halving",
+    "sweep.joining",
+    "sweep.local_ray",
     "sweep.phase_a_task",
     "sweep.trials",
     "trainables.tune_entry",
