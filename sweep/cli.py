@@ -113,6 +113,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     python -m sweep plan configs/demo.yaml
     python -m sweep plan configs/demo.yaml --pilot results/pilot --set inference.smallest_effect=0.005
     """
+    from sweep.checks import check_readable
     from sweep.configuration import load_study
     from sweep.course import find_due
     from sweep.driver import study_storage
@@ -126,6 +127,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     if pilot is not None and paired_sd is not None:
         raise click.UsageError("give at most one of --pilot and --paired-sd")
     study = load_study(config, overrides)
+    check_readable(study, say=click.echo)
     prepared, ledger = prepare(study), Ledger(study_storage(study))
     check_meaning(ledger, prepared.fingerprint)
     whole = make_plan(study, prepared, ledger, say=click.echo)

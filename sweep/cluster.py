@@ -1,9 +1,7 @@
 """The Ray cluster: starting or joining one, quietly, and how much of it there is."""
 
 import json
-import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,9 +14,9 @@ from ray.exceptions import AuthenticationError, RayError
 
 from sweep.configuration import ResourceSettings
 from sweep.errors import ClusterError, ClusterLostError
-from sweep.joining import find_cluster, head_watched, token_refused
-from sweep.local_ray import local_cluster
-from sweep.terminal import native_output
+from sweep.joining import find_cluster, head_answers, token_refused, watched
+from sweep.local_ray import daemons_live, local_cluster
+from sweep.ray_log import ray_log
 
 # glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
 # 4 KiB page at a time. Huge pages make 512 times fewer faults; keeping up to 1 GiB makes next to none.
@@ -51,7 +49,7 @@ TUNE_ENVIRONMENT = {
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray hands to the driver of a submitted job
 UV_VARIABLE = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 HEAD_PATIENCE = 20.0  # seconds; Ray itself may wait minutes for a head that is gone
-LOCAL_PATIENCE = 2.0  # where no network lies between
+LOCAL_PATIENCE = 0.0  # a process of this machine that has ended does not come back
 Say = Callable[[str], None]
 
 
@@ -66,15 +64,14 @@ def connected(address: str | None, *, say: Say = lambda message: None) -> Iterat
     if ray.is_initialized():
         yield
         return
-    place, patience = (address, HEAD_PATIENCE) if address else ("this machine", LOCAL_PATIENCE)
-    with _log_file() as log, ExitStack() as stack:
+    place = address or "this machine"
+    with ray_log() as log, ExitStack() as stack:
         say(
             f"{'joining the cluster at ' + address if address else 'starting a local cluster'} (Ray's log: {log})"
         )
-        stack.enter_context(native_output(log))
-        stack.enter_context(_logged(log))
         _init(address, log, stack=stack, say=say)
-        stack.enter_context(head_watched(lambda: _loss(place, log), patience=patience))
+        there, patience = (head_answers(), HEAD_PATIENCE) if address else (daemons_live(), LOCAL_PATIENCE)
+        stack.enter_context(watched(there, patience=patience, loss=_loss(place, log)))
         try:
             yield
         except RayError as error:
@@ -121,39 +118,6 @@ def _worker_environment() -> dict[str, str]:
     inherited = (job.get("runtime_env") or {}).get("env_vars") or {}
     ours = WORKER_ENVIRONMENT.items()
     return {name: os.environ.get(name, value) for name, value in ours if name not in inherited}
-
-
-@contextmanager
-def _log_file() -> Iterator[Path]:
-    """Yield a file for what Ray prints; it goes with the block, unless an error names it."""
-    try:
-        handle, name = tempfile.mkstemp(prefix="forgetting-sweep-ray-", suffix=".log")
-    except OSError as error:
-        raise ClusterError(f"no temporary file can be made ({error}): set TMPDIR") from error
-    os.close(handle)
-    named = False
-    try:
-        yield Path(name)
-    except (ClusterError, ClusterLostError) as error:
-        named = name in str(error)
-        raise
-    finally:
-        if not named:
-            Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _logged(log: Path) -> Iterator[None]:
-    """Let what Ray's Python code logs go to `log` alone."""
-    logger, handler = logging.getLogger("ray"), logging.FileHandler(log)
-    before, level = logger.handlers[:], logger.level
-    logger.handlers[:] = [handler]
-    try:
-        yield
-    finally:
-        handler.close()
-        logger.handlers[:] = before
-        logger.setLevel(level)
 
 
 def check_own_machine(resources: ResourceSettings) -> None:

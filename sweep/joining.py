@@ -105,26 +105,37 @@ def token_refused(head: str) -> str:
     )
 
 
-@contextmanager
-def head_watched(loss: Callable[[], str], *, patience: float) -> Iterator[None]:
-    """End the process with the line that `loss` gives once the head has been out of reach for `patience` seconds.
-
-    Ray's own calls then hang, or end the process with a page of its own.
-    """
+def head_answers() -> Callable[[], bool]:
+    """Return what says whether the head of the cluster that was joined still accepts connections."""
     address = _split(ray.get_runtime_context().gcs_address)
+
+    def answers() -> bool:
+        try:
+            socket.create_connection(address, timeout=1.0).close()
+        except OSError:
+            return False
+        return True
+
+    return answers
+
+
+@contextmanager
+def watched(there: Callable[[], bool], *, patience: float, loss: str) -> Iterator[None]:
+    """End the process with one line once `there` has said no for `patience` seconds.
+
+    Ray's own calls would hang then, or end the process with pages of its own.
+    """
     ended = threading.Event()
 
     def watch() -> None:
         seen = time.monotonic()
         while not ended.wait(1.0):
-            try:
-                socket.create_connection(address, timeout=1.0).close()
+            if there():
                 seen = time.monotonic()
-            except OSError:
-                if time.monotonic() > seen + patience:
-                    sys.stderr.write(f"error: {loss()}\n")
-                    sys.stderr.flush()
-                    os._exit(EXIT_FAILED)  # an orderly end would wait for the head as well
+            elif time.monotonic() > seen + patience:
+                sys.stderr.write(f"error: {loss}\n")
+                sys.stderr.flush()
+                os._exit(EXIT_FAILED)  # an orderly end would wait for the head as well
 
     watcher = threading.Thread(target=watch, daemon=True, name="head")
     watcher.start()

@@ -13,10 +13,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from sweep.errors import ClusterError
+from sweep.ray_log import replaced
 
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes; the kernel's limit for a socket's path
 LONGEST_SESSION = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # below Ray's directory
@@ -24,6 +26,7 @@ LONGEST_DIRECTORY = LONGEST_SOCKET - len(LONGEST_SESSION)
 SHORT_DIRECTORY = "/tmp/ray"  # noqa: S108 (Ray's own default)
 TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": every address of a local cluster is 127.0.0.1
+DAEMONS = ("gcs_server", "raylet")
 Say = Callable[[str], None]
 
 
@@ -43,10 +46,23 @@ def local_cluster(*, say: Say) -> Iterator[dict[str, Any]]:
     directory = ray_directory(say=say)
     with ExitStack() as stack:
         stack.enter_context(_variables({LOOPBACK_VARIABLE: "0"}))
-        stack.enter_context(_replaced(ray_constants, "ENABLE_RAY_CLUSTER", False))  # read at its import
-        stack.enter_context(_replaced(services, "ConsolePopen", _Apart))
+        stack.enter_context(replaced(ray_constants, "ENABLE_RAY_CLUSTER", False))  # read at its import
+        stack.enter_context(replaced(services, "ConsolePopen", _Apart))
         stack.enter_context(_own_token(say))
         yield {"address": "local", "include_dashboard": False, "_temp_dir": directory}
+
+
+def daemons_live() -> Callable[[], bool]:
+    """Return what says whether all the daemons still live without which this cluster is none."""
+    daemons = [each for each in psutil.Process().children() if each.name() in DAEMONS]
+
+    def live() -> bool:
+        try:
+            return all(each.status() != psutil.STATUS_ZOMBIE for each in daemons)
+        except psutil.NoSuchProcess:
+            return False
+
+    return live
 
 
 def ray_directory(*, say: Say) -> str:
@@ -126,13 +142,3 @@ def _variables(values: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-@contextmanager
-def _replaced(module: Any, name: str, value: object) -> Iterator[None]:
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)

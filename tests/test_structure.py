@@ -21,6 +21,7 @@ KNOWS_RAY = (
     "sweep.halving",
     "sweep.joining",
     "sweep.local_ray",
+    "sweep.ray_log",
     "sweep.phase_a_task",
     "sweep.trials",
     "trainables.tune_entry",

@@ -1,0 +1,137 @@
+"""A local cluster as its user meets it: nobody else reaches it, and signals, lost terminals and lost daemons end readably."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sweep.cli import EXIT_FAILED
+from tests.sweep.test_run import ROOT, command
+from tests.sweep.waiting import wait_for
+from trainables import columns
+
+LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+
+
+class LocalRun:
+    """A `python -m sweep run` in a process group of its own, whose output is a pipe."""
+
+    def __init__(self, values: dict[str, Any], folder: Path, environment: dict[str, str]) -> None:
+        self.storage = Path(values["storage"])
+        self.process = subprocess.Popen(
+            command(values, folder),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+            env=os.environ | environment,
+        )
+
+    def rows(self) -> dict[Path, float]:
+        return {
+            path: path.stat().st_mtime
+            for path in (self.storage / columns.CELLS_DIRECTORY).glob(f"*/{columns.ROWS_FILE}")
+        }
+
+    def wait_until_it_trains(self) -> list[psutil.Process]:
+        """Return its processes once a cell has written rows in this run."""
+        before = self.rows()
+        wait_for(lambda: self.process.poll() is not None or self.rows() != before, "a cell in training")
+        assert self.process.poll() is None, self.process.communicate()[0]
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self) -> tuple[int, str]:
+        said, _ = self.process.communicate(timeout=120)
+        return self.process.returncode, said
+
+
+@contextmanager
+def running(values: dict[str, Any], folder: Path, **environment: str) -> Iterator[LocalRun]:
+    run = LocalRun(values, folder, environment)
+    try:
+        yield run
+    finally:
+        with suppress(ProcessLookupError):
+            run.process.kill()
+        run.process.wait()
+
+
+@pytest.fixture
+def long_study(study_values: dict[str, Any]) -> dict[str, Any]:
+    study_values["model"]["attention"] = "eager"
+    study_values["phase_b"] |= {"epochs": 4000, "eval_every": 5}
+    study_values["search"] = {"strategy": ["random"], "mix": [0], "seed": [0]}
+    return study_values
+
+
+def listening(processes: list[psutil.Process]) -> set[str]:
+    """Return the addresses that any of the processes listens on."""
+    return {
+        socket.laddr.ip
+        for process in processes
+        for socket in process.net_connections()
+        if socket.status == psutil.CONN_LISTEN
+    }
+
+
+def named(processes: list[psutil.Process], name: str) -> psutil.Process:
+    (found,) = [process for process in processes if process.name() == name]
+    return found
+
+
+def test_a_local_cluster_is_reached_by_nobody_else_and_no_signal_or_loss_ends_it_without_a_word(
+    long_study: dict[str, Any], tmp_path: Path
+) -> None:
+    """One study, disturbed again and again; each run goes on from the checkpoints of the one before."""
+    with running(long_study, tmp_path) as run:
+        processes = run.wait_until_it_trains()
+        assert listening([*processes, psutil.Process(run.process.pid)]) <= set(LOOPBACK)
+        assert run.process.pid not in {os.getpgid(each.pid) for each in processes}
+        environments = [each.environ() for each in processes if each.name() in ("raylet", "gcs_server")]
+        assert all(len(found["RAY_AUTH_TOKEN"]) > 20 for found in environments)
+        for _ in range(2):  # as `timeout` and a shell that loses its terminal do
+            os.killpg(run.process.pid, signal.SIGTERM)
+        code, said = run.end()
+    assert code == 128 + signal.SIGTERM, said
+    assert f"python -m sweep resume {run.storage}" in said
+    assert any((run.storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*"))
+
+    with running(long_study, tmp_path) as run:
+        run.wait_until_it_trains()
+        assert run.process.stdout
+        run.process.stdout.close()  # the terminal is gone
+        os.killpg(run.process.pid, signal.SIGHUP)
+        assert run.process.wait(120) == 128 + signal.SIGHUP
+
+    with running(long_study, tmp_path) as run:
+        named(run.wait_until_it_trains(), "gcs_server").kill()
+        code, said = run.end()
+    check_loss(code, said)
+
+    with running(long_study, tmp_path) as run:
+        named(run.wait_until_it_trains(), "raylet").kill()
+        code, said = run.end()
+    check_loss(code, said)
+
+    with running(long_study, tmp_path) as run:
+        processes = run.wait_until_it_trains()
+        run.process.kill()
+        _, alive = psutil.wait_procs(processes, timeout=60)
+        assert not alive
+
+
+def check_loss(code: int, said: str) -> None:
+    assert code == EXIT_FAILED, said
+    errors = said[said.index("error:") :]
+    assert errors.startswith("error: the Ray cluster at this machine is gone"), said
+    assert len(errors.splitlines()) == 1, said
+    log = Path(errors.rpartition("Ray's log: ")[2].strip())
+    assert log.is_file()
+    log.unlink()
