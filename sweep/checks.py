@@ -19,7 +19,7 @@ from sweep.ledger import Ledger, LedgerError
 from sweep.rate_search import check_kind
 from sweep.recording import Fingerprint, check_meaning
 from trainables import columns
-from trainables.models import needs_hub
+from trainables.models import SMOLLM2_ALIAS, packaged_smollm2
 from trainables.seals import DamagedError
 from trainables.storage.locations import LocationError, open_storage
 from trainables.tasks.registry import find_task
@@ -44,14 +44,15 @@ Say = Callable[[str], None]
 def check_before_compute(study: Study, *, address: str | None, say: Say) -> None:
     """Check what needs neither the model nor the tasks.
 
-    Raises LocationError for storage that cannot be written to, and ClusterError for what this machine lacks.
+    Raises LocationError for storage that cannot be written to, and ClusterError for a cluster that
+    is not there or lets nobody in, or for what this machine lacks.
     """
     for field, path in _directories(study).items():
         _check_directory(path, field)
-    if address is None and study.resources.gpus and _is_new(study):
-        from sweep.cluster import check_own_machine  # imports Ray, which a finished study needs not
+    if (address or study.resources.gpus) and _is_new(study):
+        from sweep.cluster import check_place  # imports Ray, which a finished study needs not
 
-        check_own_machine(study.resources)
+        check_place(address, study.resources)
     go_offline_without_hub(study, say=say)
 
 
@@ -110,7 +111,9 @@ def go_offline_without_hub(study: Study, *, say: Say) -> None:
     To be called before any of them is imported.
     """
     tasks = [settings for settings in (study.task_a, study.task_b) if settings.path is None]
-    if OFFLINE in os.environ or not (needs_hub(study.model) or any(find_task(each).hub for each in tasks)):
+    if OFFLINE in os.environ or not (
+        _model_on_hub(study.model.name) or any(find_task(each).hub for each in tasks)
+    ):
         return
     parts = urlsplit(os.environ.get("HF_ENDPOINT") or HUB)
     if not _reachable(parts.hostname or "", parts.port or 443, scheme=parts.scheme):
@@ -118,6 +121,10 @@ def go_offline_without_hub(study: Study, *, say: Say) -> None:
             f"{parts.hostname} cannot be reached: only what is in this machine's cache can be used ({OFFLINE}=1)"
         )
         os.environ[OFFLINE] = "1"
+
+
+def _model_on_hub(name: str) -> bool:
+    return packaged_smollm2() is None if name == SMOLLM2_ALIAS else not Path(name).expanduser().exists()
 
 
 def _reachable(host: str, port: int, *, scheme: str) -> bool:

@@ -120,10 +120,18 @@ def _worker_environment() -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in ours if name not in inherited}
 
 
-def check_own_machine(resources: ResourceSettings) -> None:
-    """Raise ClusterError where this machine, without any other, could not serve a study: before Ray starts."""
-    if not ray.is_initialized():
+def check_place(address: str | None, resources: ResourceSettings) -> None:
+    """Check, before Ray is started or joined, that a cluster is at the address, or what this machine has.
+
+    Raises ClusterError.
+    """
+    if ray.is_initialized():
+        return
+    if address is None:
         _check_fit(resources, [_own_resources()], whose="this machine")
+    else:
+        with ray_log():
+            find_cluster(address)
 
 
 def _own_resources() -> dict[str, float]:

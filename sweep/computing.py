@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sweep import recording
 from sweep.board import open_board
-from sweep.cluster import check_capacity, check_own_machine, connected
+from sweep.cluster import check_capacity, check_place, connected
 from sweep.course import Due
 from sweep.lease import WaitEndedError, held
 from sweep.phase_a_task import run_phase_a, share_base_weights
@@ -26,7 +26,7 @@ def compute(run: Run, due: Due, *, address: str | None) -> str | None:
     Returns why the gate let no grid run, None where it did or there is none.
     """
     if address is None:
-        check_own_machine(run.study.resources)
+        check_place(address, run.study.resources)
     # In this order: Ray sets a SIGTERM handler of its own.
     with connected(address, say=run.progress.say), run.interruption.listening():
         slots = check_capacity(run.study.resources)

