@@ -4,6 +4,7 @@ Nothing is published and nothing is left behind, whatever the answer.
 """
 
 import errno
+import getpass
 import os
 import queue
 import socket
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from sweep.configuration import Study
+from sweep.errors import ConfigurationError
 from sweep.ledger import Ledger, LedgerError
 from sweep.rate_search import check_kind
 from sweep.recording import Fingerprint, check_meaning
@@ -47,9 +49,10 @@ def check_before_compute(study: Study, *, address: str | None, say: Say) -> None
     Raises LocationError for storage that cannot be written to, and ClusterError for a cluster that
     is not there or lets nobody in, or for what this machine lacks.
     """
+    check_user()
     for field, path in _directories(study).items():
         _check_directory(path, field)
-    if (address or study.resources.gpus) and _is_new(study):
+    if _is_new(study):
         from sweep.cluster import check_place  # imports Ray, which a finished study needs not
 
         check_place(address, study.resources)
@@ -66,9 +69,27 @@ def _is_new(study: Study) -> bool:
 
 def check_readable(study: Study, *, say: Say) -> None:
     """Check what can be checked of a study that is only to be looked at. Raises LocationError."""
+    check_user()
     for field, path in _directories(study).items():
         _existing_part(path, field)
     go_offline_without_hub(study, say=say)
+
+
+def check_user() -> None:
+    """Let libraries find a name for the user, whom a container may know by number alone.
+
+    Raises ConfigurationError where there is no home directory either, for caches and settings.
+    """
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"user {os.getuid()} has no home directory here: set HOME to a directory that can be written to"
+        ) from error
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid{os.getuid()}"
 
 
 def _directories(study: Study) -> dict[str, Path]:

@@ -12,12 +12,28 @@ from sweep.lease import LeaseLostError
 from sweep.terminal import keep_printing
 from trainables.redaction import redact
 from trainables.storage.base import StorageError
-from trainables.storage.locations import check_location
+from trainables.storage.locations import LocationError, check_location
 
 EXIT_USER_ERROR = 2
 
+
+def _study_place(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return where a study is. Raises LocationError for a file, and says which directory a configuration names."""
+    if value is None:
+        return None
+    place = check_location(value)
+    if "://" not in place and Path(place).is_file():
+        declared = ""
+        if Path(place).suffix in (".yaml", ".yml"):
+            from sweep.configuration import load_study
+
+            declared = f": {load_study(Path(place)).storage}"
+        raise LocationError(f"{value} is a file; give the directory that the study is kept in{declared}")
+    return place
+
+
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-STORAGE = click.argument("storage", callback=lambda context, parameter, value: check_location(value))
+STORAGE = click.argument("storage", callback=_study_place)
 OVERRIDES = click.option(
     "--set",
     "overrides",
@@ -100,7 +116,7 @@ def resume(storage: str, address: str | None) -> None:
     "--pilot",
     metavar="STUDY",
     help="Plan with the spread of pairs in this study, a directory or s3://... Default: CONFIG's own, once it has any.",
-    callback=lambda context, parameter, value: None if value is None else check_location(value),
+    callback=_study_place,
 )
 @click.option("--paired-sd", type=float, metavar="X", help="Plan with this SD of pairs instead.")
 def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd: float | None) -> None:

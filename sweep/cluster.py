@@ -15,7 +15,7 @@ from ray.exceptions import AuthenticationError, RayError
 from sweep.configuration import ResourceSettings
 from sweep.errors import ClusterError, ClusterLostError
 from sweep.joining import find_cluster, head_answers, token_refused, watched
-from sweep.local_ray import daemons_live, local_cluster
+from sweep.local_ray import daemons_live, local_cluster, ray_directory
 from sweep.ray_log import ray_log
 
 # glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
@@ -121,13 +121,14 @@ def _worker_environment() -> dict[str, str]:
 
 
 def check_place(address: str | None, resources: ResourceSettings) -> None:
-    """Check, before Ray is started or joined, that a cluster is at the address, or what this machine has.
+    """Check, before Ray is started or joined, that a cluster is at the address, or that this machine will do.
 
     Raises ClusterError.
     """
     if ray.is_initialized():
         return
     if address is None:
+        ray_directory(say=lambda message: None)
         _check_fit(resources, [_own_resources()], whose="this machine")
     else:
         with ray_log():
