@@ -1,5 +1,6 @@
 """A local cluster as its user meets it: nobody else reaches it, and signals, lost terminals and lost daemons end readably."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,9 @@ import psutil
 import pytest
 
 from sweep.cli import EXIT_FAILED
+from sweep.cluster import WORKER_ENVIRONMENT, _worker_environment
+from sweep.errors import ClusterError
+from sweep.local_ray import LONGEST_DIRECTORY, SHORT_DIRECTORY, ray_directory
 from tests.sweep.test_run import ROOT, command
 from tests.sweep.waiting import wait_for
 from trainables import columns
@@ -110,21 +114,14 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_no_signal_or_loss_ends_it
         os.killpg(run.process.pid, signal.SIGHUP)
         assert run.process.wait(120) == 128 + signal.SIGHUP
 
-    with running(long_study, tmp_path) as run:
-        named(run.wait_until_it_trains(), "gcs_server").kill()
-        code, said = run.end()
-    check_loss(code, said)
-
-    with running(long_study, tmp_path) as run:
-        named(run.wait_until_it_trains(), "raylet").kill()
-        code, said = run.end()
-    check_loss(code, said)
-
-    with running(long_study, tmp_path) as run:
-        processes = run.wait_until_it_trains()
-        run.process.kill()
+    for lost in ("gcs_server", "raylet"):
+        with running(long_study, tmp_path) as run:
+            processes = run.wait_until_it_trains()
+            named(processes, lost).kill()
+            code, said = run.end()
+        check_loss(code, said)
         _, alive = psutil.wait_procs(processes, timeout=60)
-        assert not alive
+        assert not alive, "daemons and workers die with their driver, however it ends"
 
 
 def check_loss(code: int, said: str) -> None:
@@ -135,3 +132,41 @@ def check_loss(code: int, said: str) -> None:
     log = Path(errors.rpartition("Ray's log: ")[2].strip())
     assert log.is_file()
     log.unlink()
+
+
+def test_ray_gets_a_directory_that_its_sockets_fit_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    long = tmp_path / ("d" * LONGEST_DIRECTORY)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(long))
+    assert ray_directory(say=said.append) == SHORT_DIRECTORY
+    assert "too long for Ray's sockets" in said[0]
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert ray_directory(say=pytest.fail) == "/tmp/ray"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ("/tmp/" + "d" * LONGEST_DIRECTORY, "too long"),
+        ("/proc/version", "is a file"),
+        ("/proc/new", "cannot be written"),
+    ],
+)
+def test_a_directory_of_the_users_that_ray_cannot_use_is_refused(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, said: str
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", chosen)
+    with pytest.raises(ClusterError, match=f"RAY_TMPDIR: .*{said}"):
+        ray_directory(say=pytest.fail)
+
+
+def test_what_the_user_or_the_job_sets_for_workers_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    job = {"runtime_env": {"env_vars": {"TQDM_DISABLE": "0"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    found = _worker_environment()
+    assert found["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+    assert found.keys() == WORKER_ENVIRONMENT.keys() - {"TQDM_DISABLE"}  # Ray refuses what is set twice
