@@ -23,6 +23,7 @@ from sweep.recording import Fingerprint, check_meaning
 from trainables import columns
 from trainables.models import SMOLLM2_ALIAS, packaged_smollm2
 from trainables.seals import DamagedError
+from trainables.storage.base import PATIENCE
 from trainables.storage.locations import LocationError, open_storage
 from trainables.tasks.registry import find_task
 
@@ -61,7 +62,8 @@ def check_before_compute(study: Study, *, address: str | None, say: Say) -> None
 
 def _is_new(study: Study) -> bool:
     try:
-        open_storage(study.storage).read(columns.STUDY_FILE)
+        patience = min(PATIENCE, study.resources.storage_patience)
+        open_storage(study.storage, patience=patience).read(columns.STUDY_FILE)
     except FileNotFoundError:
         return True
     return False
