@@ -11,9 +11,16 @@ from typing import Any
 
 import psutil
 import pytest
+from ray._private import ray_constants
 
 from sweep.cli import EXIT_FAILED
-from sweep.cluster import WORKER_ENVIRONMENT, _worker_environment
+from sweep.cluster import (
+    TUNE_ENVIRONMENT,
+    UV_VARIABLE,
+    WORKER_ENVIRONMENT,
+    _prepare_environment,
+    _worker_environment,
+)
 from sweep.errors import ClusterError
 from sweep.local_ray import LONGEST_DIRECTORY, SHORT_DIRECTORY, ray_directory
 from tests.sweep.test_run import ROOT, command
@@ -171,3 +178,18 @@ def test_what_the_user_or_the_job_sets_for_workers_wins(monkeypatch: pytest.Monk
     found = _worker_environment()
     assert found["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
     assert found.keys() == WORKER_ENVIRONMENT.keys() - {"TQDM_DISABLE"}  # Ray refuses what is set twice
+
+
+@pytest.mark.parametrize("chosen", [None, "1"])
+def test_uv_run_does_not_upload_its_checkout_unless_the_user_says_so(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    monkeypatch.setattr(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", True)
+    monkeypatch.delenv(UV_VARIABLE, raising=False)
+    if chosen:
+        monkeypatch.setenv(UV_VARIABLE, chosen)
+    for name in TUNE_ENVIRONMENT:
+        monkeypatch.setenv(name, "the user's")
+    _prepare_environment()
+    assert ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV is (chosen is not None)
+    assert {os.environ[name] for name in TUNE_ENVIRONMENT} == {"the user's"}
