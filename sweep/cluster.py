@@ -14,7 +14,7 @@ from ray.exceptions import AuthenticationError, RayError
 
 from sweep.configuration import ResourceSettings
 from sweep.errors import ClusterError, ClusterLostError
-from sweep.joining import find_cluster, head_answers, token_refused, watched
+from sweep.joining import find_cluster, head_answers, own_node_answers, token_refused, watched
 from sweep.local_ray import daemons_live, local_cluster, ray_directory
 from sweep.ray_log import ray_log
 
@@ -49,6 +49,7 @@ TUNE_ENVIRONMENT = {
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray hands to the driver of a submitted job
 UV_VARIABLE = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 HEAD_PATIENCE = 20.0  # seconds; Ray itself may wait minutes for a head that is gone
+NODE_PATIENCE = 2.0  # its raylet runs on this machine
 LOCAL_PATIENCE = 0.0  # a process of this machine that has ended does not come back
 Say = Callable[[str], None]
 
@@ -70,8 +71,12 @@ def connected(address: str | None, *, say: Say = lambda message: None) -> Iterat
             f"{'joining the cluster at ' + address if address else 'starting a local cluster'} (Ray's log: {log})"
         )
         _init(address, log, stack=stack, say=say)
-        there, patience = (head_answers(), HEAD_PATIENCE) if address else (daemons_live(), LOCAL_PATIENCE)
-        stack.enter_context(watched(there, patience=patience, loss=_loss(place, log)))
+        if address:
+            stack.enter_context(watched(head_answers(), patience=HEAD_PATIENCE, loss=_loss(place, log)))
+            ours = _loss(f"{place}, or its node that this driver runs on,", log)
+            stack.enter_context(watched(own_node_answers(), patience=NODE_PATIENCE, loss=ours))
+        else:
+            stack.enter_context(watched(daemons_live(), patience=LOCAL_PATIENCE, loss=_loss(place, log)))
         try:
             yield
         except RayError as error:

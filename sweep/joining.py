@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
@@ -107,16 +107,29 @@ def token_refused(head: str) -> str:
 
 def head_answers() -> Callable[[], bool]:
     """Return what says whether the head of the cluster that was joined still accepts connections."""
-    address = _split(ray.get_runtime_context().gcs_address)
+    return _accepts(_split(ray.get_runtime_context().gcs_address), unless=OSError)
 
-    def answers() -> bool:
-        try:
-            socket.create_connection(address, timeout=1.0).close()
-        except OSError:
-            return False
+
+def own_node_answers() -> Callable[[], bool]:
+    """Return what says whether the raylet still runs through which this driver has joined.
+
+    Ray ends a driver without one, some seconds later.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    (node,) = [node for node in ray.nodes() if node["NodeID"] == own]  # type: ignore[no-untyped-call]
+    return _accepts((node["NodeManagerAddress"], node["NodeManagerPort"]), unless=ConnectionRefusedError)
+
+
+def _accepts(address: tuple[str, int], *, unless: type[OSError]) -> Callable[[], bool]:
+    def accepts() -> bool:
+        with suppress(OSError):
+            try:
+                socket.create_connection(address, timeout=1.0).close()
+            except unless:
+                return False
         return True
 
-    return answers
+    return accepts
 
 
 @contextmanager
