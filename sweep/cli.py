@@ -10,14 +10,31 @@ from analysis.safe_text import visible
 from sweep.errors import ClusterLostError, PhaseAError
 from sweep.execution import EXIT_FAILED, execute
 from sweep.lease import LeaseLostError
+from sweep.terminal import keep_printing
 from trainables.redaction import redact
 from trainables.storage.base import StorageError
-from trainables.storage.locations import check_location
+from trainables.storage.locations import LocationError, check_location
 
 EXIT_USER_ERROR = 2
 
+
+def _study_place(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return where a study is. Raises LocationError for a file, and says which directory a configuration names."""
+    if value is None:
+        return None
+    place = check_location(value)
+    if "://" not in place and Path(place).is_file():
+        declared = ""
+        if Path(place).suffix in (".yaml", ".yml"):
+            from sweep.configuration import load_study
+
+            declared = f": {load_study(Path(place)).storage}"
+        raise LocationError(f"{value} is a file; give the directory that the study is kept in{declared}")
+    return place
+
+
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-STORAGE = click.argument("storage", callback=lambda context, parameter, value: check_location(value))
+STORAGE = click.argument("storage", callback=_study_place)
 OVERRIDES = click.option(
     "--set",
     "overrides",
@@ -27,7 +44,10 @@ OVERRIDES = click.option(
 )
 ADDRESS = click.option(
     "--address",
-    help="Join the Ray cluster at this address ('auto' on one of its nodes). Default: a local one.",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    callback=lambda context, parameter, value: None if value == "local" else value,
+    help="Join the Ray cluster at this address ('auto' on one of its nodes). Default: a local one, as with 'local'.",
 )
 
 
@@ -68,7 +88,7 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study
     """Run every cell of CONFIG that is not finished yet.
 
     Run it again to go on after an interruption, or after adding seeds, mixes or strategies: finished
-    cells are never run again. Ctrl-C, SIGTERM or SIGUSR1 checkpoints the running cells first.
+    cells are never run again. Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 checkpoints the running cells first.
 
     \b
     python -m sweep run configs/demo.yaml
@@ -102,7 +122,7 @@ def resume(storage: str, address: str | None) -> None:
     "--pilot",
     metavar="STUDY",
     help="Plan with the spread of pairs in this study, a directory or s3://... Default: CONFIG's own, once it has any.",
-    callback=lambda context, parameter, value: None if value is None else check_location(value),
+    callback=_study_place,
 )
 @click.option("--paired-sd", type=float, metavar="X", help="Plan with this SD of pairs instead.")
 def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd: float | None) -> None:
@@ -115,6 +135,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     python -m sweep plan configs/demo.yaml
     python -m sweep plan configs/demo.yaml --pilot results/pilot --set inference.smallest_effect=0.005
     """
+    from sweep.checks import check_readable
     from sweep.configuration import load_study
     from sweep.course import find_due
     from sweep.driver import study_storage
@@ -128,6 +149,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     if pilot is not None and paired_sd is not None:
         raise click.UsageError("give at most one of --pilot and --paired-sd")
     study = load_study(config, overrides)
+    check_readable(study, say=click.echo)
     prepared, ledger = prepare(study), Ledger(study_storage(study))
     check_meaning(ledger, prepared.fingerprint)
     whole = make_plan(study, prepared, ledger, say=click.echo)
@@ -221,6 +243,7 @@ def export(storage: str, form: str, output: Path | None) -> None:
 
 def main() -> None:
     """Run the command line; whatever the user can mend is one readable block and exit code 2."""
+    keep_printing()
     try:
         cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
     except (ClusterLostError, PhaseAError, LeaseLostError, StorageError) as error:

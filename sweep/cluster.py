@@ -1,20 +1,22 @@
 """The Ray cluster: starting or joining one, quietly, and how much of it there is."""
 
-import logging
+import json
 import os
-import socket
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
+from ray._private.accelerators import get_accelerator_manager_for_resource
+from ray._private.utils import get_num_cpus
 from ray.exceptions import AuthenticationError, RayError
 
 from sweep.configuration import ResourceSettings
-from sweep.errors import ClusterLostError
+from sweep.errors import ClusterError, ClusterLostError
+from sweep.joining import find_cluster, head_answers, own_node_answers, token_refused, watched
+from sweep.local_ray import daemons_live, local_cluster, ray_directory
+from sweep.ray_log import ray_log
 
 # glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
 # 4 KiB page at a time. Huge pages make 512 times fewer faults; keeping up to 1 GiB makes next to none.
@@ -44,92 +46,106 @@ TUNE_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray hands to the driver of a submitted job
+UV_VARIABLE = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 HEAD_PATIENCE = 20.0  # seconds; Ray itself may wait minutes for a head that is gone
-EXIT_FAILED = 1
-
-
-class ClusterError(ValueError):
-    """A cluster that cannot be reached or cannot serve the study."""
+NODE_PATIENCE = 2.0  # its raylet runs on this machine
+LOCAL_PATIENCE = 0.0  # a process of this machine that has ended does not come back
+Say = Callable[[str], None]
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, *, say: Say = lambda message: None) -> Iterator[None]:
     """Start a local cluster, or join the one at `address`; leave it when the block ends.
 
-    A cluster that is already connected is used as it is and left open. Raises ClusterError.
+    A cluster that is already connected is used as it is and left open. What Ray prints goes to a file that every
+    loss of the cluster names. Raises ClusterError and ClusterLostError.
     """
-    os.environ.update(TUNE_ENVIRONMENT)
+    _prepare_environment()
     if ray.is_initialized():
         yield
         return
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            _temp_dir=None if address else _temporary_directory(),
+    place = address or "this machine"
+    with ray_log() as log, ExitStack() as stack:
+        say(
+            f"{'joining the cluster at ' + address if address else 'starting a local cluster'} (Ray's log: {log})"
         )
-    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(_refusal(address, error)) from error
-    try:
-        with _head_watched(address) if address else nullcontext():
+        _init(address, log, stack=stack, say=say)
+        if address:
+            stack.enter_context(watched(head_answers(), patience=HEAD_PATIENCE, loss=_loss(place, log)))
+            ours = _loss(f"{place}, or its node that this driver runs on,", log)
+            stack.enter_context(watched(own_node_answers(), patience=NODE_PATIENCE, loss=ours))
+        else:
+            stack.enter_context(watched(daemons_live(), patience=LOCAL_PATIENCE, loss=_loss(place, log)))
+        try:
             yield
-    except RayError as error:
-        raise ClusterLostError(f"{_loss(address)} ({type(error).__name__})") from error
-    finally:
-        ray.shutdown()
+        except RayError as error:
+            raise ClusterLostError(f"{_loss(place, log)} ({type(error).__name__})") from error
 
 
-def _refusal(address: str | None, error: Exception) -> str:
-    reason = str(error).partition(". Ensure")[0]
+def _init(address: str | None, log: Path, *, stack: ExitStack, say: Say) -> None:
+    """Start or join Ray; it is left when the stack is unwound."""
     if address is None:
-        return f"no Ray cluster could be started on this machine: {reason}"
-    return (
-        f"no Ray cluster lets this driver in at {address}: {reason}\n"
-        "Is its head running? If its nodes have a token, set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN "
-        "(or RAY_AUTH_TOKEN_PATH) here"
-    )
-
-
-def _loss(address: str | None) -> str:
-    return (
-        f"the Ray cluster at {address or 'this machine'} is gone; what is finished and checkpointed is kept: "
-        "run the same command on a new cluster"
-    )
-
-
-@contextmanager
-def _head_watched(address: str) -> Iterator[None]:
-    """End the process, readably, once the head has been out of reach for HEAD_PATIENCE; Ray's calls then hang."""
-    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    ended = threading.Event()
-
-    def watch() -> None:
-        seen = time.monotonic()
-        while not ended.wait(1.0):
-            try:
-                socket.create_connection((host, int(port)), timeout=1.0).close()
-                seen = time.monotonic()
-            except OSError:
-                if time.monotonic() > seen + HEAD_PATIENCE:
-                    sys.stderr.write(f"error: {_loss(address)}\n")
-                    sys.stderr.flush()
-                    os._exit(EXIT_FAILED)  # an orderly end would wait for the head as well
-
-    watcher = threading.Thread(target=watch, daemon=True, name="head")
-    watcher.start()
+        settings = stack.enter_context(local_cluster(say=say))
+    else:
+        settings = {"address": find_cluster(address)}
+    stack.callback(ray.shutdown)
     try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
+        ray.init(**settings, log_to_driver=False, runtime_env={"env_vars": _worker_environment()})
+    except AuthenticationError as error:
+        raise ClusterError(token_refused(settings["address"])) from error
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        where = "lets this driver in at " + address if address else "could be started on this machine"
+        raise ClusterError(f"no Ray cluster {where}: {error}\nRay's log: {log}") from error
 
 
-def _temporary_directory() -> str | None:
-    chosen = os.environ.get("RAY_TMPDIR")
-    return str(Path(chosen).absolute()) if chosen else None
+def _loss(place: str, log: Path) -> str:
+    return (
+        f"the Ray cluster at {place} is gone; what is finished and checkpointed is kept: run the same command "
+        f"on a new cluster. Ray's log: {log}"
+    )
+
+
+def _prepare_environment() -> None:
+    """Set what Tune and Ray read, but nothing that the user has set."""
+    for name, value in TUNE_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if UV_VARIABLE not in os.environ:  # else `uv run` sends every worker the checkout, to install it anew
+        ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
+
+
+def _worker_environment() -> dict[str, str]:
+    """Return what workers find in their environment: the user's own values, where they set any.
+
+    Those that the job sets in which this driver runs are left out: Ray refuses to have them set twice.
+    """
+    job = json.loads(os.environ.get(JOB_VARIABLE) or "{}")
+    inherited = (job.get("runtime_env") or {}).get("env_vars") or {}
+    ours = WORKER_ENVIRONMENT.items()
+    return {name: os.environ.get(name, value) for name, value in ours if name not in inherited}
+
+
+def check_place(address: str | None, resources: ResourceSettings) -> None:
+    """Check, before Ray is started or joined, that a cluster is at the address, or that this machine will do.
+
+    Raises ClusterError.
+    """
+    if ray.is_initialized():
+        return
+    if address is None:
+        ray_directory(say=lambda message: None)
+        _check_fit(resources, [_own_resources()], whose="this machine")
+    else:
+        with ray_log():
+            find_cluster(address)
+
+
+def _own_resources() -> dict[str, float]:
+    """Return what Ray would find here."""
+    found = get_accelerator_manager_for_resource("GPU")
+    gpus = found.get_current_node_num_accelerators() if found else 0
+    visible = found.get_current_process_visible_accelerator_ids() if found else None
+    return {"CPU": get_num_cpus(), "GPU": gpus if visible is None else min(gpus, len(visible))}
 
 
 def check_capacity(resources: ResourceSettings) -> int:
@@ -137,14 +153,18 @@ def check_capacity(resources: ResourceSettings) -> int:
 
     Raises ClusterError if not even one does, or Phase A fits on no node.
     """
+    return _check_fit(resources, _nodes(), whose="the cluster")
+
+
+def _check_fit(resources: ResourceSettings, nodes: list[dict[str, float]], *, whose: str) -> int:
     phase_a = resources.phase_a_cpus or resources.cpus
     for what, cpus in (("Phase A", phase_a), ("a trial", resources.cpus)):
-        fitting = sum(_fitting(node, cpus=cpus, gpus=resources.gpus) for node in _nodes())
+        fitting = sum(_fitting(node, cpus=cpus, gpus=resources.gpus) for node in nodes)
         if fitting == 0:
-            total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            cpus_in_all, gpus_in_all = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
             raise ClusterError(
-                f"resources: {what} asks for cpus={cpus:g}, gpus={resources.gpus:g} on one node; the cluster has "
-                f"in all cpus={total.get('CPU', 0):g}, gpus={total.get('GPU', 0):g}"
+                f"resources: {what} asks for cpus={cpus:g}, gpus={resources.gpus:g} on one node; {whose} has in "
+                f"all cpus={cpus_in_all:g}, gpus={gpus_in_all:g}"
             )
     return fitting
 

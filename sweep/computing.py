@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sweep import recording
 from sweep.agreement import Begun, agree, remarks
 from sweep.board import open_board
-from sweep.cluster import check_capacity, connected
+from sweep.cluster import check_capacity, check_place, connected
 from sweep.course import Due
 from sweep.lease import WaitEndedError, held
 from sweep.nodes import Nodes, unused_gpus
@@ -29,9 +29,10 @@ def compute(run: Run, due: Due, *, address: str | None) -> str | None:
 
     Returns why the gate let no grid run, None where it did or there is none.
     """
-    run.progress.say("joining the cluster" if address else "starting a local cluster")
+    if address is None:
+        check_place(address, run.study.resources)
     # In this order: Ray sets a SIGTERM handler of its own.
-    with connected(address), run.interruption.listening():
+    with connected(address, say=run.progress.say), run.interruption.listening():
         resources, stop, say = run.study.resources, run.interruption.requested, run.progress.say
         slots = check_capacity(resources)
         slots = min(slots, resources.max_concurrent or slots)

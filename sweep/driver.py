@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass, replace
 
 from sweep import recording
+from sweep.checks import check_before_compute, check_study
 from sweep.configuration import Study
 from sweep.interruption import Interruption
 from sweep.lease import held
@@ -61,18 +62,21 @@ def run_study(
     `thorough` reads every file of finished cells first: the damaged ones run again.
     With `new_study` a configuration that the storage's finished cells do not fit is run beside it. With
     `early_stopping` it is a learning-rate search, of which the rates that fall behind are stopped.
-    Raises the errors of `prepare`, LedgerError and ClusterError before any compute is spent; LeaseLostError
-    where another driver took the study over; StorageError where the storage cannot be used.
+    Raises the errors of `prepare`, LocationError, LedgerError and ClusterError before any compute is spent, and
+    leaves no trace in the storage then; LeaseLostError where another driver took the study over; StorageError where the storage cannot be used.
     """
     if study.model.trust_remote_code:
         progress.say(f"trust_remote_code is on: code from {study.model.name} runs here and on every worker")
+    check_before_compute(study, address=address, say=progress.say)
     progress.say("preparing the tasks")
     prepared = prepare(study)
     if new_study:
         study = _place_apart(study, prepared)
         prepared = prepare(study)
     progress.describe(prepared)
-    storage = study_storage(study).make()
+    storage = study_storage(study)
+    check_study(Ledger(storage), prepared.fingerprint, early_stopping=early_stopping)
+    storage = storage.make()
     prepared = replace(prepared, artifacts={seed: each.make() for seed, each in prepared.artifacts.items()})
     interruption = Interruption()
     with held(storage, say=progress.say, on_lost=interruption.requested.set) as lease:

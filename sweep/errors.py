@@ -5,6 +5,10 @@ class PhaseAError(RuntimeError):
     """Phase A failed on its worker; the message holds the worker's error."""
 
 
+class ClusterError(ValueError):
+    """A cluster that cannot be reached or cannot serve the study."""
+
+
 class ClusterLostError(RuntimeError):
     """The cluster went away under a driver; the ledger keeps what is done."""
 

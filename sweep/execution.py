@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from sweep.interruption import Interrupted, ending_at_once
+
 if TYPE_CHECKING:
     from sweep.configuration import Study
     from sweep.driver import Outcome
@@ -29,15 +31,19 @@ def execute(
     from sweep.driver import run_study
     from sweep.progress import Progress
 
-    with Progress(Console()) as progress:
-        outcome = run_study(
-            study,
-            address=address,
-            progress=progress,
-            new_study=new_study,
-            early_stopping=early_stopping,
-            thorough=thorough,
-        )
+    try:
+        with ending_at_once(), Progress(Console()) as progress:
+            outcome = run_study(
+                study,
+                address=address,
+                progress=progress,
+                new_study=new_study,
+                early_stopping=early_stopping,
+                thorough=thorough,
+            )
+    except Interrupted as stop:
+        click.echo("interrupted while no cell was running; go on with the same command")
+        sys.exit(128 + stop.number)
     place = shlex.quote(outcome.storage)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
     click.echo(f"{outcome.storage}: {counts}")

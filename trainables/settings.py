@@ -10,6 +10,7 @@ from trainables.storage.locations import check_location
 
 BUILT_IN_TASKS = ("math", "hotpotqa", "arithmetic", "multihop")
 GENERATED_TASKS = ("arithmetic", "multihop")
+MOST_GENERATED = 1_000_000  # examples; more would take hours to make and to keep apart
 
 Precision = Literal["bf16", "fp32"]
 
@@ -95,6 +96,11 @@ class TaskSettings(Settings):
                 raise ValueError(f"difficulty is for a task of your own; {self.name!r} is built in")
             if self.name in GENERATED_TASKS and self.path is not None:
                 raise ValueError(f"task {self.name!r} is generated and takes no path")
+            if self.name in GENERATED_TASKS and self.train + self.validation > MOST_GENERATED:
+                raise ValueError(
+                    f"task {self.name!r} generates at most {MOST_GENERATED:,} examples, train + validation ask for "
+                    f"{self.train + self.validation:,}"
+                )
         else:
             missing = [name for name, value in {"path": self.path, **templates}.items() if value is None]
             if missing:

@@ -18,7 +18,6 @@ import analysis
 from sweep.cli import cli
 from sweep.configuration import validate_study
 from sweep.driver import Outcome, run_study
-from sweep.interruption import HANDLED
 from sweep.ledger import Ledger, open_existing, stored_study
 from sweep.progress import Progress
 from sweep.recording import OtherStudyError
@@ -125,7 +124,7 @@ def test_each_replicate_starts_from_its_own_adapter_where_it_is_asked_for(
     pd.testing.assert_frame_equal(second, table(alone["storage"]), check_exact=True)
 
 
-@pytest.mark.parametrize("number", HANDLED)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])  # the others: test_local_cluster
 def test_an_interrupted_study_checkpoints_and_says_how_to_go_on(
     study_values: dict[str, Any], tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -1,0 +1,195 @@
+"""A local cluster as its user meets it: nobody else reaches it, and signals, lost terminals and lost daemons end readably."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray._private import ray_constants
+
+from sweep.cli import EXIT_FAILED
+from sweep.cluster import (
+    TUNE_ENVIRONMENT,
+    UV_VARIABLE,
+    WORKER_ENVIRONMENT,
+    _prepare_environment,
+    _worker_environment,
+)
+from sweep.errors import ClusterError
+from sweep.local_ray import LONGEST_DIRECTORY, SHORT_DIRECTORY, ray_directory
+from tests.sweep.test_run import ROOT, command
+from tests.sweep.waiting import wait_for
+from trainables import columns
+
+LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+
+
+class LocalRun:
+    """A `python -m sweep run` in a process group of its own, whose output is a pipe."""
+
+    def __init__(self, values: dict[str, Any], folder: Path, environment: dict[str, str]) -> None:
+        self.storage = Path(values["storage"])
+        self.process = subprocess.Popen(
+            command(values, folder),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+            env=os.environ | environment,
+        )
+
+    def rows(self) -> dict[Path, float]:
+        return {
+            path: path.stat().st_mtime
+            for path in (self.storage / columns.CELLS_DIRECTORY).glob(f"*/{columns.ROWS_FILE}")
+        }
+
+    def wait_until_it_trains(self) -> list[psutil.Process]:
+        """Return its processes once a cell has written rows in this run."""
+        before = self.rows()
+        wait_for(lambda: self.process.poll() is not None or self.rows() != before, "a cell in training")
+        assert self.process.poll() is None, self.process.communicate()[0]
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self) -> tuple[int, str]:
+        said, _ = self.process.communicate(timeout=120)
+        return self.process.returncode, said
+
+
+@contextmanager
+def running(values: dict[str, Any], folder: Path, **environment: str) -> Iterator[LocalRun]:
+    run = LocalRun(values, folder, environment)
+    try:
+        yield run
+    finally:
+        with suppress(ProcessLookupError):
+            run.process.kill()
+        run.process.wait()
+
+
+@pytest.fixture
+def long_study(study_values: dict[str, Any]) -> dict[str, Any]:
+    study_values["model"]["attention"] = "eager"
+    study_values["phase_b"] |= {"epochs": 4000, "eval_every": 5}
+    study_values["search"] = {"strategy": ["random"], "mix": [0], "seed": [0]}
+    return study_values
+
+
+def listening(processes: list[psutil.Process]) -> set[str]:
+    """Return the addresses that any of the processes listens on."""
+    return {
+        socket.laddr.ip
+        for process in processes
+        for socket in process.net_connections()
+        if socket.status == psutil.CONN_LISTEN
+    }
+
+
+def named(processes: list[psutil.Process], name: str) -> psutil.Process:
+    (found,) = [process for process in processes if process.name() == name]
+    return found
+
+
+def test_a_local_cluster_is_reached_by_nobody_else_and_no_signal_or_loss_ends_it_without_a_word(
+    long_study: dict[str, Any], tmp_path: Path
+) -> None:
+    """One study, disturbed again and again; each run goes on from the checkpoints of the one before."""
+    with running(long_study, tmp_path) as run:
+        processes = run.wait_until_it_trains()
+        assert listening([*processes, psutil.Process(run.process.pid)]) <= set(LOOPBACK)
+        assert run.process.pid not in {os.getpgid(each.pid) for each in processes}
+        environments = [each.environ() for each in processes if each.name() in ("raylet", "gcs_server")]
+        assert all(len(found["RAY_AUTH_TOKEN"]) > 20 for found in environments)
+        for _ in range(2):  # as `timeout` and a shell that loses its terminal do
+            os.killpg(run.process.pid, signal.SIGTERM)
+        code, said = run.end()
+    assert code == 128 + signal.SIGTERM, said
+    assert f"python -m sweep resume {run.storage}" in said
+    assert any((run.storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*"))
+
+    with running(long_study, tmp_path) as run:
+        run.wait_until_it_trains()
+        assert run.process.stdout
+        run.process.stdout.close()  # the terminal is gone
+        os.killpg(run.process.pid, signal.SIGHUP)
+        assert run.process.wait(120) == 128 + signal.SIGHUP
+
+    for lost in ("gcs_server", "raylet"):
+        with running(long_study, tmp_path) as run:
+            processes = run.wait_until_it_trains()
+            named(processes, lost).kill()
+            code, said = run.end()
+        check_loss(code, said)
+        _, alive = psutil.wait_procs(processes, timeout=60)
+        left = [each for each in alive if each.is_running() and not each.name().endswith("Agent")]
+        assert not left, "only Ray's agents try for another minute to reach their head"
+
+
+def check_loss(code: int, said: str) -> None:
+    assert code == EXIT_FAILED, said
+    errors = said[said.index("error:") :]
+    assert errors.startswith("error: the Ray cluster at this machine is gone"), said
+    assert len(errors.splitlines()) == 1, said
+    log = Path(errors.rpartition("Ray's log: ")[2].strip())
+    assert log.is_file()
+    log.unlink()
+
+
+def test_ray_gets_a_directory_that_its_sockets_fit_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    long = tmp_path / ("d" * LONGEST_DIRECTORY)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(long))
+    assert ray_directory(say=said.append) == SHORT_DIRECTORY
+    assert "too long for Ray's sockets" in said[0]
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert ray_directory(say=pytest.fail) == "/tmp/ray"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ("/tmp/" + "d" * LONGEST_DIRECTORY, "too long"),
+        ("/proc/version", "is a file"),
+        ("/proc/new", "cannot be written"),
+    ],
+)
+def test_a_directory_of_the_users_that_ray_cannot_use_is_refused(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, said: str
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", chosen)
+    with pytest.raises(ClusterError, match=f"RAY_TMPDIR: .*{said}"):
+        ray_directory(say=pytest.fail)
+
+
+def test_what_the_user_or_the_job_sets_for_workers_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    job = {"runtime_env": {"env_vars": {"TQDM_DISABLE": "0"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    found = _worker_environment()
+    assert found["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+    assert found.keys() == WORKER_ENVIRONMENT.keys() - {"TQDM_DISABLE"}  # Ray refuses what is set twice
+
+
+@pytest.mark.parametrize("chosen", [None, "1"])
+def test_uv_run_does_not_upload_its_checkout_unless_the_user_says_so(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    monkeypatch.setattr(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", True)
+    monkeypatch.delenv(UV_VARIABLE, raising=False)
+    if chosen:
+        monkeypatch.setenv(UV_VARIABLE, chosen)
+    for name in TUNE_ENVIRONMENT:
+        monkeypatch.setenv(name, "the user's")
+    _prepare_environment()
+    assert ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV is (chosen is not None)
+    assert {os.environ[name] for name in TUNE_ENVIRONMENT} == {"the user's"}
