@@ -48,7 +48,7 @@ def check_attention_in_the_model(scene: Scene) -> Iterator[Finding]:
     for precision, dtype in DTYPES.items():
         examples = _two_lanes(scene)
         plain = None
-        for attention in attentions_on(scene.device, dtype):
+        for attention in attentions_on(scene.device, dtype, width=scene.head_width):
             model = trainable(scene, precision, attention=attention)
             bank = adapters(model, len(examples))
             plain = plain or plain_result(scene, precision, model, bank, examples)
@@ -114,7 +114,7 @@ def trainable(
     scene: Scene, precision: Precision, *, attention: str | None = None, **choices: bool
 ) -> LoraModel:
     """Return the scene's model as the engine trains it; `choices` are Tuning's."""
-    attention = attention or attentions_on(scene.device, DTYPES[precision])[0]
+    attention = attention or attentions_on(scene.device, DTYPES[precision], width=scene.head_width)[0]
     tokens: dict[Work, int] = {"training": 600, "evaluation": 600}
     tuning = Tuning(
         device_name(scene.device), precision, attention, tokens, **({"checkpointing": False} | choices)

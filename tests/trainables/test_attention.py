@@ -22,7 +22,7 @@ def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
 
 
-@pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32))
+@pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32, width=8))
 @pytest.mark.parametrize("block", [16, 64, 256])
 def test_values_and_gradients_are_those_of_each_example_alone(
     name: str, block: int, monkeypatch: pytest.MonkeyPatch
@@ -46,7 +46,7 @@ def test_values_and_gradients_are_those_of_each_example_alone(
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32))
+@pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32, width=8))
 def test_rows_of_several_lanes_are_kept_apart(name: str) -> None:
     torch.manual_seed(0)
     model = LlamaForCausalLM(

@@ -67,8 +67,8 @@ def test_layers_stay_compiled_only_where_that_was_faster(
     monkeypatch: pytest.MonkeyPatch, compiled: float, kept: bool
 ) -> None:
     measured = iter([1.0, compiled])
-    monkeypatch.setattr(compilation, "_has_compiler", lambda device: True)
-    monkeypatch.setattr(compilation, "_seconds_a_token", lambda model, compute: next(measured))
+    monkeypatch.setattr(compilation, "_compute_probe", lambda *arguments: None)
+    monkeypatch.setattr(compilation, "_seconds_a_token", lambda model, budget: next(measured))
     model = small_model()
     assert worth_compiling(model, compute=COMPUTE, tokens=200.0) is kept
     layers = compilation._layers(model.base)
