@@ -4,9 +4,11 @@ torch.nn.attention.varlen calls two operators of torch that have no CPU kernel; 
 while, written after the formula and as strict about its inputs as the real ones.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -14,6 +16,7 @@ import torch
 
 from trainables import measuring
 from trainables.attention import HEAD_STEP, LARGEST_HEAD
+from trainables.machine_cache import CACHE_VARIABLE
 
 CAUSAL = (-1, 0)  # the window that varlen_attn is asked for
 
@@ -35,9 +38,11 @@ def as_on_a_gpu() -> Iterator[None]:
     """Let the CPU pass for a GPU where a worker decides how it computes.
 
     It has bf16, FlashAttention and a GPU's sizes of microbatches, and times say nothing, so that each
-    decision falls on what a GPU prefers.
+    decision falls on what a GPU prefers. What is decided is not kept for real runs.
     """
     with ExitStack() as pretended:
+        cache = pretended.enter_context(TemporaryDirectory())
+        pretended.enter_context(mock.patch.dict(os.environ, {CACHE_VARIABLE: cache}))
         pretended.enter_context(flash_on("CPU"))
         pretended.enter_context(mock.patch.object(torch.cpu, "_is_avx512_bf16_supported", return_value=True))
         for sizes in (measuring.LARGEST, measuring.USEFUL_TOKENS):

@@ -199,6 +199,7 @@ def tune(model: LoraModel, settings: ModelSettings, *, fingerprint: str, memory_
         "settings": settings.model_dump(mode="json", exclude={"name", "revision"}),
         "device": device_name(model.device),
         "precision": str(model.dtype),
+        "attentions": attentions_on(model.device, model.dtype, width=head_width(model.base)),
         "memory_share": memory_share,
         "room": int(
             memory_room(model.device, memory_share)

@@ -1,7 +1,6 @@
 """A GPU's default path, taken on the CPU over stand-ins for its kernels: Phase A and a cell, nothing asked for."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,7 @@ from trainables.trainee import forget_trainee
 
 
 @pytest.fixture(autouse=True)
-def _own_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path / "cache"))
+def _forgotten() -> Iterator[None]:
     yield
     forget_trainee()
 
@@ -46,6 +44,9 @@ def test_a_study_runs_with_what_a_gpu_prefers_and_learns_what_plain_attention_le
         study_values["model"]["attention"] = "eager"
         expected, _, _ = losses(study_values, "plain")
     assert not calls
+    del study_values["model"]["attention"]
+    forget_trainee()
+    assert losses(study_values, "cpu")[1].attention != "flash"  # nothing pretended was kept
     assert (tuning.precision, tuning.attention) == ("bf16", "flash")
     assert result["computed_on"].startswith("CPU, bf16")
     assert found == pytest.approx(expected, abs=0.02)
