@@ -48,6 +48,11 @@ class Scene:
     device: torch.device
     sizes: dict[str, Any]
 
+    @property
+    def head_width(self) -> int:
+        width: int = self.sizes["hidden_size"] // self.sizes["num_attention_heads"]
+        return width
+
     def draw(self, *shape: int, dtype: torch.dtype, seed: int, scale: float = 1.0) -> torch.Tensor:
         """Return normal numbers, drawn on the CPU so that every device has the same."""
         drawn = scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

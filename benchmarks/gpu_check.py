@@ -31,10 +31,13 @@ from benchmarks.model_checks import (
     check_copies,
 )
 from benchmarks.run_checks import check_fused, check_memory
+from benchmarks.stand_ins import as_on_a_gpu
 from benchmarks.suite import Plan, measure_model
 from benchmarks.trace import trace_model
+from benchmarks.worker_check import check_worker
 
 CHECKS: dict[str, Check] = {
+    "worker": check_worker,
     "attention": check_attention,
     "lean-layers": check_lean_layers,
     "lora": check_lora,
@@ -44,6 +47,7 @@ CHECKS: dict[str, Check] = {
     "fused": check_fused,
 }
 CUDA_CHECKS: dict[str, Check] = {
+    "worker": check_worker,
     "copies": check_copies,
     "memory": check_memory,
     "compiled": check_compiled,
@@ -83,7 +87,12 @@ FAILURES = (
 
 
 @click.command()
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="cpu is a dry run.")
+@click.option(
+    "--device",
+    type=click.Choice(["cuda", "cpu"]),
+    default="cuda",
+    help="cpu is a dry run with stand-ins for FlashAttention's kernels.",
+)
 @click.option(
     "--only", type=click.Choice([*CHECKS, *CUDA_CHECKS, *TIMINGS]), multiple=True, help="May be repeated."
 )
@@ -102,6 +111,7 @@ def gpu_check(context: click.Context, device: str, only: tuple[str, ...], folder
         raise click.ClickException("torch finds no CUDA GPU here; --device cpu is a dry run without one")
     if device == "cpu":
         torch.set_num_threads(1)  # the dry run's shapes are too small for more
+        context.with_resource(as_on_a_gpu())
     record: dict[str, Any] = {"device": device, "machine": describe_machine()}
     findings: list[Finding] = []
     for finding in run_checks(scene_on(place), only=only):

@@ -30,7 +30,7 @@ def check_attention(scene: Scene) -> Iterator[Finding]:
         dtype = DTYPES[precision]
         inputs = _heads(scene, heads, dtype)
         expected = _differentiate(_plain_attention, inputs, scene)
-        for name in attentions_on(scene.device, dtype):
+        for name in attentions_on(scene.device, dtype, width=WIDTH):
             found = _differentiate(_packed_attention(name, scene), inputs, scene)
             title = f"attention {name}, {precision}, {model}'s heads"
             yield Finding(f"{title}, a number", _worst(found, expected), ATTENTION_TOLERANCE[precision])

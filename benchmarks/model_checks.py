@@ -46,29 +46,29 @@ class Result:
 def check_attention_in_the_model(scene: Scene) -> Iterator[Finding]:
     """A model with each attention, two lanes of unequal length and dropout, however its batch is cut."""
     for precision, dtype in DTYPES.items():
-        examples = _two_lanes(scene)
+        examples = two_lanes(scene)
         plain = None
-        for attention in attentions_on(scene.device, dtype):
+        for attention in attentions_on(scene.device, dtype, width=scene.head_width):
             model = trainable(scene, precision, attention=attention)
             bank = adapters(model, len(examples))
             plain = plain or plain_result(scene, precision, model, bank, examples)
             for budget in BUDGETS:
                 found = compute(model, bank, examples, budget=budget)
                 title = f"model with {attention} attention, {precision}, {budget} tokens at a time"
-                yield from _compare(title, found, plain, model, precision)
+                yield from compare(title, found, plain, model, precision)
 
 
 def check_chunks(scene: Scene) -> Iterator[Finding]:
     """The loss and its gradient, however the vocabulary projection is cut."""
     for precision in DTYPES:
-        examples = _two_lanes(scene)
+        examples = two_lanes(scene)
         model = trainable(scene, precision)
         bank = adapters(model, len(examples))
         plain = plain_result(scene, precision, model, bank, examples)
         for rows in (1, 7, 2**16):
             with logits_in_chunk(scene, rows * scene.sizes["vocab_size"]):
                 found = compute(model, bank, examples, budget=2**20)
-            yield from _compare(
+            yield from compare(
                 f"loss in chunks of {rows} tokens, {precision}", found, plain, model, precision
             )
 
@@ -76,23 +76,23 @@ def check_chunks(scene: Scene) -> Iterator[Finding]:
 def check_checkpointing(scene: Scene) -> Iterator[Finding]:
     """Recomputing layers in the backward pass changes nothing, dropout included."""
     for precision in DTYPES:
-        examples, results = _two_lanes(scene), []
+        examples, results = two_lanes(scene), []
         for recompute in (False, True):
             model = trainable(scene, precision, checkpointing=recompute)
             results.append(compute(model, adapters(model, 2), examples, budget=700))
-        yield from _compare(f"layers recomputed, {precision}", results[1], results[0], model, precision)
+        yield from compare(f"layers recomputed, {precision}", results[1], results[0], model, precision)
 
 
 def check_compiled(scene: Scene) -> Iterator[Finding]:
     """Compiled layers, for microbatches of several sizes with one compilation."""
-    examples = _two_lanes(scene)
+    examples = two_lanes(scene)
     model = trainable(scene, "bf16", compiled=True)
     bank = adapters(model, len(examples))
     plain = plain_result(scene, "bf16", model, bank, examples)
     for budget in BUDGETS:
         found = compute(model, bank, examples, budget=budget)
         title = f"compiled layers, bf16, {budget} tokens at a time"
-        yield from _compare(title, found, plain, model, "bf16")
+        yield from compare(title, found, plain, model, "bf16")
     undo_compilation(model.base)
 
 
@@ -114,7 +114,7 @@ def trainable(
     scene: Scene, precision: Precision, *, attention: str | None = None, **choices: bool
 ) -> LoraModel:
     """Return the scene's model as the engine trains it; `choices` are Tuning's."""
-    attention = attention or attentions_on(scene.device, DTYPES[precision])[0]
+    attention = attention or attentions_on(scene.device, DTYPES[precision], width=scene.head_width)[0]
     tokens: dict[Work, int] = {"training": 600, "evaluation": 600}
     tuning = Tuning(
         device_name(scene.device), precision, attention, tokens, **({"checkpointing": False} | choices)
@@ -176,7 +176,7 @@ def _nothing(lanes: Sequence[LaneBatch]) -> np.ndarray:
     return np.zeros((len(lanes), max(len(lane.examples) for lane in lanes)))
 
 
-def _two_lanes(scene: Scene) -> list[LaneBatch]:
+def two_lanes(scene: Scene) -> list[LaneBatch]:
     """Return lanes of eight and of five examples, at different steps of different dropout streams."""
     task = make_up(PAIRS, vocabulary=scene.sizes["vocab_size"], seed=4)
     layers = len(LORA.target_modules) * scene.sizes["num_hidden_layers"]
@@ -187,7 +187,7 @@ def _two_lanes(scene: Scene) -> list[LaneBatch]:
     ]
 
 
-def _compare(
+def compare(
     title: str, found: Result, expected: Result, model: LoraModel, precision: Precision
 ) -> Iterator[Finding]:
     """Compare nats a token of each example, and the gradients factor by factor."""

@@ -29,7 +29,7 @@ LISTED = 30
 def profile_step(model: str, folder: Path) -> None:
     """List the operations of a forward and backward pass by the time they take themselves."""
     settings = ModelSettings(name=model)
-    setup = Setup(resolve_model(settings), settings, use_gpu=torch.cuda.is_available(), cpus=1)
+    setup = Setup(resolve_model(settings), settings, gpus=float(torch.cuda.is_available()), cpus=1)
     trainee = load_trainee(setup)
     operations, seconds = _profile(trainee.model)
     record = {

@@ -66,7 +66,8 @@ def prepare(study: Study) -> Prepared:
         else open_storage(study.storage, patience=patience).inside(ARTIFACTS_DIRECTORY)
     )
     parameters = adapter_parameters(source, study.model.lora)
-    setup = Setup(source, study.model, use_gpu=study.resources.on_gpu, cpus=study.resources.cpus)
+    gpus = study.resources.gpus if study.resources.on_gpu else 0.0
+    setup = Setup(source, study.model, gpus=gpus, cpus=study.resources.cpus)
     seeds = dict.fromkeys(study.phase_a.seed_of(replicate) for replicate in study.search.seed)
     artifacts = {seed: place.inside(_artifact_key(fingerprint, seed, task_b=task_b)) for seed in seeds}
     return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, parameters)

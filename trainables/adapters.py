@@ -1,4 +1,4 @@
-"""LoRA adapters as files in PEFT's format.
+"""LoRA adapters as files in PEFT's format: PEFT's own loader reads them, its configuration class describes them.
 
 Weights travel as NumPy arrays (fp32), so that Ray's object store shares them without a copy.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from trainables.digests import digest_files
 from trainables.settings import LoraSettings
@@ -67,7 +67,11 @@ def lora_config(lora: LoraSettings, *, base_model: str | None = None) -> "LoraCo
 
 
 def adapter_files(weights: AdapterWeights, *, lora: LoraSettings, base_model: str) -> dict[str, bytes]:
-    """Return the files of a folder that `PeftModel.from_pretrained(base, folder)` loads, by name."""
+    """Return the files of a folder that `PeftModel.from_pretrained(base, folder)` loads, by name.
+
+    The weights' file is byte for byte what `PeftModel.save_pretrained` writes of such an adapter, which needs
+    a whole PeftModel for it.
+    """
     with TemporaryDirectory() as folder:
         lora_config(lora, base_model=base_model).save_pretrained(folder)
         config = json.loads(Path(folder, CONFIG_FILE).read_text())
@@ -77,11 +81,26 @@ def adapter_files(weights: AdapterWeights, *, lora: LoraSettings, base_model: st
 
 
 def load_adapter(folder: Path) -> AdapterWeights:
-    """Read the weights of a PEFT adapter from safetensors."""
+    """Read the weights of a PEFT adapter from safetensors, in fp32 whatever precision they were saved in.
+
+    Raises AdapterError where there is no such file (PEFT would unpickle one, or ask the hub), or it is not
+    one of numbers.
+    """
+    from peft.utils.save_and_load import load_peft_weights
+
+    file = folder / WEIGHTS_FILE
+    if not file.is_file():
+        raise AdapterError(f"phase_a.adapter: {folder} lacks {WEIGHTS_FILE}")
     try:
-        return load_file(folder / WEIGHTS_FILE)
+        tensors = load_peft_weights(str(folder), device="cpu")
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{folder / WEIGHTS_FILE} is not a readable safetensors file: {error}") from error
+        raise AdapterError(f"{file} is not a readable safetensors file: {error}") from error
+    whole = sorted(name for name, tensor in tensors.items() if not tensor.is_floating_point())
+    if whole:
+        raise AdapterError(
+            f"phase_a.adapter: {file} holds {whole[0]} in {tensors[whole[0]].dtype}, not a float"
+        )
+    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
 
 
 def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[int, int]]) -> str:

@@ -14,7 +14,6 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
-PREFIX = "packed_"  # of the names that transformers knows the attentions by
 QUERY_BLOCK = 256  # queries of one block; its scores stay in a CPU core's cache
 
 
@@ -192,6 +191,12 @@ ATTENTIONS: dict[str, Callable[..., tuple[torch.Tensor, None]]] = {
     "sdpa": _one_by_one(_sdpa),
     "flash": _varlen,
 }
+# What transformers knows them by: it reads a wish of its own into a name with "flash" or "sdpa" in it, and
+# for "flash" asks for the flash-attn package.
+REGISTERED = {name: f"packed_attention_{number}" for number, name in enumerate(ATTENTIONS)}
+LARGEST_HEAD = 256  # of the variable-length kernel, whose heads are multiples of HEAD_STEP wide
+HEAD_STEP = 8
+LEAST_CAPABILITY = (8, 0)  # Ampere: the oldest NVIDIA architecture with that kernel
 
 
 def use_packed_attention(base: PreTrainedModel, name: str) -> None:
@@ -201,26 +206,40 @@ def use_packed_attention(base: PreTrainedModel, name: str) -> None:
             f"model.name: {type(base).__name__} cannot attend over packed examples in this release of "
             "transformers; a model whose attention goes through its AttentionInterface is needed"
         )
-    AttentionInterface.register(PREFIX + name, ATTENTIONS[name])
-    base.set_attn_implementation(PREFIX + name)
+    AttentionInterface.register(REGISTERED[name], ATTENTIONS[name])
+    base.set_attn_implementation(REGISTERED[name])
 
 
 def keep_attention_out_of_graphs(base: PreTrainedModel) -> None:
     """Let compiled layers call the attention as it is: its shapes differ with every microbatch."""
     registered: str = base.config._attn_implementation
-    attend = torch.compiler.disable(ATTENTIONS[registered.removeprefix(PREFIX)])  # type: ignore[no-untyped-call]
-    AttentionInterface.register(registered, attend)
+    name = next(name for name, known in REGISTERED.items() if known == registered)
+    AttentionInterface.register(registered, torch.compiler.disable(ATTENTIONS[name]))  # type: ignore[no-untyped-call]
 
 
-def attentions_on(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
-    """Return the names of ATTENTIONS that can be computed there."""
-    if device.type == "cuda" and dtype == torch.bfloat16 and _has_varlen():
+def head_width(base: torch.nn.Module) -> int:
+    """Return how wide one head of the model's attention is."""
+    config: Any = base.config
+    width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return width
+
+
+def attentions_on(device: torch.device, dtype: torch.dtype, *, width: int) -> tuple[str, ...]:
+    """Return the names of ATTENTIONS that can be computed there with heads of this width, preferred first."""
+    kernel_takes = dtype == torch.bfloat16 and width <= LARGEST_HEAD and width % HEAD_STEP == 0
+    if kernel_takes and _has_varlen(device):
         return ("flash", "sdpa", "eager")
     return ("eager", "sdpa")
 
 
-def _has_varlen() -> bool:
-    """Whether torch has the kernel with a causal window (2.11 and later)."""
+def _has_varlen(device: torch.device) -> bool:
+    """Whether torch has the kernel for the device, and with a causal window (2.11 and later)."""
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(
+        "aten::_flash_attention_forward", device.type.upper()
+    ):
+        return False
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
+        return False
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:

@@ -3,23 +3,37 @@
 Measured once for a model on a device; what was found is a Tuning.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
-from trainables.attention import ATTENTIONS, attentions_on
+from trainables.attention import (
+    ATTENTIONS,
+    AttentionError,
+    attentions_on,
+    head_width,
+    use_packed_attention,
+)
 from trainables.batches import LaneBatch, Microbatch, pack
-from trainables.compute import SMALLEST_BUDGET, Compute, device_name
+from trainables.compute import (
+    ADVICE,
+    SMALLEST_BUDGET,
+    Compute,
+    OutOfMemoryError,
+    device_name,
+    if_it_fits,
+    memory_room,
+)
 from trainables.lora import LoraModel, accumulate_gradients
 from trainables.losses import supervised_nll
-from trainables.settings import Precision
+from trainables.settings import ModelSettings, Precision
 from trainables.tasks.tokenised import TokenisedExamples
-from trainables.tuning import Tuning, Work
+from trainables.tuning import Tuning, Work, cached
 
 LARGEST: dict[str, dict[Work, int]] = {  # more tokens at a time gain nothing beyond these
     "cpu": {"training": 1024, "evaluation": 2048},
@@ -36,11 +50,12 @@ WORTHWHILE = 1.1  # times the throughput; noise stays below it
 def choose_attention(base: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> str:
     """Return the attention whose forward and backward pass is fastest at the model's head shape.
 
-    The first of those that the device has, unless another is faster by more than noise.
+    The first of those that the device has, unless another is faster by more than noise; one that runs out of
+    memory is never chosen for its speed.
     """
     config: Any = base.config
     heads, shared = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    width = head_width(base)
     sizes = (heads, shared or heads, shared or heads)
     inputs = [
         torch.randn(1, n, PROBE_LENGTH, width, device=device, dtype=dtype).requires_grad_() for n in sizes
@@ -53,9 +68,11 @@ def choose_attention(base: torch.nn.Module, device: torch.device, dtype: torch.d
         )
         out.sum().backward()  # type: ignore[no-untyped-call]
 
-    names, threads = attentions_on(device, dtype), torch.get_num_threads()
+    names, threads = attentions_on(device, dtype, width=width), torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine threads wait for each other, and small operations most
-    seconds = {name: seconds_of(partial(attend, name), device) for name in names}
+    seconds = {
+        name: if_it_fits(partial(seconds_of, partial(attend, name), device)) or math.inf for name in names
+    }
     torch.set_num_threads(threads)
     fastest = min(names, key=lambda name: seconds[name])
     return fastest if seconds[names[0]] > WORTHWHILE * seconds[fastest] else names[0]
@@ -76,11 +93,16 @@ def seconds_of(work: Callable[[], object], device: torch.device, *, repeats: int
 def choose_tokens(model: LoraModel, *, memory_share: float) -> tuple[dict[Work, int], bool]:
     """Return the microbatch sizes that fit, and whether layers must be recomputed for a useful one.
 
-    `memory_share` is the part of the machine's memory that a model on the CPU may count on.
+    `memory_share` is the part of the GPU's or of the machine's memory that the model may count on. Raises
+    OutOfMemoryError where not even a probe fits beside the weights.
     """
     device = model.device
-    largest, room = LARGEST[device.type], MEMORY_SHARE * _memory(device, memory_share)
-    kept = _kept_bytes(model)
+    largest, room = LARGEST[device.type], MEMORY_SHARE * memory_room(device, memory_share)
+    kept = if_it_fits(lambda: _kept_bytes(model))
+    if kept is None:
+        raise OutOfMemoryError(
+            f"out of memory with {PROBE_TOKENS} tokens beside the model's weights: {ADVICE}"
+        )
     layers = model.base.config.num_hidden_layers
     tokens = _power_of_two(room / kept, largest["training"])
     checkpointing = tokens < USEFUL_TOKENS[device.type]
@@ -89,12 +111,6 @@ def choose_tokens(model: LoraModel, *, memory_share: float) -> tuple[dict[Work, 
         tokens = _power_of_two(room / (kept / layers + states), largest["training"])
     evaluation = _power_of_two(room / kept * layers, largest["evaluation"])
     return {"training": tokens, "evaluation": max(evaluation, tokens)}, checkpointing
-
-
-def _memory(device: torch.device, memory_share: float) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[1])
-    return float(psutil.virtual_memory().total) * memory_share
 
 
 def _power_of_two(tokens: float, largest: int) -> int:
@@ -140,25 +156,30 @@ def choose_cells(model: LoraModel, *, compute: Compute, batches: Sequence[Sequen
 
     `batches` are the lengths of optimiser batches, one a cell. Where one fills a microbatch by itself the
     device is saturated and nothing is measured; nor is a number of cells whose longest examples side by
-    side exceed a microbatch. A larger number must be worth its while to be chosen.
+    side exceed a microbatch. A larger number must fit, and be worth its while to be chosen. Where one cell
+    alone runs out of memory, `compute` goes on with smaller microbatches.
     """
     room = compute.tokens["training"] // max(max(map(sum, batches)), max(map(max, batches)))
     candidates = [cells for cells in FUSED if 1 < cells <= min(room, len(batches))]
     if not candidates:
         return 1
-    best, fastest = 1, _fused_speed(model, compute, batches[:1])
+    best, fastest = 1, compute.within_memory("training", partial(_fused_speed, model, compute, batches[:1]))
     for cells in candidates:
-        speed = _fused_speed(model, compute, batches[:cells])
+        speed = if_it_fits(partial(_fused_speed, model, compute, batches[:cells], compute.tokens["training"]))
+        if speed is None:
+            break
         if speed > WORTHWHILE * fastest:
             best, fastest = cells, speed
     return best
 
 
-def _fused_speed(model: LoraModel, compute: Compute, batches: Sequence[Sequence[int]]) -> float:
+def _fused_speed(
+    model: LoraModel, compute: Compute, batches: Sequence[Sequence[int]], token_budget: int
+) -> float:
     """Return useful tokens a second when these batches train side by side, one a lane."""
     model.install(model.new_bank(len(batches)))
     lanes = [probe_lane(lengths) for lengths in batches]
-    packed = [batch.to(compute.device) for batch in pack(lanes, token_budget=compute.tokens["training"])]
+    packed = [batch.to(compute.device) for batch in pack(lanes, token_budget=token_budget)]
 
     def train() -> None:
         for batch in packed:
@@ -167,8 +188,43 @@ def _fused_speed(model: LoraModel, compute: Compute, batches: Sequence[Sequence[
     return sum(map(sum, batches)) / seconds_of(train, compute.device)
 
 
-def tune(model: LoraModel, *, attention: str, memory_share: float) -> Tuning:
-    """Measure what fits on the model's device, with the attention that it computes now."""
-    tokens, checkpointing = choose_tokens(model, memory_share=memory_share)
-    precision: Precision = "bf16" if model.dtype == torch.bfloat16 else "fp32"
-    return Tuning(device_name(model.device), precision, attention, tokens, checkpointing)
+def tune(model: LoraModel, settings: ModelSettings, *, fingerprint: str, memory_share: float) -> Tuning:
+    """Measure the device, or take what was measured before for this model on this kind of device.
+
+    Leaves the model with the attention that was chosen. Raises AttentionError where the one that was asked
+    for cannot be computed there.
+    """
+    key = {
+        "model": fingerprint,
+        "settings": settings.model_dump(mode="json", exclude={"name", "revision"}),
+        "device": device_name(model.device),
+        "precision": str(model.dtype),
+        "attentions": attentions_on(model.device, model.dtype, width=head_width(model.base)),
+        "memory_share": memory_share,
+        "room": int(
+            memory_room(model.device, memory_share)
+        ).bit_length(),  # others on a GPU leave more or less
+        "torch": torch.__version__,
+    }
+
+    def measure() -> Tuning:
+        attention = _attention(model, settings)
+        use_packed_attention(model.base, attention)
+        tokens, checkpointing = choose_tokens(model, memory_share=memory_share)
+        precision: Precision = "bf16" if model.dtype == torch.bfloat16 else "fp32"
+        return Tuning(device_name(model.device), precision, attention, tokens, checkpointing)
+
+    return cached(key, measure)
+
+
+def _attention(model: LoraModel, settings: ModelSettings) -> str:
+    if settings.attention == "auto":
+        return choose_attention(model.base, model.device, model.dtype)
+    width = head_width(model.base)
+    usable = attentions_on(model.device, model.dtype, width=width)
+    if settings.attention not in usable:
+        raise AttentionError(
+            f"model.attention: {settings.attention!r} cannot be computed on {device_name(model.device)} in "
+            f"{model.dtype} with heads {width} wide; choose from auto, {', '.join(usable)}"
+        )
+    return settings.attention

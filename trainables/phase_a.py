@@ -18,7 +18,7 @@ from trainables.base_weights import BaseWeights
 from trainables.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
 from trainables.claims import Claim, ClaimLostError, take_claim
 from trainables.columns import ADAPTER_DIRECTORY, WORKER
-from trainables.compilation import compile_layers, worth_compiling
+from trainables.compilation import check_compiler, compile_now, worth_compiling
 from trainables.compute import device_name
 from trainables.evaluation import MEASURED, evaluate
 from trainables.interruption import Pulse, StoppedError
@@ -71,8 +71,9 @@ def make_artifact(
 ) -> bool:
     """Train or take over the adapter and publish the artifact; continue where an earlier try stopped.
 
-    `report` is told the step reached and their number, `warn` of damaged files. Returns False if `pulse`
-    raised StoppedError, after a checkpoint. Raises ClaimLostError or StorageError.
+    `report` is told the step reached and their number, `warn` of damaged files and of a broken compiler.
+    Returns False if `pulse` raised StoppedError, after a checkpoint. Raises ClaimLostError, StorageError,
+    what `load_trainee` raises, or CompilerError where compiling was asked for.
     """
     if _is_whole(job.storage):
         return True
@@ -90,8 +91,10 @@ def make_artifact(
     if begun_with is not None and job.setup.settings.dtype not in ("auto", begun_with.precision):
         warn(f"{job.partial.describe()}: its checkpoint was made in {begun_with.precision}: begun anew")
         saved, begun_with = None, None
-    trainee = load_trainee(job.setup, weights=weights, tuning=begun_with)
+    trainee = load_trainee(job.setup, weights=weights, tuning=begun_with, warn=warn)
     trainee.compute.pulse = pulse
+    if job.setup.settings.compile == "on":
+        check_compiler(trainee.compute.device)  # not after hours of training
     try:
         if job.settings.adapter is not None:
             base = _validate(job, trainee, trainee.model.new_bank(1))
@@ -99,7 +102,7 @@ def make_artifact(
             bank.weights[0] = trainee.model.import_weights(load_adapter(job.settings.adapter))
         else:
             bank, base = _train(job, trainee, saved=saved, claim=claim, report=report)
-        tuning = _settle(job, trainee)
+        tuning = _settle(job, trainee, warn)
         _publish(job, trainee, bank=bank, base=base, tuning=tuning, claim=claim)
     except StoppedError:
         return False
@@ -208,17 +211,17 @@ def _publish(
         raise ClaimLostError(f"{job.storage.describe(MANIFEST_FILE)} is there already")
 
 
-def _settle(job: PhaseAJob, trainee: Trainee) -> Tuning:
+def _settle(job: PhaseAJob, trainee: Trainee, warn: Callable[[str], None]) -> Tuning:
     """Return how Phase B is computed, and compute so from here on: step 0 is measured as later points are."""
     asked, model, compute = job.setup.settings.compile, trainee.model, trainee.compute
     if asked == "on":
-        compile_layers(model.base)
-    compiled = asked == "on" or (
-        asked == "auto" and worth_compiling(model, compute=compute, tokens=job.tokens)
+        compile_now(model, token_budget=compute.tokens["training"])
+    compute.compiled = asked == "on" or (
+        asked == "auto" and worth_compiling(model, compute=compute, tokens=job.tokens, warn=warn)
     )
     lengths = job.task_b.train.lengths
     batches = [
         np.roll(lengths, shift * job.batch_size)[: job.batch_size].tolist() for shift in range(max(FUSED))
     ]
     cells = choose_cells(model, compute=compute, batches=batches)
-    return replace(trainee.tuning, tokens=dict(compute.tokens), compiled=compiled, cells=cells)
+    return replace(trainee.tuning, tokens=dict(compute.tokens), compiled=compute.compiled, cells=cells)

@@ -31,7 +31,8 @@ def run_cells(
     checkpoint; so does StoppedError out of `pulse`, which ends the run early. A diverged cell is finished.
     Raises ClaimLostError or StorageError; what was checkpointed is there to go on from.
     """
-    trainee = load_trainee(shared.setup, weights=weights, tuning=shared.artifact.tuning)
+    warn = stores[specs[0].key].warn
+    trainee = load_trainee(shared.setup, weights=weights, tuning=shared.artifact.tuning, warn=warn)
     trainee.compute.pulse = pulse
     settled, here = shared.artifact.tuning, trainee.tuning
     trainee.compute.tokens = dict(

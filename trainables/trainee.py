@@ -4,6 +4,7 @@ The driver imports this module for `Setup` alone, so torch is imported where the
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from trainables.models import ModelError, ModelSource, load_base_model
 from trainables.settings import ModelSettings
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from trainables.base_weights import BaseWeights
@@ -23,13 +25,24 @@ if TYPE_CHECKING:
 class Setup:
     """What a worker needs to build the model: the same for every cell of a study.
 
-    `cpus` is what a cell is given; a CPU worker counts on that part of its machine's memory.
+    `cpus` and `gpus` are what a cell is given: a worker counts on that part of its machine's memory, or of
+    its GPU's, and on no more.
     """
 
     source: ModelSource
     settings: ModelSettings
-    use_gpu: bool
+    gpus: float
     cpus: float
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether a cell is given a GPU or a part of one."""
+        return self.gpus > 0
+
+    @property
+    def memory_share(self) -> float:
+        """The part of the GPU's memory, or without one of the machine's, that a worker may count on."""
+        return min(1.0, self.gpus if self.use_gpu else self.cpus / (os.cpu_count() or 1))
 
     @property
     def base_model(self) -> str:
@@ -62,44 +75,67 @@ def forget_trainee() -> None:
 
 
 def load_trainee(
-    setup: Setup, *, weights: "BaseWeights | None" = None, tuning: "Tuning | None" = None
+    setup: Setup,
+    *,
+    weights: "BaseWeights | None" = None,
+    tuning: "Tuning | None" = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Trainee:
     """Return the model on its device, with adapters that the caller must set.
 
     `tuning` is how Phase A computed: its precision is kept, the rest is measured anew on another kind of
-    device. Raises ModelError or AdapterError where the model cannot be trained here.
+    device; `warn` is told where layers that it compiled cannot be compiled here. Raises ModelError,
+    AdapterError, OutOfMemoryError, or CompilerError where compiling was asked for, if the model cannot be
+    trained here.
     """
     if setup not in _loaded:
         _loaded.clear()
-        _loaded[setup] = _load(setup, weights, tuning)
+        _loaded[setup] = _load(setup, weights, tuning, warn)
     return _loaded[setup]
 
 
-def _load(setup: Setup, weights: "BaseWeights | None", tuning: "Tuning | None") -> Trainee:
+def _load(
+    setup: Setup, weights: "BaseWeights | None", tuning: "Tuning | None", warn: Callable[[str], None]
+) -> Trainee:
     from trainables.attention import AttentionError
-    from trainables.base_weights import build_base_model
-    from trainables.compute import Compute, choose_precision, device_name, open_device
+    from trainables.compute import Compute, choose_precision, device_name, limit_memory, open_device
     from trainables.losses import LogitsError
 
     device = open_device(use_gpu=setup.use_gpu)
+    limit_memory(device, setup.memory_share)
     asked = setup.settings.dtype if tuning is None or setup.settings.dtype != "auto" else tuning.precision
     precision = choose_precision(asked, device)
     if weights is None or weights.precision != precision:
         weights, base = None, load_base_model(setup.source, precision=precision)
     else:
+        from trainables.base_weights import build_base_model
+
         base = build_base_model(setup.source, weights)
-    base.to(device)  # type: ignore[arg-type]
+    _move(base, device)
     known = (
         tuning if tuning and (tuning.device, tuning.precision) == (device_name(device), precision) else None
     )
-    share = min(1.0, setup.cpus / (os.cpu_count() or 1))
     try:
         model, tuning = make_trainable(
-            base, setup.settings, tuning=known, fingerprint=setup.source.fingerprint, memory_share=share
+            base,
+            setup.settings,
+            tuning=known,
+            fingerprint=setup.source.fingerprint,
+            memory_share=setup.memory_share,
+            warn=warn,
         )
     except (AttentionError, LogitsError) as error:
         raise ModelError(f"model.name: {setup.source.describe()}: {error}") from error
-    return Trainee(setup, model, Compute(device, precision, dict(tuning.tokens)), tuning, weights)
+    compute = Compute(device, precision, dict(tuning.tokens), compiled=tuning.compiled)
+    return Trainee(setup, model, compute, tuning, weights)
+
+
+def _move(base: "PreTrainedModel", device: "torch.device") -> None:
+    """Put the weights on the device. Raises OutOfMemoryError where they do not fit."""
+    from trainables.compute import ADVICE, OutOfMemoryError, if_it_fits
+
+    if if_it_fits(lambda: base.to(device)) is None:  # type: ignore[arg-type]
+        raise OutOfMemoryError(f"out of memory with the model's weights alone: {ADVICE}")
 
 
 def make_trainable(
@@ -109,64 +145,49 @@ def make_trainable(
     tuning: "Tuning | None",
     fingerprint: str,
     memory_share: float = 1.0,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> "tuple[LoraModel, Tuning]":
     """Put lean layers, adapters and packed attention into `base`, on its device and in its precision.
 
     Without a `tuning` the device is measured, or what was measured before under `fingerprint` is taken.
-    `memory_share` is the part of the machine's memory that a model on the CPU may count on.
-    Raises AdapterError, AttentionError or LogitsError where the model cannot be computed so.
+    `memory_share` is the part of the GPU's or of the machine's memory that the model may count on.
+    Raises AdapterError, AttentionError or LogitsError where the model cannot be computed so, and
+    OutOfMemoryError where it does not fit. A broken compiler is told to `warn`, and is a CompilerError where
+    compiling was asked for.
     """
     from trainables.attention import use_packed_attention
-    from trainables.compilation import compile_layers
     from trainables.lean_layers import slim
     from trainables.lora import LoraModel
+    from trainables.measuring import tune
 
     slim(base)
     model = LoraModel(base, settings.lora)
     if tuning is None:
-        tuning = _tune(model, settings, fingerprint, memory_share)
+        tuning = tune(model, settings, fingerprint=fingerprint, memory_share=memory_share)
     use_packed_attention(base, tuning.attention)
     if tuning.checkpointing:
         _recompute_layers(base)
     if tuning.compiled:
-        compile_layers(base)
+        tuning = _compile(model, settings, tuning, warn)
     _check_logits(model)
     _check_packing(model)
     return model, tuning
 
 
-def _tune(model: "LoraModel", settings: ModelSettings, fingerprint: str, memory_share: float) -> "Tuning":
-    """Measure the device, or take what was measured before for this model on this kind of device."""
-    import torch
+def _compile(
+    model: "LoraModel", settings: ModelSettings, tuning: "Tuning", warn: Callable[[str], None]
+) -> "Tuning":
+    """Compile the layers as Phase A did. A broken compiler costs time and rounding: said, unless it was asked for."""
+    from trainables.compilation import CompilerError, compile_now
 
-    from trainables.attention import AttentionError, attentions_on, use_packed_attention
-    from trainables.compute import device_name
-    from trainables.measuring import choose_attention, tune
-    from trainables.tuning import cached
-
-    key = {
-        "model": fingerprint,
-        "settings": settings.model_dump(mode="json", exclude={"name", "revision"}),
-        "device": device_name(model.device),
-        "precision": str(model.dtype),
-        "memory_share": memory_share,
-        "torch": torch.__version__,
-    }
-
-    def measure() -> "Tuning":
-        attention: str = settings.attention
-        if attention == "auto":
-            attention = choose_attention(model.base, model.device, model.dtype)
-        usable = attentions_on(model.device, model.dtype)
-        if attention not in usable:
-            raise AttentionError(
-                f"model.attention: {attention!r} cannot be computed on {device_name(model.device)} in "
-                f"{model.dtype}; choose from auto, {', '.join(usable)}"
-            )
-        use_packed_attention(model.base, attention)
-        return tune(model, attention=attention, memory_share=memory_share)
-
-    return cached(key, measure)
+    try:
+        compile_now(model, token_budget=tuning.tokens["training"])
+    except CompilerError as error:
+        if settings.compile == "on":
+            raise CompilerError(f"model.compile is on, and {error}") from error
+        warn(f"{error}; they are computed plainly, which agrees with the study's other cells to rounding")
+        return replace(tuning, compiled=False)
+    return tuning
 
 
 def _recompute_layers(base: "PreTrainedModel") -> None:

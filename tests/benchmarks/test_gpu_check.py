@@ -71,6 +71,15 @@ def test_the_dry_run_passes_without_what_a_bare_machine_lacks(tmp_path: Path) ->
     record = read_result(tmp_path / "gpu_check.json")
     assert len(record["findings"]) > 50
     assert all(finding["ok"] for finding in record["findings"])
+    names = "\n".join(finding["name"] for finding in record["findings"])
+    assert "a later worker: flash attention is chosen" in names
+    assert "model with flash attention, bf16, 300 tokens at a time" in names
+    tuning = record["step"][0]["tuning"]
+    assert (tuning["precision"], tuning["attention"], tuning["tokens"]["training"]) == (
+        "bf16",
+        "flash",
+        32768,
+    )
     assert record["step"][0]["model"] == record["trace"][0][0]["model"] == "tiny-shape"
     assert "FAILED" not in done.stdout
 

@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from trainables.adapters import AdapterError, check_adapter, lora_config
+from trainables.adapters import AdapterError, adapter_files, check_adapter, load_adapter, lora_config
+from trainables.lora import adapter_shapes
 from trainables.settings import LoraSettings
 
 LORA = LoraSettings(r=2, alpha=4, dropout=0.0, target_modules=("q_proj",))
@@ -104,3 +109,73 @@ def test_a_configuration_that_is_none_is_refused(adapter: Path, content: str) ->
         AdapterError, match="adapter_config.json (cannot be read|is not a LoRA configuration)"
     ):
         check(adapter)
+
+
+@pytest.fixture
+def base(tiny_model: Path) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(tiny_model)
+    return model
+
+
+def random_weights(base: PreTrainedModel) -> dict[str, np.ndarray]:
+    drawn = np.random.default_rng(0)
+    shapes = adapter_shapes(base, LORA)
+    return {name: drawn.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+
+
+def write(folder: Path, weights: dict[str, np.ndarray], base_model: str) -> Path:
+    folder.mkdir()
+    for name, content in adapter_files(weights, lora=LORA, base_model=base_model).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_peft_reads_what_we_write_and_we_what_it_writes_bit_for_bit(
+    base: PreTrainedModel, tiny_model: Path, tmp_path: Path
+) -> None:
+    weights = random_weights(base)
+    ours = write(tmp_path / "ours", weights, str(tiny_model))
+    read = get_peft_model_state_dict(PeftModel.from_pretrained(base, ours))
+    assert {name: tensor.numpy().tobytes() for name, tensor in read.items()} == {
+        name: array.tobytes() for name, array in weights.items()
+    }
+
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model = get_peft_model(plain, lora_config(LORA, base_model=str(tiny_model)))
+    set_peft_model_state_dict(model, {name: torch.from_numpy(array) for name, array in weights.items()})
+    theirs = tmp_path / "theirs"
+    model.save_pretrained(theirs, save_embedding_layers=False)
+    file = "adapter_model.safetensors"
+    assert (theirs / file).read_bytes() == (ours / file).read_bytes()
+    for folder in (ours, theirs):
+        loaded = load_adapter(folder)
+        assert {name: array.tobytes() for name, array in loaded.items()} == {
+            name: array.tobytes() for name, array in weights.items()
+        }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_adapter_in_half_precision_is_read_as_the_same_numbers_in_fp32(
+    adapter: Path, dtype: torch.dtype
+) -> None:
+    half = torch.randn(2, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    save_tensors({next(iter(SHAPES)): half}, adapter / "adapter_model.safetensors")
+    assert check(adapter)
+    (array,) = load_adapter(adapter).values()
+    assert array.dtype == np.float32
+    assert torch.equal(torch.from_numpy(array), half.float())
+
+
+def test_the_loader_never_asks_for_a_pickle_or_the_hub(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").rename(adapter / "elsewhere")
+    (adapter / "adapter_model.bin").write_bytes(b"cbuiltins\nexit\n(I3\ntR.")
+    with pytest.raises(AdapterError, match=r"lacks adapter_model\.safetensors"):
+        load_adapter(adapter)
+
+
+def test_whole_numbers_are_no_adapter(adapter: Path) -> None:
+    save_tensors(
+        {next(iter(SHAPES)): torch.ones(2, 8, dtype=torch.int8)}, adapter / "adapter_model.safetensors"
+    )
+    with pytest.raises(AdapterError, match="int8, not a float"):
+        load_adapter(adapter)

@@ -6,8 +6,16 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from benchmarks.stand_ins import flash_on
 from trainables import attention
-from trainables.attention import ATTENTIONS, AttentionError, attentions_on, use_packed_attention
+from trainables.attention import (
+    ATTENTIONS,
+    REGISTERED,
+    AttentionError,
+    attentions_on,
+    keep_attention_out_of_graphs,
+    use_packed_attention,
+)
 from trainables.losses import hidden_states
 from trainables.measuring import probe_batch
 
@@ -22,7 +30,7 @@ def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
 
 
-@pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32))
+@pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32, width=8))
 @pytest.mark.parametrize("block", [16, 64, 256])
 def test_values_and_gradients_are_those_of_each_example_alone(
     name: str, block: int, monkeypatch: pytest.MonkeyPatch
@@ -46,19 +54,68 @@ def test_values_and_gradients_are_those_of_each_example_alone(
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32))
-def test_rows_of_several_lanes_are_kept_apart(name: str) -> None:
+def test_one_call_of_the_variable_length_kernel_is_our_own_attention_over_each_example() -> None:
+    """Values and gradients, queries in groups, over a stand-in for the kernel that GPUs alone have."""
+    bounds = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0).tolist()], dtype=torch.int32)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=16,
-            intermediate_size=8,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=100,
-        )
-    ).eval()
+    inputs = [torch.randn(1, heads, sum(LENGTHS), 8).requires_grad_() for heads in (6, 2, 2)]
+    weights = torch.randn(1, sum(LENGTHS), 6, 8)
+    found = {}
+    with flash_on("CPU"):
+        for name in ("eager", "flash"):
+            out, _ = ATTENTIONS[name](
+                torch.nn.Identity(),
+                *inputs,
+                None,
+                scaling=0.3,
+                cu_seq_lens_q=bounds,
+                max_length_q=max(LENGTHS),
+            )
+            found[name] = [out, *torch.autograd.grad((out * weights).sum(), inputs)]
+    for ours, theirs in zip(found["flash"], found["eager"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_the_kernel_is_there_only_where_torch_has_it_and_in_bf16() -> None:
+    cpu = torch.device("cpu")
+    assert "flash" not in attentions_on(cpu, torch.bfloat16, width=8)
+    with flash_on("CPU"):
+        assert attentions_on(cpu, torch.bfloat16, width=8)[0] == "flash"
+        assert "flash" not in attentions_on(cpu, torch.float32, width=8)
+    assert "flash" not in attentions_on(cpu, torch.bfloat16, width=8)
+
+
+def small_llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=16,
+        intermediate_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=100,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def test_every_attention_is_taken_by_transformers_under_a_name_that_means_nothing_else_to_it() -> None:
+    model, batch = small_llama(), probe_batch([9, 4, 30], lanes=1)
+    states = []
+    with flash_on("CPU"), torch.no_grad():
+        for name in ATTENTIONS:
+            use_packed_attention(model, name)
+            keep_attention_out_of_graphs(model)
+            assert model.config._attn_implementation == REGISTERED[name]
+            states.append(hidden_states(model, batch))
+    for other in states[1:]:
+        torch.testing.assert_close(other, states[0], rtol=1e-4, atol=1e-5)
+    for word in ("flash", "sdpa", "flex", "paged", "eager", "/", "|"):
+        assert not any(word in name for name in REGISTERED.values())
+
+
+@pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32, width=8))
+def test_rows_of_several_lanes_are_kept_apart(name: str) -> None:
+    model = small_llama()
     use_packed_attention(model, name)
     alone, together = probe_batch([9, 4, 30], lanes=1), probe_batch([9, 4, 30], lanes=3)
     with torch.no_grad():

@@ -1,19 +1,34 @@
 """Compiled layers: the plain ones' numbers, and the rule that decides for or against them."""
 
 import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sweep.configuration import Study, validate_study
+from tests.trainables.learning import artifact_of, learn, result_of, run_cell
 from trainables import compilation
-from trainables.compilation import Timing, compile_layers, undo_compilation, worth_compiling
+from trainables.compilation import (
+    CompilerError,
+    Timing,
+    check_compiler,
+    compile_layers,
+    undo_compilation,
+    worth_compiling,
+)
 from trainables.compute import Compute
 from trainables.lora import LoraModel, accumulate_gradients
 from trainables.losses import supervised_nll
 from trainables.measuring import probe_batch
+from trainables.phase_a import make_artifact
 from trainables.settings import LoraSettings, ModelSettings
-from trainables.trainee import make_trainable
+from trainables.trainee import forget_trainee, make_trainable
 from trainables.tuning import Tuning
 
 pytestmark = pytest.mark.filterwarnings(
@@ -67,8 +82,8 @@ def test_layers_stay_compiled_only_where_that_was_faster(
     monkeypatch: pytest.MonkeyPatch, compiled: float, kept: bool
 ) -> None:
     measured = iter([1.0, compiled])
-    monkeypatch.setattr(compilation, "_has_compiler", lambda device: True)
-    monkeypatch.setattr(compilation, "_seconds_a_token", lambda model, compute: next(measured))
+    monkeypatch.setattr(compilation, "_compute_probe", lambda *arguments: None)
+    monkeypatch.setattr(compilation, "_seconds_a_token", lambda model, budget: next(measured))
     model = small_model()
     assert worth_compiling(model, compute=COMPUTE, tokens=200.0) is kept
     layers = compilation._layers(model.base)
@@ -80,3 +95,113 @@ def test_a_short_study_is_not_measured_at_all(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(compilation, "compile_layers", calls.append)
     assert not worth_compiling(small_model(), compute=COMPUTE, tokens=10.0)
     assert not calls
+
+
+BROKEN = "InductorError: CppCompileError: C++ compile error\n\nOutput:\nfatal error: Python.h: No such file"
+
+
+@pytest.fixture
+def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled layers fail when they are first computed with, as inductor fails."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    compute = compilation._compute_probe
+
+    def fail(model: LoraModel, token_budget: int) -> None:
+        if any(layer._compiled_call_impl is not None for layer in compilation._layers(model.base)):
+            raise TorchDynamoException(BROKEN)
+        compute(model, token_budget)
+
+    monkeypatch.setattr(compilation, "_compute_probe", fail)
+
+
+def test_a_compiler_that_fails_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as inductor
+
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\necho the disk is full >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    with (
+        inductor.patch({"cpp.cxx": (None, str(compiler)), "force_disable_caches": True}),
+        pytest.raises(CompilerError, match=f"compiled on {socket.gethostname()}: .*{compiler}") as caught,
+    ):
+        check_compiler(torch.device("cpu"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("broken_compiler")
+def test_where_the_compiler_is_broken_layers_are_plain_and_the_user_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compilation, "_seconds_a_token", lambda model, budget: 1.0)
+    said: list[str] = []
+    model = small_model()
+    assert not worth_compiling(model, compute=COMPUTE, tokens=200.0, warn=said.append)
+    assert said == [
+        f"layers cannot be compiled on {socket.gethostname()}: InductorError: CppCompileError: C++ compile error: "
+        "fatal error: Python.h: No such file; they are computed plainly"
+    ]
+    assert all(layer._compiled_call_impl is None for layer in compilation._layers(model.base))
+
+
+def test_memory_that_runs_out_while_compiling_is_no_end_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(compilation, "_compute_probe", fail)
+    monkeypatch.setattr(compilation, "_seconds_a_token", lambda model, budget: 1.0)
+    said: list[str] = []
+    assert not worth_compiling(small_model(), compute=COMPUTE, tokens=200.0, warn=said.append)
+    assert "memory runs out; they are computed plainly" in said[0]
+
+
+@pytest.mark.usefixtures("broken_compiler")
+def test_phase_a_ends_well_without_a_compiler_unless_compiling_was_asked_for(
+    study: Study, study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "LEAST_SECONDS", 0.0)  # so that a tiny study is worth measuring
+    learning, said = learn(study), list[str]()
+    assert make_artifact(learning.job, warn=said.append)
+    assert ["they are computed plainly" in line for line in said] == [True]
+    assert not artifact_of(learning).tuning.compiled
+
+    study_values["model"]["compile"] = "on"
+    study_values["storage"] += "-on"
+    trained: list[object] = []
+    monkeypatch.setattr("trainables.phase_a._train", lambda *given, **named: trained.append(given))
+
+    def fail(compute: Callable[[], object]) -> None:
+        raise CompilerError("layers cannot be compiled on here: no compiler")
+
+    monkeypatch.setattr(compilation, "_check", fail)
+    with pytest.raises(CompilerError, match="no compiler"):
+        make_artifact(learn(validate_study(study_values, origin="test")).job)
+    assert not trained
+
+
+@pytest.mark.usefixtures("broken_compiler")
+def test_a_later_worker_without_a_compiler_says_so_and_its_cell_records_it(
+    study: Study, study_values: dict[str, Any]
+) -> None:
+    learning = learn(study)
+    shared = learning.shared()
+    shared = replace(
+        shared,
+        artifact=replace(shared.artifact, tuning=replace(shared.artifact.tuning, compiled=True)),
+    )
+    forget_trainee()
+    store, said = learning.store("cell"), list[str]()
+    store.warn = said.append
+    list(run_cell(learning.spec(), shared=shared, store=store))
+    assert len(said) == 1
+    assert "computed plainly, which agrees with the study's other cells to rounding" in said[0]
+    result = result_of(store)
+    assert result is not None
+    assert result["computed_on"] == "CPU, fp32"
+
+    on = study.model.model_copy(update={"compile": "on"})
+    asked = replace(shared, setup=replace(shared.setup, settings=on))
+    with pytest.raises(CompilerError, match=r"model\.compile is on, and layers cannot be compiled"):
+        list(run_cell(learning.spec(), shared=asked, store=learning.store("other")))
+    forget_trainee()

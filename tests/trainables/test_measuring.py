@@ -33,7 +33,7 @@ def compute_of(tokens: int) -> Compute:
 def test_more_cells_are_chosen_only_where_they_are_clearly_faster(
     study: Study, monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float], chosen: int
 ) -> None:
-    def speed(model: Any, compute: Any, batches: Sequence[Any]) -> float:
+    def speed(model: Any, compute: Any, batches: Sequence[Any], token_budget: int) -> float:
         return speeds[len(batches)]
 
     monkeypatch.setattr(measuring, "_fused_speed", speed)
@@ -60,7 +60,7 @@ def test_the_microbatch_is_what_fits_and_layers_are_recomputed_only_below_a_usef
 
     def with_room_for(tokens: float) -> tuple[int, bool]:
         monkeypatch.setattr(
-            measuring, "_memory", lambda device, share: tokens * kept / measuring.MEMORY_SHARE
+            measuring, "memory_room", lambda device, share: tokens * kept / measuring.MEMORY_SHARE
         )
         budget, checkpointing = choose_tokens(model, memory_share=1.0)
         assert budget["evaluation"] >= budget["training"]
@@ -89,7 +89,7 @@ def test_the_preferred_attention_stays_unless_another_is_clearly_faster(
     base = learn(study).trainee().model.base
 
     def choose(seconds: dict[str, float]) -> str:
-        names = iter(measuring.attentions_on(torch.device("cpu"), torch.float32))
+        names = iter(measuring.attentions_on(torch.device("cpu"), torch.float32, width=8))
 
         def timed(work: Callable[[], object], device: torch.device) -> float:
             work()
