@@ -18,7 +18,14 @@ PROGRESS_TIMEOUT = 8.0  # seconds; a worker takes some of them to load the model
 # A process keeps the sizes that fitted with its model: no other fault's study may be trained by it.
 APART, FURTHER_APART = {"cpus": 0.25}, {"cpus": 0.3}
 CELLS = 3  # of the bench's study
-WRITTEN = ("rows", "losses", "result", "checkpoint", "selection", "cell")  # how a cell's files' names begin
+WRITTEN = (
+    "rows.",
+    "losses.",
+    "result.",
+    "checkpoint-",
+    "selection.",
+    "cell.",
+)  # in the names of a cell's files
 
 
 def run_out_of_memory(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:

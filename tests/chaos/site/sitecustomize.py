@@ -111,7 +111,7 @@ def _hold_a_write(module: Any) -> None:
 
         def noted(place: Any, name: str, content: bytes) -> Any:
             order = _order("late")
-            ours = order is not None and place.prefix.startswith("cells/") and name.startswith(order)
+            ours = order is not None and place.prefix.startswith("cells/") and order in name
             if ours and _take_order("late"):
                 Path(str(FOLDER), "late-write").write_bytes(
                     pickle.dumps((name_of_method, place, name, content))
