@@ -15,7 +15,15 @@ from analysis.conditions import conditioning
 from analysis.curves import band_text, plot_replicates
 from analysis.inference import FEWEST_FOR_INTERVAL, LEVEL
 from analysis.outcomes import BASELINE, strategy_rank
-from analysis.style import ONE_COLUMN, SMALLEST, LineStyle, draw_thin_lines, mix_text, place_title, plain_ticks
+from analysis.style import (
+    ONE_COLUMN,
+    SMALLEST,
+    LineStyle,
+    draw_thin_lines,
+    mix_text,
+    place_title,
+    plain_ticks,
+)
 from analysis.tidy import STATE
 from analysis.view import Drawing, View
 from trainables import columns

@@ -59,9 +59,7 @@ def plot_slopes(
         across, heights = [place - REACH, place + REACH], ends.to_numpy(float)
         rises = heights[:, 1] > heights[:, 0]
         for line, chosen in ((DOWN, heights[~rises]), (UP, heights[rises])):
-            draw_thin_lines(
-                ax, across, chosen, color=style.colour, linestyle=line, linewidth=0.8, alpha=0.85
-            )
+            draw_thin_lines(ax, across, chosen, color=style.colour, linestyle=line, linewidth=0.8, alpha=0.85)
         left, right = (np.full(len(ends), x) for x in across)
         ax.plot(
             left,
