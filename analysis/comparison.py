@@ -55,7 +55,7 @@ def write_comparison(
     table = comparison_table(studies)
     files = write_table(table, directory=directory)
     with publication_style():
-        drawing = draw_comparison(studies)
+        drawing = draw_comparison(studies).with_key()
         origin = Origin("; ".join(study.name for study in studies), command)
         files += save_drawing(drawing, directory / "figures" / STEM, sidecar=origin)
     section = Section(

@@ -11,9 +11,10 @@ from analysis.findings import Findings
 from analysis.forest import judged_pairs, plot_forest
 from analysis.forest_legend import forest_keys
 from analysis.labels import given
+from analysis.lettering import shown_text
 from analysis.measures import MEASURES
 from analysis.outcomes import BASELINE
-from analysis.style import LineStyle, place_legend, plain_ticks, shown_text, strategy_styles
+from analysis.style import LineStyle, place_legend, plain_ticks, strategy_styles
 from analysis.view import Drawing, views
 from trainables import columns
 

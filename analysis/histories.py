@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, shortened
 from analysis.regular_file import read_regular
 from analysis.rows import is_number, is_real
 from analysis.style import strategy_text
@@ -93,14 +93,20 @@ def read_history(path: Path) -> History:
 
 def _losses(record: dict[str, Any]) -> pd.DataFrame:
     """Return the losses by step, checked: parallel lists of numbers, steps in rising order."""
-    steps = record.get(STEPS)
+    if STEPS not in record:
+        raise AnalysisError(
+            f"it lacks the list {STEPS}; it has: {', '.join(map(shortened, record)) or 'nothing'}"
+        )
+    steps = record[STEPS]
     if not isinstance(steps, list) or not all(is_number(step) for step in steps):
         raise AnalysisError(f"{STEPS} must be a list of numbers")
     if not steps:
         raise AnalysisError("it is empty: it has no step")
     if any(later < earlier for earlier, later in pairwise(steps)):
         raise AnalysisError(f"{STEPS} must not go down")
-    metrics = {key: values for key, values in record.items() if key.endswith(LOSS_SUFFIX)}
+    metrics = {
+        key: values for key, values in record.items() if key.endswith(LOSS_SUFFIX) and not is_real(values)
+    }  # a number beside the lists, such as best_loss, is no curve
     if not metrics:
         raise AnalysisError(f"it has no list whose name ends in {LOSS_SUFFIX}; it has: {', '.join(record)}")
     for key, values in metrics.items():

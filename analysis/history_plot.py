@@ -1,6 +1,7 @@
 """Draws training histories: one panel a metric, side by side; replicates as a mean with a t band."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,12 @@ from matplotlib.figure import Figure
 from analysis.curves import legend_title, plot_replicates
 from analysis.errors import AnalysisError, NothingToShowError
 from analysis.histories import LOSS_SUFFIX, History, group_replicates
+from analysis.lettering import distinct_labels, shown_text
 from analysis.style import (
     ONE_COLUMN,
     LineStyle,
     cycled_style,
+    fill_lines,
     legend_handle,
     place_legend,
     plain_ticks,
@@ -27,6 +30,8 @@ from trainables import columns
 FORMATS = (".png", ".svg", ".pdf")
 RUN, STEP, LOSS = "run", "step", "loss"
 PANEL_WIDTH = 2.8
+LONGEST_HISTORY = 100  # letters of a name in the legend, over several lines; the table has it whole
+LONGEST_TITLE = 32
 
 
 def tidy_metric(groups: Mapping[str, list[History]], *, metric: str) -> pd.DataFrame:
@@ -68,6 +73,14 @@ def history_styles(groups: Mapping[str, list[History]]) -> dict[str, LineStyle]:
     return styles
 
 
+def history_labels(groups: Mapping[str, list[History]]) -> list[str]:
+    """Return what the legend calls each group: its name, shortened where it is very long, and its runs."""
+    names = distinct_labels(groups, shown=partial(shown_text, longest=LONGEST_HISTORY))
+    return [
+        f"{names[text]} (n = {len(runs)})" if len(runs) > 1 else names[text] for text, runs in groups.items()
+    ]
+
+
 def _without_replay(run: History) -> bool:
     """Return whether a history says that nothing was replayed: by its name, its selection or its mix."""
     return (
@@ -91,16 +104,19 @@ def draw_histories(histories: list[History], *, title: str | None) -> Figure:
         ax.set(
             xlabel="step",
             ylabel="loss (nats/token)",
-            title=metric.removesuffix(LOSS_SUFFIX).replace("_", " ") + " loss",
+            title=shown_text(metric.removesuffix(LOSS_SUFFIX).replace("_", " "), longest=LONGEST_TITLE)
+            + " loss",
         )
         plain_ticks(ax)
     sizes = {text: len(runs) for text, runs in groups.items()}
-    labels = [f"{text} (n = {size})" if size > 1 else text for text, size in sizes.items()]
     replicated = [size for size in sizes.values() if size > 1]
     explanation = legend_title(replicated, unit="run") + " of one name" if replicated else ""
-    place_legend(figure, [legend_handle(style) for style in styles.values()], labels, title=explanation)
+    place_legend(
+        figure, [legend_handle(style) for style in styles.values()], history_labels(groups), title=explanation
+    )
     if title:
-        figure.suptitle(title, fontsize=9)
+        shown = shown_text(title, longest=LONGEST_HISTORY, ending=False)
+        figure.suptitle(fill_lines(shown, width=figure.get_figwidth() - 0.5), fontsize=9)
     return figure
 
 

@@ -9,8 +9,17 @@ from matplotlib.figure import Figure
 from analysis.conditions import count_text
 from analysis.errors import NothingToShowError
 from analysis.histories import History, group_replicates
-from analysis.history_plot import PANEL_WIDTH, draw_histories, history_styles, plot_histories, tidy_metric
+from analysis.history_plot import (
+    LONGEST_TITLE,
+    PANEL_WIDTH,
+    draw_histories,
+    history_labels,
+    history_styles,
+    plot_histories,
+    tidy_metric,
+)
 from analysis.history_tables import ends_table, points_table, task_text
+from analysis.lettering import shown_text
 from analysis.page import write_page
 from analysis.provenance import Facts, analysis_versions
 from analysis.report import Report
@@ -61,6 +70,7 @@ def write_history_report(
             "changes": ("Change since the first evaluation", _changes(groups)),
         }
         for stem, (title, drawing) in drawings.items():
+            drawing = drawing.with_key()
             files += save_drawing(drawing, directory / "figures" / stem, sidecar=Origin("histories", command))
             pictures.append(picture_of(drawing, title=title, path=f"figures/{stem}"))
     section = Section(
@@ -133,9 +143,13 @@ def _changes(groups: Mapping[str, list[History]]) -> Drawing:
     ):
         plot_histories(frame, ax, styles=styles)
         ax.axhline(0, color="0.3", linestyle=":", linewidth=0.8)
-        ax.set(xlabel="step", ylabel="change of loss (nats/token)", title=metric)
+        ax.set(
+            xlabel="step",
+            ylabel="change of loss (nats/token)",
+            title=shown_text(metric, longest=LONGEST_TITLE),
+        )
         plain_ticks(ax)
-    labels = [f"{text} (n = {len(runs)})" if len(runs) > 1 else text for text, runs in since.items()]
+    labels = history_labels(since)
     place_legend(figure, [legend_handle(style) for style in styles.values()], labels, title="")
     caption = (
         "Each loss minus its first value: above 0 the task was forgotten, below it was learnt (nats/token). Runs "

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.captions import absent_sentence, joined, mix_sentence, spread_sentence
 from analysis.inference import LEVEL, mean_interval
+from analysis.lettering import shown_text
 from analysis.outcomes import strategy_rank
 from analysis.style import (
     ONE_COLUMN,
@@ -17,7 +18,6 @@ from analysis.style import (
     place_legend,
     place_title,
     plain_ticks,
-    shown_text,
     strategy_styles,
 )
 from analysis.view import Drawing, View

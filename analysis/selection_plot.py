@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.captions import joined, mix_sentence, seeds_sentence
+from analysis.lettering import shown_text
 from analysis.outcomes import strategy_rank
 from analysis.style import (
     SMALLEST,
@@ -14,7 +15,6 @@ from analysis.style import (
     mix_text,
     place_title,
     plain_ticks,
-    shown_text,
     strategy_styles,
 )
 from analysis.view import Drawing, View

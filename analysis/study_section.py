@@ -61,7 +61,7 @@ def write_study(
     with publication_style():
         for name, stem, view in planned_figures(all_views):
             progress(f"drawing {stem}")
-            drawing = FIGURES[name].draw(view)
+            drawing = FIGURES[name].draw(view).with_key()
             files += save_drawing(drawing, target / FIGURES_DIRECTORY / stem, sidecar=origin)
             title = FIGURES[name].title + (f" ({view.title})" if view.title else "")
             pictures.append(picture_of(drawing, title=title, path=f"{folder}{FIGURES_DIRECTORY}/{stem}"))

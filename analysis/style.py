@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from analysis.lettering import FONT, distinct_labels, set_fonts, shown_text, text_width
 from analysis.outcomes import BASELINE, strategy_rank
 from analysis.output import publish
 from trainables import columns
@@ -29,14 +29,14 @@ from trainables import columns
 ONE_COLUMN = 3.5  # inches, as in most two-column journals
 TWO_COLUMNS = 7.2
 RASTER_DPI = 300
-LONGEST_NAME = 26  # letters of a name in a figure
 LETTER = 0.056  # inches, a letter's mean width at 7 pt
+HANDLE, TIGHT_HANDLE = 0.6, 0.51  # inches of a legend's column beside its label; the least of them
 LINE = 0.14  # inches from line to line of a legend
 SIZE_CAPTIONED = 7.5  # points
 SMALLEST = 6  # points
 
 RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": FONT,
     "font.size": 7,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
@@ -109,36 +109,7 @@ def cycled_style(position: int, *, label: str = "") -> LineStyle:
 
 def name_labels(strategies: Iterable[str]) -> dict[str, str]:
     """Return each strategy's name as a figure has room for it; two that would read the same are numbered."""
-    labels: dict[str, str] = {}
-    for name in strategies:
-        plain = label = shown_text(strategy_text(name))
-        number = 1
-        while label in labels.values():
-            number += 1
-            label = f"{plain} ({number})"
-        labels[name] = label
-    return labels
-
-
-def shown_text(text: str, *, longest: int = LONGEST_NAME, ending: bool = True) -> str:
-    """Return `text` on one line, at most `longest` letters of it, in letters that the font has.
-
-    `ending`: what is too long keeps its end, which often tells names apart; words are cut at their end.
-    """
-    known = _letters()
-    printable = (letter if letter.isprintable() else " " for letter in text)
-    plain = " ".join("".join(printable).split()) or "(no name)"
-    plain = "".join(letter if ord(letter) in known else "\ufffd" for letter in plain)
-    if len(plain) <= longest:
-        return plain
-    tail = (longest - 1) // 3 if ending else 0
-    return f"{plain[: longest - 1 - tail]}…{plain[len(plain) - tail :]}"
-
-
-@cache
-def _letters() -> frozenset[int]:
-    """Return the code points of the one font that every figure is set in."""
-    return frozenset(get_font(findfont(RC["font.family"])).get_charmap())
+    return distinct_labels(strategies, shown=lambda name: shown_text(strategy_text(name)))
 
 
 def draw_thin_lines(ax: Axes, across: Any, heights: Any, **look: Any) -> Axes:
@@ -215,6 +186,8 @@ def save_figure(figure: Figure, *paths: Path) -> list[Path]:
     It is laid out once, as the PNG needs it, so that every format shows the same; it cannot be laid out again.
     """
     with publication_style():
+        if set_fonts(figure):
+            matplotlib.rcParams["pdf.fonttype"] = 3  # outlines, which any kind of font has
         _lay_out(figure)
         return [publish(path, partial(_write, figure, path.suffix.removeprefix("."))) for path in paths]
 
@@ -235,11 +208,14 @@ def _write(figure: Figure, kind: str, path: Path) -> None:
 def place_legend(figure: Figure, handles: list[Any], labels: list[str], *, title: str) -> None:
     """Put one legend below all panels, in as many columns as the figure is wide, and make room for it."""
     room = figure.get_figwidth() - 0.1
-    widest = max(len(label) for label in labels)
-    fitting = max(1, int(room / (0.6 + LETTER * widest)))
+    labels = [fill_label(label, width=room - HANDLE) for label in labels]
+    widest = max(len(line) for label in labels for line in label.splitlines())
+    drawn = max(text_width(label, points=RC["legend.fontsize"]) for label in labels)
+    fitting = max(1, min(int(room / (HANDLE + LETTER * widest)), int(room / (TIGHT_HANDLE + drawn))))
     rows = -(-len(labels) // fitting)
     title = fill_lines(title, width=room)
-    figure.set_figheight(figure.get_figheight() + LINE * (rows + len(title.splitlines())) + 0.1)
+    lines = rows * max(len(label.splitlines()) for label in labels) + len(title.splitlines())
+    figure.set_figheight(figure.get_figheight() + LINE * lines + 0.1)
     figure.legend(
         handles,
         labels,
@@ -265,6 +241,15 @@ def place_title(figure: Figure, *lines: str) -> None:
     if text:
         figure.set_figheight(figure.get_figheight() + LINE * (1 + text.count("\n")))
         figure.suptitle(text, fontsize=SIZE_CAPTIONED)
+
+
+def fill_label(text: str, *, width: float) -> str:
+    """Return a legend's label, broken where it is drawn wider than `width` inches; a word may break."""
+    letters = len(text)
+    while letters > 1 and text_width(text, points=RC["legend.fontsize"]) > width:
+        letters -= 1
+        text = textwrap.fill(text.replace("\n", " "), letters, break_on_hyphens=False)
+    return text
 
 
 def fill_lines(text: str, *, width: float) -> str:

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import conditions
+from analysis.lettering import key_sentence, shown_text
 from analysis.outcomes import grouped, select
 from analysis.settings import Inference
-from analysis.style import LineStyle, shown_text, strategy_styles
+from analysis.style import LineStyle, strategy_styles
 from analysis.tidy import STATE, Study
 from trainables import columns
 
@@ -27,6 +28,11 @@ class Drawing(NamedTuple):
     figure: Figure | None
     caption: str
     data: Mapping[str, pd.DataFrame] = NOTHING
+
+    def with_key(self) -> "Drawing":
+        """Return the drawing with a caption that says which names its keys stand for."""
+        sentence = "" if self.figure is None else key_sentence(self.figure)
+        return self._replace(caption=f"{self.caption} {sentence}") if sentence else self
 
 
 @dataclass(frozen=True)
