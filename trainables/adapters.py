@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from trainables.digests import digest_files
 from trainables.settings import LoraSettings
@@ -77,9 +77,11 @@ def adapter_files(weights: AdapterWeights, *, lora: LoraSettings, base_model: st
 
 
 def load_adapter(folder: Path) -> AdapterWeights:
-    """Read the weights of a PEFT adapter from safetensors."""
+    """Read the weights of a PEFT adapter from safetensors, as fp32 whatever float they are kept as."""
+    from safetensors.torch import load_file  # bf16, which most trainers save, is no type of NumPy's
+
     try:
-        return load_file(folder / WEIGHTS_FILE)
+        return {name: tensor.float().numpy() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"{folder / WEIGHTS_FILE} is not a readable safetensors file: {error}") from error
 
@@ -100,12 +102,19 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
             f"phase_a.adapter: {folder} lacks {', '.join(absent)}; it must be a PEFT adapter directory"
         )
     _check_config(folder, lora)
-    found = {name: array.shape for name, array in load_adapter(folder).items()}
+    weights = load_adapter(folder)
+    found = {name: array.shape for name, array in weights.items()}
     if found != shapes:
         name = min(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
         raise AdapterError(
             f"phase_a.adapter: {folder} does not fit the model: {name} is {found.get(name, 'absent')}, "
             f"the model needs {shapes.get(name, 'no such weight')}"
+        )
+    broken = sorted(name for name, array in weights.items() if not np.isfinite(array).all())
+    if broken:
+        raise AdapterError(
+            f"phase_a.adapter: {folder} holds NaN or infinity in {len(broken)} of its {len(weights)} weights "
+            f"({', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}): its training diverged, or its file is damaged"
         )
     return digest_files([folder / CONFIG_FILE, folder / WEIGHTS_FILE])
 
