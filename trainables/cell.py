@@ -95,7 +95,8 @@ class Cell:
     def _starts_sound(self) -> bool:
         """Say whether the adapter and its losses, which Phase A left, are finite: rows hold nothing else."""
         artifact = self.shared.artifact
-        return all(np.isfinite(each).all() for each in (*artifact.validation_nll, *artifact.adapter.values()))
+        numbers: list[np.ndarray] = [*artifact.validation_nll, *artifact.adapter.values()]
+        return all(np.isfinite(each).all() for each in numbers)
 
     def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         points = tensors.pop("history.task_a_nll").numpy(), tensors.pop("history.task_b_nll").numpy()

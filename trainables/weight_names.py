@@ -56,7 +56,7 @@ def check_names(model: "PreTrainedModel", stored: Mapping[str, StoredTensor], *,
     }
     with _unreported():
         try:
-            _, report = type(model).from_pretrained(
+            matched: Any = type(model).from_pretrained(
                 None,
                 config=model.config,
                 state_dict=tensors,
@@ -67,7 +67,7 @@ def check_names(model: "PreTrainedModel", stored: Mapping[str, StoredTensor], *,
             )
         except RuntimeError as error:
             raise ModelError(f"model.name: the weights in {where} do not fit the model: {error}") from error
-    refuse_other_weights(model, report, where=where)
+    refuse_other_weights(model, matched[1], where=where)
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _unreported() -> Iterator[None]:
     from transformers.utils import logging
 
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
@@ -163,7 +163,8 @@ def check_loaded(model: "PreTrainedModel", report: Mapping[str, Any], *, where: 
     if bad:
         raise ModelError(f"model.name: {where} holds NaN or infinity in {len(bad):,} weights ({_first(bad)})")
     tied = getattr(model.config, "tie_word_embeddings", False)
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if tied and head is not None and head.weight is not embedding.weight:
         raise ModelError(_untied("the output layer", "the input embedding"))
 
