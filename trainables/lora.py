@@ -268,5 +268,5 @@ def _refuse_absent(
         }
         raise AdapterError(
             f"model.lora.target_modules: {', '.join(absent)} not in the model; its linear modules are "
-            f"{', '.join(sorted(linear)) or 'none'}"
+            f"{', '.join(sorted(linear)) or 'none: its layers are of a kind that cannot be adapted'}"
         )

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainables.digests import digest_json
 from trainables.machine_cache import keep, recall
@@ -16,6 +16,9 @@ from trainables.settings import ModelSettings
 from trainables.source_code import module_digests
 from trainables.tasks.prepare import PreparedTask
 from trainables.weight_files import INDEX, WEIGHTS, ModelError, read_headers, weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LIMITS, WHOLE = "model_limits", "whole_models"  # kinds of entries in the machine's cache
 # Ways to stretch positions after training: up to `factor` times the original ones, ...
@@ -72,11 +75,14 @@ def check_model(source: ModelSource, settings: ModelSettings) -> Limits:
         return Limits(**json.loads(kept))
     from trainables.trial_model import check_configuration
 
-    if source.origin != "gguf":  # whose configuration names the packing that is undone
+    if source.origin != "gguf":  # whose configuration takes seconds to read, and would be read twice
         check_configuration(load_config(source))
-    if not whole and _check_weights(source) and key:
+    empty = load_empty_model(source)
+    if source.origin == "gguf":
+        check_configuration(empty.config, dequantised=True)
+    if not whole and _check_weights(source, empty) and key:
         keep(WHOLE, key, b"")
-    limits = Limits(**json.loads(kept)) if kept is not None else _try(source, settings)
+    limits = Limits(**json.loads(kept)) if kept is not None else _try(empty, settings)
     if key:
         keep(LIMITS, key, json.dumps(asdict(limits)).encode())
     return limits
@@ -96,7 +102,7 @@ def _key(source: ModelSource, settings: ModelSettings) -> str | None:
     )
 
 
-def _check_weights(source: ModelSource) -> bool:
+def _check_weights(source: ModelSource, empty: "PreTrainedModel") -> bool:
     """Check the weights against the model; return False where they are not on this machine yet."""
     from trainables.weight_names import check_names, check_numbers
 
@@ -106,7 +112,6 @@ def _check_weights(source: ModelSource) -> bool:
     if source.origin == "hub" and not _is_fetched(folder):
         return False
     stored = read_headers(weight_files(folder))
-    empty = load_empty_model(source)
     check_names(empty, stored, where=str(folder))
     check_numbers(empty, stored)
     return True
@@ -125,10 +130,9 @@ def _is_fetched(folder: Path) -> bool:
     return True
 
 
-def _try(source: ModelSource, settings: ModelSettings) -> Limits:
+def _try(empty: "PreTrainedModel", settings: ModelSettings) -> Limits:
     from trainables.trial_model import try_model
 
-    empty = load_empty_model(source)
     embedding: Any = empty.get_input_embeddings()
     vocabulary, positions = int(embedding.weight.shape[0]), _positions(empty.config)
     return Limits(vocabulary, positions, try_model(empty, settings.lora))

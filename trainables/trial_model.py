@@ -37,8 +37,11 @@ NEUTRAL = (None, 1)
 KINDS = ("attention_type", "is_sliding", "layer_type", "sliding_window")
 
 
-def check_configuration(config: Any) -> None:
-    """Raise ModelError for a model that its configuration alone shows cannot be trained here."""
+def check_configuration(config: Any, *, dequantised: bool = False) -> None:
+    """Raise ModelError for a model that its configuration alone shows cannot be trained here.
+
+    `dequantised`: what the configuration says about quantised weights has been undone.
+    """
     kind = f"a {config.model_type!r} model"
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
@@ -50,19 +53,14 @@ def check_configuration(config: Any) -> None:
             f"model.name: {kind} wraps several models ({parts}); a text-only language model is needed, such as its "
             "text part saved alone"
         )
-    quantised = getattr(config, "quantization_config", None) or getattr(config, "compression_config", None)
-    if quantised:
-        named = quantised if isinstance(quantised, dict) else vars(quantised)
-        method = named.get("quant_method", "a method that is not named")
-        raise ModelError(
-            f"model.name: the checkpoint is quantised ({getattr(method, 'value', method)}): quantised weights cannot "
-            "be trained here; give the model in bf16, fp16 or fp32"
-        )
+    if not dequantised:
+        _refuse_quantised(config)
     for name in WIDTHS:
         value = getattr(config, name, None)
         if type(value) is not int or value < 1:
             raise ModelError(
-                f"model.name: the configuration of {kind} must give {name} as a whole number, got {value!r:.60}"
+                f"model.name: the configuration of {kind} must give {name} as a whole number, got {value!r:.60}: only "
+                "models of attention layers of one width can be trained here"
             )
     for name in LOGIT_SETTINGS:
         value = getattr(config, name, None)
@@ -78,6 +76,17 @@ def check_configuration(config: Any) -> None:
         )
 
 
+def _refuse_quantised(config: Any) -> None:
+    quantised = getattr(config, "quantization_config", None) or getattr(config, "compression_config", None)
+    if quantised:
+        named = quantised if isinstance(quantised, dict) else vars(quantised)
+        method = named.get("quant_method", "a method that is not named")
+        raise ModelError(
+            f"model.name: the checkpoint is quantised ({getattr(method, 'value', method)}): quantised weights cannot "
+            "be trained here; give the model in bf16, fp16 or fp32"
+        )
+
+
 def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
     """Compute a cut-down copy of `empty`, a model on the meta device; return its smallest attention window.
 
@@ -90,6 +99,7 @@ def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
         )
     if not isinstance(empty.get_output_embeddings(), torch.nn.Linear):  # type: ignore[no-untyped-call]
         raise ModelError(f"model.name: {type(empty).__name__} has no linear output layer over its vocabulary")
+    empty.eval()  # type: ignore[no-untyped-call]
     _cut_layers(empty)
     _fill(empty)
     try:
