@@ -111,7 +111,8 @@ def weight_files(folder: Path) -> list[Path]:
 def _read_index(path: Path) -> dict[str, str]:
     """Return the file that each tensor is in, by the tensor's name."""
     try:
-        placed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        index = json.loads(path.read_text(encoding="utf-8"))
+        placed, _ = index["weight_map"], index["metadata"]  # transformers reads both
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"model.name: {path} is not a readable index of weights: {error!r:.200}") from error
     plain = isinstance(placed, dict) and all(
