@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 
-from trainables.adapters import AdapterError, check_adapter, lora_config
+from trainables.adapters import AdapterError, check_adapter, load_adapter, lora_config
 from trainables.settings import LoraSettings
 
 LORA = LoraSettings(r=2, alpha=4, dropout=0.0, target_modules=("q_proj",))
@@ -103,4 +105,24 @@ def test_a_configuration_that_is_none_is_refused(adapter: Path, content: str) ->
     with pytest.raises(
         AdapterError, match="adapter_config.json (cannot be read|is not a LoRA configuration)"
     ):
+        check(adapter)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_another_float_are_read_as_fp32(adapter: Path, dtype: torch.dtype) -> None:
+    numbers = torch.linspace(-3, 3, 16).reshape(2, 8).to(dtype)
+    save_tensors(dict.fromkeys(SHAPES, numbers), adapter / "adapter_model.safetensors")
+    assert check(adapter)
+    for array in load_adapter(adapter).values():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, numbers.float().numpy())
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_weights_that_are_not_finite_are_refused(adapter: Path, number: float, dtype: torch.dtype) -> None:
+    numbers = torch.zeros(2, 8, dtype=dtype)
+    numbers[1, 3] = number
+    save_tensors(dict.fromkeys(SHAPES, numbers), adapter / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"holds NaN or infinity in 1 of its 1 weights \(base_model"):
         check(adapter)

@@ -6,15 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 from peft import PeftModel
+from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM
 
 from sweep.configuration import Study, validate_study
 from sweep.preparation import prepare
 from tests.trainables.learning import artifact_of, folder_of, learn, stop_at
 from tests.trainables.reference import plain_losses
-from trainables.adapters import AdapterError
+from trainables.adapters import AdapterError, lora_config
+from trainables.artifact import load_artifact
+from trainables.lora import adapter_shapes
+from trainables.models import load_empty_model, resolve_model
 from trainables.phase_a import make_artifact
 from trainables.seals import DamagedError
+from trainables.training import Diverged
 
 
 def test_phase_a_lowers_the_loss_of_task_a(study: Study) -> None:
@@ -136,3 +141,31 @@ def test_a_damaged_artifact_is_refused_by_name(study: Study, name: str) -> None:
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=f"{name} is damaged"):
         artifact_of(learning)
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [({"adapter": "huge"}, 0), ({"lr": 1e30, "gradient_clipping": None}, None)],
+    ids=["a user's adapter", "training"],
+)
+def test_losses_that_are_not_finite_end_phase_a_as_diverged(
+    study_values: dict[str, Any], tmp_path: Path, changes: dict[str, Any], step: int | None
+) -> None:
+    if "adapter" in changes:
+        changes = {"adapter": str(huge_adapter(study_values, tmp_path / "huge"))}
+    study_values["phase_a"] |= changes
+    learning = learn(validate_study(study_values, origin="test"))
+    with pytest.raises(Diverged) as caught:
+        make_artifact(learning.job)
+    assert caught.value.step == step or (step is None and caught.value.step > 0)
+    assert load_artifact(learning.prepared.artifacts[0]) is None
+
+
+def huge_adapter(values: dict[str, Any], folder: Path) -> Path:
+    """Write an adapter of finite numbers whose products are not."""
+    study = validate_study(values, origin="test")
+    lora_config(study.model.lora).save_pretrained(str(folder))
+    shapes = adapter_shapes(load_empty_model(resolve_model(study.model)), study.model.lora)
+    weights = {name: np.full(shape, 1e30, np.float32) for name, shape in shapes.items()}
+    save_file(weights, folder / "adapter_model.safetensors")
+    return folder
