@@ -257,7 +257,7 @@ def _refuse_absent(
     head: torch.nn.Module | None,
     lora: LoraSettings,
 ) -> None:
-    """Raise AdapterError for a target that no module is called by; a layer's own parts come no nearer."""
+    """Raise AdapterError for a target that is the name of no layer."""
     known = {name.rpartition(".")[2] for name in chosen}
     absent = [target for target in lora.target_modules if target not in known]
     if absent:

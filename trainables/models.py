@@ -93,7 +93,8 @@ def _directory_source(path: Path, settings: ModelSettings) -> ModelSource:
     ]
     if not any(file.suffix == ".safetensors" for file in files) or not (path / "config.json").is_file():
         held = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
-        raise ModelError(f"model.name: {path} needs config.json and *.safetensors; it holds {held}")
+        hint = ": give one of its snapshots" if (path / "snapshots").is_dir() else ""
+        raise ModelError(f"model.name: {path} needs config.json and *.safetensors; it holds {held}{hint}")
     weight_files(path)
     return ModelSource(
         "directory",

@@ -1,6 +1,7 @@
 """What cannot be trained is refused before anything is spent, with the reason; what can be is asked once."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,44 @@ def test_a_model_is_looked_at_once(tiny_model: Path, tmp_path: Path, monkeypatch
     limits = check_folder(tiny_model, "q_proj")
     monkeypatch.setattr(model_fit, "load_empty_model", lambda source: pytest.fail("looked at again"))
     assert check_folder(tiny_model, "q_proj") == limits
+
+
+COMMIT = "0123abcd" * 5
+
+
+@pytest.fixture
+def hub(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The local snapshot of a hub model, of which the small files are there; the hub cannot be asked."""
+    model = tmp_path / "hub" / "models--owner--name"
+    snapshot = Path(shutil.copytree(tiny_model, model / "snapshots" / COMMIT))
+    (snapshot / "model.safetensors").rename(tmp_path / "weights")
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path / "cache"))
+    return snapshot
+
+
+def check_hub() -> Limits:
+    settings = ModelSettings(name="owner/name", lora=LoraSettings(r=2))
+    return check_model(resolve_model(settings), settings)
+
+
+def test_a_hub_models_weights_are_checked_once_they_are_here(hub: Path, tmp_path: Path) -> None:
+    limits = check_hub()
+    (hub / "model.safetensors").write_bytes((tmp_path / "weights").read_bytes()[:-1])
+    with pytest.raises(ModelError, match="was not copied whole"):
+        check_hub()
+    (hub / "model.safetensors").write_bytes((tmp_path / "weights").read_bytes())
+    assert check_hub() == limits
+    (hub / "model.safetensors").unlink()
+    assert check_hub() == limits  # a commit's files stay what they were
+
+
+def test_an_adapter_beside_a_hub_models_weights_is_refused(hub: Path) -> None:
+    (hub / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(
+        ModelError, match=r"an adapter \(adapter_config\.json\) beside the model's own weights"
+    ):
+        check_hub()
