@@ -5,6 +5,7 @@ Resolving a name reads no weights into memory; a GGUF file is dequantised once i
 
 import importlib.util
 import re
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,7 @@ from trainables.machine_cache import cache_directory
 from trainables.publish import publish_directory
 from trainables.settings import ModelSettings, Precision
 from trainables.weight_files import ModelError as ModelError
-from trainables.weight_files import refuse_foreign_files, weight_files
+from trainables.weight_files import refuse_foreign_files, refuse_pointer, weight_files
 from trainables.weight_names import check_loaded
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def packaged_smollm2() -> Path | None:
 
 
 def _gguf_source(path: Path) -> ModelSource:
+    refuse_pointer(path)
     return ModelSource("gguf", str(path.resolve()), None, digest_files([path], digest=remembered_digest))
 
 
@@ -249,9 +251,17 @@ def load_config(source: ModelSource) -> Any:
         return AutoConfig.from_pretrained(
             source.location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError, ImportError, KeyError, TypeError, StrictDataclassError) as error:
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+        LookupError,
+        TypeError,
+        struct.error,
+        StrictDataclassError,
+    ) as error:
         raise ModelError(
-            f"model.name: no configuration could be read from {source.describe()}: {error}"
+            f"model.name: no configuration could be read from {source.describe()}; is the file whole? ({error})"
         ) from error
 
 

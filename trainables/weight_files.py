@@ -71,15 +71,17 @@ def refuse_foreign_files(folder: Path) -> None:
             raise ModelError(
                 f"model.name: {file} is a link to {file.readlink()}, which is not there: fetch it again"
             )
-        if file.is_file() and _is_pointer(file):
-            raise ModelError(
-                f"model.name: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {folder}"
-            )
+        if file.is_file():
+            refuse_pointer(file)
 
 
-def _is_pointer(file: Path) -> bool:
+def refuse_pointer(file: Path) -> None:
+    """Raise ModelError where git-lfs has left a pointer in the place of a file."""
     with file.open("rb") as opened:
-        return opened.read(len(POINTER)) == POINTER
+        if opened.read(len(POINTER)) == POINTER:
+            raise ModelError(
+                f"model.name: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}"
+            )
 
 
 def weight_files(folder: Path) -> list[Path]:
