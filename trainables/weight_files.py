@@ -19,6 +19,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 POINTER = b"version https://git-lfs.github.com/spec/"
+SMALL = {".json", ".model", ".txt", ".jinja"}  # endings of what is read beside the weights
 SEARCHED = "not_finite"  # kind of entries in the machine's cache
 BLOCK = 2**22  # numbers searched at a time
 HEADER_LIMIT = 100 * 2**20  # bytes; the safetensors library takes no longer one
@@ -54,7 +55,7 @@ class StoredTensor:
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """Raise ModelError where the folder holds an adapter, or a file that is not what its name says."""
+    """Raise ModelError where the folder holds an adapter, a link to nothing, or a pointer for a small file."""
     if (folder / ADAPTER).exists():
         if (folder / "config.json").exists():
             raise ModelError(
@@ -66,12 +67,12 @@ def refuse_foreign_files(folder: Path) -> None:
             f"model.name: {folder} is an adapter ({ADAPTER}), not a base model: give its base model as model.name "
             "and this folder as phase_a.adapter"
         )
-    for file in sorted(folder.iterdir()):
+    for file in sorted(file for file in folder.iterdir() if file.suffix in {*SMALL, ".safetensors"}):
         if file.is_symlink() and not file.exists():
             raise ModelError(
                 f"model.name: {file} is a link to {file.readlink()}, which is not there: fetch it again"
             )
-        if file.is_file():
+        if file.is_file() and file.suffix in SMALL:
             refuse_pointer(file)
 
 
@@ -87,9 +88,10 @@ def refuse_pointer(file: Path) -> None:
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that the model is loaded from: one, or those that the index names.
 
-    Raises ModelError where one of them is not there.
+    Raises ModelError where one of them is not there, or only a pointer to it.
     """
     if (folder / WEIGHTS).is_file():
+        refuse_pointer(folder / WEIGHTS)
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
         held = ", ".join(sorted(file.name for file in folder.glob("*.safetensors*"))) or "none"
@@ -107,6 +109,8 @@ def weight_files(folder: Path) -> list[Path]:
             + (f"; {_first(begun)} is a download that did not end" if begun else "")
             + ": fetch the model again"
         )
+    for name in names:
+        refuse_pointer(folder / name)
     return [folder / name for name in names]
 
 

@@ -226,10 +226,18 @@ def as_a_hub_snapshot(folder: Path) -> None:
         file.symlink_to(Path("..", "blobs", file.name))
 
 
+def beside_files_that_are_not_read(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_text(POINTER)
+    (folder / "consolidated.safetensors").write_text(POINTER)
+    (folder / "model.onnx").symlink_to("gone")
+    (folder / "model.safetensors.incomplete").write_bytes(b"")
+
+
 @pytest.mark.parametrize(
     "change",
     [
         sharded,
+        beside_files_that_are_not_read,
         in_another_precision,
         with_old_buffers,
         with_both_of_a_tied_pair,
