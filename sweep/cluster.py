@@ -33,7 +33,6 @@ WORKER_ENVIRONMENT = ALLOCATOR | {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
 }
 # Read by Tune when it is imported or run: no loggers of its own, signals are the driver's, and no
 # snapshots of all trials, which stop the scheduling while they are written: the ledger replaces them.

@@ -1,6 +1,6 @@
 """The two Ray tasks that come before the trials: reading the base weights, and Phase A. Imports Ray."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -13,18 +13,26 @@ from sweep.errors import PhaseAError
 from sweep.outages import Outages
 from sweep.preparation import Prepared
 from sweep.progress import Progress
+from trainables.adapters import AdapterError
 from trainables.base_weights import BaseWeights, read_base_weights
 from trainables.claims import ClaimLostError
+from trainables.models import ModelError
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.redaction import redact
 from trainables.storage.base import StoragePausedError
 from trainables.trainee import Setup
+from trainables.training import Diverged
 from trainables.tune_entry import Office
 
 POLL_SECONDS = 1.0
 STORE_SHARE = (
     0.5  # of a node's object store that the base weights may take; larger ones are read by each worker
 )
+
+
+# What a worker finds that another try would find again: returned, not raised, so that Ray tries nothing again.
+Verdict = ModelError | AdapterError | Diverged
+VERDICTS = (ModelError, AdapterError, Diverged)
 
 
 def share_base_weights(study: Study, setup: Setup, office: Office) -> "ray.ObjectRef[BaseWeights | None]":
@@ -40,9 +48,18 @@ def share_base_weights(study: Study, setup: Setup, office: Office) -> "ray.Objec
     )
     task = _task(_base_weights_task, study.resources, cpus=study.resources.cpus)
     try:
-        return ray.put(ray.get(task.remote(setup, room, office)))
+        weights = ray.get(task.remote(setup, room, office))
     except RayError as error:
         raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
+    _end_on_verdict([weights], "the base model could not be loaded")
+    return ray.put(weights)
+
+
+def _end_on_verdict(ends: Sequence[Any], what: str) -> None:
+    """Raise PhaseAError with the first Verdict in `ends`, if there is one."""
+    for end in ends:
+        if isinstance(end, VERDICTS):
+            raise PhaseAError(f"{what}: {redact(str(end))}")
 
 
 def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: float, **options: Any) -> Any:
@@ -55,21 +72,24 @@ def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: fl
     return remote(num_cpus=cpus, num_gpus=resources.gpus, max_calls=once, **options)(function)
 
 
-def _base_weights_task(setup: Setup, room: float, office: Office) -> BaseWeights | None:
+def _base_weights_task(setup: Setup, room: float, office: Office) -> BaseWeights | Verdict | None:
     if not office.proves():
         return None
     precision = setup.settings.dtype
     assert precision != "auto", "the nodes have agreed on a precision"
-    with office.watched("reading the base model"):
-        weights = read_base_weights(setup.source, precision=precision)
+    try:
+        with office.watched("reading the base model"):
+            weights = read_base_weights(setup.source, precision=precision)
+    except VERDICTS as error:
+        return error
     return weights if weights.size <= room else None
 
 
-PhaseAEnd = bool | StoragePausedError
+PhaseAEnd = bool | StoragePausedError | Verdict
 
 
 def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float) -> PhaseAEnd:
-    """Return whether the artifact is whole now, or what was wrong with the storage."""
+    """Return whether the artifact is whole now, or what was wrong with the storage, the model or the adapter."""
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
     if not office.proves():
         return False
@@ -83,7 +103,7 @@ def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, c
                 report=lambda step, steps: office.board.tell_phase_a.remote(job.settings.seed, step, steps),
                 warn=office.say,
             )
-    except StoragePausedError as error:
+    except (StoragePausedError, *VERDICTS) as error:
         return error
     except ClaimLostError as error:
         office.say(f"{error}: this worker leaves it alone")
@@ -131,6 +151,7 @@ def run_phase_a(
         before: Any = ray.get(board.phase_a.remote())
         tasks = [task.remote(job, weights, offices[job.settings.seed], cpus) for job in jobs]
         ends = _follow(tasks, board, progress)
+        _end_on_verdict(ends, "Phase A failed; nothing of task B was run")
         if False in ends:
             return False
         paused = [end for end in ends if isinstance(end, StoragePausedError)]

@@ -1,7 +1,7 @@
 """What a run needs before any compute: the model's source, tokenised tasks, keys and fingerprint.
 
-Reads data and the tokenizer, never the model's weights; what this machine keeps from an earlier run is
-taken from there, without torch or transformers.
+Reads data, the tokenizer and, once, the model's weights, to check them; what this machine keeps from an
+earlier run is taken from there, without torch or transformers.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from sweep.configuration import Study
 from trainables.adapter_fit import adapter_parameters, fitting_digest
 from trainables.columns import ARTIFACTS_DIRECTORY
 from trainables.digests import digest_json
+from trainables.model_fit import check_model
 from trainables.models import ModelSource, load_tokenizer, resolve_model, tokenizer_identity
 from trainables.settings import Precision
 from trainables.source_code import deciding_code
@@ -52,12 +53,16 @@ class Prepared:
 
 
 def prepare(study: Study) -> Prepared:
-    """Resolve the model, tokenise both tasks, check a user's adapter.
+    """Resolve the model, check that it can be trained, tokenise both tasks, check a user's adapter.
 
     Raises ModelError, TaskError or AdapterError.
     """
     source = resolve_model(study.model)
+    limits = check_model(source, study.model)
+    limits.check_length(study.max_length)
     task_a, task_b = _prepare_tasks(study, source)
+    for task in (task_a, task_b):
+        limits.check_tokens(task)
     fingerprint = _fingerprint(study, source, (task_a, task_b))
     patience = min(PATIENCE, study.resources.storage_patience)
     place = (

@@ -119,12 +119,19 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
             f"phase_a.adapter: {folder} lacks {', '.join(absent)}; it must be a PEFT adapter directory"
         )
     _check_config(folder, lora)
-    found = {name: array.shape for name, array in load_adapter(folder).items()}
+    weights = load_adapter(folder)
+    found = {name: array.shape for name, array in weights.items()}
     if found != shapes:
         name = min(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
         raise AdapterError(
             f"phase_a.adapter: {folder} does not fit the model: {name} is {found.get(name, 'absent')}, "
             f"the model needs {shapes.get(name, 'no such weight')}"
+        )
+    broken = sorted(name for name, array in weights.items() if not np.isfinite(array).all())
+    if broken:
+        raise AdapterError(
+            f"phase_a.adapter: {folder} holds NaN or infinity in {len(broken)} of its {len(weights)} weights "
+            f"({', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}): its training diverged, or its file is damaged"
         )
     return digest_files([folder / CONFIG_FILE, folder / WEIGHTS_FILE])
 

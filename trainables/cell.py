@@ -85,12 +85,20 @@ class Cell:
             )
             saved = None
         store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
-        if saved is None:
+        if saved is None and not self._starts_sound():
+            self.lane.diverged_at = 0
+        elif saved is None:
             self.add_row(shared.artifact.validation_nll, {"train_loss": None, "tokens_per_second": None})
         else:
             self._restore(*saved)
             self._record()
             self.saved = self._position
+
+    def _starts_sound(self) -> bool:
+        """Say whether the adapter and its losses, which Phase A left, are finite: rows hold nothing else."""
+        artifact = self.shared.artifact
+        numbers: list[np.ndarray] = [*artifact.validation_nll, *artifact.adapter.values()]
+        return all(np.isfinite(each).all() for each in numbers)
 
     def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         points = tensors.pop("history.task_a_nll").numpy(), tensors.pop("history.task_b_nll").numpy()
@@ -101,6 +109,8 @@ class Cell:
     def due(self) -> bool:
         """Whether the step reached is an evaluation point that has no row yet."""
         step = self.lane.counters.step
+        if self.lane.diverged_at is not None:
+            return False
         measured = self.history.rows[-1][columns.STEP] == step
         return not measured and (step % self.spec.training.eval_every == 0 or self.lane.finished)
 
@@ -201,5 +211,7 @@ def _selection(realisation: Realisation, shared: Shared) -> dict[str, Any]:
         "level": [train.levels[i] for i in chosen],
         "type": [train.types[i] for i in chosen],
         "tokens": [int(train.lengths[i]) for i in chosen],
-        "loss": [float(value) for value in shared.artifact.pool_losses[chosen]],
+        "loss": [
+            float(value) if np.isfinite(value) else None for value in shared.artifact.pool_losses[chosen]
+        ],
     }

@@ -232,12 +232,41 @@ def adapter_shapes(base: PreTrainedModel, lora: LoraSettings) -> dict[str, tuple
 
 
 def _targets(base: PreTrainedModel, lora: LoraSettings) -> dict[str, torch.nn.Linear]:
-    linear = {name: module for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)}
-    leaves = {name.rpartition(".")[2] for name in linear}
-    absent = [target for target in lora.target_modules if target not in leaves]
+    modules = {name: module for name, module in base.named_modules() if not list(module.children())}
+    chosen = {name: each for name, each in modules.items() if name.rpartition(".")[2] in lora.target_modules}
+    head = base.get_output_embeddings()  # type: ignore[no-untyped-call]
+    _refuse_absent(chosen, modules, head=head, lora=lora)
+    for name, module in chosen.items():
+        if module is head:
+            raise AdapterError(
+                f"model.lora.target_modules: {name} is the output layer, which the loss computes with as it is; "
+                "leave it out"
+            )
+        if not isinstance(module, torch.nn.Linear):
+            raise AdapterError(
+                f"model.lora.target_modules: {name} is a {type(module).__name__}; only torch.nn.Linear layers can be "
+                "adapted"
+            )
+    return {name: module for name, module in chosen.items() if isinstance(module, torch.nn.Linear)}
+
+
+def _refuse_absent(
+    chosen: dict[str, torch.nn.Module],
+    modules: dict[str, torch.nn.Module],
+    *,
+    head: torch.nn.Module | None,
+    lora: LoraSettings,
+) -> None:
+    """Raise AdapterError for a target that is the name of no layer."""
+    known = {name.rpartition(".")[2] for name in chosen}
+    absent = [target for target in lora.target_modules if target not in known]
     if absent:
+        linear = {
+            name.rpartition(".")[2]
+            for name, module in modules.items()
+            if isinstance(module, torch.nn.Linear) and module is not head
+        }
         raise AdapterError(
             f"model.lora.target_modules: {', '.join(absent)} not in the model; its linear modules are "
-            f"{', '.join(sorted(leaves))}"
+            f"{', '.join(sorted(linear)) or 'none: its layers are of a kind that cannot be adapted'}"
         )
-    return {name: module for name, module in linear.items() if name.rpartition(".")[2] in lora.target_modules}

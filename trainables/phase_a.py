@@ -25,6 +25,7 @@ from trainables.interruption import Pulse, StoppedError
 from trainables.lora import AdapterBank
 from trainables.manifest import FileSet
 from trainables.measuring import FUSED, choose_cells
+from trainables.models import ModelError
 from trainables.replay import phase_a_stream
 from trainables.seals import DamagedError
 from trainables.settings import PhaseASettings
@@ -73,7 +74,8 @@ def make_artifact(
 
     `report` is told the step reached and their number, `warn` of damaged files and of a broken compiler.
     Returns False if `pulse` raised StoppedError, after a checkpoint. Raises ClaimLostError, StorageError,
-    what `load_trainee` raises, or CompilerError where compiling was asked for.
+    what `load_trainee` raises, or CompilerError where compiling was asked for; Diverged, ModelError or
+    AdapterError where another try would end alike.
     """
     if _is_whole(job.storage):
         return True
@@ -186,6 +188,7 @@ def _publish(
 ) -> None:
     (pool,) = evaluate(trainee.model, job.task_a.train, bank=bank, compute=trainee.compute)
     after = _validate(job, trainee, bank)
+    _refuse_unsound(job, base=base, pool=pool, after=after)
     arrays: dict[str, npt.NDArray[Any]] = {
         "pool_nll": pool,
         "pool_tokens": job.task_a.train.supervised_counts(MEASURED).astype(np.int64),
@@ -209,6 +212,17 @@ def _publish(
     }
     if not files.create_record(MANIFEST_FILE, how):
         raise ClaimLostError(f"{job.storage.describe(MANIFEST_FILE)} is there already")
+
+
+def _refuse_unsound(
+    job: PhaseAJob, *, base: tuple[Losses, Losses], pool: Losses, after: tuple[Losses, Losses]
+) -> None:
+    """Raise Diverged where the adapter's losses are nothing to go on from, ModelError where the base model's are."""
+    if not all(np.isfinite(losses).all() for losses in base):
+        raise ModelError("model.name: the base model's loss is not finite on the validation examples")
+    if not all(np.isfinite(losses).all() for losses in (pool, *after)):
+        steps = phase_a_stream(len(job.task_a.train), seed=job.settings.seed, training=job.settings).steps
+        raise Diverged(0 if job.settings.adapter is not None else steps)
 
 
 def _settle(job: PhaseAJob, trainee: Trainee, warn: Callable[[str], None]) -> Tuning:

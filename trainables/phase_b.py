@@ -40,7 +40,8 @@ def run_cells(
     )  # none halved yet
     cells = [Cell(spec, shared=shared, store=stores[spec.key], trainee=trainee) for spec in specs]
     for cell in cells:
-        yield cell.spec.key, cell.history.rows[-1]
+        if cell.history.rows:  # none where it diverged before its first step
+            yield cell.spec.key, cell.history.rows[-1]
     group = TrainingGroup(trainee.model, [cell.lane for cell in cells], compute=trainee.compute)
     try:
         while cells:

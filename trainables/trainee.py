@@ -169,8 +169,8 @@ def make_trainable(
         _recompute_layers(base)
     if tuning.compiled:
         tuning = _compile(model, settings, tuning, warn)
-    _check_logits(model)
-    _check_packing(model)
+    check_logits(base)
+    check_packing(base)
     return model, tuning
 
 
@@ -202,24 +202,24 @@ def _recompute_layers(base: "PreTrainedModel") -> None:
             )
 
 
-def _check_logits(model: "LoraModel") -> None:
+def check_logits(base: "PreTrainedModel") -> None:
     """Raise LogitsError if the model does more to its logits than the output layer does."""
     import torch
 
     from trainables.losses import LogitsError, hidden_states, model_inputs, output_layer
     from trainables.measuring import probe_batch
 
-    batch = probe_batch([8], lanes=1).to(model.device)
+    batch = probe_batch([8], lanes=1).to(base.device)
     with torch.inference_mode():
-        ours = output_layer(model.base)(hidden_states(model.base, batch))
-        theirs = model.base(**model_inputs(batch)).logits
+        ours = output_layer(base)(hidden_states(base, batch))
+        theirs = base(**model_inputs(batch)).logits
     if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
         raise LogitsError(
             "the model scales or caps its logits after the output layer, which the chunked loss does not do"
         )
 
 
-def _check_packing(model: "LoraModel") -> None:
+def check_packing(base: "PreTrainedModel") -> None:
     """Raise AttentionError if an example's numbers depend on what it is packed with."""
     import torch
 
@@ -232,7 +232,7 @@ def _check_packing(model: "LoraModel") -> None:
     apart = [replace(lane, examples=[example]) for example in lane.examples]
     with torch.inference_mode():
         together, *alone = (
-            hidden_states(model.base, pack([one], token_budget=13)[0].to(model.device))[0].float()
+            hidden_states(base, pack([one], token_budget=13)[0].to(base.device))[0].float()
             for one in (lane, *apart)
         )
     expected = torch.cat(alone)

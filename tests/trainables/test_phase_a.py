@@ -7,15 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 from peft import PeftModel
+from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM
 
 from sweep.configuration import Study, validate_study
 from sweep.preparation import prepare
 from tests.trainables.learning import artifact_of, learn, path_of, stop_at
 from tests.trainables.reference import plain_losses
-from trainables.adapters import AdapterError
+from trainables.adapters import AdapterError, lora_config
+from trainables.artifact import load_artifact
+from trainables.lora import adapter_shapes
+from trainables.models import load_empty_model, resolve_model
 from trainables.phase_a import make_artifact
 from trainables.seals import DamagedError
+from trainables.training import Diverged
 
 
 def test_phase_a_lowers_the_loss_of_task_a(study: Study) -> None:
@@ -76,7 +81,7 @@ def artifact_key(values: dict[str, Any]) -> str:
         {"model": {"lora": {"r": 4}}},
         {"task_a": {"seed": 1}},
         {"task_b": {"seed": 1}},
-        {"max_length": 100_000, "task_a": {"train": 13}},
+        {"max_length": 2048, "task_a": {"train": 13}},
     ],
 )
 def test_whatever_changes_the_adapter_changes_the_artifacts_key(
@@ -149,3 +154,31 @@ def test_a_phase_a_begun_in_another_precision_is_begun_anew_and_says_so(study: S
     assert not said
     assert not make_artifact(other, pulse=stop_at(1), warn=said.append)
     assert "its checkpoint was made in fp32: begun anew" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [({"adapter": "huge"}, 0), ({"lr": 1e30, "gradient_clipping": None}, None)],
+    ids=["a user's adapter", "training"],
+)
+def test_losses_that_are_not_finite_end_phase_a_as_diverged(
+    study_values: dict[str, Any], tmp_path: Path, changes: dict[str, Any], step: int | None
+) -> None:
+    if "adapter" in changes:
+        changes = {"adapter": str(huge_adapter(study_values, tmp_path / "huge"))}
+    study_values["phase_a"] |= changes
+    learning = learn(validate_study(study_values, origin="test"))
+    with pytest.raises(Diverged) as caught:
+        make_artifact(learning.job)
+    assert caught.value.step == step or (step is None and caught.value.step > 0)
+    assert load_artifact(learning.prepared.artifacts[0]) is None
+
+
+def huge_adapter(values: dict[str, Any], folder: Path) -> Path:
+    """Write an adapter of finite numbers whose products are not."""
+    study = validate_study(values, origin="test")
+    lora_config(study.model.lora).save_pretrained(str(folder))
+    shapes = adapter_shapes(load_empty_model(resolve_model(study.model)), study.model.lora)
+    weights = {name: np.full(shape, 1e30, np.float32) for name, shape in shapes.items()}
+    save_file(weights, folder / "adapter_model.safetensors")
+    return folder

@@ -180,6 +180,29 @@ def test_a_diverged_cell_is_an_outcome_with_finite_rows(study_values: dict[str, 
     assert all(np.isfinite(row["task_a_loss"]) for row in rows)
 
 
+@pytest.mark.parametrize("spoilt", ["adapter", "validation_nll", "pool_nll"])
+def test_a_cell_that_begins_with_what_is_not_finite_has_diverged(study: Study, spoilt: str) -> None:
+    learning = learn(study)
+    shared = learning.shared()
+    artifact = replace(shared.artifact, **{spoilt: with_nan(getattr(shared.artifact, spoilt))})
+    store, specs = learning.store("cell"), [learning.spec("random", mix=1.0)]
+    list(run_cells(specs, shared=replace(shared, artifact=artifact), stores={specs[0].key: store}))
+    result = result_of(store)
+    assert result is not None
+    assert (result["state"], result["step"] == 0) == (
+        (columns.DONE, False) if spoilt == "pool_nll" else (columns.DIVERGED, True)
+    )
+
+
+def with_nan(numbers: Any) -> Any:
+    """Return an array, or the first one in a tuple or dict of arrays, with NaN in the place of all numbers."""
+    if isinstance(numbers, tuple):
+        return (with_nan(numbers[0]), *numbers[1:])
+    if isinstance(numbers, dict):
+        return {name: with_nan(array) for name, array in numbers.items()}
+    return np.full_like(numbers, np.nan)
+
+
 def together(learning: Learning, specs: list[CellSpec], **options: Any) -> dict[str, list[Row]]:
     """Run cells in one process and return the rows that their directories hold."""
     stores = {spec.key: learning.store(spec.key) for spec in specs}

@@ -175,3 +175,14 @@ def test_a_lane_with_a_loss_that_is_not_finite_stays_where_it_is(study: Study) -
     group.step()
     assert lane.diverged_at == 2
     assert lane.counters.step == 1
+
+
+def test_a_lane_with_a_gradient_that_is_not_finite_stays_where_it_is(study: Study) -> None:
+    (lane,) = begin(learn(study)).lanes
+    before = lane.adapter.detach().clone()
+    assert lane.adapter.grad is not None
+    lane.adapter.grad[3] = torch.inf
+    lane.advance(1.0, seconds=0.1)
+    assert lane.diverged_at == 1
+    assert lane.counters.step == 0
+    assert torch.equal(lane.adapter, before)

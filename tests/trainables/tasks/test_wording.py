@@ -1,6 +1,7 @@
 """Prompts as an instruction and through a chat template."""
 
 import math
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,60 @@ def test_chat_without_a_template_is_an_error(space_marking_tokenizer: PreTrained
 def test_an_empty_completion_is_an_error(byte_tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(TaskError, match="the completion is empty"):
         word_example(item("What?", completion=""), settings=INSTRUCT, tokenizer=byte_tokenizer)
+
+
+def templated(tokenizer: PreTrainedTokenizerBase, template: str) -> PreTrainedTokenizerBase:
+    changed = deepcopy(tokenizer)
+    changed.chat_template = template
+    return changed
+
+
+FIRST = "messages[0]"
+PARTS = f"USER:{{% for part in {FIRST}['content'] %}}{{{{ part['text'] }}}}{{% endfor %}} ASSISTANT:"
+BY_ROLE = (
+    "{{% for message in messages %}}{{% if message['role'] == {role!r} %}}{{{{ message['content'] }}}}"
+    "{{% endif %}}{{% endfor %}}Answer:"
+)
+LOSING = {
+    "parts of the content": (
+        PARTS,
+        "it reads a message's content as a list of parts.*it makes 'USER: ASSISTANT:'",
+    ),
+    "another role": (BY_ROLE.format(role="human"), "it knows the user by the role 'human'"),
+    "an unheard-of role": (BY_ROLE.format(role="querent"), "it renders no message of the role 'user'"),
+    "nothing": ("Hello!", "loses the question"),
+    "a cut": (f"{{{{ {FIRST}['content'][:10] }}}}", "loses the question"),
+    "a wrapped word": (f"{{{{ {FIRST}['content'] | wordwrap(5) }}}}", "loses the question"),
+    "an error of its own": ("{{ raise_exception('say please') }}", "TemplateError: say please"),
+    "a type": (f"{{{{ {FIRST}['content'] + 1 }}}}", "fails on one user message: TypeError: "),
+    "an index": (
+        f"{{{{ {FIRST}['content'][0]['text'] + 'x' }}}}",
+        "fails on one user message: UndefinedError: ",
+    ),
+    "a name": ("{{ tools | length }}", "fails on one user message: "),
+    "its syntax": ("{% if %}", "fails on one user message: TemplateSyntaxError: "),
+}
+
+
+@pytest.mark.parametrize("kind", LOSING)
+def test_a_chat_template_that_loses_the_question_is_refused_in_its_own_words(
+    byte_tokenizer: PreTrainedTokenizerBase, kind: str
+) -> None:
+    template, message = LOSING[kind]
+    with pytest.raises(TaskError, match=message):
+        word_example(item("What?"), settings=CHAT, tokenizer=templated(byte_tokenizer, template))
+
+
+def test_a_chat_template_that_loses_one_question_of_many_is_refused(
+    byte_tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    short = templated(byte_tokenizer, f"<|user|>{{{{ {FIRST}['content'][:40] }}}}<|assistant|>")
+    word_example(item("What is 2 + 3?"), settings=CHAT, tokenizer=short)
+    with pytest.raises(TaskError, match="does not keep the message 'What is .* as it is"):
+        word_example(item("What is " + "2 + " * 20 + "3?"), settings=CHAT, tokenizer=short)
+
+
+def test_a_chat_template_may_strip_the_message(byte_tokenizer: PreTrainedTokenizerBase) -> None:
+    stripping = templated(byte_tokenizer, f"<|user|>{{{{ {FIRST}['content'] | trim }}}}<|assistant|>")
+    example = word_example(item("  What?\n"), settings=CHAT, tokenizer=stripping)
+    assert example.prompt == "<|user|>What?<|assistant|>"

@@ -1,0 +1,26 @@
+"""What a worker finds that another try would find again: it reaches the driver whole, and ends the run once."""
+
+import pickle
+
+import pytest
+
+from sweep.errors import PhaseAError
+from sweep.phase_a_task import VERDICTS, _end_on_verdict
+from trainables.adapters import AdapterError
+from trainables.models import ModelError
+from trainables.training import Diverged
+
+FOUND = [ModelError("model.name: no"), AdapterError("phase_a.adapter: no"), Diverged(3)]
+
+
+@pytest.mark.parametrize("error", FOUND, ids=lambda error: type(error).__name__)
+def test_a_verdict_ends_the_run_with_its_own_words_alone(error: Exception) -> None:
+    arrived = pickle.loads(pickle.dumps(error))
+    assert isinstance(arrived, VERDICTS)
+    with pytest.raises(PhaseAError) as caught:
+        _end_on_verdict([True, arrived], "Phase A failed")
+    assert str(caught.value) == f"Phase A failed: {error}"
+
+
+def test_other_ends_are_no_verdict() -> None:
+    _end_on_verdict([True, False, None, OSError("the storage is away")], "Phase A failed")
