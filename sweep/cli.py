@@ -122,7 +122,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     if pilot is not None and paired_sd is not None:
         raise click.UsageError("give at most one of --pilot and --paired-sd")
     study = load_study(config, overrides)
-    prepared, ledger = prepare(study), Ledger(study_storage(study))
+    prepared, ledger = prepare(study, say=click.echo), Ledger(study_storage(study))
     check_meaning(ledger, prepared.fingerprint)
     whole = make_plan(study, prepared, ledger, say=click.echo)
     spread = find_spread(study, whole, ledger, pilot=pilot, given=paired_sd)

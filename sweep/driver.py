@@ -64,10 +64,10 @@ def run_study(
     if study.model.trust_remote_code:
         progress.say(f"trust_remote_code is on: code from {study.model.name} runs here and on every worker")
     progress.say("preparing the tasks")
-    prepared = prepare(study)
+    prepared = prepare(study, say=progress.say)
     if new_study:
         study = _place_apart(study, prepared)
-        prepared = prepare(study)
+        prepared = prepare(study, say=progress.say)
     progress.describe(prepared)
     storage = study_storage(study).make()
     prepared = replace(prepared, artifacts={seed: each.make() for seed, each in prepared.artifacts.items()})
@@ -117,7 +117,7 @@ def _execute(run: Run, address: str | None) -> str | None:
         run.ledger,
         run.study,
         fingerprint=run.prepared.fingerprint,
-        details=provenance(run.prepared.source),
+        details=provenance(run.prepared.source) | {"tasks": run.prepared.task_records()},
         precision=plan.tuning.precision if plan.tuning else run.study.model.dtype,
         finished=len(plan.cells) - len(plan.pending),
     )

@@ -4,6 +4,7 @@ Reads data and the tokenizer, never the model's weights; what this machine keeps
 taken from there, without torch or transformers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -44,14 +45,18 @@ class Prepared:
     fingerprint: dict[str, Any]
     adapter_parameters: int
 
+    def task_records(self) -> dict[str, Any]:
+        """Return what was read of each task and what was left out, as JSON."""
+        return {"task_a": self.task_a.record(), "task_b": self.task_b.record()}
 
-def prepare(study: Study) -> Prepared:
-    """Resolve the model, tokenise both tasks, check a user's adapter.
+
+def prepare(study: Study, *, say: Callable[[str], None] = lambda message: None) -> Prepared:
+    """Resolve the model, tokenise both tasks, check a user's adapter; `say` is told how far that is.
 
     Raises ModelError, TaskError or AdapterError.
     """
     source = resolve_model(study.model)
-    task_a, task_b = _prepare_tasks(study, source)
+    task_a, task_b = _prepare_tasks(study, source, say=say)
     fingerprint = _fingerprint(study, source, (task_a, task_b))
     patience = min(PATIENCE, study.resources.storage_patience)
     place = (
@@ -74,10 +79,12 @@ def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTas
     return digest_json(sections | {"task_b.validation": task_b.validation.digest})
 
 
-def _prepare_tasks(study: Study, source: ModelSource) -> tuple[PreparedTask, PreparedTask]:
+def _prepare_tasks(
+    study: Study, source: ModelSource, *, say: Callable[[str], None]
+) -> tuple[PreparedTask, PreparedTask]:
     tokenizer, identity = cache(partial(load_tokenizer, source)), tokenizer_identity(source)
     task_a, task_b = (
-        cached_task(settings, tokenizer=tokenizer, identity=identity, max_length=study.max_length)
+        cached_task(settings, tokenizer=tokenizer, identity=identity, max_length=study.max_length, say=say)
         for settings in (study.task_a, study.task_b)
     )
     return task_a, task_b

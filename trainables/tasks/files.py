@@ -87,7 +87,8 @@ def read_file(path: Path, *, one_object: bool = False) -> list[Any]:
         rows = [rows]
     if not rows:
         raise TaskError(f"{path.name} holds no rows")
-    return rows
+    listed: list[Any] = rows
+    return listed
 
 
 def _refuse_pointer(head: bytes, *, name: str) -> None:

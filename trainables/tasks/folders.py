@@ -80,7 +80,9 @@ def list_files(folder: Path) -> Iterator[Path]:
                 continue
             count += 1
             if count > MOST_FILES:
-                raise TaskError(f"{folder} holds more than {MOST_FILES:,} files: set path to the data's own folder")
+                raise TaskError(
+                    f"{folder} holds more than {MOST_FILES:,} files: set path to the data's own folder"
+                )
             yield entry
         pending += reversed(inner)
 
@@ -167,7 +169,9 @@ def _choose_groups(
     if all(_is_part(group, parts) for group in groups):
         return groups
     choices = ", ".join("/".join(group) or "." for group in groups)
-    raise TaskError(f"{folder.name} holds several data sets side by side ({choices}): set path to one of them")
+    raise TaskError(
+        f"{folder.name} holds several data sets side by side ({choices}): set path to one of them"
+    )
 
 
 def _refuse_unnamed(file: DataFile, chosen: Collection[Group], *, folder: Path) -> None:
@@ -198,7 +202,9 @@ def _refuse_unread_validation(others: Iterable[Path], *, chosen: str | None, fol
         unread = not is_readable(path) and data_ending(path) not in NO_DATA and not path.name.startswith(".")
         found = _mentioned(path.name.lower()) | {_split(name.lower()) for name in path.parts[:-1]} - {None}
         if unread and len(found) == 1 and found <= set(preferred):
-            instead = f"the {chosen} split would be used" if chosen else "validation would be drawn from train"
+            instead = (
+                f"the {chosen} split would be used" if chosen else "validation would be drawn from train"
+            )
             raise TaskError(
                 f"{folder.name}/{path} names the {found.pop()} split, and a file ending in {path.suffix} is not read: "
                 f"{instead}. Convert it, or move it out of the folder"

@@ -100,7 +100,9 @@ def _marked_titles(row: Row) -> set[str] | None:
     """Return the titles of the paragraphs that are marked as supporting, None where none says so or not."""
     paragraphs = _plain(row[_column(row, "context")], column="context")
     marks = paragraphs if isinstance(paragraphs, list) else []
-    if not marks or not all(isinstance(each, Mapping) and isinstance(each.get(SUPPORTS), bool) for each in marks):
+    if not marks or not all(
+        isinstance(each, Mapping) and isinstance(each.get(SUPPORTS), bool) for each in marks
+    ):
         return None
     return {each[_field(each, "title")] for each in marks if each[SUPPORTS]}
 
@@ -187,6 +189,8 @@ def _shape(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"an object of {', '.join(map(str, value)) or 'nothing'}"[:200]
     if isinstance(value, (list, tuple)) and value:
-        kinds = dict.fromkeys(_shape(each) if isinstance(each, Mapping) else type(each).__name__ for each in value)
+        kinds = dict.fromkeys(
+            _shape(each) if isinstance(each, Mapping) else type(each).__name__ for each in value
+        )
         return f"a list of {', '.join(kinds)}"[:200]
     return "null" if is_null(value) else type(value).__name__

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,6 +46,12 @@ class PreparedTask:
     source: str
     notes: tuple[str, ...]
     digest: str
+
+    def record(self) -> dict[str, Any]:
+        """Return where the examples are from and what was left out, as JSON."""
+        counts = {"dropped": self.dropped, "duplicates": self.duplicates}
+        counts["without_paragraphs"] = self.without_paragraphs
+        return {"source": self.source, **counts, "notes": list(self.notes)}
 
     def describe(self) -> list[str]:
         """Say what was prepared and what was left out: one line, and one for each note."""

@@ -96,7 +96,7 @@ def _origin(settings: TaskSettings) -> Origin | None:
 
 def _files(path: Path) -> dict[str, str]:
     if path.is_file():
-        return {path.name: _digest(path)} | {name: "beside" for name in neighbours(path)}
+        return {path.name: _digest(path)} | dict.fromkeys(neighbours(path), "beside")
     files = (file for file in list_files(path) if file.is_file())
     return {file.relative_to(path).as_posix(): _digest(file) for file in files}
 
