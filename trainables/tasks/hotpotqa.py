@@ -101,7 +101,7 @@ def _marked_titles(row: Row) -> set[str] | None:
     paragraphs = _plain(row[_column(row, "context")], column="context")
     marks = paragraphs if isinstance(paragraphs, list) else []
     if not marks or not all(
-        isinstance(each, Mapping) and isinstance(each.get(SUPPORTS), bool) for each in marks
+        isinstance(each, Mapping) and each.get(SUPPORTS) in (True, False) for each in marks
     ):
         return None
     return {each[_field(each, "title")] for each in marks if each[SUPPORTS]}

@@ -89,6 +89,11 @@ def prepare_task(
             f"{settings.difficulty!r} (one is {train.levels[0]!r}); use numbers, text with one number in it, "
             f"or easy, medium, hard"
         )
+    if settings.paragraphs == "supporting" and draw.without_paragraphs == len(train) + len(validation):
+        raise TaskError(
+            f"task {settings.name}: none of the {draw.without_paragraphs} examples has a supporting paragraph: no title "
+            "in supporting_facts is one in context. Use paragraphs: all, or mend the data"
+        )
     return PreparedTask(
         name=settings.name,
         train=train,
