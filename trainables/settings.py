@@ -10,7 +10,7 @@ from trainables.storage.locations import check_location
 
 BUILT_IN_TASKS = ("math", "hotpotqa", "arithmetic", "multihop")
 GENERATED_TASKS = ("arithmetic", "multihop")
-MOST_GENERATED = 1_000_000  # examples of a generated task: beyond, its short questions mostly repeat
+MOST_GENERATED = 1_000_000  # examples of a generated task, which take a quarter of an hour to draw
 
 Precision = Literal["bf16", "fp32"]
 
@@ -119,8 +119,8 @@ class TaskSettings(Settings):
                 raise ValueError(f"task {self.name!r} is generated and takes no path")
             if self.name in GENERATED_TASKS and self.train + self.validation > MOST_GENERATED:
                 raise ValueError(
-                    f"task {self.name!r} is generated, {MOST_GENERATED:,} distinct examples at most; train and "
-                    f"validation ask for {self.train + self.validation:,}"
+                    f"task {self.name!r} is generated, and makes at most {MOST_GENERATED:,} distinct examples; "
+                    f"train and validation ask for {self.train + self.validation:,}"
                 )
         else:
             missing = [name for name, value in {"path": self.path, **templates}.items() if value is None]

@@ -117,7 +117,7 @@ def test_a_faulty_field_is_named_with_its_value_and_the_choices(
         ("? [b]\n: c", r"not valid YAML: .*a key must be a plain word"),
         (
             "task_a: {name: arithmetic, train: 100000000}",
-            r"task_a: task 'arithmetic' is generated, 1,000,000 distinct examples at most; .* 100,000,400",
+            r"task_a: task 'arithmetic' is generated, and makes at most 1,000,000 distinct examples; .* 100,000,400",
         ),
     ],
 )
