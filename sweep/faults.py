@@ -15,8 +15,12 @@ Location = tuple[int | str, ...]
 
 def describe_faults(error: ValidationError, *, model: type[BaseModel], listed: bool = False) -> Iterator[str]:
     """Yield a line for each fault found while validating `model`; `listed`: its values come from lists."""
-    for fault in error.errors():
+    faults = error.errors()
+    outer = {fault["loc"][:-1] for fault in faults}
+    for fault in faults:
         location = fault["loc"]
+        if fault["type"] == "too_short" and location in outer:
+            continue  # a list is short because an entry of it was refused
         place = _place(location)
         if fault["type"] == "extra_forbidden":
             known = _fields_at(location[:-1], model)

@@ -122,8 +122,9 @@ def test_a_faulty_field_is_named_with_its_value_and_the_choices(
     ],
 )
 def test_a_known_mistake_is_answered_with_what_to_write(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ConfigurationError, match=re.compile(message, re.DOTALL)):
+    with pytest.raises(ConfigurationError, match=re.compile(message, re.DOTALL)) as caught:
         load(tmp_path, f"study: a\n{text}")
+    assert "at least 1 item" not in str(caught.value), "a refused entry is one fault, not two"
 
 
 @pytest.mark.parametrize(
