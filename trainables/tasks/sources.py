@@ -163,9 +163,13 @@ def neighbours(file: Path) -> list[str]:
     if "train" not in data_stem(file):
         return []
     splits = {*VALIDATION_SPLITS}
+    try:
+        entries = sorted(file.parent.iterdir())
+    except OSError:  # a folder may be closed to looking and open to reading
+        return []
     return [
         other.name
-        for other in sorted(file.parent.iterdir())
+        for other in entries
         if is_readable(other) and splits & {*re.split(r"[^a-z]+", data_stem(other))} and other.is_file()
     ]
 
