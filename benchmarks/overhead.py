@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from benchmarks.machine import REPOSITORY, RESULTS, describe_machine, publish_result
 from benchmarks.trivial_studies import (
@@ -30,6 +29,7 @@ from benchmarks.trivial_studies import (
     unsynced,
 )
 from sweep.configuration import validate_study
+from sweep.yaml_text import format_yaml
 from trainables import columns
 
 RUN_CELLS = (16, 100)
@@ -190,7 +190,7 @@ def _measure_inside(*arguments: str) -> Record:
 
 def write_configuration(values: Record, folder: Path) -> Path:
     path = folder / f"{values['study']}.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(format_yaml(values))
     return path
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 import psutil
-import yaml
 
 from benchmarks.machine import RESULTS, describe_machine, publish_result
+from sweep.yaml_text import format_yaml
 from trainables.columns import CELL_FILE, CELLS_DIRECTORY, RESULT_FILE, ROWS_FILE
 
 WORKERS = 4
@@ -106,7 +106,7 @@ def startup(model: str, folder: Path) -> None:
     """From `run` to the first step, from one cell to the next, and the workers' memory."""
     with tempfile.TemporaryDirectory() as temporary:
         storage, config = Path(temporary) / "study", Path(temporary) / "study.yaml"
-        config.write_text(yaml.safe_dump(study_values(storage, model=model, seeds=2 * WORKERS)))
+        config.write_text(format_yaml(study_values(storage, model=model, seeds=2 * WORKERS)))
         command = [sys.executable, "-u", "-m", "sweep", "run", str(config)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             watch = Watch(process, storage)
@@ -130,7 +130,7 @@ def startup(model: str, folder: Path) -> None:
         },
     }
     publish_result("startup", record, folder=folder)
-    click.echo(yaml.safe_dump({name: record[name] for name in ("seconds", "memory_mib")}, sort_keys=False))
+    click.echo(format_yaml({name: record[name] for name in ("seconds", "memory_mib")}))
 
 
 def _weights_size(model: str) -> int:

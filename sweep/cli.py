@@ -150,7 +150,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
         raise click.UsageError("give at most one of --pilot and --paired-sd")
     study = load_study(config, overrides)
     check_readable(study, say=click.echo)
-    prepared, ledger = prepare(study), Ledger(study_storage(study))
+    prepared, ledger = prepare(study, say=click.echo), Ledger(study_storage(study))
     check_meaning(ledger, prepared.fingerprint)
     whole = make_plan(study, prepared, ledger, say=click.echo)
     spread = find_spread(study, whole, ledger, pilot=pilot, given=paired_sd)

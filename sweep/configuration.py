@@ -1,14 +1,16 @@
 """The study's configuration: one YAML file, validated whole before anything heavy is imported."""
 
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sweep.errors import ConfigurationError
+from sweep.faults import describe_faults
 from sweep.search import SearchSettings
 from sweep.yaml_text import parse_yaml
+from trainables.replay import replay_count
 from trainables.settings import (
     LARGEST,
     Count,
@@ -17,10 +19,13 @@ from trainables.settings import (
     PhaseBSettings,
     Settings,
     TaskSettings,
+    TrainingSettings,
 )
 from trainables.storage.locations import check_location
 
 MOST_FAULTS = 50  # that one message lists
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
+BARE = ("model", "task_a", "task_b")  # sections that a name alone may stand for
 
 
 class ResourceSettings(Settings):
@@ -117,7 +122,10 @@ class Study(Settings):
         """Name the storage after the study, and the tasks as in the original, where the user did not."""
         if not isinstance(value, dict):
             return value
-        filled = dict(value)
+        # a section whose every field is a comment is null
+        filled = {
+            name: given for name, given in value.items() if given is not None or name not in cls.model_fields
+        }
         if isinstance(value.get("study"), str) and value.get("storage") is None:
             filled["storage"] = f"results/{value['study']}"
         for section, name in (("task_a", "math"), ("task_b", "hotpotqa")):
@@ -144,7 +152,34 @@ class Study(Settings):
                 raise ValueError(
                     "search.mix 1.0 with mix_mode 'substitute' leaves no task B example; use mix < 1 or 'add'"
                 )
+            self._check_length("phase_b", training, self._fewest_in_phase_b(training))
+        if self.phase_a.adapter is None:
+            self._check_length("phase_a", self.phase_a, (self.task_a.train, "task_a.train"))
         return self
+
+    def _fewest_in_phase_b(self, training: PhaseBSettings) -> tuple[int, str]:
+        """Return how many examples an epoch of Phase B has at the smallest mix, and what makes them."""
+        size, mix = self.task_b.train, min(self.search.mix)
+        count = replay_count(mix, size)
+        if training.mix_mode == "substitute" or count == 0:
+            return size, "task_b.train"
+        return size + count, f"task_b.train, {size}, and {count} replayed at mix {mix:g}"
+
+    @staticmethod
+    def _check_length(section: str, training: TrainingSettings, pool: tuple[int, str]) -> None:
+        """Raise ValueError for a batch that an epoch cannot fill, or a warm-up that ends after the training."""
+        examples, origin = pool
+        if training.batch_size > examples:
+            raise ValueError(
+                f"{section}.batch_size {training.batch_size} is more than the {examples} examples of an epoch "
+                f"({origin}): each would be one short batch. Lower batch_size or raise train"
+            )
+        steps = training.steps or -(-examples // training.batch_size) * (training.epochs or 0)
+        if training.warmup_steps > steps:
+            raise ValueError(
+                f"{section}.warmup_steps {training.warmup_steps} is more than the {steps} steps of {section}: its "
+                f"learning rate, {training.lr:g}, would never be reached"
+            )
 
     def first_seeds(self, count: int) -> Self:
         """Return the study of the first `count` seeds."""
@@ -159,7 +194,7 @@ class Study(Settings):
         try:
             return PhaseBSettings.model_validate(values)
         except ValidationError as error:
-            faults = "; ".join(_faults(error))
+            faults = "; ".join(describe_faults(error, model=PhaseBSettings, listed=True))
             raise ValueError(f"search: {point} is not possible: {faults}") from error
 
 
@@ -169,8 +204,11 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> Study:
     Raises ConfigurationError naming every field at fault.
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = "UTF-16" if error.object[:2] in UTF_16 else str(error)
+        raise ConfigurationError(f"{path}: cannot be read: the text must be UTF-8 ({found})") from error
+    except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
     values = parse_yaml(text, origin=str(path))
     if not isinstance(values, dict):
@@ -187,9 +225,10 @@ def validate_study(values: dict[str, Any], *, origin: str) -> Study:
     try:
         return Study.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {line}" for line in _faults(error)]
-        more = [f"  ... and {len(lines) - MOST_FAULTS} more"] if len(lines) > MOST_FAULTS else []
-        raise ConfigurationError("\n".join([f"{origin}:", *lines[:MOST_FAULTS], *more])) from error
+        lines = [f"  {line}" for line in islice(describe_faults(error, model=Study), MOST_FAULTS)]
+        more = error.error_count() - MOST_FAULTS
+        ending = [f"  ... and {more} more"] if more > 0 else []
+        raise ConfigurationError("\n".join([f"{origin}:", *lines, *ending])) from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -200,36 +239,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigurationError(f"--set {override!r:.200}: write it as section.field=value")
     node = values
     for key in keys[:-1]:
-        if isinstance(node.get(key), str) and key == "model":
+        if isinstance(node.get(key), str) and node is values and key in BARE:
             node[key] = {"name": node[key]}
-        node = node.setdefault(key, {})
+        if node.get(key) is None:
+            node[key] = {}
+        node = node[key]
         if not isinstance(node, dict):
             raise ConfigurationError(f"--set {override!r:.200}: {key} is a value, not a section")
     node[keys[-1]] = parse_yaml(text, origin=f"--set {override!r:.200}")
-
-
-def _faults(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors():
-        place = _place(fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            known = ", ".join(_fields_at(fault["loc"][:-1]))
-            yield f"{place}: unknown key; choose from {known}"
-        elif fault["type"] == "missing":
-            yield f"{place}: required, and not given"
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(fault["input"], (dict, BaseModel)) else f" (got {fault['input']!r:.200})"
-            yield f"{place}: {message}{shown}"
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
-    return "".join(parts).lstrip(".") or "the file"
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the section at `location` knows."""
-    model: Any = Study
-    for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)

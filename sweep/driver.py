@@ -69,10 +69,10 @@ def run_study(
         progress.say(f"trust_remote_code is on: code from {study.model.name} runs here and on every worker")
     check_before_compute(study, address=address, say=progress.say)
     progress.say("preparing the tasks")
-    prepared = prepare(study)
+    prepared = prepare(study, say=progress.say)
     if new_study:
         study = _place_apart(study, prepared)
-        prepared = prepare(study)
+        prepared = prepare(study, say=progress.say)
     progress.describe(prepared)
     storage = study_storage(study)
     check_study(Ledger(storage), prepared.fingerprint, early_stopping=early_stopping)
@@ -128,7 +128,7 @@ def _execute(run: Run, address: str | None, *, thorough: bool) -> tuple[str | No
         run.ledger,
         run.study,
         fingerprint=run.prepared.fingerprint,
-        details=provenance(run.prepared.source),
+        details=provenance(run.prepared.source) | {"tasks": run.prepared.task_records()},
         precision=_precision(run, plan),
         finished=len(plan.cells) - len(plan.pending),
     )

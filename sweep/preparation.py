@@ -4,6 +4,7 @@ Reads data, the tokenizer and, once, the model's weights, to check them; what th
 earlier run is taken from there, without torch or transformers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -51,16 +52,22 @@ class Prepared:
         settings = self.setup.settings.model_copy(update={"dtype": precision})
         return replace(self, setup=replace(self.setup, settings=settings))
 
+    def task_records(self) -> dict[str, Any]:
+        """Return what was read of each task and what was left out, as JSON."""
+        return {"task_a": self.task_a.record(), "task_b": self.task_b.record()}
 
-def prepare(study: Study) -> Prepared:
+
+def prepare(study: Study, *, say: Callable[[str], None] = lambda message: None) -> Prepared:
     """Resolve the model, check that it can be trained, tokenise both tasks, check a user's adapter.
+
+    `say` is told how far that is.
 
     Raises ModelError, TaskError or AdapterError.
     """
     source = resolve_model(study.model)
     limits = check_model(source, study.model)
     limits.check_length(study.max_length)
-    task_a, task_b = _prepare_tasks(study, source)
+    task_a, task_b = _prepare_tasks(study, source, say=say)
     for task in (task_a, task_b):
         limits.check_tokens(task)
     fingerprint = _fingerprint(study, source, (task_a, task_b))
@@ -86,10 +93,12 @@ def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTas
     return digest_json(sections | {"task_b.validation": task_b.validation.digest})
 
 
-def _prepare_tasks(study: Study, source: ModelSource) -> tuple[PreparedTask, PreparedTask]:
+def _prepare_tasks(
+    study: Study, source: ModelSource, *, say: Callable[[str], None]
+) -> tuple[PreparedTask, PreparedTask]:
     tokenizer, identity = cache(partial(load_tokenizer, source)), tokenizer_identity(source)
     task_a, task_b = (
-        cached_task(settings, tokenizer=tokenizer, identity=identity, max_length=study.max_length)
+        cached_task(settings, tokenizer=tokenizer, identity=identity, max_length=study.max_length, say=say)
         for settings in (study.task_a, study.task_b)
     )
     return task_a, task_b

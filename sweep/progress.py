@@ -51,11 +51,8 @@ class Progress:
         """Say which model and data were found, and what was left out."""
         self.say(f"model: {prepared.source.describe()}")
         for letter, task in (("A", prepared.task_a), ("B", prepared.task_b)):
-            self.say(
-                f"task {letter}: {task.name}, {len(task.train)} + {len(task.validation)} examples, "
-                f"{task.train.lengths.mean():.0f} tokens on average, {task.dropped} over-long dropped, "
-                f"{task.duplicates} duplicates dropped ({task.source})"
-            )
+            for line in task.describe():
+                self.say(f"task {letter}: {line}")
 
     def phase_a(self, step: int, steps: int) -> None:
         """Show how far Phase A is."""

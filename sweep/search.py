@@ -2,11 +2,13 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from sweep.faults import nearest
 from trainables.columns import AA, BASELINE, MIX, SEED, STRATEGY
 from trainables.settings import PhaseBSettings, Seed, Settings
 from trainables.strategies import STRATEGIES
@@ -47,7 +49,10 @@ class SearchSettings(Settings):
     def check_strategies(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
         for name in strategies:
             if name not in STRATEGIES:
-                raise ValueError(f"unknown strategy {name!r}: choose from {', '.join(STRATEGIES)}")
+                parts = [part for part in re.split(r"[,;\s]+", name) if part]
+                several = len(parts) > 1 and all(part in STRATEGIES for part in parts)
+                hint = f"; write a list as [{', '.join(parts)}]" if several else nearest(name, [*STRATEGIES])
+                raise ValueError(f"unknown strategy {name!r}: choose from {', '.join(STRATEGIES)}{hint}")
         return strategies
 
     @field_validator("looks")
@@ -63,6 +68,7 @@ class SearchSettings(Settings):
             if name not in AXES and name not in (STRATEGY, MIX, SEED):
                 raise ValueError(
                     f"unknown axis {name!r}: choose strategy, mix, seed or a phase_b field ({', '.join(AXES)})"
+                    f"{nearest(name, [STRATEGY, MIX, SEED, *AXES])}"
                 )
             if not values:
                 raise ValueError(f"axis {name!r} has no value")

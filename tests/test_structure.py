@@ -102,6 +102,7 @@ UNSAFE_CALLS = {
 SAFE_ARGUMENTS = {
     "torch.load": ("weights_only", "True"),
     "yaml.load": None,
+    "YAML": ("typ", "'safe'"),
     "np.load": ("allow_pickle", "False"),
 }
 
@@ -146,6 +147,7 @@ def test_no_module_runs_data_as_code(path: Path) -> None:
         "torch.load(path, weights_only=False)",
         "yaml.load(text, Loader=yaml.Loader)",
         "yaml.unsafe_load(text)",
+        "YAML(typ='unsafe')",
         "np.load(path, allow_pickle=True)",
         "eval(text)",
         "os.system(text)",

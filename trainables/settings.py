@@ -2,15 +2,15 @@
 
 import string
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from trainables.storage.locations import check_location
 
 BUILT_IN_TASKS = ("math", "hotpotqa", "arithmetic", "multihop")
 GENERATED_TASKS = ("arithmetic", "multihop")
-MOST_GENERATED = 1_000_000  # examples; more would take hours to make and to keep apart
+MOST_GENERATED = 1_000_000  # examples of a generated task, which take a quarter of an hour to draw
 
 Precision = Literal["bf16", "fp32"]
 
@@ -23,6 +23,22 @@ class Settings(BaseModel):
     """A section of the configuration: immutable, with unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def refuse_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number belongs: they would count as 1 and 0."""
+        assert info.field_name is not None
+        plain = value if isinstance(value, (list, tuple)) else [value]
+        truth = any(isinstance(each, bool) for each in plain)
+        if truth and takes_numbers(cls.model_fields[info.field_name].annotation):
+            raise ValueError("must be a number, not true or false")
+        return value
+
+
+def takes_numbers(annotation: Any) -> bool:
+    """Say whether a field of this annotation holds numbers, alone or in a list."""
+    return annotation in (int, float) or any(takes_numbers(inner) for inner in get_args(annotation))
 
 
 class LoraSettings(Settings):
@@ -74,6 +90,11 @@ class TaskSettings(Settings):
     completion: str | None = None
     difficulty: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def accept_a_bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
     @field_validator("path")
     @classmethod
     def find_path(cls, path: Path | None) -> Path | None:
@@ -98,8 +119,8 @@ class TaskSettings(Settings):
                 raise ValueError(f"task {self.name!r} is generated and takes no path")
             if self.name in GENERATED_TASKS and self.train + self.validation > MOST_GENERATED:
                 raise ValueError(
-                    f"task {self.name!r} generates at most {MOST_GENERATED:,} examples, train + validation ask for "
-                    f"{self.train + self.validation:,}"
+                    f"task {self.name!r} is generated, and makes at most {MOST_GENERATED:,} distinct examples; "
+                    f"train and validation ask for {self.train + self.validation:,}"
                 )
         else:
             missing = [name for name, value in {"path": self.path, **templates}.items() if value is None]

@@ -34,6 +34,8 @@ CONFIG = {
     "storage": "/nowhere",
     "task_a": {"name": "arithmetic", "train": 12, "validation": 4},
     "task_b": {"name": "multihop", "train": 12, "validation": 4},
+    "phase_a": {"batch_size": 4},
+    "phase_b": {"batch_size": 4},
     "search": {"strategy": ["random", "difficulty_hard"], "mix": [0, 0.5], "seed": [0], "lr": [7e-5]},
 }
 

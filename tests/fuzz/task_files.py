@@ -1,6 +1,7 @@
 """Task data: files of every format, rows of every task, and both together as `prepare_task` takes them."""
 
 import csv
+import gzip
 import io
 import json
 import tempfile
@@ -85,10 +86,22 @@ CONTENTS = {
     ".json": _damaged(_TABLE.map(lambda rows: json.dumps(rows).encode())),
     ".csv": _damaged(_TABLE.map(_csv)) | st.just(b'a,b\n"' + b"x" * 200_000 + b'",y\n'),
     ".parquet": _damaged(_TABLE.map(_parquet)),
+    ".jsonl.gz": _damaged(_TABLE.map(_json_lines).map(gzip.compress)),
+    ".arrow": _damaged(_TABLE.map(_parquet)),
     ".txt": st.binary(max_size=10),
 }
 _STEMS = st.sampled_from(
-    ("train", "train-00000-of-00002", "validation", "test", "hotpot_dev_v1", "other", "train_test")
+    (
+        "train",
+        "train-00000-of-00002",
+        "validation",
+        "test",
+        "hotpot_dev_v1",
+        "other",
+        "train_test",
+        "train/a/1",
+        "a/test",
+    )
 )
 _FILE = st.sampled_from([*CONTENTS]).flatmap(
     lambda suffix: st.tuples(_STEMS.map(lambda stem: stem + suffix), CONTENTS[suffix])
@@ -142,7 +155,7 @@ def check_files(files: list[tuple[str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files:
             path = Path(folder) / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         for path in (Path(folder), Path(folder) / files[0][0], Path(folder) / "absent"):
             with own_errors():

@@ -82,6 +82,15 @@ def test_a_study_grows_without_running_a_finished_cell_again(study_values: dict[
     assert results(storage) == second
     frame = table(storage)
     assert set(frame[columns.SEED]) == {0, 1}
+    record = Ledger(open_storage(storage)).study_record()
+    assert record is not None
+    assert record["provenance"]["tasks"]["task_a"] | {"duplicates": 0} == {
+        "source": "generated",
+        "dropped": 0,
+        "duplicates": 0,
+        "without_paragraphs": 0,
+        "notes": [],
+    }
     study_values["phase_b"]["lr"] = 0.02
     with pytest.raises(OtherStudyError, match=r"phase_b\.lr: finished with 0\.01, now 0\.02"):
         run(study_values)

@@ -1,10 +1,11 @@
 """A task made ready for training: sampled, free of duplicates, within the length limit, tokenised."""
 
 import hashlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 # A generated task gives up after this many rows for each one asked for.
 GENERATED_ROWS_PER_EXAMPLE = 20
+CHUNK = 1000  # examples that are read and tokenised at a time
+SECONDS_BETWEEN_LINES = 10.0  # of what says how far a preparation is
 
+Say = Callable[[str], None]
 PlacedRows = Iterator[tuple[str, Row]]  # a row and where it is, for messages
 
 
@@ -28,8 +32,9 @@ PlacedRows = Iterator[tuple[str, Row]]  # a row and where it is, for messages
 class PreparedTask:
     """Two disjoint sets of examples and what was passed over to fill them.
 
-    `dropped` counts over-long examples, `duplicates` those with a question that was met before;
-    `digest` covers both sets.
+    `dropped` counts over-long examples, `duplicates` those with a question that was met before,
+    `without_paragraphs` the examples whose question stands alone although the task has paragraphs. `notes` say
+    what of the source is not used. `digest` covers both sets.
     """
 
     name: str
@@ -37,21 +42,45 @@ class PreparedTask:
     validation: TokenisedExamples
     dropped: int
     duplicates: int
+    without_paragraphs: int
     source: str
+    notes: tuple[str, ...]
     digest: str
+
+    def record(self) -> dict[str, Any]:
+        """Return where the examples are from and what was left out, as JSON."""
+        counts = {"dropped": self.dropped, "duplicates": self.duplicates}
+        counts["without_paragraphs"] = self.without_paragraphs
+        return {"source": self.source, **counts, "notes": list(self.notes)}
+
+    def describe(self) -> list[str]:
+        """Say what was prepared and what was left out: one line, and one for each note."""
+        parts = [
+            f"{self.name}, {len(self.train)} + {len(self.validation)} examples",
+            f"{self.train.lengths.mean():.0f} tokens on average",
+            f"{self.dropped} over-long dropped",
+            f"{self.duplicates} duplicates dropped",
+        ]
+        if self.without_paragraphs:
+            parts.append(f"{self.without_paragraphs} without any paragraph")
+        return [f"{', '.join(parts)} ({self.source})", *(f"{self.name}: {note}" for note in self.notes)]
 
 
 def prepare_task(
-    settings: TaskSettings, *, tokenizer: "PreTrainedTokenizerBase", max_length: int
+    settings: TaskSettings,
+    *,
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    say: Say = lambda message: None,
 ) -> PreparedTask:
-    """Draw and tokenise a task's validation and training examples.
+    """Draw and tokenise a task's validation and training examples; `say` is told how far a long one is.
 
     Validation is drawn first, so asking for more training examples leaves it as it is. Both depend on
     `settings.seed` only, never on a replicate's. Raises TaskError where the source, a row or the
     number of fitting examples does not do.
     """
-    rows, validation_rows, source = _open_rows(settings)
-    draw = _Draw(settings, tokenizer=tokenizer, max_length=max_length)
+    rows, validation_rows, source, notes = _open_rows(settings)
+    draw = _Draw(settings, tokenizer=tokenizer, max_length=max_length, say=say)
     validation = draw.take(validation_rows, count=settings.validation, field="validation")
     train = draw.take(rows, count=settings.train, field="train")
     if settings.difficulty is not None and np.isnan(train.difficulty).all():
@@ -60,40 +89,48 @@ def prepare_task(
             f"{settings.difficulty!r} (one is {train.levels[0]!r}); use numbers, text with one number in it, "
             f"or easy, medium, hard"
         )
+    if settings.paragraphs == "supporting" and draw.without_paragraphs == len(train) + len(validation):
+        raise TaskError(
+            f"task {settings.name}: none of the {draw.without_paragraphs} examples has a supporting paragraph: no title "
+            "in supporting_facts is one in context. Use paragraphs: all, or mend the data"
+        )
     return PreparedTask(
         name=settings.name,
         train=train,
         validation=validation,
         dropped=draw.dropped,
         duplicates=draw.duplicates,
+        without_paragraphs=draw.without_paragraphs,
         source=source,
+        notes=notes,
         digest=hashlib.sha256((train.digest + validation.digest).encode()).hexdigest(),
     )
 
 
-def _open_rows(settings: TaskSettings) -> tuple[PlacedRows, PlacedRows, str]:
-    """Return the rows to draw train and validation from, and the source in words; the two are one
-    iterator where validation is carved out of train."""
+def _open_rows(settings: TaskSettings) -> tuple[PlacedRows, PlacedRows, str, tuple[str, ...]]:
+    """Return the rows to draw train and validation from, the source in words, and what of it is not used;
+    the two are one iterator where validation is carved out of train."""
     task = find_task(settings)
     train_seed, validation_seed = np.random.SeedSequence(settings.seed).spawn(2)
     if task.generate_rows is not None:
         limit = GENERATED_ROWS_PER_EXAMPLE * (settings.train + settings.validation)
         generated = islice(task.generate_rows(np.random.default_rng(train_seed)), limit)
         rows = ((f"generated row {number}", row) for number, row in enumerate(generated, start=1))
-        return rows, rows, "generated"
+        return rows, rows, "generated", ()
     try:
         splits = _read_splits(settings, hub=task.hub)
     except TaskError as error:
         raise TaskError(f"task {settings.name}: {error}") from error
     train = _shuffle(splits.train, seed=train_seed, split="train")
     if splits.validation is None:
-        return train, train, splits.source
-    return train, _shuffle(splits.validation, seed=validation_seed, split="validation"), splits.source
+        return train, train, splits.source, splits.notes
+    validation = _shuffle(splits.validation, seed=validation_seed, split="validation")
+    return train, validation, splits.source, splits.notes
 
 
 def _read_splits(settings: TaskSettings, *, hub: HubDataset | None) -> Splits:
     if settings.path is not None:
-        return read_path(settings.path)
+        return read_path(settings.path, hub=hub)
     assert hub is not None, "TaskSettings requires a path of a task that is not built in"
     return read_hub(hub)
 
@@ -107,24 +144,34 @@ class _Draw:
     """Takes sets of examples from streams of rows; no question is taken twice, whatever its answer."""
 
     def __init__(
-        self, settings: TaskSettings, *, tokenizer: "PreTrainedTokenizerBase", max_length: int
+        self,
+        settings: TaskSettings,
+        *,
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+        say: Say,
     ) -> None:
         self.settings = settings
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.say = say
+        self.told = time.monotonic()
         self.seen: set[str] = set()
+        self.bare: set[str] = set()  # of those seen, without a paragraph
         self.walked = 0
         self.dropped = 0
         self.duplicates = 0
+        self.without_paragraphs = 0
 
     def take(self, rows: PlacedRows, *, count: int, field: str) -> TokenisedExamples:
-        """Return the first `count` new examples that fit; each chunk holds no more than are missing,
-        so nothing is tokenised or counted beyond the last one taken."""
+        """Return the first `count` new examples that fit; no chunk holds more than are missing, so
+        nothing is tokenised or counted beyond the last one taken."""
         walked, dropped, duplicates = self.walked, self.dropped, self.duplicates
         examples: list[Example] = []
         encoded: list[Encoded] = []
         while len(examples) < count:
-            chunk = list(islice(self._read_new_examples(rows), count - len(examples)))
+            self._tell(len(examples), count=count, field=field)
+            chunk = list(islice(self._read_new_examples(rows), min(count - len(examples), CHUNK)))
             if not chunk:
                 raise TaskError(
                     f"task {self.settings.name}: {field} asks for {count} examples; {len(examples)} of the "
@@ -141,7 +188,14 @@ class _Draw:
                 else:
                     examples.append(example)
                     encoded.append(one)
+                    self.without_paragraphs += example.content in self.bare
         return pack(examples, encoded=encoded)
+
+    def _tell(self, taken: int, *, count: int, field: str) -> None:
+        now = time.monotonic()
+        if now - self.told >= SECONDS_BETWEEN_LINES:
+            self.told = now
+            self.say(f"task {self.settings.name}: {taken:,} of {count:,} {field} examples prepared")
 
     def _read_new_examples(self, rows: PlacedRows) -> Iterator[Example]:
         read_item = find_task(self.settings).read_item
@@ -156,4 +210,6 @@ class _Draw:
                 self.duplicates += 1
             else:
                 self.seen.add(example.content)
+                if item.paragraphs == 0:
+                    self.bare.add(example.content)
                 yield example

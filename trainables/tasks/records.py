@@ -6,7 +6,7 @@ Reading single values out of a row lives here; reading files and wording prompts
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,8 @@ class Item:
     """One row as its task reads it, before it is worded for a model.
 
     `message` is everything that is asked; `cue` opens the answer of an `instruct` prompt. An item
-    without a cue comes from a template of the user's and is used verbatim.
+    without a cue comes from a template of the user's and is used verbatim. `paragraphs` counts those in
+    the message, None where the task has none.
     """
 
     message: str
@@ -34,6 +35,7 @@ class Item:
     level: str | None
     type: str | None
     difficulty: float
+    paragraphs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,20 @@ def content_hash(message: str) -> str:
     return hashlib.sha256(" ".join(message.split()).encode()).hexdigest()
 
 
+def find_column(row: Row, *, column: str, names: Sequence[str]) -> str:
+    """Return the first of `names`, by which a column is published, that the row has."""
+    found = next((name for name in names if name in row), None)
+    if found is None:
+        others = [name for name in names if name != column]
+        hint = f" ({', '.join(others)} would do)" if others else ""
+        columns = ", ".join(map(str, row))[:LONGEST_LIST]
+        raise TaskError(f"no column {column!r}; the columns are {columns}{hint}")
+    return found
+
+
 def read_value(row: Row, *, column: str) -> Any:
     """Return a row's value in a column it must have; it may be null."""
-    if column not in row:
-        raise TaskError(f"no column {column!r}; the columns are {', '.join(map(str, row))[:LONGEST_LIST]}")
-    return row[column]
+    return row[find_column(row, column=column, names=(column,))]
 
 
 def read_text(row: Row, *, column: str) -> str:

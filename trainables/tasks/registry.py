@@ -30,7 +30,10 @@ class Task:
 
 
 TASKS = {
-    "math": Task(competition_math.read_item, hub=HubDataset("qwedsacf/competition_math")),
+    "math": Task(
+        competition_math.read_item,
+        hub=HubDataset("qwedsacf/competition_math", parts=competition_math.SUBJECTS),
+    ),
     "hotpotqa": Task(hotpotqa.read_item, hub=HubDataset("hotpotqa/hotpot_qa", "distractor")),
     "arithmetic": Task(competition_math.read_item, generate_rows=arithmetic.generate_rows),
     "multihop": Task(hotpotqa.read_item, generate_rows=multihop.generate_rows),

@@ -1,22 +1,20 @@
 """Raw rows by split, from the Hugging Face hub or from a local file or directory; no meaning is read here."""
 
 import contextlib
-import csv
 import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from trainables.tasks.files import READERS, data_stem, is_readable, read_file
+from trainables.tasks.folders import MOST_NAMED, SIDECARS, VALIDATION_SPLITS, DataFile, survey
 from trainables.tasks.records import TaskError
 
-# The names a validation split goes by, the preferred one first.
-VALIDATION_SPLITS = ("validation", "valid", "val", "dev", "test")
-SPLITS = ("train", *VALIDATION_SPLITS)
+SAVED = {"dataset_dict.json", "dataset_info.json", "state.json"}  # what `save_to_disk` writes beside tables
 COMMIT = re.compile(r"[0-9a-f]{40}")
-HUB_SECONDS = 10.0  # that the hub has to name a commit
+HUB_SECONDS = 5.0  # that the hub has to answer
 
 
 class Rows(Protocol):
@@ -29,35 +27,73 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class HubDataset:
-    """Where a data set is on the hub."""
+    """Where a data set is on the hub; `parts` are the folders that a copy of it may be cut into."""
 
     id: str
     subset: str | None = None
+    parts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A source's rows; `validation` is None where the source has no such split."""
+    """A source's rows; `validation` is None where the source has no such split.
+
+    `notes`: what of the source is not used, one line each.
+    """
 
     train: Rows
     validation: Rows | None
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def read_hub(hub: HubDataset) -> Splits:
-    """Download (or find in Hugging Face's cache) a data set's splits."""
+    """Download (or find in Hugging Face's cache) a data set's splits.
+
+    A hub that does not answer is asked once: `datasets` would go on for half a minute.
+    """
     import datasets
 
+    away = _why_away(hub)
     try:
-        with _quiet_progress():
+        with _quiet_progress(), _offline() if away else contextlib.nullcontext():
             loaded = datasets.load_dataset(hub.id, hub.subset)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = f"; the hub does not answer: {away}" if away else ""
         raise TaskError(
-            f"cannot load {hub.id!r} from the hub ({error}): connect this machine, "
+            f"cannot load {hub.id!r} from the hub ({error}{reason}): connect this machine, "
             f"fill its cache (HF_HOME), or set path to a local copy"
         ) from error
     name = hub.id if hub.subset is None else f"{hub.id} ({hub.subset})"
     return _choose_splits(loaded, source=f"hub {name}{name_commit(_commit_of(loaded))}")
+
+
+def _why_away(hub: HubDataset) -> str | None:
+    """Return why the hub cannot be reached; None where it answers, be it with a refusal."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
+
+    try:
+        HfApi().dataset_info(hub.id, timeout=HUB_SECONDS)
+    except HfHubHTTPError:
+        return None
+    except (HTTPError, OSError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Have Hugging Face's libraries look into their caches alone, as HF_HUB_OFFLINE does from the start."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def hub_commit(hub: HubDataset) -> str | None:
@@ -90,111 +126,70 @@ def _commit_of(splits: Mapping[str, Any]) -> str | None:
     return commit if COMMIT.fullmatch(commit) else None
 
 
-def read_path(path: Path) -> Splits:
-    """Read a file (all of it is the train split), a directory with one or more files per split, or a
-    directory written by `datasets.save_to_disk`."""
+def read_path(path: Path, *, hub: HubDataset | None = None) -> Splits:
+    """Read a file (all of it is the train split), a folder of files that name their split or lie in a folder
+    that does, or a directory written by `datasets.save_to_disk`. `hub` is what a folder may be a copy of."""
     if path.is_file():
-        return _choose_splits({"train": read_file(path)}, source=f"file {path.name} {_content_of(path)}")
+        notes = _name_neighbours(path)
+        return Splits(read_file(path), None, f"file {path.name} {_content_of([path])}", notes)
     if not path.is_dir():
-        raise TaskError(f"path must be a file or a directory, {str(path)!r} does not exist")
-    source = f"directory {path.name} {_content_of(path)}"
+        raise TaskError(f"path must be a file or a directory, {str(path)!r} {_what_is_there(path)}")
     if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
-        return _choose_splits(_read_saved_dataset(path), source=source)
-    files: dict[str, list[Any]] = {}
-    for file in sorted(path.iterdir()):
-        if file.suffix in READERS:
-            files.setdefault(_split_of(file), []).extend(read_file(file))
-    return _choose_splits(files, source=source)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        source = f"directory {path.name} {_content_of(files)}"
+        return _choose_splits(_read_saved_dataset(path), source=source, notes=_name_strangers(path))
+    folder = survey(path, subset=hub.subset if hub else None, parts=hub.parts if hub else ())
+    used = sorted(path / file.path for files in folder.splits.values() for file in files)
+    rows = {
+        split: [row for file in files for row in _read_placed(path, file)]
+        for split, files in folder.splits.items()
+    }
+    return _choose_splits(rows, source=f"directory {path.name} {_content_of(used)}", notes=folder.notes)
 
 
-def read_file(path: Path) -> list[Any]:
-    """Return a file's rows, one dict each."""
-    if path.suffix not in READERS:
-        raise TaskError(f"{path.name}: a data file must end in {', '.join(READERS)}, got {path.suffix!r}")
+def _read_placed(folder: Path, file: DataFile) -> list[Any]:
     try:
-        rows = READERS[path.suffix](path)
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path.name}: the text must be UTF-8 ({error})") from error
-    except RecursionError as error:
-        raise TaskError(f"{path.name}: not valid, it is nested too deeply") from error
-    except OSError as error:
-        raise TaskError(f"{path.name} cannot be read ({error})") from error
-    if not rows:
-        raise TaskError(f"{path.name} holds no rows")
-    return rows
+        return read_file(folder / file.path, one_object=file.alone)
+    except TaskError as error:
+        raise TaskError(f"{file.path.parent}/{error}" if file.path.parent.name else str(error)) from error
 
 
-def _read_json_lines(path: Path) -> list[Any]:
-    rows = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                rows.append(_parse_object(line, place=f"{path.name}, line {number}"))
-    return rows
+def _what_is_there(path: Path) -> str:
+    return "is neither" if path.exists() else "does not exist"
 
 
-def _parse_object(line: str, *, place: str) -> Any:
+def neighbours(file: Path) -> list[str]:
+    """Return the names of the files beside a train file that its folder would have as validation splits."""
+    if "train" not in data_stem(file):
+        return []
+    splits = {*VALIDATION_SPLITS}
     try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise TaskError(f"{place}: not valid JSON ({error.msg} at column {error.colno})") from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise TaskError(f"{place}: not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise TaskError(f"{place}: a row must be a JSON object, got {type(value).__name__}")
-    return value
+        entries = sorted(file.parent.iterdir())
+    except OSError:  # a folder may be closed to looking and open to reading
+        return []
+    return [
+        other.name
+        for other in entries
+        if is_readable(other) and splits & {*re.split(r"[^a-z]+", data_stem(other))} and other.is_file()
+    ]
 
 
-def _read_json(path: Path) -> list[Any]:
-    text = path.read_text(encoding="utf-8")
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TaskError(
-            f"{path.name}, line {error.lineno}: not valid JSON ({error.msg}); "
-            f"a file with one object per line must end in .jsonl"
-        ) from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise TaskError(f"{path.name}: not valid JSON ({error})") from error
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise TaskError(f"{path.name}: a .json file must hold a list of objects, got {type(value).__name__}")
-    return value
+def _name_neighbours(file: Path) -> tuple[str, ...]:
+    names = ", ".join(neighbours(file)[:MOST_NAMED])
+    if not names:
+        return ()
+    return (f"validation is drawn from {file.name}; not used, as path names one file: {names}",)
 
 
-def _read_csv(path: Path) -> list[Any]:
-    # Every value stays the text it is: "007", "NA" and "1.50" must reach the prompt unchanged.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            rows = list(reader)
-        except csv.Error as error:
-            raise TaskError(f"{path.name}, line {reader.reader.line_num}: not valid CSV ({error})") from error
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values():
-            raise TaskError(
-                f"{path.name}, row {number}: must have the header's {len(reader.fieldnames or ())} fields"
-            )
-    return rows
-
-
-def _read_parquet(path: Path) -> list[Any]:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        rows: list[Any] = parquet.read_table(path).to_pylist()
-    except UnicodeDecodeError:
-        raise
-    except (ArrowException, OSError, ValueError, OverflowError) as error:
-        raise TaskError(f"{path.name}: not a valid Parquet file ({error})") from error
-    return rows
-
-
-READERS: dict[str, Callable[[Path], list[Any]]] = {
-    ".jsonl": _read_json_lines,
-    ".json": _read_json,
-    ".parquet": _read_parquet,
-    ".csv": _read_csv,
-}
+def _name_strangers(folder: Path) -> tuple[str, ...]:
+    """Say what lies in a saved dataset's directory beside what `datasets` writes there."""
+    strangers = [
+        entry.name
+        for entry in sorted(folder.iterdir())
+        if not (entry.name.startswith(SIDECARS) or entry.name in SAVED or entry.suffix == ".arrow")
+        and not (entry / "dataset_info.json").exists()
+    ]
+    return (f"not used of {folder.name}: {', '.join(strangers[:MOST_NAMED])}",) if strangers else ()
 
 
 def _read_saved_dataset(path: Path) -> Mapping[str, Rows]:
@@ -217,25 +212,20 @@ def _read_saved_dataset(path: Path) -> Mapping[str, Rows]:
     return loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
 
 
-def _split_of(file: Path) -> str:
-    """Return the split a file's name mentions: `train.jsonl`, `hotpot_dev_v1.json`, `test-00000-of-00002.parquet`."""
-    named = [word for word in re.split(r"[^a-z]+", file.stem.lower()) if word in SPLITS]
-    if len(set(named)) != 1:
-        raise TaskError(f"{file.name}: a file in a data directory must name one split of {', '.join(SPLITS)}")
-    return named[0]
-
-
-def _choose_splits(splits: Mapping[str, Rows], *, source: str) -> Splits:
+def _choose_splits(splits: Mapping[str, Rows], *, source: str, notes: tuple[str, ...] = ()) -> Splits:
     if "train" not in splits:
         found = ", ".join(splits) or f"no file ending in {', '.join(READERS)}"
-        raise TaskError(f"{source} must have a train split, it has {found}")
+        raise TaskError("; ".join([f"{source} must have a train split, it has {found}", *notes]))
     validation = next((name for name in VALIDATION_SPLITS if name in splits), None)
-    return Splits(splits["train"], splits[validation] if validation is not None else None, source)
+    unused = [name for name in splits if name not in ("train", validation)]
+    if unused:
+        notes = (*notes, f"not used: split {', '.join(unused)}")
+    return Splits(splits["train"], splits[validation] if validation is not None else None, source, notes)
 
 
-def _content_of(path: Path) -> str:
+def _content_of(files: list[Path]) -> str:
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()):
+    for file in files:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return f"(sha256 {digest.hexdigest()[:12]})"

@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
-from trainables.digests import digest_json
+from trainables.digests import digest_file, digest_json
 from trainables.file_digests import remembered_digest
 from trainables.machine_cache import keep, recall
 from trainables.settings import TaskSettings
 from trainables.source_code import module_digests
+from trainables.tasks.folders import list_files
 from trainables.tasks.prepare import PreparedTask, prepare_task
 from trainables.tasks.registry import find_task
-from trainables.tasks.sources import hub_commit, name_commit
+from trainables.tasks.sources import hub_commit, name_commit, neighbours
 from trainables.tasks.tokenised import TokenisedExamples
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ PACKAGES = ("datasets", "jinja2", "numpy", "pyarrow", "tokenizers", "transformer
 ARRAYS = ("tokens", "offsets", "prompt_lengths", "difficulty")
 TEXTS = ("levels", "types", "ids")
 PARTS = ("train", "validation")
-PLAIN = ("name", "dropped", "duplicates", "source", "digest")
+PLAIN = ("name", "dropped", "duplicates", "without_paragraphs", "source", "notes", "digest")
+SMALL = 1 << 20  # bytes of a file that is as soon read as looked up
 
 Origin = dict[str, Any]  # what pins a task's rows
 
@@ -40,6 +42,7 @@ def cached_task(
     tokenizer: Callable[[], "PreTrainedTokenizerBase"],
     identity: str | None,
     max_length: int,
+    say: Callable[[str], None] = lambda message: None,
 ) -> PreparedTask:
     """Return what `prepare_task` returns, made only if this machine does not keep it.
 
@@ -48,12 +51,12 @@ def cached_task(
     """
     origin = _origin(settings) if identity is not None else None
     if origin is None:
-        return prepare_task(settings, tokenizer=tokenizer(), max_length=max_length)
+        return prepare_task(settings, tokenizer=tokenizer(), max_length=max_length, say=say)
     key = _key(settings, origin=origin, identity=identity, max_length=max_length)
     kept = recall(KIND, key)
     if kept is not None:
         return _decode(kept)
-    task = prepare_task(settings, tokenizer=tokenizer(), max_length=max_length)
+    task = prepare_task(settings, tokenizer=tokenizer(), max_length=max_length, say=say)
     if _was_made_from(origin, task, settings):
         keep(KIND, key, _encode(task))
     return task
@@ -93,9 +96,13 @@ def _origin(settings: TaskSettings) -> Origin | None:
 
 def _files(path: Path) -> dict[str, str]:
     if path.is_file():
-        return {path.name: remembered_digest(path)}
-    files = (file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): remembered_digest(file) for file in files}
+        return {path.name: _digest(path)} | dict.fromkeys(neighbours(path), "beside")
+    files = (file for file in list_files(path) if file.is_file())
+    return {file.relative_to(path).as_posix(): _digest(file) for file in files}
+
+
+def _digest(file: Path) -> str:
+    return digest_file(file) if file.stat().st_size < SMALL else remembered_digest(file)
 
 
 def _was_made_from(origin: Origin, task: PreparedTask, settings: TaskSettings) -> bool:
@@ -120,6 +127,7 @@ def _encode(task: PreparedTask) -> bytes:
 def _decode(content: bytes) -> PreparedTask:
     arrays = load(content)
     fields = json.loads(arrays["record"].tobytes())
+    fields["notes"] = tuple(fields["notes"])
     for part in PARTS:
         texts: dict[str, Any] = {name: tuple(fields[part][name]) for name in TEXTS}
         fields[part] = TokenisedExamples(**texts | {name: arrays[f"{part}.{name}"] for name in ARRAYS})

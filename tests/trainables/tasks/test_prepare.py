@@ -14,6 +14,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from trainables.settings import BUILT_IN_TASKS, GENERATED_TASKS, TaskSettings
+from trainables.tasks import prepare as prepare_module
 from trainables.tasks.prepare import PreparedTask, prepare_task
 from trainables.tasks.records import TaskError
 from trainables.tasks.registry import TASKS
@@ -261,3 +262,74 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = f"import sys, trainables.tasks.prepare; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def hotpotqa_rows(count: int, *, lacking: int) -> list[dict[str, Any]]:
+    """Rows of two paragraphs, one of them supporting but in the first `lacking`."""
+    return [
+        {
+            "question": f"Who is {number}?",
+            "answer": f"Ann {number}",
+            "type": "bridge",
+            "level": "easy",
+            "context": [[f"Ann {number}", ["She is."]], ["Bob", ["He is not."]]],
+            "supporting_facts": [["Nobody" if number < lacking else f"Ann {number}", 0]],
+        }
+        for number in range(count)
+    ]
+
+
+def test_examples_whose_question_stands_alone_are_counted_and_told(
+    tmp_path: Path, byte_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path = write(tmp_path / "mine.jsonl", hotpotqa_rows(25, lacking=7))
+    fields = {"name": "hotpotqa", "paragraphs": "supporting"}
+    some = prepare(path, tokenizer=byte_tokenizer, **fields)
+    assert some.without_paragraphs == 7
+    assert "7 without any paragraph" in some.describe()[0]
+    assert some.record() == {
+        "source": some.source,
+        "dropped": 0,
+        "duplicates": 0,
+        "without_paragraphs": 7,
+        "notes": [],
+    }
+    whole = prepare(path, tokenizer=byte_tokenizer, **fields | {"paragraphs": "all"})
+    assert whole.without_paragraphs == 0
+    assert "paragraph" not in whole.describe()[0]
+    few = prepare(path, tokenizer=byte_tokenizer, **fields, train=2, validation=1)
+    assert few.without_paragraphs <= 3, "rows beyond the last one taken are not counted"
+
+
+def test_a_task_none_of_whose_examples_has_a_supporting_paragraph_is_refused(
+    tmp_path: Path, byte_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path = write(tmp_path / "mine.jsonl", hotpotqa_rows(25, lacking=25))
+    with pytest.raises(TaskError, match="none of the 25 examples has a supporting paragraph"):
+        prepare(path, tokenizer=byte_tokenizer, name="hotpotqa", paragraphs="supporting")
+
+
+def test_what_is_not_used_of_a_folder_is_told_with_the_task(
+    tmp_path: Path, byte_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    write(tmp_path / "train.jsonl", math_rows(25))
+    write(tmp_path / "notes.md", [])
+    prepared = prepare(tmp_path, tokenizer=byte_tokenizer)
+    assert prepared.describe()[1:] == [f"math: not used of {tmp_path.name}: notes.md"]
+
+
+def test_a_long_preparation_says_how_far_it_is_and_gives_the_same_examples(
+    byte_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TaskSettings(name="arithmetic", train=30, validation=5)
+    at_once = prepare_task(settings, tokenizer=byte_tokenizer, max_length=130)
+    monkeypatch.setattr(prepare_module, "CHUNK", 7)
+    monkeypatch.setattr(prepare_module, "SECONDS_BETWEEN_LINES", 0)
+    said: list[str] = []
+    in_steps = prepare_task(settings, tokenizer=byte_tokenizer, max_length=130, say=said.append)
+    told = [int(line.split()[2]) for line in said if "of 30 train examples prepared" in line]
+    assert told == sorted(told)
+    assert len({*told}) > 3
+    assert in_steps.digest == at_once.digest
+    assert (in_steps.dropped, in_steps.duplicates) == (at_once.dropped, at_once.duplicates)
+    assert at_once.dropped > 0

@@ -1,9 +1,11 @@
 """What each task reads from its rows."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trainables.settings import TaskSettings
@@ -148,6 +150,97 @@ def test_titles_and_sentences_are_text(context: object, settings: TaskSettings) 
         TASKS["hotpotqa"].read_item(row, settings=settings)
 
 
-def test_a_supporting_fact_that_is_no_title_supports_nothing() -> None:
-    item = TASKS["hotpotqa"].read_item(ORIGINAL_ROW | {"supporting_facts": [[["B"], 0]]}, settings=SUPPORTING)
-    assert "One." not in item.message
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [[["B"], 0]],
+        [[0, "B"]],
+        [["B", 0, 1]],
+        ["B", "A"],
+        "B",
+        "[B, 0]",
+        [{"idx": 2}],
+        [{"title": 3, "sent_id": 0}],
+        {"title": "AB", "sent_id": [0, 1]},
+        {"title": ["B"], "sent_id": 0},
+        None,
+        3,
+    ],
+)
+def test_supporting_facts_of_another_shape_are_an_error_that_says_what_was_found(facts: object) -> None:
+    with pytest.raises(TaskError, match=r"'supporting_facts' (must (be|hold)|holds text that is not JSON).*"):
+        TASKS["hotpotqa"].read_item(ORIGINAL_ROW | {"supporting_facts": facts}, settings=SUPPORTING)
+
+
+def as_objects(value: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(value, entry, strict=True)) for entry in zip(*value.values(), strict=True)]
+
+
+def renamed(value: Any, **names: str) -> Any:
+    if isinstance(value, list):
+        return [renamed(each, **names) for each in value]
+    return {names.get(name, name): inner for name, inner in value.items()}
+
+
+def as_arrays(value: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return parallel lists as pandas reads them from Parquet: arrays, of arrays where they nest."""
+    titles, others = value.values()
+    nested = np.empty(len(others), dtype=object)
+    for index, other in enumerate(others):
+        nested[index] = np.array(other, dtype=object) if isinstance(other, list) else other
+    return dict(zip(value, (np.array(titles, dtype=object), nested), strict=True))
+
+
+FACTS, CONTEXT = HUB_ROW["supporting_facts"], HUB_ROW["context"]
+TEXTS = [{"title": "A", "paragraph_text": "One. Two."}, {"title": "C", "paragraph_text": "Three."}]
+MARKED = [
+    *({**TEXTS[index], "idx": index, "is_supporting": index == 0} for index in (0, 1)),
+    {"title": "B", "paragraph_text": "Four.", "idx": 2, "is_supporting": True},
+]
+WITHOUT = {name: value for name, value in HUB_ROW.items() if name not in ("context", "supporting_facts")}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "objects": HUB_ROW | {"context": as_objects(CONTEXT), "supporting_facts": as_objects(FACTS)},
+    "objects of facts alone": HUB_ROW | {"supporting_facts": as_objects(FACTS)},
+    "pairs as tuples": HUB_ROW | {"supporting_facts": [tuple(fact.values()) for fact in as_objects(FACTS)]},
+    "content": HUB_ROW | {"context": renamed(CONTEXT, sentences="content")},
+    "sent_idx": HUB_ROW | {"supporting_facts": renamed(as_objects(FACTS), sent_id="sent_idx")},
+    "JSON text": HUB_ROW
+    | {"context": json.dumps(CONTEXT), "supporting_facts": json.dumps(ORIGINAL_ROW["supporting_facts"])},
+    "arrays": HUB_ROW | {"context": as_arrays(CONTEXT), "supporting_facts": as_arrays(FACTS)},
+    "array of objects": HUB_ROW | {"supporting_facts": np.array(as_objects(FACTS), dtype=object)},
+    "marked paragraphs": WITHOUT | {"paragraphs": MARKED},
+    "contexts": renamed(WITHOUT, question="question_text") | {"contexts": MARKED},
+}
+
+
+@pytest.mark.parametrize("settings", [HOTPOTQA, SUPPORTING], ids=["all", "supporting"])
+@pytest.mark.parametrize("form", PUBLISHED)
+def test_every_published_form_of_hotpotqa_gives_the_same_prompt(form: str, settings: TaskSettings) -> None:
+    expected = TASKS["hotpotqa"].read_item(HUB_ROW, settings=settings)
+    assert TASKS["hotpotqa"].read_item(PUBLISHED[form], settings=settings) == expected
+    assert expected.paragraphs == (3 if settings is HOTPOTQA else 2)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        MATH_ROW | {"level": 4},
+        MATH_ROW | {"level": "4"},
+        MATH_ROW | {"level": 4.0, "answer": "5", "unique_id": "test/algebra/1.json"},
+        renamed(MATH_ROW, type="subject") | {"level": 4, "answer": "5"},
+        renamed(MATH_ROW, problem="question", type="subject"),
+    ],
+)
+def test_every_published_form_of_math_gives_the_same_item(row: dict[str, Any]) -> None:
+    settings = TaskSettings(name="math")
+    assert TASKS["math"].read_item(row, settings=settings) == TASKS["math"].read_item(
+        MATH_ROW, settings=settings
+    )
+
+
+def test_a_missing_column_names_what_else_it_may_be_called() -> None:
+    row = {name: value for name, value in MATH_ROW.items() if name != "type"}
+    with pytest.raises(
+        TaskError, match=r"no column 'type'; the columns are problem, level, solution \(subject would do\)"
+    ):
+        TASKS["math"].read_item(row, settings=TaskSettings(name="math"))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,7 +115,14 @@ def test_csv_values_stay_the_text_they_are(tmp_path: Path) -> None:
         ("a.jsonl", '{"x": 1}\n[1]\n', "a.jsonl, line 2: a row must be a JSON object, got list"),
         ("a.jsonl", "\n", "a.jsonl holds no rows"),
         ("a.json", "[]", "a.json holds no rows"),
-        ("a.json", '{"x": 1}\n{"x": 2}\n', "one object per line must end in .jsonl"),
+        ("a.json", '{"x": 1}\n{"x": \n', "a.json, line 2: not valid JSON"),
+        ("a.csv", "x,y,x\n1,2,3\n", "a.csv: the header names column 'x' twice"),
+        ("a.arrow", "no", "a.arrow: not a valid Arrow file"),
+        (
+            "a.jsonl",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "a.jsonl is a git-lfs pointer",
+        ),
         ("a.json", '{"data": []}', "must hold a list of objects, got dict"),
         ("a.csv", "x,y\n1\n", "a.csv, row 1: must have the header's 2 fields"),
         ("a.csv", 'x\n1\n"1" 2\n3\n', "a.csv, line 3: not valid CSV"),
@@ -125,7 +133,7 @@ def test_csv_values_stay_the_text_they_are(tmp_path: Path) -> None:
         ("a.json", "1" * 5000, "a.json: not valid JSON"),
         ("a.parquet", "PAR1" + "x" * 20 + "PAR1", "a.parquet: not a valid Parquet file"),
         ("a.parquet", "", "a.parquet: not a valid Parquet file"),
-        ("a.txt", "x", "must end in .jsonl, .json, .parquet, .csv, got '.txt'"),
+        ("a.txt", "x", "must end in .jsonl, .json, .parquet, .csv, .ndjson, .tsv, .arrow, got '.txt'"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_an_error_that_says_where(
@@ -163,9 +171,13 @@ def test_a_file_name_that_mentions_no_split_or_two_is_an_error(tmp_path: Path) -
         read_path(tmp_path)
 
 
-def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").mkdir()
-    with pytest.raises(TaskError, match=r"train\.jsonl cannot be read \(.*Is a directory"):
+def test_a_file_that_is_not_there_or_no_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(TaskError, match=r"train\.jsonl cannot be read \(.*No such file"):
+        read_path(tmp_path)
+    (tmp_path / "train.jsonl").unlink()
+    os.mkfifo(tmp_path / "train.jsonl")
+    with pytest.raises(TaskError, match=r"train\.jsonl is no regular file"):
         read_path(tmp_path)
 
 
@@ -192,6 +204,7 @@ def test_the_hub_is_asked_for_the_dataset_and_its_subset(monkeypatch: pytest.Mon
         asked.append((name, subset))
         return {"train": ROWS, "validation": ROWS[:1]}
 
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, repo_id, *, timeout: None)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     splits = read_hub(HubDataset("hotpotqa/hotpot_qa", "distractor"))
     assert asked == [("hotpotqa/hotpot_qa", "distractor")]
@@ -204,11 +217,34 @@ def test_an_unreachable_hub_is_an_error_that_says_what_to_do(monkeypatch: pytest
         raise ConnectionError("Couldn't reach it")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    asked: list[str] = []
+
+    def dataset_info(self: HfApi, repo_id: str, *, timeout: float) -> None:
+        asked.append(repo_id)
+        raise HTTPError("no route")
+
+    monkeypatch.setattr(HfApi, "dataset_info", dataset_info)
     with pytest.raises(
-        TaskError, match="cannot load 'a/b' from the hub .*Couldn't reach it.*set path to a local copy"
+        TaskError, match="cannot load 'a/b' .*Couldn't reach it.* no route.*set path to a local copy"
     ):
         read_hub(HubDataset("a/b"))
+    assert asked == ["a/b"]
     assert datasets.is_progress_bar_enabled()
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_its_copies_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Left to themselves, the libraries retry for half a minute, a line each time."""
+
+    def dataset_info(self: HfApi, repo_id: str, *, timeout: float) -> None:
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(HfApi, "dataset_info", dataset_info)
+    with pytest.raises(TaskError, match="cannot load 'nobody/nothing' .*the hub does not answer: offline"):
+        read_hub(HubDataset("nobody/nothing"))
+    assert caplog.records == []
 
 
 def test_a_dataset_from_the_hub_names_the_commit_it_was_read_at(
@@ -223,6 +259,7 @@ def test_a_dataset_from_the_hub_names_the_commit_it_was_read_at(
         split: datasets.Dataset.from_file(str(tmp_path / COMMIT / f"{split}.arrow"))
         for split in ("train", "validation")
     }
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, repo_id, *, timeout: None)
     monkeypatch.setattr(datasets, "load_dataset", lambda name, subset: loaded)
     assert read_hub(HubDataset("a/b")).source == f"hub a/b at {COMMIT[:12]}"
 

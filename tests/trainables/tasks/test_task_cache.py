@@ -51,6 +51,7 @@ def write_rows(path: Path, *, answer: str = "It is {}.") -> Path:
         {"q": f"What is {number}?", "a": answer.format(number), "grade": None if number % 3 else number}
         for number in range(20)
     ]
+    path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(map(json.dumps, rows)))
     return path
 
@@ -76,6 +77,10 @@ SOURCES: dict[str, Callable[[Path], TaskSettings]] = {
     "generated": lambda folder: TaskSettings(name="multihop", train=8, validation=4),
     "file": lambda folder: own(write_rows(folder / "mine.jsonl")),
     "directory": lambda folder: own(write_rows(folder / "train.jsonl").parent),
+    "directory with more": lambda folder: own(write_rows(folder / "data" / "train.jsonl").parents[1]),
+    "file beside another": lambda folder: own(
+        write_rows(write_rows(folder / "dev.jsonl").with_name("train.jsonl"))
+    ),
     "chat": lambda folder: TaskSettings(name="arithmetic", train=8, validation=4, prompt_format="chat"),
 }
 
@@ -230,3 +235,15 @@ def test_a_hub_task_is_kept_only_where_its_commit_is_known(
     settings = TaskSettings(name="math", train=8, validation=4)
     assert_equal(desk.prepare(settings), desk.prepare(settings))
     assert desk.loaded == times
+
+
+def test_a_file_that_comes_beside_the_data_is_told_of_though_the_task_is_kept(
+    desk: Desk, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "data" / "train.jsonl")
+    assert desk.prepare(own(path)).notes == desk.prepare(own(path.parent)).notes == ()
+    write_rows(tmp_path / "data" / "dev.jsonl").rename(tmp_path / "data" / "dev.md")
+    assert desk.prepare(own(path.parent)).notes == ("not used of data: dev.md",)
+    (tmp_path / "data" / "dev.md").rename(tmp_path / "data" / "dev.jsonl")
+    assert desk.prepare(own(path)).notes
+    assert desk.prepare(own(path.parent)).notes == ()
