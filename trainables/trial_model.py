@@ -11,7 +11,7 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 
 from trainables.adapters import AdapterError
-from trainables.attention import ATTENTIONS, PREFIX, AttentionError, use_packed_attention
+from trainables.attention import ATTENTIONS, AttentionError, use_packed_attention
 from trainables.lean_layers import slim
 from trainables.lora import LoraModel, accumulate_gradients
 from trainables.losses import LogitsError, hidden_states, supervised_nll
@@ -21,6 +21,7 @@ from trainables.settings import LoraSettings
 from trainables.trainee import check_logits, check_packing
 from trainables.weight_files import ModelError
 
+TRIAL_ATTENTION = "packed_trial"  # not the name of a library that transformers would look for
 WIDTHS = ("num_hidden_layers", "num_attention_heads", "hidden_size")  # what measuring a device reads
 # Settings by which architectures cap or scale their logits after the output layer; these values do nothing.
 LOGIT_SETTINGS = (
@@ -174,8 +175,8 @@ def _smallest_window(model: PreTrainedModel) -> int | None:
             windows.append(sliding_window)
         return ATTENTIONS["eager"](*inputs, **options)
 
-    AttentionInterface.register(PREFIX + "trial", attend)
-    model.set_attn_implementation(PREFIX + "trial")
+    AttentionInterface.register(TRIAL_ATTENTION, attend)
+    model.set_attn_implementation(TRIAL_ATTENTION)
     with torch.inference_mode():
         hidden_states(model, probe_batch([8], lanes=1))
     return min(windows, default=None)

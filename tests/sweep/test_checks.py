@@ -97,7 +97,7 @@ def test_storage_of_another_study_is_refused_and_left_as_it_is(
 
 def test_a_generated_task_refuses_at_once_more_examples_than_it_makes(study_values: dict[str, Any]) -> None:
     values = {**study_values, "task_a": {"name": "arithmetic", "train": 100_000_000}}
-    with pytest.raises(ConfigurationError, match="generates at most 1,000,000 examples"):
+    with pytest.raises(ConfigurationError, match="makes at most 1,000,000 distinct examples"):
         validate_study(values, origin="test")
 
 
