@@ -14,8 +14,8 @@ from ray.exceptions import AuthenticationError, RayError
 
 from sweep.configuration import ResourceSettings
 from sweep.errors import ClusterError, ClusterLostError
-from sweep.joining import find_cluster, head_answers, own_node_answers, token_refused, watched
-from sweep.local_ray import daemons_live, local_cluster, ray_directory
+from sweep.joining import MODE_VARIABLE, find_cluster, head_answers, own_node_answers, token_refused, watched
+from sweep.local_ray import daemons_live, local_cluster, ray_directory, read_token_settings, variables
 from sweep.ray_log import ray_log
 
 # glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
@@ -87,7 +87,10 @@ def _init(address: str | None, log: Path, *, stack: ExitStack, say: Say) -> None
     if address is None:
         settings = stack.enter_context(local_cluster(say=say))
     else:
-        settings = {"address": find_cluster(address)}
+        head, mode = find_cluster(address)
+        stack.enter_context(variables({MODE_VARIABLE: mode}))
+        read_token_settings()
+        settings = {"address": head}
     stack.callback(ray.shutdown)
     try:
         ray.init(**settings, log_to_driver=False, runtime_env={"env_vars": _worker_environment()})

@@ -15,15 +15,16 @@ from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[att
 from ray.exceptions import AuthenticationError, RayError
 
 from sweep.errors import ClusterError
-from sweep.local_ray import read_token_settings
+from sweep.local_ray import read_token_settings, variables
 
 PROBE_SECONDS = 3.0  # that a head has to accept a connection
 ANSWER_SECONDS = 10.0  # and then to answer
+MODE_VARIABLE = "RAY_AUTH_MODE"
 EXIT_FAILED = 1
 
 
-def find_cluster(address: str) -> str:
-    """Return host:port of the head that an address, or "auto", means, once it answers and lets this driver in.
+def find_cluster(address: str) -> tuple[str, str]:
+    """Return host:port of the head that an address, or "auto", means, and the RAY_AUTH_MODE to join it with.
 
     Raises ClusterError within PROBE_SECONDS where nothing listens there, and at once for a wrong token.
     """
@@ -32,23 +33,31 @@ def find_cluster(address: str) -> str:
             f"{address} is no address of a cluster's head: give HOST:PORT (6379 unless `ray start` was told "
             "otherwise), or 'auto' on one of its nodes"
         )
-    _use_token_at_hand()
     try:
         head = canonicalize_bootstrap_address_or_die(address)
     except (ConnectionError, ValueError) as error:
         raise ClusterError(f"no Ray cluster was found for {address!r}: {error}") from error
     _connect(head, named=head if address == "auto" else address)
-    _ask(head)
-    return head
+    return head, _agree(head)
 
 
-def _use_token_at_hand() -> None:
-    """Use the user's token where there is one and nothing was said about its use."""
-    if "RAY_AUTH_MODE" not in os.environ and AuthenticationTokenLoader.instance().has_token(
-        ignore_auth_mode=True
-    ):
-        os.environ["RAY_AUTH_MODE"] = "token"
-    read_token_settings()
+def _agree(head: str) -> str:
+    """Return the mode in which the head lets this driver in: the user's, or what the cluster asks for.
+
+    A driver that asks for a token in a cluster without one would be cut off from its own workers.
+    """
+    said = os.environ.get(MODE_VARIABLE)
+    there = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    refused: RayError | None = None
+    for mode in [said] if said else ["disabled", "token"] if there else ["disabled"]:
+        with variables({MODE_VARIABLE: mode}):
+            read_token_settings()
+            refused = _ask(head)
+        if refused is None:
+            return mode
+    if isinstance(refused, AuthenticationError):
+        raise ClusterError(token_refused(head)) from refused
+    raise ClusterError(f"no Ray cluster lets this driver in at {head}: {refused}") from refused
 
 
 def _connect(head: str, *, named: str) -> None:
@@ -66,8 +75,8 @@ def _connect(head: str, *, named: str) -> None:
         time.sleep(0.3)
 
 
-def _ask(head: str) -> None:
-    """Let the head say who it is: it says nothing to who has no token, and Ray would ask for 45 s."""
+def _ask(head: str) -> RayError | None:
+    """Return why the head does not let this driver in, None where it does; Ray itself would try for 45 s."""
     answers: queue.Queue[RayError | None] = queue.Queue()
 
     def ask() -> None:
@@ -79,23 +88,19 @@ def _ask(head: str) -> None:
 
     threading.Thread(target=ask, daemon=True, name="ask").start()
     try:
-        error = answers.get(timeout=ANSWER_SECONDS)
+        return answers.get(timeout=ANSWER_SECONDS)
     except queue.Empty:
         raise ClusterError(
             f"what listens at {head} does not answer as the head of a Ray cluster: its port is 6379 unless "
             "`ray start` was told otherwise (8265 is the dashboard's, 10001 that of Ray's client)"
         ) from None
-    if isinstance(error, AuthenticationError):
-        raise ClusterError(token_refused(head)) from error
-    if error is not None:
-        raise ClusterError(f"no Ray cluster lets this driver in at {head}: {error}") from error
 
 
 def token_refused(head: str) -> str:
     """Return what to do about a token that is missing or wrong."""
-    mode = os.environ.get("RAY_AUTH_MODE", "")
+    mode = os.environ.get(MODE_VARIABLE, "token")
     if mode.lower() != "token":
-        said = f"RAY_AUTH_MODE is {mode!r}" if mode else "there is none here"
+        said = f"{MODE_VARIABLE} is {mode!r}"
     else:
         there = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
         said = "the one here is another" if there else "there is none here"

@@ -45,7 +45,7 @@ def local_cluster(*, say: Say) -> Iterator[dict[str, Any]]:
     """
     directory = ray_directory(say=say)
     with ExitStack() as stack:
-        stack.enter_context(_variables({LOOPBACK_VARIABLE: "0"}))
+        stack.enter_context(variables({LOOPBACK_VARIABLE: "0"}))
         stack.enter_context(replaced(ray_constants, "ENABLE_RAY_CLUSTER", False))  # read at its import
         stack.enter_context(replaced(services, "ConsolePopen", _Apart))
         stack.enter_context(_own_token(say))
@@ -114,7 +114,7 @@ def _own_token(say: Say) -> Iterator[None]:
     token = (
         {} if any(name in os.environ for name in TOKEN_VARIABLES[1:]) else {"RAY_AUTH_TOKEN": _new_token()}
     )
-    with _variables({} if mode is not None else {"RAY_AUTH_MODE": "token"} | token):
+    with variables({} if mode is not None else {"RAY_AUTH_MODE": "token"} | token):
         read_token_settings()
         yield
     read_token_settings()
@@ -131,7 +131,7 @@ def read_token_settings() -> None:
 
 
 @contextmanager
-def _variables(values: dict[str, str]) -> Iterator[None]:
+def variables(values: dict[str, str]) -> Iterator[None]:
     """Set environment variables, in this process and in what it starts, while the block runs."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
