@@ -42,7 +42,7 @@ def spreadsheet_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
             continue
         texts = {value for value in frame.iloc[:, place] if isinstance(value, str)}
         if any(value != cell_text(value) for value in texts):
-            safe.isetitem(place, frame.iloc[:, place].map(_safe))
+            safe.isetitem(place, frame.iloc[:, place].map(_safe).array)
     return safe
 
 
