@@ -160,7 +160,9 @@ def plot(files: tuple[str, ...], output: Path, title: str | None) -> None:
         _warn(f"skipped: {problem}")
     with _user_errors():
         try:
-            write_history_figure(histories, path=output, title=title)
+            keys = write_history_figure(histories, path=output, title=title)
         except OSError as err:
             raise AnalysisError(f"the figure cannot be written to {output}: {err}") from err
     _say(f"{len(histories)} histories: {os.fspath(output)}")
+    if keys:
+        _say(keys)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis.curves import legend_title, plot_replicates
 from analysis.errors import AnalysisError, NothingToShowError
 from analysis.histories import LOSS_SUFFIX, History, group_replicates
-from analysis.lettering import distinct_labels, shown_text
+from analysis.lettering import distinct_labels, key_sentence, shown_text
 from analysis.style import (
     ONE_COLUMN,
     LineStyle,
@@ -120,8 +120,8 @@ def draw_histories(histories: list[History], *, title: str | None) -> Figure:
     return figure
 
 
-def write_history_figure(histories: list[History], *, path: Path, title: str | None) -> Path:
-    """Draw `histories` into `path`; raises AnalysisError for a suffix not in FORMATS or without histories."""
+def write_history_figure(histories: list[History], *, path: Path, title: str | None) -> str:
+    """Draw `histories` into `path` and return what its keys stand for; raises AnalysisError for a suffix not in FORMATS or without histories."""
     if path.suffix not in FORMATS:
         raise AnalysisError(
             f"the suffix of the output must be one of {', '.join(FORMATS)}, got {path.name!r}"
@@ -129,5 +129,6 @@ def write_history_figure(histories: list[History], *, path: Path, title: str | N
     if not histories:
         raise NothingToShowError("no usable history is left to plot")
     with publication_style():
-        (saved,) = save_figure(draw_histories(histories, title=title), path)
-    return saved
+        figure = draw_histories(histories, title=title)
+        save_figure(figure, path)
+    return key_sentence(figure)
