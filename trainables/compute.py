@@ -17,6 +17,8 @@ SMALLEST_BUDGET = 128  # tokens; below this a smaller microbatch saves nothing w
 OUT_OF_MEMORY = (  # in lower case, what errors say that have no type of their own
     "out of memory",  # of CUDA's driver as of torch's allocator
     "_status_alloc_failed",  # cuBLAS, cuDNN, cuSOLVER
+    "cublas_status_not_initialized",  # cuBLAS too, which asks for memory when it is first used
+    "nvml_success ==",  # torch's allocator, where it may not ask how much there is (MIG, containers)
     "allocation_failed",  # cuDNN 9
     "can't allocate memory",  # torch's CPU allocator
 )
