@@ -3,6 +3,8 @@
 Its driver compares all three with its own before anything is computed; every cell and artifact records them.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +17,8 @@ from trainables.source_code import deciding_code, module_digests
 PACKAGES = ("torch", "transformers", "peft", "numpy")
 ABSENT = "none"
 FIRST_WITH_BF16 = (8, 0)  # CUDA compute capability
+SHOWS_ALL = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"  # tells Ray to leave what a worker sees alone
+COMPILED_FOR = re.compile(r"(sm|compute)_(\d+)(\d)")  # sm: machine code; compute: what drivers compile anew
 MOST_NAMED = 3  # modules that one line names
 
 
@@ -60,10 +64,20 @@ class Requirement:
         """Return in what a worker differs from what is required, one short sentence each."""
         faults = [*self._other_modules(found.modules), *self._other_versions(found.versions)]
         if self.on_gpu and found.no_cuda:
-            faults.append(f"resources.gpus asks for a GPU and there is none: {found.no_cuda}")
+            faults.append(f"resources.gpus asks for a GPU and there is none to compute on: {found.no_cuda}")
         if self.on_gpu and self.precision == "bf16":
             unable = dict.fromkeys(each.describe() for each in found.devices if not each.bf16)
             faults += [f"{name} cannot compute bf16, which this study is computed in" for name in unable]
+        return faults
+
+    def faults_of_worker(self, found: WorkerIdentity) -> list[str]:
+        """Return in what a process differs that was given its work: it must see one device, and takes the first."""
+        faults = self.faults(found)
+        if len(found.devices) > 1:
+            faults.append(
+                f"a worker sees {len(found.devices)} GPUs where Ray gave it one, so that all workers would share the "
+                f"first: unset {SHOWS_ALL} for ray start and run"
+            )
         return faults
 
     def _other_modules(self, found: dict[str, str]) -> list[str]:
@@ -116,11 +130,12 @@ def _cpu() -> Device:
 
 
 def _gpus() -> tuple[tuple[Device, ...], str]:
-    """Return the GPUs that this process sees, or why it sees none."""
+    """Return the GPUs that this process sees, or why it sees none that it can compute on."""
     import torch
 
     if torch.cuda.is_available():
-        return tuple(_gpu(number) for number in range(torch.cuda.device_count())), ""
+        devices = tuple(_gpu(number) for number in range(torch.cuda.device_count()))
+        return devices, _without_code(devices, torch.cuda.get_arch_list())
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:  # a build without CUDA; no driver, or one too old for it
@@ -134,6 +149,31 @@ def _gpu(number: int) -> Device:
     capability = torch.cuda.get_device_capability(number)
     name = torch.cuda.get_device_name(number)
     return Device("cuda", name, bf16=capability >= FIRST_WITH_BF16, capability="{}.{}".format(*capability))
+
+
+def _without_code(devices: Sequence[Device], architectures: Sequence[str]) -> str:
+    """Name the cards that this torch holds no code for: it lists them, and fails at the first kernel."""
+    import torch
+
+    unable = dict.fromkeys(each.describe() for each in devices if not _holds_code(each, architectures))
+    if not unable:
+        return ""
+    return (
+        f"torch {torch.__version__} has no code for {', '.join(unable)}, only for {', '.join(architectures)}"
+    )
+
+
+def _holds_code(device: Device, architectures: Sequence[str]) -> bool:
+    """Whether a build for these architectures runs: machine code of its generation, or any that drivers compile."""
+    major, minor = map(int, device.capability.split("."))
+    compiled = [
+        (kind, int(first), int(second))
+        for kind, first, second in COMPILED_FOR.findall(" ".join(architectures))
+    ]
+    return not compiled or any(
+        (first, second) <= (major, minor) and (kind == "compute" or first == major)
+        for kind, first, second in compiled
+    )
 
 
 def work_record(device: str) -> dict[str, Any]:

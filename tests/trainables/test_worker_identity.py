@@ -1,13 +1,18 @@
 """What a worker says it computes with: on pretended machines with and without CUDA."""
 
 from collections.abc import Iterator
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
+from trainables import tune_entry
 from trainables.compute import DeviceError, open_device
 from trainables.source_code import deciding_code, module_digests
+from trainables.tune_entry import Office
 from trainables.worker_identity import Device, identify, requirement, work_record
+
+CUDA_13 = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"  # what wheels for CUDA 13.0 hold
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +34,7 @@ def pretend(patch: pytest.MonkeyPatch, *cards: tuple[str, tuple[int, int]], faul
     patch.setattr(torch.cuda, "device_count", lambda: len(cards))
     patch.setattr(torch.cuda, "get_device_name", lambda number=0: cards[number][0])
     patch.setattr(torch.cuda, "get_device_capability", lambda number=0: cards[number][1])
+    patch.setattr(torch.cuda, "get_arch_list", CUDA_13.split)
 
 
 def test_every_visible_card_is_named_with_what_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +45,46 @@ def test_every_visible_card_is_named_with_what_it_computes(monkeypatch: pytest.M
         Device("cuda", "Tesla T4", bf16=False, capability="7.5"),
     )
     assert requirement(on_gpu=True).faults(found) == []
+
+
+def test_a_worker_that_is_shown_more_than_its_own_gpu_is_a_fault_and_a_node_with_several_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend(monkeypatch, *(("NVIDIA A100", (8, 0)),) * 4)
+    required, found = requirement(on_gpu=True), identify(on_gpu=True)
+    assert required.faults(found) == []
+    (said,) = required.faults_of_worker(found)
+    assert "sees 4 GPUs where Ray gave it one" in said
+    assert "unset RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES" in said
+    board = MagicMock()
+    office = Office(MagicMock(), term=1, board=board, timeout=9.0, required=required)
+    monkeypatch.setattr(tune_entry, "ray", MagicMock())
+    assert not office.proves()
+    assert board.refuse.remote.call_args.args[0].endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "runs"),
+    [
+        ("Tesla V100", (7, 0), False),  # torch sees it, warns, and fails at the first kernel
+        ("Tesla T4", (7, 5), True),
+        ("NVIDIA L40S", (8, 9), True),  # runs what was compiled for 8.6
+        ("NVIDIA B300", (10, 3), True),
+        ("NVIDIA Thor", (11, 0), False),
+        ("a later card", (13, 0), True),  # its driver compiles compute_120 anew
+    ],
+)
+def test_a_card_that_this_torch_holds_no_code_for_is_a_fault(
+    name: str, capability: tuple[int, int], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, (name, capability))
+    said = requirement(on_gpu=True).faults(identify(on_gpu=True))
+    assert bool(said) is not runs
+    if not runs:
+        assert (
+            f"has no code for {name} (compute capability {capability[0]}.{capability[1]}), only for"
+            in said[0]
+        )
 
 
 @pytest.mark.parametrize(
