@@ -177,5 +177,7 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def _fitting(node: dict[str, float], *, cpus: float, gpus: float) -> int:
-    slots = [node.get("CPU", 0) / cpus] + ([node.get("GPU", 0) / gpus] if gpus else [])
-    return int(min(slots) + 1e-9)
+    slots = [int(node.get("CPU", 0) / cpus + 1e-9)]
+    if gpus:
+        slots.append(int(node.get("GPU", 0)) * int(1 / gpus + 1e-9))  # a part of a GPU is of one GPU
+    return min(slots)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sweep import checks, cluster
 from sweep.cli import cli
-from sweep.configuration import validate_study
+from sweep.configuration import ResourceSettings, validate_study
 from sweep.driver import run_study
 from sweep.errors import ClusterError, ConfigurationError
 from sweep.progress import Progress
@@ -166,3 +166,12 @@ def test_a_file_in_a_studys_place_is_answered_with_the_directory(
     for arguments in (["status", str(path)], ["resume", str(path)]):
         error = CliRunner().invoke(cli, arguments).exception
         assert f"give the directory that the study is kept in: {study_values['storage']}" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "slots"), [(1, 3), (0.75, 3), (0.6, 3), (0.5, 6), (0.4, 6), (0.3333, 9), (0.25, 12), (0.1, 14)]
+)
+def test_a_part_of_a_gpu_is_of_one_gpu(gpus: float, slots: int) -> None:
+    """As Ray places it; 14 are the CPUs."""
+    resources = ResourceSettings.model_validate({"cpus": 1, "gpus": gpus})
+    assert cluster._check_fit(resources, [{"CPU": 10, "GPU": 2}, {"CPU": 4, "GPU": 1}], whose="it") == slots
