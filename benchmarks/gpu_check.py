@@ -35,6 +35,7 @@ from benchmarks.stand_ins import as_on_a_gpu
 from benchmarks.suite import Plan, measure_model
 from benchmarks.trace import trace_model
 from benchmarks.worker_check import check_worker
+from trainables.compute import DeviceError, open_device
 
 CHECKS: dict[str, Check] = {
     "worker": check_worker,
@@ -106,9 +107,10 @@ def gpu_check(context: click.Context, device: str, only: tuple[str, ...], folder
     python -m benchmarks gpu-check --only attention --only compiled-step
     python -m benchmarks gpu-check --device cpu --folder /tmp/dry_run
     """
-    place = torch.device(device)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise click.ClickException("torch finds no CUDA GPU here; --device cpu is a dry run without one")
+    try:
+        place = open_device(use_gpu=device == "cuda")  # with a worker's arithmetic, for every check
+    except DeviceError as error:
+        raise click.ClickException(f"{error}; --device cpu is a dry run without one") from error
     if device == "cpu":
         torch.set_num_threads(1)  # the dry run's shapes are too small for more
         context.with_resource(as_on_a_gpu())

@@ -20,6 +20,7 @@ from benchmarks.findings import Finding, Scene, elementwise, normwise, scene_on
 from benchmarks.gpu_check import CHECKS, gpu_check
 from benchmarks.machine import read_result
 from benchmarks.trace import Event, covered, summarise
+from tests.trainables.pretended_gpus import A100, CUDA, pretend
 from trainables.attention import ATTENTIONS
 from trainables.batches import Microbatch
 from trainables.training import TrainingGroup
@@ -141,6 +142,30 @@ def test_without_a_gpu_the_command_says_what_can_be_done(tmp_path: Path) -> None
     result = CliRunner().invoke(gpu_check, ["--folder", str(tmp_path)])
     assert result.exit_code == 1
     assert "--device cpu is a dry run" in result.output
+
+
+def test_every_check_computes_with_a_workers_arithmetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which no tolerance of fp32 is meant for."""
+    found: list[tuple[torch.device, str]] = []
+
+    def note(scene: Scene) -> Iterator[Finding]:
+        found.append((scene.device, torch.get_float32_matmul_precision()))
+        yield Finding("noted", 0.0, 0.0)
+
+    monkeypatch.setattr(command, "CHECKS", {"attention": note})
+    monkeypatch.setattr(command, "describe_machine", dict)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pretend(monkeypatch, A100):
+            CliRunner().invoke(
+                gpu_check, ["--only", "attention", "--folder", str(tmp_path)], catch_exceptions=False
+            )
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert found == [(CUDA, "highest")]
 
 
 def test_the_memory_check_sees_a_step_that_was_started_over(monkeypatch: pytest.MonkeyPatch) -> None:
