@@ -1,7 +1,7 @@
 """GPUs that are not there: what torch.cuda would say of each, so that choices made for them can be tested."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, card: Card) -> Iterator[Pretended]:
         "memory_allocated": lambda device=None: here.allocated,
         "set_per_process_memory_fraction": lambda fraction, device=None: here.limits.append(fraction),
     }
-    with monkeypatch.context() as patched, flash_on("CUDA"):
+    with monkeypatch.context() as patched, ExitStack() as kernels:
+        if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_flash_attention_forward", "CUDA"):
+            kernels.enter_context(flash_on("CUDA"))  # a torch built for CUDA has its own
         for name, answer in answers.items():
             patched.setattr(torch.cuda, name, answer)
         yield here
