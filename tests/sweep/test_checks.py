@@ -16,6 +16,7 @@ from sweep.errors import ClusterError, ConfigurationError
 from sweep.progress import Progress
 from sweep.recording import OtherStudyError
 from tests.sweep.pretence import Pretence
+from trainables.storage.base import ForeignStorageError
 from trainables.storage.locations import LocationError
 
 
@@ -48,6 +49,24 @@ def test_storage_that_can_hold_no_study_is_refused_first(
     with pytest.raises(LocationError, match=said):
         attempt({**study_values, "phase_a": study_values["phase_a"] | {"cache": str(tmp_path / place)}})
     assert not Path(study_values["storage"]).exists()
+
+
+@pytest.mark.usefixtures("no_preparing")
+def test_a_directory_of_other_files_is_refused_first_and_by_plan_too(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
+    foreign = tmp_path / "photographs"
+    foreign.mkdir()
+    (foreign / "x.jpg").touch()
+    for values in (
+        study_values | {"storage": str(foreign)},
+        {**study_values, "phase_a": study_values["phase_a"] | {"cache": str(foreign)}},
+    ):
+        with pytest.raises(ForeignStorageError, match=r"holds x\.jpg, and no study"):
+            attempt(values)
+        with pytest.raises(ForeignStorageError, match=r"holds x\.jpg, and no study"):
+            checks.check_readable(validate_study(values, origin="test"), say=pytest.fail)
+    assert os.listdir(foreign) == ["x.jpg"]
 
 
 @pytest.mark.usefixtures("no_preparing")

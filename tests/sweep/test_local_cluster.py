@@ -48,7 +48,7 @@ class LocalRun:
     def rows(self) -> dict[Path, float]:
         return {
             path: path.stat().st_mtime
-            for path in (self.storage / columns.CELLS_DIRECTORY).glob(f"*/{columns.ROWS_FILE}")
+            for path in (self.storage / columns.CELLS_DIRECTORY).glob(f"*/*-{columns.ROWS_FILE}")
         }
 
     def wait_until_it_trains(self) -> list[psutil.Process]:
