@@ -27,6 +27,7 @@ from tests.sweep.test_run import ROOT, command
 from tests.sweep.waiting import wait_for
 from trainables import columns
 
+PATIENCE = 600  # seconds for one step of a run on a machine that is busy with other work
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
 
@@ -42,7 +43,7 @@ class LocalRun:
             stderr=subprocess.STDOUT,
             text=True,
             process_group=0,
-            env=os.environ | environment,
+            env=os.environ | {"RAY_worker_niceness": "0"} | environment,  # else it starves beside other work
         )
 
     def rows(self) -> dict[Path, float]:
@@ -54,12 +55,16 @@ class LocalRun:
     def wait_until_it_trains(self) -> list[psutil.Process]:
         """Return its processes once a cell has written rows in this run."""
         before = self.rows()
-        wait_for(lambda: self.process.poll() is not None or self.rows() != before, "a cell in training")
+        wait_for(
+            lambda: self.process.poll() is not None or self.rows() != before,
+            "a cell in training",
+            seconds=PATIENCE,
+        )
         assert self.process.poll() is None, self.process.communicate()[0]
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def end(self) -> tuple[int, str]:
-        said, _ = self.process.communicate(timeout=120)
+        said, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, said
 
 
@@ -76,7 +81,7 @@ def running(values: dict[str, Any], folder: Path, **environment: str) -> Iterato
 
 @pytest.fixture
 def long_study(study_values: dict[str, Any]) -> dict[str, Any]:
-    study_values["model"]["attention"] = "eager"
+    study_values["model"] |= {"attention": "eager", "compile": "off"}
     study_values["phase_b"] |= {"epochs": 4000, "eval_every": 5}
     study_values["search"] = {"strategy": ["random"], "mix": [0], "seed": [0]}
     return study_values
@@ -112,14 +117,14 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_no_signal_or_loss_ends_it
         code, said = run.end()
     assert code == 128 + signal.SIGTERM, said
     assert f"python -m sweep resume {run.storage}" in said
-    assert any((run.storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*"))
+    assert any((run.storage / columns.CELLS_DIRECTORY).glob("*/*-checkpoint-*"))
 
     with running(long_study, tmp_path) as run:
         run.wait_until_it_trains()
         assert run.process.stdout
         run.process.stdout.close()  # the terminal is gone
         os.killpg(run.process.pid, signal.SIGHUP)
-        assert run.process.wait(120) == 128 + signal.SIGHUP
+        assert run.process.wait(PATIENCE) == 128 + signal.SIGHUP
 
     for lost in ("gcs_server", "raylet"):
         with running(long_study, tmp_path) as run:
@@ -127,7 +132,7 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_no_signal_or_loss_ends_it
             named(processes, lost).kill()
             code, said = run.end()
         check_loss(code, said)
-        _, alive = psutil.wait_procs(processes, timeout=60)
+        _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
         left = [each for each in alive if each.is_running() and not each.name().endswith("Agent")]
         assert not left, "only Ray's agents try for another minute to reach their head"
 
