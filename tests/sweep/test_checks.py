@@ -120,6 +120,12 @@ def test_a_generated_task_refuses_at_once_more_examples_than_it_makes(study_valu
         validate_study(values, origin="test")
 
 
+def test_a_directory_in_a_configurations_place_is_answered_with_resume(tmp_path: Path) -> None:
+    for command in ("run", "plan", "tune"):
+        error = CliRunner().invoke(cli, [command, str(tmp_path)]).exception
+        assert f"python -m sweep resume {tmp_path}" in str(error)
+
+
 def hub_study(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "task_a": {"name": "math", "train": 4, "validation": 2}}
 
