@@ -4,6 +4,7 @@ A study may be running: a file that is damaged or missing is listed as a problem
 as the lesser state.
 """
 
+import os
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -73,8 +74,9 @@ def _require(files: StudyFiles, name: str) -> Record:
             f"{folder.problems[0]}. `run` with the study's configuration writes it anew; no cell is lost"
         )
     if record is None:
+        said = "is a file" if os.path.isfile(files.location) else f"has no {name}"
         raise AnalysisError(
-            f"{files.describe()} is not a study directory: it has no {name}. Give the directory or s3:// "
+            f"{files.describe()} is not a study directory: it {said}. Give the directory or s3:// "
             f"location that the sweep writes, the one that holds {columns.STUDY_FILE} and {columns.PLAN_FILE}."
         )
     if record.get("schema") != columns.SCHEMA_VERSION:

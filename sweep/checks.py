@@ -24,6 +24,7 @@ from trainables import columns
 from trainables.models import SMOLLM2_ALIAS, packaged_smollm2
 from trainables.seals import DamagedError
 from trainables.storage.base import PATIENCE
+from trainables.storage.directory import DirectoryStorage
 from trainables.storage.locations import LocationError, open_storage
 from trainables.tasks.registry import find_task
 
@@ -74,6 +75,7 @@ def check_readable(study: Study, *, say: Say) -> None:
     check_user()
     for field, path in _directories(study).items():
         _existing_part(path, field)
+        _check_whose(path, field)
     go_offline_without_hub(study, say=say)
 
 
@@ -113,11 +115,21 @@ def check_study(ledger: Ledger, fingerprint: Fingerprint, *, early_stopping: boo
 def _check_directory(path: Path, field: str) -> None:
     """Raise LocationError where no file can be made in a directory, or the directory cannot be."""
     there = _existing_part(path, field)
+    _check_whose(path, field)
     try:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         if error.errno in LASTING:
             raise LocationError(f"{field}: nothing can be written in {there} ({error.strerror})") from error
+
+
+def _check_whose(path: Path, field: str) -> None:
+    """Raise ForeignStorageError where a directory holds other files, LocationError where nobody can see which."""
+    try:
+        DirectoryStorage(str(path)).refuse_foreign()
+    except OSError as error:
+        if error.errno in LASTING:
+            raise LocationError(f"{field}: {path} cannot be read ({error.strerror})") from error
 
 
 def _existing_part(path: Path, field: str) -> Path:

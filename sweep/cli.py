@@ -1,5 +1,6 @@
 """The command line: run, resume, plan, tune, status, export."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -33,7 +34,17 @@ def _study_place(context: click.Context, parameter: click.Parameter, value: str 
     return place
 
 
-CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def _study_file(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    """Return a configuration's path. Raises LocationError for a directory, and says what takes one."""
+    if value.is_dir():
+        raise LocationError(
+            f"{value} is a directory; give the study's file, or, to go on with a study that is kept there: "
+            f"python -m sweep resume {shlex.quote(str(value))}"
+        )
+    return value
+
+
+CONFIG = click.argument("config", type=click.Path(exists=True, path_type=Path), callback=_study_file)
 STORAGE = click.argument("storage", callback=_study_place)
 OVERRIDES = click.option(
     "--set",

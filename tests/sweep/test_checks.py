@@ -16,6 +16,7 @@ from sweep.errors import ClusterError, ConfigurationError
 from sweep.progress import Progress
 from sweep.recording import OtherStudyError
 from tests.sweep.pretence import Pretence
+from trainables.storage.base import ForeignStorageError
 from trainables.storage.locations import LocationError
 
 
@@ -48,6 +49,24 @@ def test_storage_that_can_hold_no_study_is_refused_first(
     with pytest.raises(LocationError, match=said):
         attempt({**study_values, "phase_a": study_values["phase_a"] | {"cache": str(tmp_path / place)}})
     assert not Path(study_values["storage"]).exists()
+
+
+@pytest.mark.usefixtures("no_preparing")
+def test_a_directory_of_other_files_is_refused_first_and_by_plan_too(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
+    foreign = tmp_path / "photographs"
+    foreign.mkdir()
+    (foreign / "x.jpg").touch()
+    for values in (
+        study_values | {"storage": str(foreign)},
+        {**study_values, "phase_a": study_values["phase_a"] | {"cache": str(foreign)}},
+    ):
+        with pytest.raises(ForeignStorageError, match=r"holds x\.jpg, and no study"):
+            attempt(values)
+        with pytest.raises(ForeignStorageError, match=r"holds x\.jpg, and no study"):
+            checks.check_readable(validate_study(values, origin="test"), say=pytest.fail)
+    assert os.listdir(foreign) == ["x.jpg"]
 
 
 @pytest.mark.usefixtures("no_preparing")
@@ -99,6 +118,12 @@ def test_a_generated_task_refuses_at_once_more_examples_than_it_makes(study_valu
     values = {**study_values, "task_a": {"name": "arithmetic", "train": 100_000_000}}
     with pytest.raises(ConfigurationError, match="makes at most 1,000,000 distinct examples"):
         validate_study(values, origin="test")
+
+
+def test_a_directory_in_a_configurations_place_is_answered_with_resume(tmp_path: Path) -> None:
+    for command in ("run", "plan", "tune"):
+        error = CliRunner().invoke(cli, [command, str(tmp_path)]).exception
+        assert f"python -m sweep resume {tmp_path}" in str(error)
 
 
 def hub_study(values: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sweep.progress import Progress
 from tests.fuzz.studies import GOOD, Damage, damaged_study
 from trainables import columns
 from trainables.models import ModelError
+from trainables.storage.locations import LocationError
 
 PLAN: dict[str, Any] = GOOD[columns.PLAN_FILE]
 
@@ -41,6 +42,12 @@ def test_an_export_is_a_file_of_its_folder_whatever_the_label(strategy: str, tmp
         (written,) = export_original(open_existing(str(root)), tmp_path / "out")
     assert [written] == list((tmp_path / "out").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_export_that_cannot_be_written_names_the_place_and_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with damaged_study([]) as root, pytest.raises(LocationError, match=r"written to .*file/out \(.* with -o"):
+        export_original(open_existing(str(root)), tmp_path / "file" / "out")
 
 
 @pytest.mark.parametrize("trusted", [False, True])

