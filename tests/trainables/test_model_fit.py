@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,26 @@ def test_an_adapter_beside_a_hub_models_weights_is_refused(hub: Path) -> None:
         ModelError, match=r"an adapter \(adapter_config\.json\) beside the model's own weights"
     ):
         check_hub()
+
+
+def test_a_library_gives_no_advice_on_a_model_that_is_only_tried(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+    monkeypatch.setattr(model_fit, "recall", lambda kind, key: None)
+    for name in ("load_empty_model", "_try"):
+        monkeypatch.setattr(model_fit, name, listening(getattr(model_fit, name), heard))
+    before = transformers.logging.get_verbosity()
+    check_folder(tiny_model, "q_proj")
+    assert heard == [transformers.logging.ERROR] * 2
+    assert transformers.logging.get_verbosity() == before
+
+
+def listening(function: Callable[..., Any], heard: list[int]) -> Callable[..., Any]:
+    """Return the function as one that notes from which level on transformers reports when it is called."""
+
+    def call(*inputs: Any) -> Any:
+        heard.append(transformers.logging.get_verbosity())
+        return function(*inputs)
+
+    return call
