@@ -79,11 +79,16 @@ def refuse_foreign_files(folder: Path) -> None:
 
 def refuse_pointer(file: Path) -> None:
     """Raise ModelError where git-lfs has left a pointer in the place of a file."""
+    if is_pointer(file):
+        raise ModelError(
+            f"model.name: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}"
+        )
+
+
+def is_pointer(file: Path) -> bool:
+    """Say whether git-lfs has left a pointer in the place of a file."""
     with file.open("rb") as opened:
-        if opened.read(len(POINTER)) == POINTER:
-            raise ModelError(
-                f"model.name: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}"
-            )
+        return opened.read(len(POINTER)) == POINTER
 
 
 def weight_files(folder: Path) -> list[Path]:
