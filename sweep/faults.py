@@ -51,7 +51,8 @@ def _hint(kind: str, value: Any, *, context: dict[str, Any], listed: bool) -> st
     if kind in NOT_A_NUMBER and isinstance(value, str):
         return _hint_for_number(value, listed=listed)
     if kind == "string_type":
-        return "; put text that holds ': ' in quotes" if isinstance(value, dict) else "; put it in quotes"
+        mapping = isinstance(value, dict)
+        return "; put text that begins with { or holds ': ' in quotes" if mapping else "; put it in quotes"
     if kind in ("tuple_type", "list_type"):
         return f"; write [{value}]" if isinstance(value, (str, int, float)) else ""
     if kind in ("model_type", "model_attributes_type"):

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 from trainables.digests import digest_files
 from trainables.settings import LoraSettings
+from trainables.weight_files import is_pointer
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -94,7 +95,8 @@ def load_adapter(folder: Path) -> AdapterWeights:
     try:
         tensors = load_peft_weights(str(folder), device="cpu")
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{file} is not a readable safetensors file: {error}") from error
+        why = "it is a git-lfs pointer: run `git lfs pull`" if is_pointer(file) else error
+        raise AdapterError(f"phase_a.adapter: {file} is not a readable safetensors file: {why}") from error
     whole = sorted(name for name, tensor in tensors.items() if not tensor.is_floating_point())
     if whole:
         raise AdapterError(

@@ -109,20 +109,26 @@ def _one_by_one(
         attention_mask: torch.Tensor | None,
         *,
         scaling: float,
-        cu_seq_lens_q: torch.Tensor,
-        max_length_q: int,
+        cu_seq_lens_q: torch.Tensor | None = None,
+        max_length_q: int = 0,
         dropout: float = 0.0,
         sliding_window: int | None = None,
         **options: Any,
     ) -> tuple[torch.Tensor, None]:
-        _check_options(sliding_window, max_length_q, options)
+        bounds = _check_options(cu_seq_lens_q, sliding_window, max_length_q, options)
+        if key.shape[-1] != value.shape[-1]:
+            raise AttentionError(
+                f"the model's keys are {key.shape[-1]} wide and its values {value.shape[-1]}: packed attention "
+                "takes heads of one width"
+            )
         flat = [_flatten_rows(heads) for heads in (query, key, value)]
-        bounds = cu_seq_lens_q.tolist()
         parts = [
             attend(flat[0][:, start:end], flat[1][:, start:end], flat[2][:, start:end], scaling)
-            for start, end in pairwise(bounds)
+            for start, end in pairwise(bounds.tolist())
         ]
-        out = torch.cat(parts, dim=1).transpose(0, 1)  # (K * T, H, D)
+        out = (
+            torch.cat(parts, dim=1).transpose(0, 1).contiguous()
+        )  # (K * T, H, D); some models ask for a view
         return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None
 
     return packed
@@ -133,8 +139,12 @@ def _flatten_rows(heads: torch.Tensor) -> torch.Tensor:
     return heads.transpose(0, 1).flatten(1, 2)
 
 
-def _check_options(sliding_window: int | None, longest: int, options: dict[str, Any]) -> None:
-    """Raise AttentionError for what would change the numbers and is not computed here."""
+def _check_options(
+    bounds: torch.Tensor | None, sliding_window: int | None, longest: int, options: dict[str, Any]
+) -> torch.Tensor:
+    """Return the bounds of the examples. Raises AttentionError for what changes numbers and is not computed here."""
+    if bounds is None:
+        raise AttentionError("the model does not tell its attention where packed examples end")
     unknown = [name for name in ("s_aux", "softcap") if options.get(name) is not None]
     if unknown:
         raise AttentionError(
@@ -145,6 +155,7 @@ def _check_options(sliding_window: int | None, longest: int, options: dict[str, 
             f"the model attends within a window of {sliding_window} tokens and an example has {longest}: "
             f"set max_length to at most {sliding_window}"
         )
+    return bounds
 
 
 def _blockwise(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
@@ -166,8 +177,8 @@ def _varlen(
     attention_mask: torch.Tensor | None,
     *,
     scaling: float,
-    cu_seq_lens_q: torch.Tensor,
-    max_length_q: int,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int = 0,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     **options: Any,
@@ -175,12 +186,12 @@ def _varlen(
     """FlashAttention over all examples in one kernel (Dao 2023), on GPUs in bf16."""
     from torch.nn.attention.varlen import varlen_attn
 
-    _check_options(sliding_window, max_length_q, options)
+    bounds = _check_options(cu_seq_lens_q, sliding_window, max_length_q, options)
     q, k, v = (_flatten_rows(heads).transpose(0, 1) for heads in (query, key, value))  # (K * T, H, D)
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = (heads.repeat_interleave(groups, dim=1) for heads in (k, v))
-    bounds, longest = cu_seq_lens_q, max_length_q
+    longest = max_length_q
     out = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(-1, 0))
     assert isinstance(out, torch.Tensor)
     return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None

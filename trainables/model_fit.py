@@ -74,15 +74,18 @@ def check_model(source: ModelSource, settings: ModelSettings) -> Limits:
     if kept is not None and whole:
         return Limits(**json.loads(kept))
     from trainables.trial_model import check_configuration
+    from trainables.weight_names import unreported
 
     if source.origin != "gguf":  # whose configuration takes seconds to read, and would be read twice
         check_configuration(load_config(source))
-    empty = load_empty_model(source)
+    with unreported():
+        empty = load_empty_model(source)
     if source.origin == "gguf":
         check_configuration(empty.config, dequantised=True)
     if not whole and _check_weights(source, empty) and key:
         keep(WHOLE, key, b"")
-    limits = Limits(**json.loads(kept)) if kept is not None else _try(empty, settings)
+    with unreported():
+        limits = Limits(**json.loads(kept)) if kept is not None else _try(empty, settings)
     if key:
         keep(LIMITS, key, json.dumps(asdict(limits)).encode())
     return limits

@@ -259,6 +259,7 @@ def load_config(source: ModelSource) -> Any:
         ImportError,
         LookupError,
         TypeError,
+        AttributeError,
         struct.error,
         StrictDataclassError,
     ) as error:

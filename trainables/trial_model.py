@@ -34,6 +34,7 @@ LOGIT_SETTINGS = (
     "output_multiplier",
 )
 NEUTRAL = (None, 1)
+SAME = 1e-3  # relative difference of hidden states that rounding to fp32 explains
 # By what layers of one structure can differ.
 KINDS = ("attention_type", "is_sliding", "layer_type", "sliding_window")
 
@@ -104,8 +105,10 @@ def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
     _cut_layers(empty)
     _fill(empty)
     try:
+        expected = _states(empty, attention="eager")
         slim(empty)
         use_packed_attention(empty, "eager")
+        _check_attention(empty, expected)
         check_packing(empty)
         _raise_logits(empty)
         check_logits(empty)
@@ -159,6 +162,24 @@ def _fill(model: PreTrainedModel) -> None:
             module._parameters[name] = made[id(weight)]
 
 
+def _states(model: PreTrainedModel, *, attention: str) -> torch.Tensor:
+    """Return the hidden states of one example, with an attention that transformers knows by this name."""
+    model.set_attn_implementation(attention)
+    with torch.inference_mode():
+        return hidden_states(model, probe_batch([8], lanes=1))
+
+
+def _check_attention(model: PreTrainedModel, expected: torch.Tensor) -> None:
+    """Raise AttentionError where the model's own attention gives other hidden states than ours."""
+    with torch.inference_mode():
+        ours = hidden_states(model, probe_batch([8], lanes=1))
+    if (ours - expected).norm() > SAME * expected.norm():
+        raise AttentionError(
+            "its own attention is not the causal one that is computed here: it looks ahead, as an encoder's does, or "
+            "is weighted by more than queries and keys"
+        )
+
+
 def _raise_logits(model: PreTrainedModel) -> None:
     """Let logits be so large that a cap on them shows."""
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -176,7 +197,5 @@ def _smallest_window(model: PreTrainedModel) -> int | None:
         return ATTENTIONS["eager"](*inputs, **options)
 
     AttentionInterface.register(TRIAL_ATTENTION, attend)
-    model.set_attn_implementation(TRIAL_ATTENTION)
-    with torch.inference_mode():
-        hidden_states(model, probe_batch([8], lanes=1))
+    _states(model, attention=TRIAL_ATTENTION)
     return min(windows, default=None)

@@ -22,6 +22,7 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 SMALL = {".json", ".model", ".txt", ".jinja"}  # endings of what is read beside the weights
 SEARCHED = "not_finite"  # kind of entries in the machine's cache
 BLOCK = 2**22  # numbers searched at a time
+TAIL = 2**16  # bytes; a file that ends in as many zeros was given its room and never filled
 HEADER_LIMIT = 100 * 2**20  # bytes; the safetensors library takes no longer one
 # Unsigned integer of the size of each type of number, and the exponent's bits: all set in NaN and infinity.
 EXPONENTS = {
@@ -78,11 +79,16 @@ def refuse_foreign_files(folder: Path) -> None:
 
 def refuse_pointer(file: Path) -> None:
     """Raise ModelError where git-lfs has left a pointer in the place of a file."""
+    if is_pointer(file):
+        raise ModelError(
+            f"model.name: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}"
+        )
+
+
+def is_pointer(file: Path) -> bool:
+    """Say whether git-lfs has left a pointer in the place of a file."""
     with file.open("rb") as opened:
-        if opened.read(len(POINTER)) == POINTER:
-            raise ModelError(
-                f"model.name: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}"
-            )
+        return opened.read(len(POINTER)) == POINTER
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -145,6 +151,8 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
             if length > min(HEADER_LIMIT, size):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
             header = json.loads(opened.read(length))
+            opened.seek(max(0, size - TAIL))
+            tail = opened.read()
         header.pop("__metadata__", None)
         tensors = {name: _stored(file, 8 + length, entry) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -156,6 +164,11 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         raise ModelError(
             f"model.name: {file} has {size:,} bytes where its header asks for {expected:,}: it was not copied "
             "whole, fetch it again"
+        )
+    if tail == bytes(TAIL):
+        raise ModelError(
+            f"model.name: {file} ends in {TAIL:,} zeros or more: its room was set aside, and a download or copy did "
+            "not fill it; fetch it again"
         )
     return tensors
 

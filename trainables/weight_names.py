@@ -54,7 +54,7 @@ def check_names(model: "PreTrainedModel", stored: Mapping[str, StoredTensor], *,
         for name, each in stored.items()
         if each.dtype in known
     }
-    with _unreported():
+    with unreported():
         try:
             matched: Any = type(model).from_pretrained(
                 None,
@@ -71,8 +71,8 @@ def check_names(model: "PreTrainedModel", stored: Mapping[str, StoredTensor], *,
 
 
 @contextmanager
-def _unreported() -> Iterator[None]:
-    """Keep transformers' progress bar and report to itself: nothing is loaded, and ours says more."""
+def unreported() -> Iterator[None]:
+    """Keep transformers' progress bar and reports to itself: nothing is loaded, and ours says more."""
     from transformers.utils import logging
 
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -57,6 +57,8 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Study:
             r"resources\.gpus: at most 1: a cell trains on one GPU.*\(got 2",
         ),
         ("study: a/b", r"study: .*pattern"),
+        ("study: a\nstorage: $SCRATCH/a", r"storage: environment variables are not filled in.*\$SCRATCH/a"),
+        ("study: a\nphase_a: {cache: '${HOME}/a'}", r"phase_a\.cache: environment variables are not"),
         ("study: a\nstudy: b", r"given twice"),
         ("study: [a", r"not valid YAML"),
         ("- a", r"expected sections"),

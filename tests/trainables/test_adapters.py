@@ -199,3 +199,13 @@ def test_weights_that_are_not_finite_are_refused(adapter: Path, number: float, d
     save_tensors(dict.fromkeys(SHAPES, numbers), adapter / "adapter_model.safetensors")
     with pytest.raises(AdapterError, match=r"holds NaN or infinity in 1 of its 1 weights \(base_model"):
         check(adapter)
+
+
+def test_a_pointer_in_the_place_of_an_adapters_weights_is_called_one(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 123\n"
+    )
+    with pytest.raises(
+        AdapterError, match=r"phase_a\.adapter: .* it is a git-lfs pointer: run `git lfs pull`"
+    ):
+        check(adapter)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ BASE: dict[str, Any] = {
     "pad_token_id": 1,
 }
 GROUPED = BASE | {"num_key_value_heads": 2}
+MLA = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 6} | {
+    "num_key_value_heads": 4,
+    "first_k_dense_replace": 3,
+}
 GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_id": 0, "eos_token_id": 1}
 
 
@@ -63,6 +68,18 @@ REFUSED: dict[str, tuple[Model, str]] = {
         Model("BloomConfig", {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
         "BloomForCausalLM computes its attention in code of its own",
     ),
+    "attention without bounds": (
+        Model("NemotronConfig", GROUPED),
+        "does not tell its attention where packed examples end",
+    ),
+    "keys and values of two widths": (
+        Model("DeepseekV3Config", BASE | MLA, ("o_proj",)),
+        "keys are 12 wide and its values 6: packed attention takes heads of one width",
+    ),
+    "an encoder": (
+        Model("CamembertConfig", BASE, ("query", "value")),
+        "its own attention is not the causal one .* it looks ahead",
+    ),
     "the output layer": (
         Model("LlamaConfig", GROUPED, ("q_proj", "lm_head")),
         "model.lora.target_modules: lm_head is the output layer",
@@ -70,7 +87,7 @@ REFUSED: dict[str, tuple[Model, str]] = {
     "Conv1D": (Model("GPT2Config", GPT2, ("c_attn",)), r"transformer\.h\.0\.attn\.c_attn is a Conv1D"),
     "no such module": (Model("LlamaConfig", GROUPED, ("query",)), "query not in the model"),
     "attention sinks": (
-        Model("GptOssConfig", GROUPED | {"head_dim": 8, "num_local_experts": 2}),
+        Model("GptOssConfig", GROUPED | {"head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1}),
         "the model's attention needs s_aux",
     ),
     "capped logits": (
@@ -118,6 +135,10 @@ TAKEN: dict[str, tuple[Model, tuple[int | None, int | None]]] = {
     "positions that depend on the longest": (
         Model("LlamaConfig", GROUPED | {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}),
         (2048, None),
+    ),
+    "gated attention": (
+        Model("AfmoeConfig", GROUPED | {"head_dim": 8, "num_dense_layers": 3, "layer_types": ["full_attention"] * 3}),
+        (16384, None),
     ),
     "neutral scales": (Model("GraniteConfig", GROUPED | {"logits_scaling": 1.0}), (2048, None)),
 }  # fmt: skip
@@ -223,3 +244,26 @@ def test_an_adapter_beside_a_hub_models_weights_is_refused(hub: Path) -> None:
         ModelError, match=r"an adapter \(adapter_config\.json\) beside the model's own weights"
     ):
         check_hub()
+
+
+def test_a_library_gives_no_advice_on_a_model_that_is_only_tried(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+    monkeypatch.setattr(model_fit, "recall", lambda kind, key: None)
+    for name in ("load_empty_model", "_try"):
+        monkeypatch.setattr(model_fit, name, listening(getattr(model_fit, name), heard))
+    before = transformers.logging.get_verbosity()
+    check_folder(tiny_model, "q_proj")
+    assert heard == [transformers.logging.ERROR] * 2
+    assert transformers.logging.get_verbosity() == before
+
+
+def listening(function: Callable[..., Any], heard: list[int]) -> Callable[..., Any]:
+    """Return the function as one that notes from which level on transformers reports when it is called."""
+
+    def call(*inputs: Any) -> Any:
+        heard.append(transformers.logging.get_verbosity())
+        return function(*inputs)
+
+    return call

@@ -55,6 +55,14 @@ def sharded(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": placed}))
 
 
+def with_a_tail_of_zeros(folder: Path) -> None:
+    """Leave the file its length, as a download does that sets its room aside, or a node that lost its power."""
+    weights(lambda tensors: tensors | {"zzz": torch.ones(2**16)})(folder)
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: -(2**16)] + bytes(2**16))
+
+
 def without_a_shard(folder: Path) -> None:
     sharded(folder)
     shard = folder / "model-00002-of-00002.safetensors"
@@ -154,6 +162,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "half a file": (cut_to(lambda size: size // 2), "was not copied whole"),
     "one byte less": (cut_to(lambda size: size - 1), "was not copied whole"),
+    "a tail of zeros": (with_a_tail_of_zeros, "ends in 65,536 zeros or more"),
+    "a type that torch has not": (configured(dtype="float99"), "no configuration could be read .*float99"),
     "a cut header": (cut_to(lambda size: 40), "not a whole safetensors file"),
     "an empty file": (cut_to(lambda size: 0), "is empty"),
     "a missing shard": (

@@ -1,5 +1,6 @@
 """From what the user wrote as `storage` to the storage: a path, or s3://bucket/prefix."""
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -9,6 +10,7 @@ from trainables.storage.objects import ObjectStorage
 
 KINDS: dict[str, type[Storage]] = {"": DirectoryStorage, "s3": ObjectStorage}  # by scheme
 SECRET_PARAMETERS = {"access_key", "secret_key", "session_token"}
+VARIABLE = re.compile(r"\$(\{|[A-Za-z_])")  # as a shell writes one
 PARAMETERS = {"endpoint_override", "scheme", "region"}
 
 
@@ -23,6 +25,11 @@ def open_storage(location: str, *, patience: float = PATIENCE) -> Storage:
 
 def check_location(location: str) -> str:
     """Return `location`, a path made absolute. Raises LocationError where it names no place."""
+    if VARIABLE.search(location):
+        raise LocationError(
+            f"environment variables are not filled in here, got {location!r:.200}: write the path itself, or let the "
+            "shell fill it in with --set"
+        )
     scheme = _scheme(location)
     if scheme not in KINDS:
         raise LocationError(f"unknown scheme {scheme!r}: give a path or s3://bucket/prefix")

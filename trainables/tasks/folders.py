@@ -212,16 +212,21 @@ def _refuse_unread_validation(others: Iterable[Path], *, chosen: str | None, fol
 
 
 def _name_unused(others: Iterable[Path], *, folder: Path) -> Iterator[str]:
-    """Say which files are not used: those of the folder itself by name, others by the folder they are in."""
-    counts: dict[str, int] = {}
+    """Say which files are not used: by name, or several of one folder together, of which others may be used."""
+    held: dict[str, list[Path]] = {}
     for path in others:
-        hidden = path.name.startswith(".") and (folder / path).is_dir()
-        name = f"{path.parts[0]}/" if len(path.parts) > 1 or hidden else path.name
-        counts[name] = counts.get(name, 0) + 1
-    names = [name if count == 1 else f"{name} ({count:,} files)" for name, count in sorted(counts.items())]
+        held.setdefault(path.parts[0], []).append(path)
+    names = [_name_together(paths, folder=folder) for _, paths in sorted(held.items())]
     if names:
         more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
         yield f"not used of {folder.name}: {', '.join(names[:MOST_NAMED])}{more}"
+
+
+def _name_together(paths: list[Path], *, folder: Path) -> str:
+    first = paths[0]
+    if len(paths) > 1:
+        return f"{len(paths):,} files in {first.parts[0]}/"
+    return f"{first}/" if (folder / first).is_dir() else str(first)
 
 
 def _name_missing(splits: dict[str, list[DataFile]]) -> Iterator[str]:

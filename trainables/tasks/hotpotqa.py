@@ -51,9 +51,10 @@ def read_item(row: Row, *, settings: TaskSettings) -> Item:
     Part of the released rows have a context that lacks supporting paragraphs: such a row keeps those
     there are, and only its question where there are none.
     """
-    paragraphs = read_paragraphs(row)
+    paragraphs, lacking = read_paragraphs(row), 0
     if settings.paragraphs == "supporting":
         titles = read_supporting_titles(row)
+        lacking = len(titles - {title for title, _ in paragraphs})
         paragraphs = [(title, sentences) for title, sentences in paragraphs if title in titles]
     level = read_label(row, column=_column(row, "level"))
     text = [
@@ -68,6 +69,7 @@ def read_item(row: Row, *, settings: TaskSettings) -> Item:
         type=read_label(row, column=_column(row, "type")),
         difficulty=read_difficulty(level),
         paragraphs=len(paragraphs),
+        lacking=lacking,
     )
 
 

@@ -94,6 +94,8 @@ def prepare_task(
             f"task {settings.name}: none of the {draw.without_paragraphs} examples has a supporting paragraph: no title "
             "in supporting_facts is one in context. Use paragraphs: all, or mend the data"
         )
+    if draw.with_part_of_them:
+        notes = (*notes, f"{draw.with_part_of_them} examples lack some of their supporting paragraphs")
     return PreparedTask(
         name=settings.name,
         train=train,
@@ -158,10 +160,12 @@ class _Draw:
         self.told = time.monotonic()
         self.seen: set[str] = set()
         self.bare: set[str] = set()  # of those seen, without a paragraph
+        self.lacking: set[str] = set()  # of those seen, with some of their paragraphs and not all
         self.walked = 0
         self.dropped = 0
         self.duplicates = 0
         self.without_paragraphs = 0
+        self.with_part_of_them = 0
 
     def take(self, rows: PlacedRows, *, count: int, field: str) -> TokenisedExamples:
         """Return the first `count` new examples that fit; no chunk holds more than are missing, so
@@ -189,6 +193,7 @@ class _Draw:
                     examples.append(example)
                     encoded.append(one)
                     self.without_paragraphs += example.content in self.bare
+                    self.with_part_of_them += example.content in self.lacking
         return pack(examples, encoded=encoded)
 
     def _tell(self, taken: int, *, count: int, field: str) -> None:
@@ -212,4 +217,6 @@ class _Draw:
                 self.seen.add(example.content)
                 if item.paragraphs == 0:
                     self.bare.add(example.content)
+                elif item.lacking:
+                    self.lacking.add(example.content)
                 yield example

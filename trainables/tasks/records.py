@@ -26,7 +26,7 @@ class Item:
 
     `message` is everything that is asked; `cue` opens the answer of an `instruct` prompt. An item
     without a cue comes from a template of the user's and is used verbatim. `paragraphs` counts those in
-    the message, None where the task has none.
+    the message, None where the task has none; `lacking` those that should be there and are not in the row.
     """
 
     message: str
@@ -36,6 +36,7 @@ class Item:
     type: str | None
     difficulty: float
     paragraphs: int | None = None
+    lacking: int = 0
 
 
 @dataclass(frozen=True)

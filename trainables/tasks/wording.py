@@ -1,5 +1,6 @@
 """Prompts: how an item becomes the text a model reads, as an instruction or through a chat template."""
 
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 # Put inside the text of a control token that occurs in the data, so that a chat prompt holds it as text.
 ZERO_WIDTH_SPACE = "\u200b"
 PROBE = "What is 1729 plus 271?"
+# What a template that writes the date is told it is, so that a study's prompts are the same on every day; the
+# day that Llama's own templates name where nothing tells them.
+TODAY = datetime(2024, 7, 26)
+CLOCK = "strftime_now"  # the function by which templates ask
+DATE_CODES = ("-d", "-m", "-H", "-I", "-M", "-S", "-j", *"aAbBcdeFHIjmMpSTuUVwWxXyY")
 # Forms of the user's turn that some templates take alone, to say so.
 OTHER_TURNS: tuple[tuple[dict[str, Any], str], ...] = (
     (
@@ -73,9 +79,10 @@ def _check_template(tokenizer: "PreTrainedTokenizerBase", template: str) -> None
     rendered = _render(PROBE, tokenizer=tokenizer)
     if PROBE in rendered:
         return
+    changed = PROBE.casefold() in rendered.casefold()
     asks = next(
         (meaning for turn, meaning in OTHER_TURNS if PROBE in _render_or_nothing(turn, tokenizer=tokenizer)),
-        "it renders no message of the role 'user'",
+        "it changes its letters" if changed else "it renders no message of the role 'user'",
     )
     raise TaskError(
         f"the tokenizer's chat template loses the question: {asks}, and of a user's message {PROBE!r} it makes "
@@ -101,9 +108,20 @@ def _render_or_nothing(turn: dict[str, Any], *, tokenizer: "PreTrainedTokenizerB
 
 
 def _apply(turn: dict[str, Any], *, tokenizer: "PreTrainedTokenizerBase") -> str:
-    rendered = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+    template = _stop_clock(tokenizer.get_chat_template())
+    rendered = tokenizer.apply_chat_template(
+        [turn], chat_template=template, tokenize=False, add_generation_prompt=True
+    )
     assert isinstance(rendered, str)
     return rendered
+
+
+def _stop_clock(template: str) -> str:
+    """Return the template with a clock of its own that stands still at TODAY, if it asks for the time."""
+    if CLOCK not in template:
+        return template
+    filters = "".join(f" | replace('%{code}', '{TODAY.strftime(f'%{code}')}')" for code in DATE_CODES)
+    return f"{{% macro {CLOCK}(format) %}}{{{{ format{filters} }}}}{{% endmacro %}}\n{template}"
 
 
 def _template_errors() -> tuple[type[Exception], ...]:

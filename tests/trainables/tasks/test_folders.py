@@ -108,7 +108,7 @@ def test_every_other_file_is_named_as_not_used(tmp_path: Path) -> None:
     assert letters(splits) == ("a", "c")
     unused, missing = splits.notes
     assert unused == (
-        f"not used of {tmp_path.name}: .git/, .gitattributes, README.md, data/, dataset_infos.json, extra/, train.jsonl.bak"
+        f"not used of {tmp_path.name}: .git/, .gitattributes, README.md, data/test.jsonl, dataset_infos.json, extra/train.jsonl, train.jsonl.bak"
     )
     assert missing == "1 of the 2 parts data/train-...-of-00002.parquet are not there"
 
@@ -144,7 +144,7 @@ def test_of_data_sets_side_by_side_the_subset_of_the_task_is_read(tmp_path: Path
     }
     splits = read_path(write(tmp_path, files), hub=HOTPOTQA)
     assert letters(splits) == ("a", "c")
-    assert splits.notes == (f"not used of {tmp_path.name}: fullwiki/ (2 files)",)
+    assert splits.notes == (f"not used of {tmp_path.name}: 2 files in fullwiki/",)
     with pytest.raises(TaskError, match=r"side by side \(distractor, fullwiki\): set path to one of them"):
         read_path(tmp_path)
     assert letters(read_path(tmp_path / "fullwiki", hub=HOTPOTQA)) == ("b", "d")

@@ -301,6 +301,19 @@ def test_examples_whose_question_stands_alone_are_counted_and_told(
     assert few.without_paragraphs <= 3, "rows beyond the last one taken are not counted"
 
 
+def test_examples_that_lack_some_of_their_supporting_paragraphs_are_told(
+    tmp_path: Path, byte_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = hotpotqa_rows(25, lacking=7)
+    for row in rows[5:15]:
+        row["supporting_facts"] = [*row["supporting_facts"], ["Carl", 0]]
+    path = write(tmp_path / "mine.jsonl", rows)
+    some = prepare(path, tokenizer=byte_tokenizer, name="hotpotqa", paragraphs="supporting")
+    assert some.without_paragraphs == 7
+    assert some.notes == ("8 examples lack some of their supporting paragraphs",)
+    assert prepare(path, tokenizer=byte_tokenizer, name="hotpotqa").notes == ()
+
+
 def test_a_task_none_of_whose_examples_has_a_supporting_paragraph_is_refused(
     tmp_path: Path, byte_tokenizer: PreTrainedTokenizerBase
 ) -> None:

@@ -74,6 +74,7 @@ LOSING = {
     "an unheard-of role": (BY_ROLE.format(role="querent"), "it renders no message of the role 'user'"),
     "nothing": ("Hello!", "loses the question"),
     "a cut": (f"{{{{ {FIRST}['content'][:10] }}}}", "loses the question"),
+    "capitals": (f"{{{{ {FIRST}['content'] | upper }}}}", "loses the question: it changes its letters"),
     "a wrapped word": (f"{{{{ {FIRST}['content'] | wordwrap(5) }}}}", "loses the question"),
     "an error of its own": ("{{ raise_exception('say please') }}", "TemplateError: say please"),
     "a type": (f"{{{{ {FIRST}['content'] + 1 }}}}", "fails on one user message: TypeError: "),
@@ -108,3 +109,26 @@ def test_a_chat_template_may_strip_the_message(byte_tokenizer: PreTrainedTokeniz
     stripping = templated(byte_tokenizer, f"<|user|>{{{{ {FIRST}['content'] | trim }}}}<|assistant|>")
     example = word_example(item("  What?\n"), settings=CHAT, tokenizer=stripping)
     assert example.prompt == "<|user|>What?<|assistant|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("{{ strftime_now('%d %b %Y') }}: {{ messages[0]['content'] }}", "26 Jul 2024: What?"),
+        (
+            "\n{{ strftime_now('%B %-d, %A %H:%M') }} {{ messages[0].content }}",
+            "\nJuly 26, Friday 00:00 What?",
+        ),
+        (
+            "{% macro day() %}{{ strftime_now('%Y-%m-%d') }}{% endmacro %}"
+            "{%- if strftime_now is defined %}{%- set today = day() %}{%- endif %}"
+            "{% for message in messages %}{{ today + '/' + strftime_now('%y') + ' ' + message.content }}{% endfor %}",
+            "2024-07-26/24 What?",
+        ),
+    ],
+)
+def test_a_chat_template_that_writes_the_date_gives_the_same_prompt_on_every_day(
+    byte_tokenizer: PreTrainedTokenizerBase, template: str, prompt: str
+) -> None:
+    example = word_example(item("What?"), settings=CHAT, tokenizer=templated(byte_tokenizer, template))
+    assert example.prompt == prompt
