@@ -164,23 +164,25 @@ def read_points(folder: Folder) -> Points:
 
 def finished_state(result: Record, *, folder: Folder, points: Points) -> str | None:
     """Return DONE or DIVERGED where the result says so and the points bear it out, else None and why."""
-    state, place = result.get("state"), folder.describe(columns.RESULT_FILE)
+    state = result.get("state")
     last = points[-1, POSITIONS[columns.STEP]].item() if len(points) else None
     if state == columns.DIVERGED:
         return columns.DIVERGED
+    reached_end = last is not None and last == result.get("step")
+    if state == columns.DONE and reached_end and np.isfinite(points[-1, FINAL_LOSSES]).all():
+        return columns.DONE
+    place = folder.describe(columns.RESULT_FILE)
     if state != columns.DONE:
         wanted = f"{columns.DONE} or {columns.DIVERGED}"
         folder.problems.append(f"{place}: state must be {wanted}, got {shortened(state)}")
-    elif last is None or last != result.get("step"):
+    elif not reached_end:
         reached = "there are no usable rows" if last is None else f"the last row is of step {last:.0f}"
         folder.problems.append(f"{place}: done at step {shortened(result.get('step'))}, but {reached}")
-    elif not np.isfinite(points[-1, FINAL_LOSSES]).all():
+    else:
         folder.problems.append(
             f"{place}: done, but the last losses are not finite: counted as {columns.DIVERGED}"
         )
         return columns.DIVERGED
-    else:
-        return columns.DONE
     return None
 
 

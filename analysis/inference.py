@@ -188,16 +188,43 @@ def sign_flip(differences: Values) -> SignFlip:
     smallest = min(1.0, 2.0 ** (1 - n))
     if n < FEWEST_FOR_SIGN_FLIP:
         return SignFlip(float("nan"), smallest)
-    result = stats.permutation_test(
-        (differences,),
-        np.mean,
+    signs, exact = _flips(n)
+    means = np.zeros(signs.shape[1])
+    for sign, difference in zip(signs, differences, strict=True):  # in the order of pairs, as scipy sums them
+        means += sign * difference
+    means /= n
+    observed = differences.mean()
+    tolerance = abs(100 * np.finfo(np.float64).eps * observed)  # equal means that were rounded apart
+    extreme = min(
+        np.count_nonzero(means <= observed + tolerance), np.count_nonzero(means >= observed - tolerance)
+    )
+    counted = 0 if exact else 1
+    return SignFlip(min(1.0, 2 * (extreme + counted) / (signs.shape[1] + counted)), smallest)
+
+
+@lru_cache(maxsize=8)
+def _flips(n: int) -> tuple[npt.NDArray[np.int8], bool]:
+    """Return scipy's assignments of signs to n differences, (n, flips), and whether these are all there are.
+
+    They depend on n alone, and drawing them takes far longer than going through them.
+    """
+    drawn = []
+
+    def note(signs: Values, axis: int) -> Values:
+        drawn.append(signs.reshape(-1, n).T.astype(np.int8))
+        means: Values = np.mean(signs, axis=axis)
+        return means
+
+    stats.permutation_test(
+        (np.ones(n),),
+        note,
         permutation_type="samples",
         vectorized=True,
         n_resamples=MOST_FLIPS,
         batch=MOST_FLIPS // 16,
         rng=np.random.default_rng(0),
     )
-    return SignFlip(float(result.pvalue), smallest)
+    return np.concatenate(drawn[1:], axis=1), 2**n <= MOST_FLIPS  # the first is what was observed
 
 
 def tost(differences: Values, margin: float) -> float:

@@ -115,6 +115,6 @@ def stored_name(file: str, attempt: str | None) -> str:
 
 def _writable(text: bytes) -> bytes:
     """Return JSON without half surrogate pairs, which could be read but not written again."""
-    if b"\\ud" not in text.lower():
+    if b"\\ud" not in text and b"\\uD" not in text:
         return text
     return json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")

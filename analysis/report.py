@@ -8,12 +8,13 @@ from pathlib import Path
 from analysis.comparison import write_comparison
 from analysis.comparison_plot import Named
 from analysis.errors import NothingToShowError
+from analysis.figure_set import file_name
 from analysis.findings import Findings, find
 from analysis.page import write_page
 from analysis.sections import Content, Section
 from analysis.settings import Inference
 from analysis.storage import is_directory_location
-from analysis.study_section import Options, Written, file_name, write_study
+from analysis.study_section import Options, Written, write_study
 from analysis.tidy import Study
 from analysis.web_page import write_web_page
 

@@ -34,7 +34,8 @@ class Request:
 
     @property
     def options(self) -> Options:
-        return Options(self.simultaneous, command_text(["analysis", *self.command]), self._assumed())
+        command = command_text(["analysis", *self.command])
+        return Options(self.simultaneous, command, self._assumed(), apart=True)
 
     def settings(self, study: Study) -> Inference:
         """Return what a study declares, with what the command sets instead. Raises AnalysisError."""

@@ -8,7 +8,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from trainables.cell_result import current_attempt, read_result
 from trainables.digests import KEY_LENGTH
 from trainables.leftovers import leftovers, sweep
 from trainables.manifest import stored_name
+from trainables.reading import read_each
 from trainables.redaction import redact
 from trainables.seals import DamagedError
 from trainables.storage.base import Listing, Storage
@@ -85,8 +85,7 @@ class Ledger:
                 return Standing(**remembered[key][1])
             return self._standing(key, folders.get(key, NOTHING), thorough=thorough)
 
-        with ThreadPoolExecutor(READERS) as readers:
-            found = dict(zip(known, readers.map(look, known), strict=True))
+        found = dict(zip(known, read_each(look, known, readers=READERS), strict=True))
         fresh = {
             key: (mark, {name: getattr(found[key], name) for name in REMEMBERED})
             for key, mark in stamps.items()

@@ -1,11 +1,11 @@
 """Whether the finished cells of a study were computed with the same code and versions: what their results say."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sweep.ledger import READERS, Entry, Ledger, Standing
 from trainables import columns
+from trainables.reading import read_each
 from trainables.seals import DamagedError
 
 MOST_NAMED = 3  # cells that one line names
@@ -21,8 +21,8 @@ def mixed_code(ledger: Ledger, planned: Iterable[tuple[Entry, Standing]]) -> lis
         for entry, each in planned
         if each.state in (columns.DONE, columns.DIVERGED)
     }
-    with ThreadPoolExecutor(READERS) as readers:
-        workers = dict(zip(ended, readers.map(lambda key: _worker(ledger, key), ended), strict=True))
+    found = read_each(lambda key: _worker(ledger, key), list(ended), readers=READERS)
+    workers = dict(zip(ended, found, strict=True))
     cells: dict[str, list[str]] = {}
     for key, worker in workers.items():
         if worker is not None:

@@ -28,13 +28,14 @@ class OtherStudyError(LedgerError):
 
 def mend(ledger: Ledger, *, say: Say) -> None:
     """Clear away the study's own files where they are damaged; what cells know of the plan is kept."""
+    there = {}
     for name in (columns.STUDY_FILE, columns.PLAN_FILE, columns.VALIDATION_FILE):
         try:
-            read_checked(ledger.storage, name)
+            there[name] = read_checked(ledger.storage, name) is not None
         except DamagedError as error:
             say(f"{error}; it is written anew, no cell is lost")
             ledger.storage.delete(name)
-    if ledger.storage.read_record(columns.PLAN_FILE) is None:
+    if not there.get(columns.PLAN_FILE):
         known = [_described(key, record) for key, record in ledger.described_cells()]
         if known:
             ledger.write(columns.PLAN_FILE, _plan_record(known))

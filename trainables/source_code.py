@@ -17,9 +17,9 @@ DIGEST_LENGTH = 12  # hex digits: 48 bits, enough to tell versions of one module
 
 # Modules that store, move, name or time what others compute.
 BOOKKEEPING = {
-    "__init__", "adapter_fit", "cell_store", "checkpoints", "claims", "columns", "digests",
-    "file_digests", "interruption", "leases", "machine_cache", "manifest", "model_fit", "publish", "redaction",
-    "results", "seals", "source_code", "storage", "trial_model", "tune_entry", "watchdog", "weight_files",
+    "__init__", "adapter_fit", "cell_result", "cell_store", "checkpoints", "claims", "columns", "digests",
+    "file_digests", "interruption", "leases", "leftovers", "machine_cache", "manifest", "model_fit", "publish",
+    "reading", "redaction", "results", "seals", "source_code", "storage", "trial_model", "tune_entry", "watchdog", "weight_files",
     "weight_names", "worker_identity",
 }  # fmt: skip
 # Modules whose whole effect is compared by value: the settings, and what is read and worded from the data.

@@ -8,6 +8,7 @@ from scipy import stats
 
 from analysis.inference import (
     FEWEST_FOR_SIGN_FLIP,
+    MOST_FLIPS,
     Values,
     effect_size,
     holm,
@@ -240,3 +241,20 @@ def test_a_margin_of_equivalence_must_be_above_zero(margin: float) -> None:
 )
 def test_the_verdict_follows_from_the_two_p_values(p: float, p_equivalence: float, verdict: str) -> None:
     assert judge(p, p_equivalence, alpha=0.05) == verdict
+
+
+@pytest.mark.parametrize("n", [6, 12, 17])
+def test_the_sign_flip_test_is_scipys_to_the_bit_ties_and_all(n: int) -> None:
+    draws = np.random.default_rng(n).normal(0.2, 1, (2, n))
+    kinds = (draws[0], draws[1].round(1) * 0.1, np.resize([0.1, -0.3], n), np.zeros(n), draws[0] + 9)
+    for differences in kinds:
+        expected = stats.permutation_test(
+            (differences,),
+            np.mean,
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=MOST_FLIPS,
+            batch=MOST_FLIPS // 16,
+            rng=np.random.default_rng(0),
+        )
+        assert sign_flip(differences).p == expected.pvalue

@@ -5,11 +5,11 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from trainables.columns import STUDY_FILE
 from trainables.publish import TEMPORARY_PREFIX, create_whole, publish_bytes, replace_whole, sync_directory
+from trainables.reading import read_each
 from trainables.storage.base import FileInfo, ForeignStorageError, Listing, Storage, join
 
 READERS = 16  # folders listed at a time
@@ -99,7 +99,7 @@ class DirectoryStorage(Storage):
 
     def _read(self, name: str) -> bytes:
         try:
-            return _read_regular(self._path(name))
+            return _read_regular(os.path.join(self.location, join(self.prefix, name)))
         except (FileNotFoundError, NotADirectoryError):
             self._check_root()
             raise FileNotFoundError(self.describe(name)) from None
@@ -149,11 +149,11 @@ class DirectoryStorage(Storage):
             return Listing(links={""})
         folders = _scan(str(path), "", found)
         if deep and folders:
-            with ThreadPoolExecutor(READERS) as readers:
-                for below in readers.map(lambda name: _scan_deep(os.path.join(path, name), name), folders):
-                    found.files.update(below.files)
-                    found.links.update(below.links)
-                    found.temporary.update(below.temporary)
+            root = str(path)
+            for below in read_each(lambda name: _scan_deep(f"{root}/{name}", name), folders, readers=READERS):
+                found.files.update(below.files)
+                found.links.update(below.links)
+                found.temporary.update(below.temporary)
         self._check_root()  # else what was found may be a part of it
         return found
 
@@ -166,12 +166,12 @@ def _make_one(folder: Path) -> None:
     sync_directory(folder.parent)
 
 
-def _read_regular(path: Path) -> bytes:
+def _read_regular(path: str) -> bytes:
     """Return a file's content; a link is not followed, and what is no file, like a pipe, is not waited for."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EISDIR, "not a regular file", str(path))
+            raise OSError(errno.EISDIR, "not a regular file", path)
         with open(handle, "rb", closefd=False) as file:
             return file.read()
     finally:
