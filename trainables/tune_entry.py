@@ -65,7 +65,7 @@ class Office:
 
     def proves(self) -> bool:
         """Return whether this process computes with what is required; the driver is told where it does not."""
-        faults = self.required.faults(identify(on_gpu=self.required.on_gpu))
+        faults = self.required.faults(identify(on_gpu=self.required.on_gpu, source=self.required.source))
         if faults:
             address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
             line = f"{socket.gethostname()} ({address}): {'; '.join(faults)}"

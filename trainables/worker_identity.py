@@ -1,6 +1,6 @@
-"""What a worker computes with: its code of this package, the versions of what computes, its devices.
+"""What a worker computes with: its code of this package, the versions of what computes, its devices, the base model.
 
-Its driver compares all three with its own before anything is computed; every cell and artifact records them.
+Its driver compares all of them with its own before anything is computed; every cell and artifact records the first three.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from trainables.digests import digest_json
+from trainables.models import ModelError, ModelSource, fingerprint_here
 from trainables.settings import Precision
 from trainables.source_code import deciding_code, module_digests
 
@@ -33,21 +34,30 @@ class Device:
 
 @dataclass(frozen=True)
 class WorkerIdentity:
-    """What one worker computes with; `no_cuda` says why it has no GPU where one was asked for."""
+    """What one worker computes with; `no_cuda` says why it has no GPU where one was asked for.
+
+    `model`: the fingerprint of its copy of the base model, `no_model` why it has none.
+    """
 
     modules: dict[str, str]
     versions: dict[str, str]
     devices: tuple[Device, ...] = ()
     no_cuda: str = ""
+    model: str = ""
+    no_model: str = ""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What every worker of a study must compute with; `precision` is None until it is agreed."""
+    """What every worker of a study must compute with; `precision` is None until it is agreed.
+
+    `source` is the base model as the driver found it: a path may lead elsewhere on another machine.
+    """
 
     modules: dict[str, str]
     versions: dict[str, str]
     on_gpu: bool
+    source: ModelSource | None = None
     precision: Precision | None = None
 
     @property
@@ -58,7 +68,11 @@ class Requirement:
 
     def faults(self, found: WorkerIdentity) -> list[str]:
         """Return in what a worker differs from what is required, one short sentence each."""
-        faults = [*self._other_modules(found.modules), *self._other_versions(found.versions)]
+        faults = [
+            *self._other_modules(found.modules),
+            *self._other_versions(found.versions),
+            *self._other_model(found),
+        ]
         if self.on_gpu and found.no_cuda:
             faults.append(f"resources.gpus asks for a GPU and there is none: {found.no_cuda}")
         if self.on_gpu and self.precision == "bf16":
@@ -81,6 +95,12 @@ class Requirement:
             if found.get(name) != wanted
         ]
 
+    def _other_model(self, found: WorkerIdentity) -> list[str]:
+        if self.source is None or found.model == self.source.fingerprint:
+            return []
+        other = f"model.name: {self.source.location} holds another model there (fingerprint {found.model}) than the driver's"
+        return [found.no_model or other]
+
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that compute, the names of their builds (+cu130) left out."""
@@ -94,16 +114,24 @@ def _version(name: str) -> str:
         return ABSENT
 
 
-def requirement(*, on_gpu: bool) -> Requirement:
+def requirement(*, on_gpu: bool, source: ModelSource | None = None) -> Requirement:
     """Return what workers must compute with to agree with this process."""
-    return Requirement(module_digests(), package_versions(), on_gpu)
+    return Requirement(module_digests(), package_versions(), on_gpu, source)
 
 
 @cache
-def identify(*, on_gpu: bool) -> WorkerIdentity:
+def identify(*, on_gpu: bool, source: ModelSource | None = None) -> WorkerIdentity:
     """Return what this process computes with, as it was when this was first asked."""
     devices, no_cuda = _gpus() if on_gpu else ((_cpu(),), "")
-    return WorkerIdentity(module_digests(), package_versions(), devices, no_cuda)
+    model, no_model = _model(source) if source else ("", "")
+    return WorkerIdentity(module_digests(), package_versions(), devices, no_cuda, model, no_model)
+
+
+def _model(source: ModelSource) -> tuple[str, str]:
+    try:
+        return fingerprint_here(source), ""
+    except (ModelError, OSError) as error:
+        return "", str(error)
 
 
 def _cpu() -> Device:
