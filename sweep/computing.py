@@ -63,7 +63,11 @@ def _agree(run: Run, plan: Plan, nodes: Nodes) -> Requirement | None:
     if run.interruption.requested.is_set():
         return None
     begun = _begun(run, plan)
-    required = requirement(on_gpu=run.study.resources.on_gpu, source=run.prepared.setup.source)
+    required = requirement(
+        on_gpu=run.study.resources.on_gpu,
+        source=run.prepared.setup.source,
+        attention=run.study.model.attention,
+    )
     required = agree(answers, required, asked=run.study.model.dtype, begun=begun)
     for remark in [*unused_gpus(run.study.resources), *remarks(answers, required, begun=begun)]:
         run.progress.say(remark)
