@@ -32,7 +32,9 @@ class Board:
         self._messages: list[str] = []
         self._pauses: list[tuple[str, int]] = []
         self._refusals: dict[str, None] = {}
+        self._failures: dict[str, dict[str, str]] = {}
         self._beats: dict[Heart, float] = {}
+        self._resting: dict[Heart, float] = {}
 
     def stop(self) -> None:
         self._stopping = True
@@ -40,18 +42,42 @@ class Board:
     def beat(self, heart: Heart) -> bool:
         """Note that a worker makes progress; return whether it is to stop."""
         self._beats[heart] = time.monotonic()
+        self._resting = {
+            each: since for each, since in self._resting.items() if each.process != heart.process
+        }
         return self._stopping
 
     def rest(self, heart: Heart) -> None:
-        """Note that a worker's work has ended: no beat is due."""
-        self._beats.pop(heart, None)
+        """Note that a piece of work has ended: its process is to take up the next, or to leave."""
+        if self._beats.pop(heart, None) is not None:
+            self._resting[heart] = time.monotonic()
 
-    def silent(self, seconds: float) -> list[Heart]:
-        """Return the workers that have not beaten for that long; each counts from now on again."""
+    def forget(self, heart: Heart) -> None:
+        """Note that a process has ended."""
+        self._beats.pop(heart, None)
+        self._resting.pop(heart, None)
+
+    def silent(self, seconds: float) -> list[tuple[Heart, bool]]:
+        """Return the processes not heard of for that long, and whether each was at work; each counts anew.
+
+        One between two pieces of work may be stopped as well, with the next one waiting for it. If it is idle
+        and no more, nothing is lost with it.
+        """
         now = time.monotonic()
-        silent = [heart for heart, beaten in self._beats.items() if now - beaten >= seconds]
-        self._beats |= dict.fromkeys(silent, now)
+        silent = []
+        for hearts, at_work in ((self._beats, True), (self._resting, False)):
+            late = [heart for heart, heard in hearts.items() if now - heard >= seconds]
+            hearts |= dict.fromkeys(late, now)
+            silent += [(heart, at_work) for heart in late]
         return silent
+
+    def fail(self, keys: list[str], failure: dict[str, str]) -> None:
+        """Note that cells failed for a reason that another try would meet again: its error and log."""
+        self._failures |= dict.fromkeys(keys, failure)
+
+    def take_failures(self) -> dict[str, dict[str, str]]:
+        taken, self._failures = self._failures, {}
+        return taken
 
     def refuse(self, line: str) -> None:
         """Note that a worker does not compute with what the driver has, and left its work."""
@@ -107,9 +133,9 @@ class _Forwarder:
         messages: list[str] = ray.get(self.board.take_messages.remote())
         for message in messages:
             say(f"  {message}")
-        silent: list[Heart] = ray.get(self.board.silent.remote(self.limit))
-        for heart in silent:
-            self._end(heart, say)
+        silent: list[tuple[Heart, bool]] = ray.get(self.board.silent.remote(self.limit))
+        for heart, at_work in silent:
+            self._end(heart, say if at_work else lambda message: None)
 
     def look_again(self, say: Callable[[str], None]) -> None:
         """Wait for what nodes that have just joined answer: a failure may be theirs."""
@@ -137,7 +163,7 @@ class _Forwarder:
                 f"  {heart.host}: {heart.work}: no heartbeat for {self.limit:g} s: its process was ended, "
                 "to be tried again from the last checkpoint"
             )
-        ray.get(self.board.rest.remote(heart))
+        ray.get(self.board.forget.remote(heart))
 
 
 @contextmanager

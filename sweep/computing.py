@@ -36,7 +36,7 @@ def compute(run: Run, due: Due, *, address: str | None) -> str | None:
         resources, stop, say = run.study.resources, run.interruption.requested, run.progress.say
         slots = check_capacity(resources)
         slots = min(slots, resources.max_concurrent or slots)
-        nodes = Nodes(resources)
+        nodes = Nodes(resources, run.prepared.setup.source)
         with open_board(stop, nodes, say=say, timeout=resources.progress_timeout) as forwarder:
             required = _agree(run, due.plan, nodes)
             if required is None:
@@ -63,7 +63,11 @@ def _agree(run: Run, plan: Plan, nodes: Nodes) -> Requirement | None:
     if run.interruption.requested.is_set():
         return None
     begun = _begun(run, plan)
-    required = requirement(on_gpu=run.study.resources.on_gpu)
+    required = requirement(
+        on_gpu=run.study.resources.on_gpu,
+        source=run.prepared.setup.source,
+        attention=run.study.model.attention,
+    )
     required = agree(answers, required, asked=run.study.model.dtype, begun=begun)
     for remark in [*unused_gpus(run.study.resources), *remarks(answers, required, begun=begun)]:
         run.progress.say(remark)

@@ -17,7 +17,7 @@ from sweep.result_cache import keep_results, recall_results, stamp
 from trainables import columns
 from trainables.cell_result import current_attempt, read_result
 from trainables.digests import KEY_LENGTH
-from trainables.leftovers import leftovers, sweep
+from trainables.leftovers import PROBE_FILE, leftovers, sweep
 from trainables.manifest import stored_name
 from trainables.reading import read_each
 from trainables.redaction import redact
@@ -132,7 +132,8 @@ class Ledger:
             if key is not None:
                 sweep(self.cell(key), standing.leftovers)
         for folder in (self.storage, self.storage.inside(columns.LEASES_DIRECTORY)):
-            sweep(folder, tuple(folder.listing(deep=False).temporary))
+            found = folder.listing(deep=False)
+            sweep(folder, (*sorted(found.temporary), *(found.files.keys() & {PROBE_FILE})))
 
     def reopen(self, key: str) -> None:
         """Make a cell that is damaged or failed ready to run again; its checkpoints stay."""

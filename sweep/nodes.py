@@ -5,7 +5,7 @@ The question is sent whole, so that a node without this package can answer it to
 
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from threading import Event
 from typing import Any
 
@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.agreement import Node
 from sweep.configuration import ResourceSettings
+from trainables.models import ModelSource
 from trainables.redaction import redact
 from trainables.worker_identity import Device, WorkerIdentity
 
@@ -25,18 +26,20 @@ SHOWN_ALL = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 Answer = dict[str, Any]
 
 
-def _question(*, on_gpu: bool) -> Callable[[], Answer]:
+def _question(*, on_gpu: bool, source: ModelSource) -> Callable[[], Answer]:
     """Return a function that Ray ships by its code, since no module has it by name."""
 
+    model = asdict(source)  # plain values, which a node without this package can unpickle
+
     def ask() -> Answer:
-        from dataclasses import asdict
         from importlib.util import find_spec
 
+        from trainables.models import ModelSource
         from trainables.worker_identity import identify
 
         if find_spec("sweep") is None:
             raise ModuleNotFoundError("No module named 'sweep'")
-        return asdict(identify(on_gpu=on_gpu))
+        return asdict(identify(on_gpu=on_gpu, source=ModelSource(**model)))
 
     return ask
 
@@ -44,14 +47,14 @@ def _question(*, on_gpu: bool) -> Callable[[], Answer]:
 class Nodes:
     """The nodes that a study's work may be placed on; each is asked once what it computes with."""
 
-    def __init__(self, resources: ResourceSettings) -> None:
+    def __init__(self, resources: ResourceSettings, source: ModelSource) -> None:
         self.resources = resources
         on_gpu = resources.on_gpu
         # It asks for no GPU, so as not to wait for a free one, and is shown all. A process that has looked at a
         # GPU holds memory of it, and is to leave.
         options: dict[str, Any] = {"max_calls": 1, "runtime_env": {"env_vars": SHOWN_ALL}} if on_gpu else {}
         remote: Any = ray.remote
-        self._ask: Any = remote(num_cpus=0, **options)(_question(on_gpu=on_gpu))
+        self._ask: Any = remote(num_cpus=0, **options)(_question(on_gpu=on_gpu, source=source))
         self._names: dict[str, str] = {}
         self._asked: dict[Any, str] = {}
         self._looked = float("-inf")

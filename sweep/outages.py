@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from trainables.leftovers import PROBE_FILE
 from trainables.storage.base import Storage, StorageError
 
-PROBE = "probe"
 PROBE_SECONDS = 2.0
 Pause = tuple[str, int]  # what a worker met, and the bytes it needs to be free
 
@@ -50,8 +50,10 @@ class Outages:
     def _usable(self, storage: Storage, needed: int) -> bool:
         prompt = replace(storage, patience=0.0)
         try:
-            prompt.write(PROBE, os.urandom(max(1, needed)))  # not zeros, which some file systems do not store
-            prompt.delete(PROBE)
+            prompt.write(
+                PROBE_FILE, os.urandom(max(1, needed))
+            )  # not zeros, which some file systems do not store
+            prompt.delete(PROBE_FILE)
         except StorageError:
             return False
         return True

@@ -13,26 +13,18 @@ from sweep.errors import PhaseAError
 from sweep.outages import Outages
 from sweep.preparation import Prepared
 from sweep.progress import Progress
-from trainables.adapters import AdapterError
 from trainables.base_weights import BaseWeights, read_base_weights
 from trainables.claims import ClaimLostError
-from trainables.models import ModelError
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.redaction import redact
 from trainables.storage.base import StoragePausedError
 from trainables.trainee import Setup
-from trainables.training import Diverged
-from trainables.tune_entry import Office
+from trainables.tune_entry import VERDICTS, Office, Verdict
 
 POLL_SECONDS = 1.0
 STORE_SHARE = (
     0.5  # of a node's object store that the base weights may take; larger ones are read by each worker
 )
-
-
-# What a worker finds that another try would find again: returned, not raised, so that Ray tries nothing again.
-Verdict = ModelError | AdapterError | Diverged
-VERDICTS = (ModelError, AdapterError, Diverged)
 
 
 def share_base_weights(study: Study, setup: Setup, office: Office) -> "ray.ObjectRef[BaseWeights | None]":
@@ -73,12 +65,12 @@ def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: fl
 
 
 def _base_weights_task(setup: Setup, room: float, office: Office) -> BaseWeights | Verdict | None:
-    if not office.proves():
-        return None
     precision = setup.settings.dtype
     assert precision != "auto", "the nodes have agreed on a precision"
     try:
         with office.watched("reading the base model"):
+            if not office.proves():
+                return None
             weights = read_base_weights(setup.source, precision=precision)
     except VERDICTS as error:
         return error
@@ -91,10 +83,10 @@ PhaseAEnd = bool | StoragePausedError | Verdict
 def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float) -> PhaseAEnd:
     """Return whether the artifact is whole now, or what was wrong with the storage, the model or the adapter."""
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
-    if not office.proves():
-        return False
     try:
         with office.watched(f"Phase A, seed {job.settings.seed}") as pulse:
+            if not office.proves():
+                return False
             return make_artifact(
                 job,
                 weights=weights,
@@ -104,7 +96,7 @@ def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, c
                 warn=office.say,
             )
     except (StoragePausedError, *VERDICTS) as error:
-        return error
+        return error  # not raised, so that Ray tries nothing again
     except ClaimLostError as error:
         office.say(f"{error}: this worker leaves it alone")
         return False
@@ -135,6 +127,7 @@ def run_phase_a(
             batch_size=study.phase_b.batch_size,
             tokens=tokens,
             storage=prepared.artifacts[seed],
+            adapter=prepared.fingerprint["phase_a"].get("adapter"),
         )
         for seed in offices
     ]

@@ -28,7 +28,7 @@ from trainables.base_weights import BaseWeights
 from trainables.cell import Shared
 from trainables.replay import CellSpec
 from trainables.storage.base import StorageError
-from trainables.tune_entry import Inputs, Office, train_cells
+from trainables.tune_entry import Inputs, Office, name_work, train_cells
 
 
 class _DriverOnly:
@@ -186,13 +186,22 @@ class Trials:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a cell that is tried again is no news
         with TemporaryDirectory(prefix="forgetting-sweep-") as scratch:  # Tune's own files
             results = self._tuner(study, shared, groups, Path(scratch)).fit()
-            return {
+            return self._take_verdicts() | {
                 key: _failure(result)
                 for result in (results[position] for position in range(len(results)))
                 if result.error is not None and result.config is not None
                 for key in result.config["keys"]
                 if not self._finished(key)
             }
+
+    def _take_verdicts(self) -> dict[str, dict[str, str]]:
+        """Return the error and log of each cell that no other try would have helped."""
+        told: Any = ray.get(self.office.board.take_failures.remote())
+        verdicts = {key: failure for key, failure in told.items() if not self._finished(key)}
+        for key in verdicts:
+            self.attempts[key] += 1
+            self.progress.cell_failed(key)
+        return verdicts
 
     def _finished(self, key: str) -> bool:
         return self.ledger.state(key) in (columns.DONE, columns.DIVERGED, columns.STOPPED)
@@ -206,7 +215,8 @@ class Trials:
     ) -> tune.Tuner:
         watcher = _Watcher(self.progress, self.ledger, self.interruption, self.attempts)
         cells = {spec.key: spec for group in groups for spec in group}
-        inputs = Inputs(shared=shared, weights=self.weights, cells=ray.put(cells))
+        work = {group[0].key: name_work(group) for group in groups}
+        inputs = Inputs(shared=shared, weights=self.weights, cells=ray.put(cells), work=work)
         trainable = tune.with_parameters(train_cells, inputs=inputs, office=self.office)
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),

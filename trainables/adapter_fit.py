@@ -4,10 +4,18 @@ Only a question that was not asked before on this machine builds the model (with
 """
 
 import math
+import socket
 from importlib.metadata import version
 from pathlib import Path
 
-from trainables.adapters import CONFIG_FILE, WEIGHTS_FILE, check_adapter
+from trainables.adapters import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    AdapterError,
+    AdapterWeights,
+    check_adapter,
+    load_adapter,
+)
 from trainables.digests import digest_files, digest_json
 from trainables.file_digests import remembered_digest
 from trainables.machine_cache import keep, recall
@@ -47,6 +55,21 @@ def fitting_digest(folder: Path, *, source: ModelSource, lora: LoraSettings) -> 
     if key:
         keep(FITTING, key, b"")
     return digest
+
+
+def read_fitting(folder: Path, digest: str | None) -> AdapterWeights:
+    """Return the weights of the user's adapter in `folder`. Raises AdapterError where it is not that of `digest`.
+
+    A path may lead to another one on another machine.
+    """
+    weights = load_adapter(folder)
+    files = [file for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE) if file.is_file()]
+    found = digest_files(files, digest=remembered_digest)
+    if found != digest:
+        raise AdapterError(
+            f"phase_a.adapter: {folder} on {socket.gethostname()} is another adapter than the driver's"
+        )
+    return weights
 
 
 def _key(source: ModelSource, lora: LoraSettings, adapter: str | None = None) -> str | None:

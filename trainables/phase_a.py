@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save
 
-from trainables.adapters import adapter_files, load_adapter
+from trainables.adapter_fit import read_fitting
+from trainables.adapters import adapter_files
 from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, PARTIAL, Losses, load_artifact, sweep_artifact
 from trainables.base_weights import BaseWeights
 from trainables.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
@@ -44,7 +45,7 @@ class PhaseAJob:
     """All that Phase A's result depends on, and where to put it (`storage`, a folder named by the key).
 
     `batch_size` is Phase B's and `tokens` those that a worker trains on in it: what is settled for
-    Phase B depends on them.
+    Phase B depends on them. `adapter` is the digest of the user's, where the settings name one.
     """
 
     setup: Setup
@@ -54,6 +55,7 @@ class PhaseAJob:
     batch_size: int
     tokens: float
     storage: Storage
+    adapter: str | None = None
 
     @property
     def partial(self) -> Storage:
@@ -101,7 +103,7 @@ def make_artifact(
         if job.settings.adapter is not None:
             base = _validate(job, trainee, trainee.model.new_bank(1))
             bank = trainee.model.new_bank(1)
-            bank.weights[0] = trainee.model.import_weights(load_adapter(job.settings.adapter))
+            bank.weights[0] = trainee.model.import_weights(read_fitting(job.settings.adapter, job.adapter))
         else:
             bank, base = _train(job, trainee, saved=saved, claim=claim, report=report)
         tuning = _settle(job, trainee, warn)

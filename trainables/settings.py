@@ -13,6 +13,7 @@ GENERATED_TASKS = ("arithmetic", "multihop")
 MOST_GENERATED = 1_000_000  # examples of a generated task, which take a quarter of an hour to draw
 
 Precision = Literal["bf16", "fp32"]
+Attention = Literal["auto", "eager", "sdpa", "flash"]
 
 LARGEST = 2**31 - 1  # of all counts: they size arrays, and a typing error is not to allocate one
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -61,7 +62,7 @@ class ModelSettings(Settings):
     name: str = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
     revision: str | None = None
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
-    attention: Literal["auto", "eager", "sdpa", "flash"] = "auto"
+    attention: Attention = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     trust_remote_code: bool = False
     lora: LoraSettings = LoraSettings()

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from trainables.digests import digest_json
+from trainables.loaded_files import changed_files
 from trainables.machine_cache import keep, recall
 
 PACKAGE = Path(__file__).parent
 DIGEST_LENGTH = 12  # hex digits: 48 bits, enough to tell versions of one module apart
 
+CHANGED = "changed since it was loaded"
 # Modules that store, move, name or time what others compute.
 BOOKKEEPING = {
     "__init__", "adapter_fit", "cell_result", "cell_store", "checkpoints", "claims", "columns", "digests",
-    "file_digests", "interruption", "leases", "leftovers", "machine_cache", "manifest", "model_fit", "publish",
-    "reading", "redaction", "results", "seals", "source_code", "storage", "trial_model", "tune_entry", "watchdog", "weight_files",
+    "file_digests", "interruption", "leases", "leftovers", "loaded_files", "machine_cache", "manifest", "model_fit",
+    "publish", "reading", "redaction", "results", "seals", "source_code", "storage", "trial_model", "tune_entry",
+    "watchdog", "weight_files",
     "weight_names", "worker_identity",
 }  # fmt: skip
 # Modules whose whole effect is compared by value: the settings, and what is read and worded from the data.
@@ -56,6 +59,12 @@ def module_digests() -> dict[str, str]:
     digests = {name: digest_source(source, name=name) for name, source in sources.items()}
     keep("code", key, json.dumps(digests).encode())
     return digests
+
+
+@cache
+def loaded_digests() -> dict[str, str]:
+    """Return the same for what this process runs: of a file that has changed since, nobody knows what was loaded."""
+    return module_digests() | dict.fromkeys(changed_files(), CHANGED)
 
 
 def digest_source(source: bytes | str, *, name: str = "<source>") -> str:

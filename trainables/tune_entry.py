@@ -6,6 +6,7 @@ The only file here that knows Ray.
 import os
 import socket
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
@@ -17,20 +18,38 @@ from ray import tune
 from ray.actor import ActorHandle
 
 from trainables import columns
-from trainables.base_weights import BaseWeights
+from trainables.adapters import AdapterError
+from trainables.base_weights import BaseWeights, SharedWeightsError
 from trainables.cell import Shared
 from trainables.cell_result import is_finished
 from trainables.cell_store import CellStore
 from trainables.claims import ClaimLostError
+from trainables.compilation import CompilerError
+from trainables.compute import DeviceError, OutOfMemoryError
 from trainables.interruption import Pulse, StoppedError
+from trainables.models import ModelError
 from trainables.phase_b import run_cells
 from trainables.replay import CellSpec
 from trainables.storage.base import Storage, StoragePausedError
+from trainables.training import Diverged
 from trainables.watchdog import Watchdog, process_mark
 from trainables.worker_identity import Requirement, identify
 
 T = TypeVar("T")
 ASK_SECONDS = 0.2  # how often a worker asks whether it is to stop
+# What a worker finds that another try would find again: said once, in its own words, and not tried again.
+Verdict = (
+    ModelError | AdapterError | Diverged | CompilerError | OutOfMemoryError | DeviceError | SharedWeightsError
+)
+VERDICTS = (
+    ModelError,
+    AdapterError,
+    Diverged,
+    CompilerError,
+    OutOfMemoryError,
+    DeviceError,
+    SharedWeightsError,
+)
 REPORTED = ("step", "task_a_loss", "task_b_loss")  # Tune keeps statistics of each, for each trial
 
 
@@ -43,6 +62,10 @@ class Heart:
     pid: int
     mark: str
     work: str
+
+    @property
+    def process(self) -> tuple[str, int, str]:
+        return self.node, self.pid, self.mark
 
 
 @dataclass(frozen=True)
@@ -65,7 +88,8 @@ class Office:
 
     def proves(self) -> bool:
         """Return whether this process computes with what is required; the driver is told where it does not."""
-        faults = self.required.faults_of_worker(identify(on_gpu=self.required.on_gpu))
+        found = identify(on_gpu=self.required.on_gpu, source=self.required.source)
+        faults = self.required.faults_of_worker(found)
         if faults:
             address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
             line = f"{socket.gethostname()} ({address}): {'; '.join(faults)}"
@@ -109,12 +133,14 @@ class Inputs:
     """What every trial of a study is given, in the object store: unpickled once by each worker.
 
     `shared` is by replicate seed: one object for all, or where each replicate has its own adapter, one each.
+    `work` names each trial's, by its first key.
     """
 
     _: KW_ONLY
     shared: "dict[int, ray.ObjectRef[Shared]]"
     weights: "ray.ObjectRef[BaseWeights | None]"
     cells: "ray.ObjectRef[dict[str, CellSpec]]"
+    work: dict[str, str]
 
 
 @lru_cache(maxsize=3)  # of one study; trials follow one another in a worker
@@ -127,31 +153,39 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
 
     The base model's weights are mapped from the object store. The ledger's own checkpoints decide where
     to continue; Tune's are not used. Cells whose storage fails, or that another worker has taken over, are
-    left as they are, without an error: the driver decides. So are those of a worker that differs from it.
+    left as they are, without an error: the driver decides. So are those of a worker that differs from it, and
+    those of which it finds what another try would find again.
     """
-    if not office.proves():
-        return
-    weights, cells = _fetch(inputs.weights), _fetch(inputs.cells)
-    shared = _fetch(inputs.shared[cells[config["keys"][0]].seed])
-    folders = {key: office.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}") for key in config["keys"]}
+    keys: list[str] = config["keys"]
     try:
-        pending = [cells[key] for key, folder in folders.items() if not is_finished(folder)]
-        stores = {
-            key: CellStore(folder, term=office.term, warn=office.say) for key, folder in folders.items()
-        }
-        with office.watched(_name([cells[key] for key in config["keys"]])) as pulse:
-            pulse()
-            for key, row in run_cells(pending, shared=shared, stores=stores, weights=weights, pulse=pulse):
-                tune.report({"key": key} | {name: row[name] for name in REPORTED})
+        with office.watched(inputs.work[keys[0]]) as pulse:
+            if office.proves():
+                pulse()
+                _train(keys, inputs, office, pulse)
     except StoppedError:
         return
     except ClaimLostError as error:
         office.say(f"{error}: this worker leaves it alone")
     except StoragePausedError as error:
         ray.get(office.board.pause.remote(f"{socket.gethostname()}: {error}", error.needed))
+    except VERDICTS as error:
+        what = f"{type(error).__name__}: {error}"
+        ray.get(office.board.fail.remote(keys, {"error": what, "log": traceback.format_exc()}))
 
 
-def _name(specs: list[CellSpec]) -> str:
+def _train(keys: list[str], inputs: Inputs, office: Office, pulse: Pulse) -> None:
+    weights, cells = _fetch(inputs.weights), _fetch(inputs.cells)
+    shared = _fetch(inputs.shared[cells[keys[0]].seed])
+    folders = {key: office.storage.inside(f"{columns.CELLS_DIRECTORY}/{key}") for key in keys}
+    pending = [cells[key] for key, folder in folders.items() if not is_finished(folder)]
+    stores = {key: CellStore(folder, term=office.term, warn=office.say) for key, folder in folders.items()}
+    if not pending:
+        return
+    for key, row in run_cells(pending, shared=shared, stores=stores, weights=weights, pulse=pulse):
+        tune.report({"key": key} | {name: row[name] for name in REPORTED})
+
+
+def name_work(specs: list[CellSpec]) -> str:
     """Return what a trial's work is called: its first cell, and how many more there are."""
     first = specs[0]
     what = f"{first.strategy} {first.mix:.4g}" if first.strategy else "no replay"

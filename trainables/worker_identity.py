@@ -1,6 +1,6 @@
-"""What a worker computes with: its code of this package, the versions of what computes, its devices.
+"""What a worker computes with: its code of this package, the versions of what computes, its devices, the base model.
 
-Its driver compares all three with its own before anything is computed; every cell and artifact records them.
+Its driver compares all of them with its own before anything is computed; every cell and artifact records the first three.
 """
 
 import re
@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from trainables.digests import digest_json
-from trainables.settings import Precision
-from trainables.source_code import deciding_code, module_digests
+from trainables.models import ModelError, ModelSource, fingerprint_here
+from trainables.settings import Attention, Precision
+from trainables.source_code import CHANGED, deciding_code, loaded_digests
 
 PACKAGES = ("torch", "transformers", "peft", "numpy")
 ABSENT = "none"
@@ -24,12 +25,16 @@ MOST_NAMED = 3  # modules that one line names
 
 @dataclass(frozen=True)
 class Device:
-    """A device that a worker can compute on; `bf16`: its hardware does. A CPU computes it without, slowly."""
+    """A device that a worker can compute on; `bf16`: its hardware does. A CPU computes it without, slowly.
+
+    `flash`: there is a kernel of attention for it over examples of several lengths.
+    """
 
     kind: Literal["cpu", "cuda"]
     name: str
     bf16: bool
     capability: str = ""
+    flash: bool = False
 
     def describe(self) -> str:
         return f"{self.name} (compute capability {self.capability})" if self.capability else self.name
@@ -37,21 +42,31 @@ class Device:
 
 @dataclass(frozen=True)
 class WorkerIdentity:
-    """What one worker computes with; `no_cuda` says why it has no GPU where one was asked for."""
+    """What one worker computes with; `no_cuda` says why it has no GPU where one was asked for.
+
+    `model`: the fingerprint of its copy of the base model, `no_model` why it has none.
+    """
 
     modules: dict[str, str]
     versions: dict[str, str]
     devices: tuple[Device, ...] = ()
     no_cuda: str = ""
+    model: str = ""
+    no_model: str = ""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What every worker of a study must compute with; `precision` is None until it is agreed."""
+    """What every worker of a study must compute with; `precision` is None until it is agreed.
+
+    `source` is the base model as the driver found it: a path may lead elsewhere on another machine.
+    """
 
     modules: dict[str, str]
     versions: dict[str, str]
     on_gpu: bool
+    source: ModelSource | None = None
+    attention: Attention = "auto"
     precision: Precision | None = None
 
     @property
@@ -62,13 +77,25 @@ class Requirement:
 
     def faults(self, found: WorkerIdentity) -> list[str]:
         """Return in what a worker differs from what is required, one short sentence each."""
-        faults = [*self._other_modules(found.modules), *self._other_versions(found.versions)]
+        faults = [
+            *self._other_modules(found.modules),
+            *self._other_versions(found.versions),
+            *self._other_model(found),
+        ]
         if self.on_gpu and found.no_cuda:
             faults.append(f"resources.gpus asks for a GPU and there is none to compute on: {found.no_cuda}")
         if self.on_gpu and self.precision == "bf16":
             unable = dict.fromkeys(each.describe() for each in found.devices if not each.bf16)
             faults += [f"{name} cannot compute bf16, which this study is computed in" for name in unable]
-        return faults
+        return faults + self._no_flash(found.devices)
+
+    def _no_flash(self, devices: tuple[Device, ...]) -> list[str]:
+        if self.attention != "flash":
+            return []
+        if self.precision == "fp32":
+            return ["model.attention: flash is computed in bf16 alone, and this study in fp32"]
+        unable = dict.fromkeys(each.describe() for each in devices if not each.flash)
+        return [f"{name} has no kernel for model.attention: flash" for name in unable]
 
     def faults_of_worker(self, found: WorkerIdentity) -> list[str]:
         """Return in what a process differs that was given its work: it must see one device, and takes the first."""
@@ -82,11 +109,17 @@ class Requirement:
 
     def _other_modules(self, found: dict[str, str]) -> list[str]:
         names = found.keys() | self.modules.keys()
-        other = sorted(name for name in names if found.get(name) != self.modules.get(name))
+        pairs = {name: (found.get(name), self.modules.get(name)) for name in names}
+        other = sorted(name for name, pair in pairs.items() if CHANGED in pair or pair[0] != pair[1])
         if not other:
             return []
         more = f" and {len(other) - MOST_NAMED} more" if len(other) > MOST_NAMED else ""
-        return [f"{', '.join(other[:MOST_NAMED])}{more}: not the driver's code"]
+        named = f"{', '.join(other[:MOST_NAMED])}{more}"
+        if CHANGED in {found.get(name) for name in other}:
+            return [f"{named}: changed while a worker started"]
+        if CHANGED in {self.modules.get(name) for name in other}:
+            return [f"{named}: changed since the driver was started; start it again"]
+        return [f"{named}: not the driver's code"]
 
     def _other_versions(self, found: dict[str, str]) -> list[str]:
         return [
@@ -94,6 +127,12 @@ class Requirement:
             for name, wanted in self.versions.items()
             if found.get(name) != wanted
         ]
+
+    def _other_model(self, found: WorkerIdentity) -> list[str]:
+        if self.source is None or found.model == self.source.fingerprint:
+            return []
+        other = f"model.name: {self.source.location} holds another model there (fingerprint {found.model}) than the driver's"
+        return [found.no_model or other]
 
 
 def package_versions() -> dict[str, str]:
@@ -108,25 +147,37 @@ def _version(name: str) -> str:
         return ABSENT
 
 
-def requirement(*, on_gpu: bool) -> Requirement:
+def requirement(
+    *, on_gpu: bool, source: ModelSource | None = None, attention: Attention = "auto"
+) -> Requirement:
     """Return what workers must compute with to agree with this process."""
-    return Requirement(module_digests(), package_versions(), on_gpu)
+    return Requirement(loaded_digests(), package_versions(), on_gpu, source, attention)
 
 
 @cache
-def identify(*, on_gpu: bool) -> WorkerIdentity:
+def identify(*, on_gpu: bool, source: ModelSource | None = None) -> WorkerIdentity:
     """Return what this process computes with, as it was when this was first asked."""
     devices, no_cuda = _gpus() if on_gpu else ((_cpu(),), "")
-    return WorkerIdentity(module_digests(), package_versions(), devices, no_cuda)
+    model, no_model = _model(source) if source else ("", "")
+    return WorkerIdentity(loaded_digests(), package_versions(), devices, no_cuda, model, no_model)
+
+
+def _model(source: ModelSource) -> tuple[str, str]:
+    try:
+        return fingerprint_here(source), ""
+    except (ModelError, OSError) as error:
+        return "", str(error)
 
 
 def _cpu() -> Device:
     import torch
 
+    from trainables.attention import has_varlen
     from trainables.compute import choose_precision, device_name
 
     cpu = torch.device("cpu")
-    return Device("cpu", device_name(cpu), bf16=choose_precision("auto", cpu) == "bf16")
+    bf16 = choose_precision("auto", cpu) == "bf16"
+    return Device("cpu", device_name(cpu), bf16=bf16, flash=has_varlen(cpu))
 
 
 def _gpus() -> tuple[tuple[Device, ...], str]:
@@ -146,9 +197,16 @@ def _gpus() -> tuple[tuple[Device, ...], str]:
 def _gpu(number: int) -> Device:
     import torch
 
+    from trainables.attention import has_varlen
+
     capability = torch.cuda.get_device_capability(number)
-    name = torch.cuda.get_device_name(number)
-    return Device("cuda", name, bf16=capability >= FIRST_WITH_BF16, capability="{}.{}".format(*capability))
+    return Device(
+        "cuda",
+        torch.cuda.get_device_name(number),
+        bf16=capability >= FIRST_WITH_BF16,
+        capability="{}.{}".format(*capability),
+        flash=has_varlen(torch.device("cuda", number)),
+    )
 
 
 def _without_code(devices: Sequence[Device], architectures: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ def _run_out_of_memory(bench: Bench, *, limit: int) -> Outcome:
 def never_fit(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Let one cell's batches never fit: it fails with a message, the others go on; the next run finishes it."""
     outcomes = [_never_fit(bench, place=int(generator.integers(CELLS))) for _ in range(injections)]
-    note = "failed after its retries with the reason; the other cells are done; the next run finishes it"
+    note = "failed once with the reason; the other cells are done; the next run finishes it"
     return total(outcomes, note=note)
 
 
@@ -65,7 +65,10 @@ def _never_fit(bench: Bench, *, place: int) -> Outcome:
     assert ended.code == 1, ended.output
     assert "failed for good; the others go on" in ended.output, ended.output
     assert patient.ledger.counts() == {columns.DONE: CELLS - 1, columns.FAILED: 1}, ended.output
-    assert "OutOfMemoryError" in patient.ledger.failure(key)["error"], patient.ledger.failure(key)
+    failure = patient.ledger.failure(key)
+    assert "OutOfMemoryError" in failure["error"], failure
+    assert failure["attempts"] == 1, failure
+    assert "Traceback" not in ended.output, ended.output
     watch.injected(workers=0)
     ended = bench.run(patient)
     assert ended.code == 0, ended.output

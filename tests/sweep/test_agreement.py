@@ -124,3 +124,17 @@ def test_a_gpu_may_be_reserved_without_computing_on_it(study_values: dict[str, A
         for resources in ({"gpus": 1}, {"gpus": 0.25}, {}, {"gpus": 1, "device": "cpu"}, {"device": "cpu"})
     ]
     assert on_gpu == [True, True, False, False, False]
+
+
+def test_flash_attention_that_a_device_lacks_is_refused_by_name_and_so_is_fp32_with_it() -> None:
+    required = replace(ON_GPU, attention="flash")
+    able = replace(H100, flash=True)
+    nodes = [node("new", able), node("old", H100)]
+    with pytest.raises(WorkersRefusedError) as raised:
+        agree(nodes, required, asked="bf16", begun=Begun())
+    said = str(raised.value)
+    assert "1 of 2 nodes" in said
+    assert "old: NVIDIA H100 (compute capability 9.0) has no kernel for model.attention: flash" in said
+    assert agree(nodes[:1], required, asked="auto", begun=Begun()).precision == "bf16"
+    with pytest.raises(WorkersRefusedError, match="flash is computed in bf16 alone, and this study in fp32"):
+        agree(nodes[:1], required, asked="fp32", begun=Begun())

@@ -125,6 +125,8 @@ def test_a_run_sweeps_what_kills_left_behind_and_nothing_that_counts(
         cells / key / "000002-00000000-adapter" / "adapter_model.safetensors",
         cells / key / columns.CLAIM_FILE,
         finished.root / ".writing-study",
+        finished.root / "probe",
+        finished.root / columns.LEASES_DIRECTORY / ".writing-lease",
     ]
     kept = [cells / key / "notes.txt", cells / other / columns.CLAIM_FILE, cells / other / ".writing-at-work"]
     (cells / other / columns.RESULT_FILE).unlink()  # at work in a worker of a driver that was lost

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -23,7 +24,7 @@ from sweep.progress import Progress
 from tests.sweep.waiting import wait_for
 from trainables import columns
 from trainables.storage.locations import open_storage
-from trainables.tune_entry import Heart, Office, train_cells
+from trainables.tune_entry import Heart, Inputs, Office, train_cells
 from trainables.watchdog import end_process, process_mark
 from trainables.worker_identity import requirement
 
@@ -135,8 +136,10 @@ def check_that_a_worker_that_differs_leaves_its_work(storage: str) -> None:
     required = replace(ours, modules=ours.modules | {"trainables/losses.py": "other"})
     office = Office(open_storage(storage), term=1, board=mailbox, timeout=9.0, required=required)
     nothing: Any = None
-    train_cells({"keys": ["key"]}, inputs=nothing, office=office)
-    assert _phase_a_task(nothing, nothing, office, 1.0) is False
+    inputs = Inputs(shared=nothing, weights=nothing, cells=nothing, work={"key": "work"})
+    train_cells({"keys": ["key"]}, inputs=inputs, office=office)
+    job: Any = SimpleNamespace(settings=SimpleNamespace(seed=0))
+    assert _phase_a_task(job, nothing, office, 1.0) is False
     (line,) = ray.get(mailbox.refusals.remote())
     assert line.endswith("trainables/losses.py: not the driver's code")
     assert replace(office, required=ours).proves()
@@ -151,7 +154,7 @@ def test_no_process_is_ended_that_only_has_the_same_number() -> None:
     assert not end_process(2**22 + 1, mark=mark)
 
 
-def test_a_worker_counts_as_silent_only_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_silent_at_work_and_between_two_pieces_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(board.time, "monotonic", lambda: now[0])
     post, heart, other = board.Board(), *(Heart("node", "host", pid, "1", "work") for pid in (1, 2))
@@ -160,10 +163,26 @@ def test_a_worker_counts_as_silent_only_while_it_works(monkeypatch: pytest.Monke
     now[0] = 8.0
     post.beat(other)
     now[0] = 11.0
-    assert post.silent(10.0) == [heart]
+    assert post.silent(10.0) == [(heart, True)]
     assert post.silent(10.0) == []  # it has as long again, should its node not answer
     now[0] = 25.0
     post.rest(other)
-    assert post.silent(10.0) == [heart]
+    assert post.silent(10.0) == [(heart, True)]
+    now[0] = 30.0
+    post.beat(heart)
+    now[0] = 35.0
+    assert post.silent(10.0) == [(other, False)]  # stopped between two cells, or idle
+    post.beat(replace(other, work="its next"))
+    now[0] = 45.0
+    post.rest(heart)
+    post.forget(heart)
+    assert post.silent(10.0) == [(replace(other, work="its next"), True)]
     post.stop()
     assert post.beat(heart) is True
+
+
+def test_what_another_try_would_find_again_is_told_once() -> None:
+    post = board.Board()
+    post.fail(["a", "b"], {"error": "ModelError: no", "log": "where"})
+    assert post.take_failures() == {key: {"error": "ModelError: no", "log": "where"} for key in "ab"}
+    assert post.take_failures() == {}

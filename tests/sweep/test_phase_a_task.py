@@ -7,10 +7,18 @@ import pytest
 from sweep.errors import PhaseAError
 from sweep.phase_a_task import VERDICTS, _end_on_verdict
 from trainables.adapters import AdapterError
+from trainables.compilation import CompilerError
+from trainables.compute import OutOfMemoryError
 from trainables.models import ModelError
 from trainables.training import Diverged
 
-FOUND = [ModelError("model.name: no"), AdapterError("phase_a.adapter: no"), Diverged(3)]
+FOUND = [
+    ModelError("model.name: no"),
+    AdapterError("phase_a.adapter: no"),
+    Diverged(3),
+    CompilerError("no compiler"),
+    OutOfMemoryError("out of memory"),
+]
 
 
 @pytest.mark.parametrize("error", FOUND, ids=lambda error: type(error).__name__)

@@ -47,6 +47,7 @@ class Learning:
             batch_size=self.study.phase_b.batch_size,
             tokens=1000.0,
             storage=prepared.artifacts[0],
+            adapter=prepared.fingerprint["phase_a"].get("adapter"),
         )
 
     def trainee(self) -> Trainee:

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from peft import PeftModel
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from sweep.configuration import Study, validate_study
 from sweep.preparation import prepare
-from tests.trainables.learning import artifact_of, learn, path_of, stop_at
+from tests.trainables.learning import artifact_of, folder_of, learn, path_of, stop_at
 from tests.trainables.reference import plain_losses
 from trainables.adapters import AdapterError, lora_config
-from trainables.artifact import load_artifact
+from trainables.artifact import load_artifact, sweep_artifact
+from trainables.columns import LEASES_DIRECTORY
 from trainables.lora import adapter_shapes
 from trainables.models import load_empty_model, resolve_model
 from trainables.phase_a import make_artifact
@@ -113,6 +114,26 @@ def test_a_users_adapter_takes_the_place_of_training(study_values: dict[str, Any
     one, other = artifact_of(trained), artifact_of(brought)
     assert np.array_equal(one.pool_nll, other.pool_nll)
     assert np.array_equal(one.base_nll[1], other.base_nll[1])
+    weights = adapter / "adapter_model.safetensors"  # on a node with a disk of its own
+    values = {**values, "storage": str(tmp_path / "other")}
+    job = learn(validate_study(values, origin="test")).job
+    save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(AdapterError, match="is another adapter than the driver's"):
+        make_artifact(job)
+
+
+def test_what_is_left_beside_a_whole_artifact_is_swept_but_for_its_lease(study: Study) -> None:
+    learning = learn(study)
+    make_artifact(learning.job)
+    folder = folder_of(learning.prepared.artifacts[0])
+    (folder / LEASES_DIRECTORY).mkdir()
+    lease = folder / LEASES_DIRECTORY / "00000001.json"
+    orphans = [folder / "probe", folder / ".writing-a", folder / LEASES_DIRECTORY / ".writing-b"]
+    for path in (lease, *orphans):
+        path.write_bytes(b"x")
+    sweep_artifact(learning.prepared.artifacts[0])
+    assert lease.exists()
+    assert not [path for path in orphans if path.exists()]
 
 
 def test_a_users_adapter_of_another_rank_is_refused(study_values: dict[str, Any], tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from trainables import source_code
+from trainables import loaded_files, source_code
 from trainables.machine_cache import cache_directory
 from trainables.source_code import deciding_code, digest_source, module_digests
+from trainables.worker_identity import WorkerIdentity, requirement
 
 PACKAGE = Path(source_code.__file__).parent
 MODULE = '''"""Losses."""
@@ -91,3 +92,24 @@ def test_kept_digests_are_those_of_the_source_even_after_damage(
     (entry,) = (cache_directory() / "code").iterdir()
     entry.write_bytes(entry.read_bytes().replace(made["trainables/losses.py"].encode(), b"0" * 12))
     assert module_digests.__wrapped__() == made
+
+
+def test_a_file_that_changed_since_it_was_loaded_is_no_code_of_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of a worker that was started before an installation, and is first asked after it."""
+    name = "trainables/losses.py"
+    ours = requirement(on_gpu=False)
+    assert loaded_files.changed_files() == set()
+    seconds, size, number = loaded_files.LOADED[name]
+    monkeypatch.setitem(loaded_files.LOADED, name, (seconds - 1, size, number))
+    assert loaded_files.changed_files() == {name}
+    source_code.loaded_digests.cache_clear()
+    stale = requirement(on_gpu=False)
+    source_code.loaded_digests.cache_clear()
+    worker = WorkerIdentity(stale.modules, stale.versions)
+    assert ours.faults(worker) == [f"{name}: changed while a worker started"]
+    mended = WorkerIdentity(ours.modules, ours.versions)
+    said = [f"{name}: changed since the driver was started; start it again"]
+    assert stale.faults(mended) == said
+    assert stale.faults(worker) != []  # both changed: alike, or not

@@ -1,6 +1,8 @@
 """What a worker says it computes with: on pretended machines with and without CUDA."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
@@ -8,6 +10,8 @@ import torch
 
 from trainables import tune_entry
 from trainables.compute import DeviceError, open_device
+from trainables.models import ModelSource, fingerprint_here, resolve_model
+from trainables.settings import ModelSettings
 from trainables.source_code import deciding_code, module_digests
 from trainables.tune_entry import Office
 from trainables.worker_identity import Device, identify, requirement, work_record
@@ -115,3 +119,26 @@ def test_a_result_names_code_versions_and_device() -> None:
     assert record["versions"].keys() == {"torch", "transformers", "peft", "numpy"}
     assert record["code"] == work_record("CPU")["code"]
     assert "trainables/worker_identity.py" not in deciding_code()
+
+
+def test_another_model_at_the_same_path_is_a_fault_and_so_is_none(tiny_model: Path, tmp_path: Path) -> None:
+    """As on nodes whose disks are their own."""
+    place = tmp_path / "model"
+    shutil.copytree(tiny_model, place)
+    source = resolve_model(ModelSettings(name=str(place)))
+    required = requirement(on_gpu=False, source=source)
+    assert required.faults(identify(on_gpu=False, source=source)) == []
+    config = place / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 0.1'))
+    identify.cache_clear()
+    (other,) = required.faults(identify(on_gpu=False, source=source))
+    assert other.startswith(f"model.name: {place} holds another model there (fingerprint ")
+    shutil.rmtree(place)
+    identify.cache_clear()
+    (none,) = required.faults(identify(on_gpu=False, source=source))
+    assert none == f"model.name: no file or directory at '{place}'"
+
+
+def test_a_hubs_commit_needs_no_look_at_its_files() -> None:
+    source = ModelSource("hub", "owner/name", "abc", "hub:owner/name@abc")
+    assert fingerprint_here(source) == "hub:owner/name@abc"
