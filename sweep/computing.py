@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from sweep import recording
 from sweep.agreement import Begun, agree, remarks
-from sweep.board import open_board
 from sweep.cluster import check_capacity, check_place, connected
 from sweep.course import Due
+from sweep.forwarding import open_board
 from sweep.lease import WaitEndedError, held
 from sweep.nodes import Nodes, unused_gpus
 from sweep.phase_a_task import run_phase_a, share_base_weights

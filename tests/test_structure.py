@@ -15,9 +15,9 @@ MAY_IMPORT = {
     "analysis": {"analysis"},
 }
 KNOWS_RAY = (
-    "sweep.board",
     "sweep.cluster",
     "sweep.computing",
+    "sweep.forwarding",
     "sweep.halving",
     "sweep.joining",
     "sweep.local_ray",
@@ -70,7 +70,7 @@ def test_every_module_says_what_it_owns(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-@pytest.mark.parametrize("name", ["sweep.cli", "sweep.configuration", "sweep.ledger"])
+@pytest.mark.parametrize("name", ["sweep.board", "sweep.cli", "sweep.configuration", "sweep.ledger"])
 def test_the_command_line_starts_without_the_heavy_libraries(name: str) -> None:
     code = f"import sys, {name}; print([m for m in ('torch', 'ray', 'transformers', 'pandas') if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -32,7 +32,7 @@ from trainables.phase_b import run_cells
 from trainables.replay import CellSpec
 from trainables.storage.base import Storage, StoragePausedError
 from trainables.training import Diverged
-from trainables.watchdog import Watchdog, process_mark
+from trainables.watchdog import Heart, Watchdog, process_mark
 from trainables.worker_identity import Requirement, identify
 
 T = TypeVar("T")
@@ -51,21 +51,6 @@ VERDICTS = (
     SharedWeightsError,
 )
 REPORTED = ("step", "task_a_loss", "task_b_loss")  # Tune keeps statistics of each, for each trial
-
-
-@dataclass(frozen=True)
-class Heart:
-    """A process at work, as its heartbeats name it: `node` is Ray's id, `mark` tells it from a later one."""
-
-    node: str
-    host: str
-    pid: int
-    mark: str
-    work: str
-
-    @property
-    def process(self) -> tuple[str, int, str]:
-        return self.node, self.pid, self.mark
 
 
 @dataclass(frozen=True)

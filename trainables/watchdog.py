@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,21 @@ import psutil
 
 STDERR = 2
 BACKSTOP = 60.0  # seconds after which a process that does not even run Python code is ended
+
+
+@dataclass(frozen=True)
+class Heart:
+    """A process at work, as its heartbeats name it: `node` is Ray's id, `mark` tells it from a later one."""
+
+    node: str
+    host: str
+    pid: int
+    mark: str
+    work: str
+
+    @property
+    def process(self) -> tuple[str, int, str]:
+        return self.node, self.pid, self.mark
 
 
 class Watchdog:

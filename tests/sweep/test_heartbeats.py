@@ -16,7 +16,7 @@ import pytest
 import ray
 from rich.console import Console
 
-from sweep import board
+from sweep import board, forwarding
 from sweep.configuration import ResourceSettings, validate_study
 from sweep.driver import run_study
 from sweep.phase_a_task import _phase_a_task, _task
@@ -88,7 +88,7 @@ class Saboteur(threading.Thread):
 def test_a_stopped_worker_is_ended_by_the_driver_and_phase_a_leaves_its_gpu(
     one_gpu: None, study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(board, "MARGIN_SECONDS", 1.0)
+    monkeypatch.setattr(forwarding, "MARGIN_SECONDS", 1.0)
     study_values["model"] |= {"attention": "eager", "compile": "off"}
     study_values["phase_a"] |= {"epochs": None, "steps": 400, "checkpoint_every": 20}
     study_values["phase_b"] |= {"epochs": None, "steps": 200, "eval_every": 50}
