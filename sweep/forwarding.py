@@ -35,6 +35,7 @@ class _Forwarder:
         self.limit = timeout + MARGIN_SECONDS
         self.required: Requirement | None = None  # until the nodes that are there have agreed on it
         self.refused: list[str] = []
+        self.stopping = False  # and the user knows
 
     def pass_on(self, say: Callable[[str], None]) -> None:
         """Do all of it once. A worker that differs from the driver stops the run."""
@@ -44,6 +45,11 @@ class _Forwarder:
         if self.refused:
             self.stop_requested.set()
         if self.stop_requested.is_set():
+            if not self.stopping:
+                say(
+                    "stopping: what is running writes a checkpoint first; a second Ctrl-C does not wait for it"
+                )
+            self.stopping = True
             ray.get(self.board.stop.remote())  # each time: a board that was restarted has forgotten it
         messages: list[str] = ray.get(self.board.take_messages.remote())
         for message in messages:

@@ -133,11 +133,6 @@ def test_a_known_mistake_is_answered_with_what_to_write(tmp_path: Path, text: st
     assert "at least 1 item" not in str(caught.value), "a refused entry is one fault, not two"
 
 
-def test_a_study_without_a_name_lacks_its_name_alone(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"study: required, and not given$"):
-        load(tmp_path, "model: x")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

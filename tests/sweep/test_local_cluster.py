@@ -112,6 +112,7 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_its_groups_signal_is_a_cl
             os.killpg(run.process.pid, signal.SIGTERM)
         code, said = run.end()
     assert code == 128 + signal.SIGTERM, said
+    assert "\nstopping: " in said
     assert f"python -m sweep resume {run.storage}" in said
     assert run.checkpoints()
 
