@@ -112,7 +112,7 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_no_signal_or_loss_ends_it
         code, said = run.end()
     assert code == 128 + signal.SIGTERM, said
     assert f"python -m sweep resume {run.storage}" in said
-    assert any((run.storage / columns.CELLS_DIRECTORY).glob("*/checkpoint-*"))
+    assert any((run.storage / columns.CELLS_DIRECTORY).glob("*/*checkpoint-*"))
 
     with running(long_study, tmp_path) as run:
         run.wait_until_it_trains()
