@@ -66,7 +66,7 @@ class Saboteur(threading.Thread):
         self.stop_first(columns.CELLS_DIRECTORY)
 
     def stop_first(self, folder: str) -> None:
-        wait_for(lambda: any(self.storage.glob(f"{folder}/**/checkpoint-*")), f"a checkpoint in {folder}")
+        wait_for(lambda: any(self.storage.glob(f"{folder}/**/*checkpoint-*")), f"a checkpoint in {folder}")
         (pid,) = self.claims(folder)
         os.kill(pid, signal.SIGSTOP)
         self.stopped.append(pid)
