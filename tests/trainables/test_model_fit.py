@@ -249,7 +249,7 @@ def test_an_adapter_beside_a_hub_models_weights_is_refused(hub: Path) -> None:
 def test_a_library_gives_no_advice_on_a_model_that_is_only_tried(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = []
+    heard: list[int] = []
     monkeypatch.setattr(model_fit, "recall", lambda kind, key: None)
     for name in ("load_empty_model", "_try"):
         monkeypatch.setattr(model_fit, name, listening(getattr(model_fit, name), heard))
