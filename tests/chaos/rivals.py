@@ -123,7 +123,9 @@ def _delay_a_put(bench: Bench, store: ObjectStore, *, answered_late: bool) -> Ou
         seen.append(request)
         if answered_late:
             return Delay(after=LATE if len(seen) == 1 else 0.0)
-        wait_for(lambda: watch.steps() > 0, "the other driver at work", seconds=180)
+        wait_for(
+            lambda: quick.storage.files(columns.LEASES_DIRECTORY), "the lease of the other driver", seconds=50
+        )
         return Delay()
 
     with proxied(store, late) as way:
