@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from trainables.columns import LOSSES_FILE
+from trainables import columns
 
 LARGEST_RECORD = 1 << 28  # bytes of JSON; the plan of 50,000 cells has a tenth of it
 LARGEST_LOSSES = 1 << 34
@@ -15,7 +15,7 @@ def read_regular(path: str | os.PathLike[str], *, follow: bool = True) -> bytes:
 
     Raises OSError where it is no regular file, or larger than its kind can be.
     """
-    largest = LARGEST_LOSSES if os.path.basename(path).endswith(LOSSES_FILE) else LARGEST_RECORD
+    largest = LARGEST_LOSSES if os.path.basename(path).endswith(columns.LOSSES_FILE) else LARGEST_RECORD
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         found = os.fstat(handle)

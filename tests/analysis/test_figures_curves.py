@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
 from analysis.curves import draw_forgetting_curves
@@ -161,7 +162,7 @@ def test_simultaneous_bands_are_wider_and_named(study: Builder) -> None:
         (view,) = views(findings, simultaneous=simultaneous)
         drawing = draw_difference_curves(view)
         assert drawing.figure is not None
-        (band,) = drawing.figure.axes[0].collections
+        (band,) = (one for one in drawing.figure.axes[0].collections if isinstance(one, PolyCollection))
         heights.append(np.ptp(band.get_paths()[0].vertices[:, 1]))
         captions.append(drawing.caption)
     assert heights[1] > heights[0]
