@@ -57,7 +57,7 @@ def test_control_characters_are_spelled_out_and_letters_of_any_script_are_not() 
 def test_no_control_character_of_a_study_reaches_the_terminal_or_a_table(
     study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.study_section.FIGURES", {})
+    monkeypatch.setattr("analysis.figure_set.FIGURES", {})
     name = "evil\x1b]0;owned\x07\x9b31m\u202e"
     folder = study(strategies=("random", name), states={(name, 0.1, 0): "failed"}, description={"name": name})
     said = CliRunner().invoke(main, ["report", str(folder), "-o", str(tmp_path / "out")])
