@@ -14,6 +14,7 @@ import analysis
 from sweep.ledger import Ledger
 from trainables import columns
 from trainables.adapters import WEIGHTS_FILE
+from trainables.artifact import MANIFEST_FILE
 from trainables.checkpoints import NAME
 from trainables.manifest import stored_name
 from trainables.seals import DamagedError, checksum
@@ -75,6 +76,10 @@ class Patient:
     def checkpoints(self) -> list[str]:
         """Return the names of all checkpoints there are, of Phase A and of cells."""
         return [name for name in self.storage.files() if NAME.fullmatch(name.rpartition("/")[2])]
+
+    def has_phase_a(self) -> bool:
+        """Say whether Phase A's artifact is whole: between it and the first cell there is no checkpoint."""
+        return any(name.endswith(MANIFEST_FILE) for name in self.storage.files(columns.ARTIFACTS_DIRECTORY))
 
     def rows(self) -> dict[tuple[str, int], list[Row]]:
         """Return what was measured, by cell and step: one row each, unless one was doubled."""

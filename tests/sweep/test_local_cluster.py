@@ -4,10 +4,10 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -28,6 +28,7 @@ from tests.sweep.waiting import wait_for
 from trainables import columns
 
 PATIENCE = 600  # seconds for one step of a run on a machine that is busy with other work
+Found = TypeVar("Found")
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
 
@@ -84,18 +85,25 @@ def long_study(study_values: dict[str, Any]) -> dict[str, Any]:
     return study_values
 
 
+def of_each(processes: list[psutil.Process], ask: Callable[[psutil.Process], Found]) -> list[Found]:
+    """Return what is found of each process; of one that has ended since there is nothing to find."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            found.append(ask(process))
+    return found
+
+
 def listening(processes: list[psutil.Process]) -> set[str]:
     """Return the addresses that any of the processes listens on."""
-    return {
-        socket.laddr.ip
-        for process in processes
-        for socket in process.net_connections()
-        if socket.status == psutil.CONN_LISTEN
-    }
+    connections = of_each(processes, lambda process: process.net_connections())
+    return {socket.laddr.ip for each in connections for socket in each if socket.status == psutil.CONN_LISTEN}
 
 
 def named(processes: list[psutil.Process], name: str) -> psutil.Process:
-    (found,) = [process for process in processes if process.name() == name]
+    (found,) = [
+        process for process, known in of_each(processes, lambda each: (each, each.name())) if known == name
+    ]
     return found
 
 
@@ -105,8 +113,8 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_its_groups_signal_is_a_cl
     with running(long_study, tmp_path) as run:
         processes = run.wait_until_it_trains()
         assert listening([*processes, psutil.Process(run.process.pid)]) <= set(LOOPBACK)
-        assert run.process.pid not in {os.getpgid(each.pid) for each in processes}
-        environments = [each.environ() for each in processes if each.name() in ("raylet", "gcs_server")]
+        assert run.process.pid not in of_each(processes, lambda each: os.getpgid(each.pid))
+        environments = [named(processes, name).environ() for name in ("raylet", "gcs_server")]
         assert all(len(found["RAY_AUTH_TOKEN"]) > 20 for found in environments)
         for _ in range(2):  # as `timeout` and a shell that loses its terminal do
             os.killpg(run.process.pid, signal.SIGTERM)
