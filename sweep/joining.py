@@ -48,6 +48,8 @@ def _agree(head: str) -> str:
     """
     said = os.environ.get(MODE_VARIABLE)
     there = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    if said is not None and said.lower() == "token" and not there:  # Ray itself ends the process for it
+        raise ClusterError(token_refused(head))
     refused: RayError | None = None
     for mode in [said] if said else ["disabled", "token"] if there else ["disabled"]:
         with variables({MODE_VARIABLE: mode}):
