@@ -54,7 +54,8 @@ class DirectoryStorage(Storage):
         except FileNotFoundError:
             return
         names = sorted(name for name in there if not name.startswith("."))
-        foreign = [name for name in names if name not in OF_THE_DISK]
+        ours = {name for name in names if Path(self.location, name, MARKER).exists()}  # a search's Phase A
+        foreign = [name for name in names if name not in OF_THE_DISK | ours]
         if foreign and MARKER not in there and STUDY_FILE not in names:
             more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
             raise ForeignStorageError(
