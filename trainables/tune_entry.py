@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import ray
 from ray import tune
@@ -41,15 +41,7 @@ ASK_SECONDS = 0.2  # how often a worker asks whether it is to stop
 Verdict = (
     ModelError | AdapterError | Diverged | CompilerError | OutOfMemoryError | DeviceError | SharedWeightsError
 )
-VERDICTS = (
-    ModelError,
-    AdapterError,
-    Diverged,
-    CompilerError,
-    OutOfMemoryError,
-    DeviceError,
-    SharedWeightsError,
-)
+VERDICTS: tuple[type[Verdict], ...] = get_args(Verdict)
 REPORTED = ("step", "task_a_loss", "task_b_loss")  # Tune keeps statistics of each, for each trial
 
 
