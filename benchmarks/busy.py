@@ -11,7 +11,8 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,7 @@ from sweep import trials
 from sweep.cluster import WORKER_ENVIRONMENT
 from sweep.configuration import validate_study
 from sweep.driver import run_study
+from sweep.local_ray import local_cluster
 from sweep.progress import Progress
 from trainables import columns
 from trainables.publish import publish_json
@@ -72,29 +74,31 @@ def busy(seconds: tuple[float, ...], cells: int, gpus: int, output: Path) -> Non
     with tempfile.TemporaryDirectory(prefix="busy-") as name:
         folder = Path(name)
         model = make_model(folder / "model")
-        start_cluster(gpus)
-        try:
+        with started_cluster(gpus):
             runs = [
                 measure(cells, seconds=each, gpus=gpus, model=model, folder=folder)
                 for each in seconds or SECONDS
             ]
-        finally:
-            ray.shutdown()
     record = {"machine": describe_machine(), "cells": cells, "gpus": gpus, "steps": STEPS, "runs": runs}
     click.echo(f"written to {publish_result('busy', record, folder=output)}")
 
 
-def start_cluster(gpus: int) -> None:
-    """Start a local Ray with that many logical GPUs and as many CPUs; a study run here uses it."""
-    ray.init(
-        num_cpus=gpus,
-        num_gpus=gpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": WORKER_ENVIRONMENT | {"OMP_NUM_THREADS": "1"}},
-        _temp_dir=os.environ.get("RAY_TMPDIR"),
-    )
+@contextmanager
+def started_cluster(gpus: int) -> Iterator[None]:
+    """Start a local Ray with that many logical GPUs and as many CPUs; a study run in the block uses it."""
+    with local_cluster(say=click.echo) as settings:
+        ray.init(
+            **settings,
+            num_cpus=gpus,
+            num_gpus=gpus,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT | {"OMP_NUM_THREADS": "1"}},
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def measure(cells: int, *, seconds: float, gpus: int, model: Path, folder: Path) -> Record:

@@ -107,17 +107,23 @@ def _fault(directory: str) -> str | None:
 
 @contextmanager
 def _own_token(say: Say) -> Iterator[None]:
-    """Let only who holds a token use the cluster: one of its own, unless the user has set anything."""
+    """Let only who holds a token use the cluster: the user's where one is asked for, else one of its own."""
     mode = os.environ.get("RAY_AUTH_MODE")
     if mode is not None and mode.lower() == "disabled":
         say("RAY_AUTH_MODE=disabled: any user of this machine can run code as you, through this run's Ray")
-    token = (
-        {} if any(name in os.environ for name in TOKEN_VARIABLES[1:]) else {"RAY_AUTH_TOKEN": _new_token()}
-    )
-    with variables({} if mode is not None else {"RAY_AUTH_MODE": "token"} | token):
+    with variables({"RAY_AUTH_MODE": mode or "token"} | _missing_token(mode)):
         read_token_settings()
         yield
     read_token_settings()
+
+
+def _missing_token(mode: str | None) -> dict[str, str]:
+    """Return the variable that holds a new token, none where the user has chosen a token or to have none."""
+    chosen = any(name in os.environ for name in TOKEN_VARIABLES)
+    if mode is not None and mode.lower() == "token":  # which may be in a file
+        read_token_settings()
+        chosen = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    return {} if chosen else {"RAY_AUTH_TOKEN": _new_token()}
 
 
 def _new_token() -> str:

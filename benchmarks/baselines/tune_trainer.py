@@ -89,26 +89,29 @@ def _run_trials(
     import ray
     from ray import tune
 
+    from sweep.local_ray import local_cluster
+
     study, resources = place.study, place.study.resources
     adapter, pool_losses = start_of_cells(place.folder, artifact=artifact)
-    ray.init(include_dashboard=False, log_to_driver=False)
-    at_once = _trials_at_once(study, ray.cluster_resources())  # type: ignore[no-untyped-call]
-    labels = study_labels(study)
-    if cells is not None:
-        labels = labels[: -(-cells // at_once) * at_once]
-    trainable = tune.with_parameters(
-        run_trial, place=place, labels=labels, adapter=adapter, pool_losses=pool_losses
-    )
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
-        param_space={"place": tune.grid_search(list(range(len(labels))))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=resources.max_concurrent),
-        run_config=tune.RunConfig(name="trials", storage_path=str(place.folder / "ray"), verbose=0),
-    )
-    try:
-        grid = tuner.fit()
-    finally:
-        ray.shutdown()
+    with local_cluster(say=click.echo) as settings:
+        ray.init(**settings, log_to_driver=False)
+        try:
+            at_once = _trials_at_once(study, ray.cluster_resources())  # type: ignore[no-untyped-call]
+            labels = study_labels(study)
+            if cells is not None:
+                labels = labels[: -(-cells // at_once) * at_once]
+            trainable = tune.with_parameters(
+                run_trial, place=place, labels=labels, adapter=adapter, pool_losses=pool_losses
+            )
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+                param_space={"place": tune.grid_search(list(range(len(labels))))},
+                tune_config=tune.TuneConfig(max_concurrent_trials=resources.max_concurrent),
+                run_config=tune.RunConfig(name="trials", storage_path=str(place.folder / "ray"), verbose=0),
+            )
+            grid = tuner.fit()
+        finally:
+            ray.shutdown()
     if grid.errors:
         raise RuntimeError(f"a trial of the baseline failed: {grid.errors[0]}")
     return [json.loads((grid[trial].metrics or {})["record"]) for trial in range(len(grid))], at_once

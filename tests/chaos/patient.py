@@ -69,8 +69,8 @@ class Patient:
         return dict(self.ledger.described_cells())
 
     def finished(self) -> set[str]:
-        """Return the keys of the cells that never have to run again."""
-        standings = self.ledger.standings(self.described())
+        """Return the keys of the cells that never have to run again, every file of theirs read."""
+        standings = self.ledger.standings(self.described(), thorough=True)
         return {key for key, standing in standings.items() if key and standing.state in FINISHED}
 
     def checkpoints(self) -> list[str]:

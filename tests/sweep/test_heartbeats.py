@@ -19,6 +19,7 @@ from rich.console import Console
 from sweep import board, forwarding
 from sweep.configuration import ResourceSettings, validate_study
 from sweep.driver import run_study
+from sweep.local_ray import local_cluster
 from sweep.phase_a_task import _phase_a_task, _task
 from sweep.progress import Progress
 from tests.sweep.waiting import wait_for
@@ -37,16 +38,10 @@ ON_LOGICAL_GPU = {"cpus": 1, "gpus": 1, "device": "cpu"}
 @pytest.fixture
 def one_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
-    ray.init(
-        num_cpus=2,
-        num_gpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=os.environ.get("RAY_TMPDIR"),
-    )
-    yield
-    ray.shutdown()
+    with local_cluster(say=pytest.fail) as settings:
+        ray.init(**settings, num_cpus=2, num_gpus=1, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+        ray.shutdown()
 
 
 class Saboteur(threading.Thread):

@@ -22,7 +22,7 @@ from sweep.cluster import (
     _worker_environment,
 )
 from sweep.errors import ClusterError
-from sweep.local_ray import LONGEST_DIRECTORY, SHORT_DIRECTORY, ray_directory
+from sweep.local_ray import LONGEST_DIRECTORY, SHORT_DIRECTORY, TOKEN_VARIABLES, local_cluster, ray_directory
 from tests.sweep.test_run import ROOT, command
 from tests.sweep.waiting import wait_for
 from trainables import columns
@@ -75,6 +75,8 @@ def running(values: dict[str, Any], folder: Path, **environment: str) -> Iterato
         with suppress(ProcessLookupError):
             run.process.kill()
         run.process.wait()
+        assert run.process.stdout
+        run.process.stdout.close()
 
 
 @pytest.fixture
@@ -123,6 +125,33 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_its_groups_signal_is_a_cl
     assert "\nstopping: " in said
     assert f"python -m sweep resume {run.storage}" in said
     assert run.checkpoints()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "own"),
+    [
+        ({}, True),
+        ({"RAY_AUTH_MODE": "token"}, True),  # as a plain `ray.init()` in this process leaves it
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}, False),
+        ({"RAY_AUTH_TOKEN": "t" * 32}, False),
+        ({"RAY_AUTH_MODE": "disabled"}, False),
+    ],
+)
+def test_a_local_cluster_has_a_token_of_its_own_unless_the_user_has_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], own: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a token might lie in a file
+    for name in TOKEN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    with local_cluster(say=lambda message: None):
+        found = {name: os.environ[name] for name in TOKEN_VARIABLES if name in os.environ}
+    assert found["RAY_AUTH_MODE"] == chosen.get("RAY_AUTH_MODE", "token")
+    assert found.get("RAY_AUTH_TOKEN") == chosen.get("RAY_AUTH_TOKEN") or (
+        own and len(found["RAY_AUTH_TOKEN"]) > 20
+    )
+    assert {name: os.environ[name] for name in TOKEN_VARIABLES if name in os.environ} == chosen
 
 
 def test_a_run_whose_terminal_is_gone_ends_with_a_checkpoint(

@@ -53,10 +53,12 @@ class DirectoryStorage(Storage):
             there = os.listdir(self.location)
         except FileNotFoundError:
             return
+        if MARKER in there or STUDY_FILE in there:
+            return
         names = sorted(name for name in there if not name.startswith("."))
         ours = {name for name in names if Path(self.location, name, MARKER).exists()}  # a search's Phase A
         foreign = [name for name in names if name not in OF_THE_DISK | ours]
-        if foreign and MARKER not in there and STUDY_FILE not in names:
+        if foreign:
             more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
             raise ForeignStorageError(
                 f"{self.location} holds {', '.join(foreign[:NAMED])}{more}, and no study: a study is kept in an empty "
