@@ -67,9 +67,9 @@ def refuse(faults: Sequence[str], *, of: int | None = None) -> None:
 
 
 def faults_by_node(nodes: Sequence[Node], required: Requirement) -> list[str]:
-    """Return one line for each node that does not compute with what is required."""
-    found = {node.name: node.faults(required) for node in nodes}
-    return [f"{name}: {'; '.join(faults)}" for name, faults in found.items() if faults]
+    """Return one line for each node that does not compute with what is required; two may share a name."""
+    found = [(node.name, node.faults(required)) for node in nodes]
+    return [f"{name}: {'; '.join(faults)}" for name, faults in found if faults]
 
 
 def _precision(nodes: Sequence[Node]) -> Precision:
