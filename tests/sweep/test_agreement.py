@@ -93,7 +93,7 @@ def test_every_node_that_differs_is_named_with_what_differs_and_what_to_do() -> 
 
 def test_a_node_that_differs_is_refused_beside_one_of_the_same_name_that_does_not() -> None:
     """As raylets on one machine are named, and machines behind one address."""
-    other = node("gpu1", A100, versions=VERSIONS | {"torch": "2.11.0"})
+    other = node("gpu1", A100, versions=VERSIONS | {"torch": "2.10.0"})
     for pair in ((other, node("gpu1", A100)), (node("gpu1", A100), other)):
         assert "1 of 2 nodes" in refusal(*pair)
 
