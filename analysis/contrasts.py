@@ -3,7 +3,9 @@
 Owns who is compared over what and how a family is adjusted; the statistics are analysis.inference's.
 """
 
+import math
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.adjustment import adjusted_level, judged, seeds_needed
+from analysis.family import Contrast, PlannedLabel, family, identical
 from analysis.inference import effect_size, paired_test, sign_flip, tost
 from analysis.measures import MEASURES
-from analysis.outcomes import BASELINE, BASELINE_SUFFIX
+from analysis.outcomes import BASELINE
 from analysis.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
 from analysis.sequential import ended_looks
 from analysis.settings import Inference
 from analysis.tidy import CELL, Study
-from analysis.verdicts import IDENTICAL, UNRESOLVED, in_family
+from analysis.verdicts import IDENTICAL, UNRESOLVED
 from trainables import columns
 
 Values = npt.NDArray[np.float64]
@@ -78,29 +81,53 @@ def find_contrasts(planned: pd.DataFrame, *, study: Study, settings: Inference) 
         return _family(groups, study=study, settings=settings)
     frame: pd.DataFrame | None = None
     for count in ended_looks(study.cells, settings.looks):
-        frame = _family(_first_seeds(groups, count), study=study, settings=settings).assign(look=float(count))
+        frame = _family(groups, study=study, settings=settings, first_seeds=count).assign(look=float(count))
         if not (frame["in_family"] & (frame["verdict"] == UNRESOLVED)).any():
             break
     return _before_looks(groups, study=study, settings=settings) if frame is None else frame
 
 
-def _family(groups: Groups, *, study: Study, settings: Inference) -> pd.DataFrame:
-    """Return the contrasts of `groups`, judged together."""
-    size = sum(_is_member(label, group) for label, group in groups)
-    level = adjusted_level(settings, contrasts=size)
-    rows = _estimates(groups, settings=settings, measure=settings.primary, family_level=level)
+def _family(
+    groups: Groups, *, study: Study, settings: Inference, first_seeds: float = math.inf
+) -> pd.DataFrame:
+    """Return the contrasts of `groups` over the first seeds, judged together."""
+    labels = planned_labels(study)
+    members = family(labels, first_seeds=first_seeds)
+    level = adjusted_level(settings, contrasts=len(members))
+    chosen = [(label, group[group[columns.SEED] < first_seeds]) for label, group in groups]
+    rows = _estimates(
+        chosen, settings=settings, measure=settings.primary, members=members, family_level=level
+    )
+    same = identical(labels, first_seeds=first_seeds)
+    for row in rows:
+        if _contrast(row, axes=study.axes) in same:
+            row["verdict"] = IDENTICAL
     frame = judged(pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]), settings=settings)
     frame["seeds_needed"] = seeds_needed(frame, settings=settings)
     return frame
 
 
-def _first_seeds(groups: Groups, count: int) -> Groups:
-    return [(label, group[group[columns.SEED] < count]) for label, group in groups]
+def planned_labels(study: Study) -> list[PlannedLabel]:
+    """Return every label of the study's plan, as the family is made of them."""
+    names = [*columns.LABEL_COLUMNS, *study.axes, CELL]
+    records = study.cells[names].to_dict("records")
+    return [
+        PlannedLabel(_contrast(each, axes=study.axes), each[columns.SEED], _key(each[CELL]))
+        for each in records
+    ]
+
+
+def _key(value: object) -> str | None:
+    return value if isinstance(value, str) else None  # a frame holds NaN for none
+
+
+def _contrast(label: Mapping[Any, Any], *, axes: Sequence[str]) -> Contrast:
+    return Contrast(label[columns.STRATEGY], label[columns.MIX], tuple((name, label[name]) for name in axes))
 
 
 def _before_looks(groups: Groups, *, study: Study, settings: Inference) -> pd.DataFrame:
     """Return the contrasts so far of a study whose first look has not come: none is decided."""
-    frame = _family(_first_seeds(groups, settings.looks[0]), study=study, settings=settings)
+    frame = _family(groups, study=study, settings=settings, first_seeds=settings.looks[0])
     return frame.assign(verdict=frame["verdict"].where(~frame["in_family"], UNRESOLVED))
 
 
@@ -116,7 +143,7 @@ def find_secondary(planned: pd.DataFrame, *, study: Study, settings: Inference) 
         row
         for measure in MEASURES
         if measure != settings.primary
-        for row in _estimates(groups, settings=alone, measure=measure, family_level=None)
+        for row in _estimates(groups, settings=alone, measure=measure)
     ]
     return pd.DataFrame(rows, columns=[*_keys(study), *SECONDARY_COLUMNS])
 
@@ -158,15 +185,21 @@ def _groups(planned: pd.DataFrame, *, study: Study) -> Groups:
 
 
 def _estimates(
-    groups: Groups, *, settings: Inference, measure: str, family_level: float | None
+    groups: Groups,
+    *,
+    settings: Inference,
+    measure: str,
+    members: Collection[Contrast] = (),
+    family_level: float | None = None,
 ) -> list[dict[str, Any]]:
     """Return every contrast's counts and estimates; no p value is adjusted yet.
 
-    `family_level` is that of the family's intervals; None where there is no family.
+    `family_level` is that of the intervals of the family's `members`; None where there is no family.
     """
     rows = []
     for label, group in groups:
-        member = family_level is not None and _is_member(label, group)
+        axes = [name for name in label if name not in columns.LABEL_COLUMNS]
+        member = _contrast(label, axes=axes) in members
         level = family_level if member and family_level is not None else settings.level
         standing = group[STANDING].to_numpy(object)
         paired = group[measure + DIFFERENCE_SUFFIX].to_numpy(np.float64)[standing == PAIRED]
@@ -177,19 +210,7 @@ def _estimates(
             flip = sign_flip(differences)
             estimate |= {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest}
         rows.append({**label, "measure": measure, "in_family": member, "look": np.nan, **counts, **estimate})
-        if is_identical(group):
-            rows[-1]["verdict"] = IDENTICAL
     return rows
-
-
-def _is_member(label: dict[str, Any], group: pd.DataFrame) -> bool:
-    return in_family(label[columns.STRATEGY]) and not is_identical(group)
-
-
-def is_identical(group: pd.DataFrame) -> bool:
-    """Return whether every planned pair of a contrast is one run under two labels."""
-    own = group[CELL]
-    return bool(len(group)) and bool((own.notna() & (own == group[CELL + BASELINE_SUFFIX])).all())
 
 
 def _counts(standing: npt.NDArray[Any], *, n: int) -> dict[str, int]:

@@ -49,6 +49,7 @@ def decide(
     looks: Sequence[int],
     level: float = LEVEL,
     smallest_effect: float | None = None,
+    contrasts: int | None = None,
 ) -> dict[Key, str]:
     """Return the verdict of every primary contrast at one look, from its paired differences so far (n,).
 
@@ -66,10 +67,10 @@ def decide(
     `smallest_effect` or more (no contrast can be both, so the two kinds share the one budget).
 
     `differences` has every planned contrast as a key, an empty array where it has no pair: their number
-    is the divisor. Raises ValueError where there is none. Contrasts with fewer than three pairs, and
+    is the divisor, unless more share alpha than are asked about, `contrasts` in all. Raises ValueError where there is none. Contrasts with fewer than three pairs, and
     without `smallest_effect` those that show no difference, stay unresolved.
     """
-    alpha = 1 - look_level(level, len(looks), len(differences))
+    alpha = 1 - look_level(level, len(looks), contrasts or len(differences))
     verdicts = {}
     for key, values in differences.items():
         equivalence = float("nan") if smallest_effect is None else tost(values, smallest_effect)

@@ -1,16 +1,9 @@
-"""The verdicts, which strategies get one, and the rule from p values to a verdict. Owns no test."""
-
-from trainables import columns
+"""The verdicts, and the rule from p values to a verdict. Owns no test."""
 
 DIFFERENT = "different"
 EQUIVALENT = "equivalent"
 UNRESOLVED = "unresolved"
 IDENTICAL = "identical"  # both labels are one run: known from the plan, and no question
-
-
-def in_family(strategy: str) -> bool:
-    """Return whether a strategy's contrasts with the baseline are in the declared family."""
-    return strategy not in (columns.BASELINE, columns.AA, columns.NO_REPLAY)
 
 
 def verdict_text(verdict: str, *, in_family: bool) -> str:

@@ -104,12 +104,14 @@ def plan_cells(study: Study, prepared: Prepared, *, origins: Mapping[int, Origin
         training, origin = training_at(axes), origins[phase_a_seed(seed)]
         shared = _Shared(mix, seed=seed, prepared=prepared, training=training)
         meaning = meaning_of(axes) | {"artifact": origin.key, "seed": seed}
+        whole_pool = shared.slots.count == len(train)  # which every strategy replays alike
         for label in labels:
-            if origin.pool_losses is None and _needs(label.strategy) == "losses":
+            strategy = "random" if whole_pool else label.strategy
+            if origin.pool_losses is None and _needs(strategy) == "losses":
                 estimate = shared.tokens(shared.selection(order_of("random", seed)))
                 cells[label] = PlannedCell((label,), None, shared.steps, estimate)
                 continue
-            selection = shared.selection(None if mix == 0 else order_of(label.strategy, seed))
+            selection = shared.selection(None if mix == 0 else order_of(strategy, seed))
             spec = _specify(label, shared.slots.fill(selection), training=training, meaning=meaning)
             merged = cells[spec.key].labels if spec.key in cells else ()
             cells[spec.key] = PlannedCell((*merged, label), spec, shared.steps, shared.tokens(selection))

@@ -150,6 +150,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     from sweep.configuration import load_study
     from sweep.course import find_due
     from sweep.driver import study_storage
+    from sweep.judging import count_sharing
     from sweep.ledger import Ledger
     from sweep.planning import make_plan
     from sweep.preparation import prepare
@@ -168,7 +169,8 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     due = find_due(study, whole, ledger)
     print_plan(due.plan, study=study, prepared=prepared, console=Console())
     print_course(due, whole, console=Console())
-    for line in describe_resolution(study, spread):
+    contrasts = count_sharing(study, whole.cells, ledger) if study.search.compares else 0
+    for line in describe_resolution(study, spread, contrasts=contrasts):
         click.echo(line)
 
 

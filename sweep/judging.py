@@ -3,18 +3,19 @@
 The numbers are analysis's: it is imported only once there is something to judge.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from analysis.verdicts import in_family
-from sweep.cells import PlannedCell
+from analysis.family import Contrast, PlannedLabel, family, in_family
+from sweep.cells import PlannedCell, plan_record
 from sweep.configuration import Study
-from sweep.ledger import Ledger
-from sweep.looks import Contrast, Verdict
-from trainables.columns import BASELINE, MIX, STRATEGY
+from sweep.ledger import Entry, Ledger
+from sweep.looks import Verdict
+from sweep.recording import searched_axes
+from trainables.columns import LABEL_COLUMNS, MIX, SEED, STRATEGY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,35 +25,38 @@ if TYPE_CHECKING:
 Differences = npt.NDArray[np.float64]
 
 
-def family(cells: list[PlannedCell]) -> list[Contrast]:
-    """Return the primary contrasts that the labels of `cells` make up, in their order.
+def planned_family(cells: Iterable[PlannedCell]) -> list[Contrast]:
+    """Return the primary contrasts that the labels of `cells` make up, in their order."""
+    return family(
+        PlannedLabel(
+            Contrast(label.strategy, label.mix, label.axes), label.seed, cell.spec.key if cell.spec else None
+        )
+        for cell in cells
+        for label in cell.labels
+    )
 
-    Those whose every run is the baseline's own, under another label, ask nothing and are none of them.
+
+def count_sharing(study: Study, cells: Sequence[PlannedCell], ledger: Ledger) -> int:
+    """Return how many contrasts share alpha where `cells` are judged: those that the configuration has no more, too.
+
+    They were looked at. So they are in the plan on record, of which the report counts every one.
     """
-    identical: dict[Contrast, bool] = {}
-    for cell in cells:
-        baseline = {(label.mix, label.axes) for label in cell.labels if label.strategy == BASELINE}
-        for label in cell.labels:
-            if in_family(label.strategy):
-                contrast = Contrast(label.strategy, label.mix, label.axes)
-                same = (label.mix, label.axes) in baseline
-                identical[contrast] = identical.get(contrast, True) and same
-    return [contrast for contrast, same in identical.items() if not same]
+    axes = searched_axes(ledger, study)
+    planned = plan_record(cells, study=study, axes=axes)
+    runs = {_run(entry) for entry in planned}
+    entries = [*(entry for entry in ledger.plan() if _run(entry) not in runs), *planned]
+    labels = {(label.contrast, label.seed): label for label in (_label(entry, axes) for entry in entries)}
+    return len(family(labels.values(), first_seeds=1 + max(cell.seed for cell in cells)))
 
 
-def dropped(study: Study, cells: list[PlannedCell], ledger: Ledger) -> set[Contrast]:
-    """Return the contrasts with finished runs in the ledger that the configuration has no more.
+def _run(entry: Entry) -> tuple[Any, ...]:
+    return *(entry["labels"][name] for name in LABEL_COLUMNS), entry["key"]
 
-    They were looked at, so they go on sharing alpha.
-    """
-    labels = [entry["labels"] for entry in ledger.plan()]
-    published = {
-        Contrast(label[STRATEGY], label[MIX], tuple((name, label.get(name)) for name in study.search.axes))
-        for label in labels
-        if in_family(label[STRATEGY])
-    }
-    planned = {Contrast(label.strategy, label.mix, label.axes) for cell in cells for label in cell.labels}
-    return published - planned
+
+def _label(entry: Entry, axes: list[str]) -> PlannedLabel:
+    strategy, mix, seed = (entry["labels"][name] for name in (STRATEGY, MIX, SEED))
+    contrast = Contrast(strategy, mix, tuple((name, entry["labels"].get(name)) for name in axes))
+    return PlannedLabel(contrast, seed, entry["key"])
 
 
 def judge_contrasts(study: Study, cells: list[PlannedCell], ledger: Ledger) -> dict[Contrast, Verdict]:
@@ -64,10 +68,10 @@ def judge_contrasts(study: Study, cells: list[PlannedCell], ledger: Ledger) -> d
     from analysis.sequential import decide
 
     found = paired_differences(study, cells, ledger)
-    gone = {contrast: np.empty(0) for contrast in dropped(study, cells, ledger)}
     settings = study.inference
     verdicts = decide(
-        gone | found,
+        found,
+        contrasts=count_sharing(study, cells, ledger),
         looks=study.search.looks,
         level=settings.level,
         smallest_effect=settings.smallest_effect,
@@ -78,7 +82,7 @@ def judge_contrasts(study: Study, cells: list[PlannedCell], ledger: Ledger) -> d
 def paired_differences(study: Study, cells: list[PlannedCell], ledger: Ledger) -> dict[Contrast, Differences]:
     """Return the primary measure's differences from the baseline, (n,) for each primary contrast of `cells`."""
     axes = {cell.spec.key: cell.labels[0].axes for cell in cells if cell.spec}
-    values: dict[Contrast, list[float]] = {contrast: [] for contrast in family(cells)}
+    values: dict[Contrast, list[float]] = {contrast: [] for contrast in planned_family(cells)}
     from analysis.tidy import read_study
 
     pairs = finished_pairs(read_study(ledger.storage.location), measure=study.inference.primary)

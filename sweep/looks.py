@@ -5,22 +5,11 @@ A pure function of what has ended and of the verdicts: every run finds the same 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from analysis.family import Contrast
 from analysis.verdicts import UNRESOLVED
 from trainables.columns import BASELINE
-
-
-class Contrast(NamedTuple):
-    """A strategy against the baseline, at one mix and one point of the further axes."""
-
-    strategy: str
-    mix: float
-    axes: tuple[tuple[str, Any], ...] = ()
-
-    def describe(self) -> str:
-        values = [f"{name} {value}" for name, value in self.axes]
-        return ", ".join([f"{self.strategy} {self.mix:.4g}", *values])
 
 
 class Verdict(NamedTuple):

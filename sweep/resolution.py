@@ -78,9 +78,11 @@ def _pool(differences: Mapping[Any, Differences], *, origin: str) -> Spread | No
     )
 
 
-def describe_resolution(study: Study, spread: Spread | None) -> list[str]:
-    """Return what the configured seeds detect, and how many the declared smallest effect needs, in lines."""
-    contrasts = study.search.contrasts
+def describe_resolution(study: Study, spread: Spread | None, *, contrasts: int) -> list[str]:
+    """Return what the configured seeds detect, and how many the declared smallest effect needs, in lines.
+
+    `contrasts` share alpha.
+    """
     if not contrasts:
         return ["detectable difference: none, search.strategy and search.mix make no contrast with random"]
     if spread is None:
@@ -89,7 +91,7 @@ def describe_resolution(study: Study, spread: Spread | None) -> list[str]:
     from analysis.power import detectable_difference
 
     settings, measure = study.inference, MEASURES[study.inference.primary]
-    asked = _asked(study)
+    asked = _asked(study, contrasts)
     seeds = len(study.search.seed)
     detected = detectable_difference(spread.deviation, seeds, **asked)
     reach = (
@@ -99,37 +101,37 @@ def describe_resolution(study: Study, spread: Spread | None) -> list[str]:
     )
     return [
         f"SD of pairs: {spread.deviation:.3g} {measure.unit} of {measure.label} ({spread.source})",
-        f"detectable difference: {reach}, at {settings.power:.0%} power and alpha {_split(study)}",
-        *(_needed(study, spread) or _without_smallest(study)),
+        f"detectable difference: {reach}, at {settings.power:.0%} power and alpha {_split(study, contrasts)}",
+        *(_needed(study, spread, asked) or _without_smallest(study)),
     ]
 
 
-def _asked(study: Study) -> dict[str, Any]:
+def _asked(study: Study, contrasts: int) -> dict[str, Any]:
     looks = max(1, len(study.search.looks))
     settings = study.inference
     return {
         "alpha": 1 - settings.level,
         "power": settings.power,
-        "comparisons": looks * study.search.contrasts,
+        "comparisons": looks * contrasts,
     }
 
 
-def _split(study: Study) -> str:
-    alpha, count, looks = 1 - study.inference.level, study.search.contrasts, len(study.search.looks)
-    contrasts = f"{count} contrast{'s' if count > 1 else ''}"
+def _split(study: Study, contrasts: int) -> str:
+    alpha, looks = 1 - study.inference.level, len(study.search.looks)
+    shared = f"{contrasts} contrast{'s' if contrasts > 1 else ''}"
     if looks:
-        return f"{alpha:.3g} / ({looks} looks x {contrasts})"
-    return f"{alpha:.3g} / {contrasts} (Holm's first step)"
+        return f"{alpha:.3g} / ({looks} looks x {shared})"
+    return f"{alpha:.3g} / {shared} (Holm's first step)"
 
 
-def _needed(study: Study, spread: Spread) -> list[str]:
+def _needed(study: Study, spread: Spread, asked: dict[str, Any]) -> list[str]:
     from analysis.power import seeds_for_difference, seeds_for_equivalence
 
     smallest = study.inference.smallest_effect
     if smallest is None:
         return []
     different, equivalent = (
-        _seeds(count(spread.deviation, smallest, **_asked(study)))
+        _seeds(count(spread.deviation, smallest, **asked))
         for count in (seeds_for_difference, seeds_for_equivalence)
     )
     return [

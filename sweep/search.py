@@ -91,7 +91,7 @@ class SearchSettings(Settings):
             raise ValueError(
                 f"looks are written as `seeds: {{looks: {list(self.looks)}}}`, in place of `seed`: seeds are then 0, 1, ..."
             )
-        if not self.contrasts:
+        if not self.compares:
             raise ValueError(
                 f"a look judges strategies against {BASELINE!r}: list it, another strategy and a mix above 0; got "
                 f"strategy {list(self.strategy)} and mix {list(self.mix)}"
@@ -104,13 +104,10 @@ class SearchSettings(Settings):
         return dict(self.model_extra or {})
 
     @property
-    def contrasts(self) -> int:
-        """Count the primary contrasts: each strategy against the baseline, at each mix and axis point."""
-        if BASELINE not in self.strategy:
-            return 0
-        strategies = sum(name not in (BASELINE, AA) for name in self.strategy)
-        mixes = sum(mix > 0 for mix in self.mix)
-        return strategies * mixes * math.prod(map(len, self.axes.values()))
+    def compares(self) -> bool:
+        """Whether there is a strategy, at a mix above 0, to compare with the baseline."""
+        compared = any(name not in (BASELINE, AA) for name in self.strategy)
+        return BASELINE in self.strategy and compared and any(mix > 0 for mix in self.mix)
 
     def axis_points(self) -> Iterator[dict[str, Any]]:
         """Yield every combination of the further axes; one empty combination where there are none."""

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from analysis.family import Contrast
 from sweep.cli import cli
 from sweep.configuration import Study, validate_study
 from sweep.errors import ConfigurationError
 from sweep.judging import paired_differences, pooled_deviation
-from sweep.looks import Contrast
 from sweep.resolution import Spread, describe_resolution, find_spread
 from tests.sweep.pretence import Pretence
 
@@ -56,7 +56,7 @@ def test_before_two_seeds_are_done_the_spread_is_unknown(pretence: Pretence) -> 
     end(pretence, 1)
     spread = find_spread(pretence.study, pretence.whole(), pretence.ledger)
     assert spread is None
-    assert describe_resolution(pretence.study, spread)[0].startswith(
+    assert describe_resolution(pretence.study, spread, contrasts=2)[0].startswith(
         "detectable difference: unknown: no pilot"
     )
 
@@ -88,14 +88,16 @@ def test_the_detectable_difference_is_that_of_the_first_step_of_holm(study_value
     from statsmodels.stats.power import TTestPower
 
     expected = 0.01 * TTestPower().solve_power(nobs=5, alpha=0.025, power=0.8)
-    lines = describe_resolution(study_with(study_values), Spread(0.01, "as given"))
+    lines = describe_resolution(study_with(study_values), Spread(0.01, "as given"), contrasts=2)
     assert f"5 seeds detect differences of {expected:.3g} and more, at 80% power" in lines[1]
     assert "0.05 / 2 contrasts (Holm's first step)" in lines[1]
     assert "none declared" in lines[2]
 
 
 def test_looks_divide_alpha_further(study_values: dict[str, Any]) -> None:
-    (_, line, last) = describe_resolution(study_with(study_values, seeds=[3, 5]), Spread(0.01, "as given"))
+    (_, line, last) = describe_resolution(
+        study_with(study_values, seeds=[3, 5]), Spread(0.01, "as given"), contrasts=2
+    )
     assert "alpha 0.05 / (2 looks x 2 contrasts)" in line
     assert "a look stops only where all are different" in last
 
@@ -104,7 +106,7 @@ def test_the_seeds_for_the_smallest_effect_are_enough_and_no_more(study_values: 
     from statsmodels.stats.power import TTestPower
 
     study = study_with(study_values, inference={"smallest_effect": 0.01})
-    line = describe_resolution(study, Spread(0.01, "as given"))[-1]
+    line = describe_resolution(study, Spread(0.01, "as given"), contrasts=2)[-1]
     seeds = int(line.split(": ")[1].split()[0])
     reached = [TTestPower().power(1.0, nobs, 0.025) for nobs in (seeds - 1, seeds)]
     assert reached[0] < 0.8 <= reached[1]
@@ -112,7 +114,8 @@ def test_the_seeds_for_the_smallest_effect_are_enough_and_no_more(study_values: 
 
 def test_a_study_without_a_contrast_detects_nothing(study_values: dict[str, Any]) -> None:
     study = validate_study({**study_values, "search": {"strategy": ["random"]}}, origin="test")
-    assert "none" in describe_resolution(study, Spread(0.01, "as given"))[0]
+    assert not study.search.compares
+    assert "none" in describe_resolution(study, Spread(0.01, "as given"), contrasts=0)[0]
 
 
 def plan(values: dict[str, Any], tmp_path: Path, *options: str) -> Result:
