@@ -4,7 +4,7 @@ Only finished runs have outcomes: nothing is imputed, and every planned run stay
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,8 @@ def read_curves(study: Study) -> Curves:
     return {str(key): Curve(*(column[points] for column in values)) for key, points in groups}
 
 
-def run_outcomes(study: Study) -> pd.DataFrame:
-    """Return the planned labels with every one of MEASURES, NaN unless the run is done.
+def run_outcomes(study: Study, *, measures: Collection[str] = tuple(MEASURES)) -> pd.DataFrame:
+    """Return the planned labels with every one of MEASURES, NaN unless it is asked for and the run is done.
 
     Retention is measured against the run without replay of the same seed and axes, forgetting at matched
     task B loss against the baseline's run of the same seed, mix and axes; NaN where that run is not done.
@@ -61,12 +61,15 @@ def run_outcomes(study: Study) -> pd.DataFrame:
     curves = read_curves(study)
     frame = study.cells[[*columns.LABEL_COLUMNS, *study.axes, CELL, STATE, SLOTS_HASH]].copy()
     with np.errstate(over="ignore", invalid="ignore"):
+        needed = {*measures, *([FORGETTING] if RETENTION in measures else [])}
         for name, measure in MEASURES.items():
-            of = measure.of
+            of = measure.of if name in needed else None
             values = {} if of is None else {key: of(curve) for key, curve in curves.items()}
             frame[name] = [values.get(key, np.nan) for key in frame[CELL]]
-        frame[RETENTION] = _retention(frame, axes=study.axes)
-        frame[MATCHED_FORGETTING] = _matched_forgetting(frame, curves=curves, axes=study.axes)
+        if RETENTION in measures:
+            frame[RETENTION] = _retention(frame, axes=study.axes)
+        if MATCHED_FORGETTING in measures:
+            frame[MATCHED_FORGETTING] = _matched_forgetting(frame, curves=curves, axes=study.axes)
     return frame
 
 

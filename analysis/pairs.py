@@ -4,6 +4,8 @@ A replayed run is paired with the baseline of its own mix, by seed and by record
 replay has another order by design: it is paired with the baseline of every mix, by seed alone.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -30,11 +32,14 @@ UNFINISHED = "unfinished"  # a run of the two is not done yet, or not planned
 STANDINGS = (PAIRED, UNMATCHED, columns.DIVERGED, columns.FAILED, UNFINISHED)
 
 
-def plan_pairs(study: Study, outcomes: pd.DataFrame) -> pd.DataFrame:
+def plan_pairs(
+    study: Study, outcomes: pd.DataFrame, *, measures: Collection[str] = tuple(MEASURES)
+) -> pd.DataFrame:
     """Return every planned pair, ordered by axes, mix, strategy and seed, with its `standing`.
 
     Columns: strategy, mix, seed, *axes; cell, state, slots_hash and each measure, alone for the run, with
-    `_baseline` for its partner; each measure's `_difference`; matched, paired_by, standing.
+    `_baseline` for its partner; each measure's `_difference`, NaN where `outcomes` were not asked for all
+    `measures`; matched, paired_by, standing.
     """
     axes = list(study.axes)
     details = [CELL, STATE, SLOTS_HASH, *MEASURES]
@@ -50,7 +55,8 @@ def plan_pairs(study: Study, outcomes: pd.DataFrame) -> pd.DataFrame:
         pairs[SLOTS_HASH] == pairs[SLOTS_HASH + BASELINE_SUFFIX]
     )
     pairs[STANDING] = _standing(pairs)
-    _match_task_b(pairs, study=study)
+    if MATCHED_FORGETTING in measures:
+        _match_task_b(pairs, study=study)
     for name in MEASURES:
         pairs[name + DIFFERENCE_SUFFIX] = pairs[name] - pairs[name + BASELINE_SUFFIX]
     return _ordered(pairs, keys=keys)

@@ -115,7 +115,8 @@ def finished_pairs(study: "RecordedStudy", *, measure: str) -> "pd.DataFrame":
     from analysis.outcomes import MATCHED, run_outcomes
     from analysis.pairs import DIFFERENCE_SUFFIX, done_pairs, plan_pairs
 
-    pairs = done_pairs(plan_pairs(study, run_outcomes(study)))
+    outcomes = run_outcomes(study, measures=[measure])
+    pairs = done_pairs(plan_pairs(study, outcomes, measures=[measure]))
     pairs = pairs.assign(difference=pairs[measure + DIFFERENCE_SUFFIX])
     compared = [name for name in pairs[STRATEGY].unique() if in_family(name)]
     usable = pairs[MATCHED] & np.isfinite(pairs["difference"]) & pairs[STRATEGY].isin(compared)

@@ -4,15 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from analysis.family import Contrast
+from analysis.family import Contrast, in_family
+from analysis.measures import MEASURES
+from analysis.outcomes import run_outcomes
+from analysis.pairs import DIFFERENCE_SUFFIX, done_pairs, plan_pairs
+from analysis.tidy import read_study
 from sweep.cli import cli
 from sweep.configuration import Study, validate_study
 from sweep.errors import ConfigurationError
-from sweep.judging import paired_differences, pooled_deviation
+from sweep.judging import finished_pairs, paired_differences, pooled_deviation
 from sweep.resolution import Spread, describe_resolution, find_spread
 from tests.sweep.pretence import Pretence
 
@@ -145,3 +150,15 @@ def test_a_pilot_without_two_pairs_is_refused_with_what_it_has(pretence: Pretenc
     end(pretence, 1)
     with pytest.raises(ConfigurationError, match="two finished pairs or more that differ; .* has 1 at most"):
         find_spread(pretence.study, pretence.whole(), pretence.ledger, pilot=pretence.study.storage)
+
+
+def test_pairs_asked_for_one_measure_are_those_of_all(pretence: Pretence) -> None:
+    end(pretence, 3)
+    study = read_study(pretence.study.storage)
+    whole = done_pairs(plan_pairs(study, run_outcomes(study)))
+    for measure in MEASURES:
+        found = finished_pairs(study, measure=measure)
+        expected = whole.loc[found.index, measure + DIFFERENCE_SUFFIX]
+        pd.testing.assert_series_equal(found["difference"], expected, check_names=False)
+        usable = whole[whole["matched"] & whole[measure + DIFFERENCE_SUFFIX].notna()]
+        assert len(found) == sum(usable["strategy"].map(in_family))
