@@ -116,6 +116,10 @@ def _losses(record: dict[str, Any]) -> pd.DataFrame:
         strange = [value for value in values if not (value is None or is_real(value))]
         if strange:
             raise AnalysisError(f"{key} must hold numbers, got {strange[0]!r}")
+    if all(
+        value is None or value - value != 0 for values in metrics.values() for value in values
+    ):  # NaN, infinite
+        raise AnalysisError(f"{', '.join(metrics)} hold no number to draw")
     try:
         frame = pd.DataFrame(metrics, index=pd.Index(steps, dtype=float, name="step"), dtype=float)
     except OverflowError as err:

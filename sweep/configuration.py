@@ -126,8 +126,9 @@ class Study(Settings):
         filled = {
             name: given for name, given in value.items() if given is not None or name not in cls.model_fields
         }
-        if isinstance(value.get("study"), str) and value.get("storage") is None:
-            filled["storage"] = f"results/{value['study']}"
+        if value.get("storage") is None:
+            study = value.get("study")  # anything but text is a fault of its own
+            filled["storage"] = f"results/{study if isinstance(study, str) else 'study'}"
         for section, name in (("task_a", "math"), ("task_b", "hotpotqa")):
             if isinstance(value.get(section), dict):
                 filled[section] = {"name": name, **value[section]}

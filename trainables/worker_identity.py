@@ -3,6 +3,7 @@
 Its driver compares all of them with its own before anything is computed; every cell and artifact records the first three.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ PACKAGES = ("torch", "transformers", "peft", "numpy")
 ABSENT = "none"
 FIRST_WITH_BF16 = (8, 0)  # CUDA compute capability
 SHOWS_ALL = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"  # tells Ray to leave what a worker sees alone
+TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 COMPILED_FOR = re.compile(r"(sm|compute)_(\d+)(\d)")  # sm: machine code; compute: what drivers compile anew
 MOST_NAMED = 3  # modules that one line names
 
@@ -186,12 +188,18 @@ def _gpus() -> tuple[tuple[Device, ...], str]:
 
     if torch.cuda.is_available():
         devices = tuple(_gpu(number) for number in range(torch.cuda.device_count()))
-        return devices, _without_code(devices, torch.cuda.get_arch_list())
+        return devices, _without_code(devices, torch.cuda.get_arch_list()) or _rounded()
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:  # a build without CUDA; no driver, or one too old for it
         return (), f"torch {torch.__version__}: {str(error).partition(chr(10))[0].rstrip('.')}"
     return (), f"torch {torch.__version__} sees no device"
+
+
+def _rounded() -> str:
+    """Say where the environment lets NVIDIA's libraries round what is computed in fp32; no call forbids it them."""
+    value = os.environ.get(TF32_OVERRIDE, "0")
+    return "" if value == "0" else f"{TF32_OVERRIDE}={value} rounds products in fp32 there: unset it"
 
 
 def _gpu(number: int) -> Device:

@@ -103,6 +103,10 @@ BROKEN = [
     ('{"steps": [0, 1], "math_loss": [1.0, true]}', "must hold numbers"),
     ('{"steps": [1, 0], "math_loss": [1.0, 2.0]}', "must not go down"),
     ('{"steps": ["0"], "math_loss": [1.0]}', "steps must be a list of numbers"),
+    (
+        '{"steps": [0, 1], "math_loss": [NaN, null], "qa_loss": [Infinity, NaN]}',
+        "math_loss, qa_loss hold no number",
+    ),
     ('{"steps": [0], "math_loss": [1' + "0" * 400 + "]}", "too large"),
 ]
 

@@ -34,6 +34,7 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Study:
     ("text", "message"),
     [
         ("storage: x", r"study: required"),
+        ("study: 2024", r"study: .*put it in quotes$"),  # and not a word of the storage, which has its name
         ("study: a\nbogus: 1", r"bogus: unknown key; choose from study, storage, model"),
         ("study: a\ntask_a: {trian: 3}", r"task_a\.trian: unknown key; choose from name, path, train"),
         ("study: a\nphase_b: {lr: fast}", r"phase_b\.lr: .*number.*'fast'"),
@@ -65,7 +66,7 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Study:
         ("study: a\n? [b]\n: c", r"not valid YAML"),
         (
             "\n".join(f"a{number}: 1" for number in range(30_000)),
-            r"\n  a47: unknown key.*\n  \.\.\. and 29952 more",
+            r"\n  a48: unknown key.*\n  \.\.\. and 29951 more",
         ),
         (LAUGHS, r"stands for more than 100,000 values"),
         (LAUGHS + "study: *i", r"stands for more than 100,000 values"),
@@ -356,12 +357,11 @@ def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> N
     assert not study.gate
 
 
-def test_the_a_a_control_is_chosen_but_never_by_default(tmp_path: Path) -> None:
+def test_the_a_a_control_is_chosen_but_never_by_default_and_is_no_comparison(tmp_path: Path) -> None:
     assert AA not in load(tmp_path, "study: a").search.strategy
-    both = load(
-        tmp_path, "study: a\nsearch: {strategy: [random, random_aa, difficulty_hard], mix: [0, 0.1, 0.2]}"
-    )
-    assert both.search.contrasts == 2
+    control = "study: a\nsearch: {strategy: [random, random_aa], mix: [0.1]}"
+    assert not load(tmp_path, control).search.compares
+    assert load(tmp_path, control.replace("[random,", "[random, difficulty_hard,")).search.compares
 
 
 def test_the_measures_that_can_be_declared_are_those_of_the_analysis() -> None:

@@ -51,6 +51,18 @@ def test_every_visible_card_is_named_with_what_it_computes(monkeypatch: pytest.M
     assert requirement(on_gpu=True).faults(found) == []
 
 
+@pytest.mark.parametrize("value", ["1", "0"])
+def test_a_node_whose_environment_lets_cuda_round_fp32_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    pretend(monkeypatch, ("NVIDIA H100", (9, 0)))
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
+    faults = requirement(on_gpu=True).faults(identify(on_gpu=True))
+    assert [("NVIDIA_TF32_OVERRIDE=1" in fault, "unset it" in fault) for fault in faults] == [(True, True)][
+        : value == "1"
+    ]
+
+
 def test_a_worker_that_is_shown_more_than_its_own_gpu_is_a_fault_and_a_node_with_several_is_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
