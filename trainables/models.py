@@ -16,7 +16,7 @@ from trainables.machine_cache import cache_directory, check_can_keep
 from trainables.publish import publish_directory
 from trainables.settings import ModelSettings, Precision
 from trainables.weight_files import ModelError as ModelError
-from trainables.weight_files import refuse_foreign_files, refuse_pointer, weight_files
+from trainables.weight_files import refuse_foreign_files, refuse_pointer, refuse_unfilled, weight_files
 from trainables.weight_names import check_loaded
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def packaged_smollm2() -> Path | None:
 
 def _gguf_source(path: Path) -> ModelSource:
     refuse_pointer(path)
+    refuse_unfilled(path)
     return ModelSource("gguf", str(path.resolve()), None, digest_files([path], digest=remembered_digest))
 
 

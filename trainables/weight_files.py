@@ -151,8 +151,6 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
             if length > min(HEADER_LIMIT, size):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
             header = json.loads(opened.read(length))
-            opened.seek(max(0, size - TAIL))
-            tail = opened.read()
         header.pop("__metadata__", None)
         tensors = {name: _stored(file, 8 + length, entry) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -165,12 +163,20 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
             f"model.name: {file} has {size:,} bytes where its header asks for {expected:,}: it was not copied "
             "whole, fetch it again"
         )
+    refuse_unfilled(file)
+    return tensors
+
+
+def refuse_unfilled(file: Path) -> None:
+    """Raise ModelError where a download or copy has set room aside for the file and not filled it."""
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - TAIL))
+        tail = opened.read()
     if tail == bytes(TAIL):
         raise ModelError(
             f"model.name: {file} ends in {TAIL:,} zeros or more: its room was set aside, and a download or copy did "
             "not fill it; fetch it again"
         )
-    return tensors
 
 
 def _stored(file: Path, origin: int, entry: dict[str, list[int]]) -> StoredTensor:

@@ -22,6 +22,7 @@ from trainables.models import (
     tokenizer_identity,
 )
 from trainables.settings import ModelSettings
+from trainables.weight_files import TAIL
 
 
 def test_a_directory_is_fingerprinted_by_content(tiny_model: Path, tmp_path: Path) -> None:
@@ -147,6 +148,13 @@ def test_a_gguf_file_that_was_not_copied_whole_is_named(tmp_path: Path, size: in
     part.write_bytes(packaged.read_bytes()[:size])
     with pytest.raises(ModelError, match=r"from gguf .*part\.gguf .*; is the file whole\?"):
         load_empty_model(resolve_model(ModelSettings(name=str(part))))
+
+
+def test_a_gguf_file_whose_room_was_set_aside_and_not_filled_is_named(tmp_path: Path) -> None:
+    part = tmp_path / "part.gguf"
+    part.write_bytes(b"GGUF" + bytes(2 * TAIL))
+    with pytest.raises(ModelError, match=r"part\.gguf ends in 65,536 zeros or more"):
+        resolve_model(ModelSettings(name=str(part)))
 
 
 def test_a_gguf_pointer_is_named(tmp_path: Path) -> None:
