@@ -19,8 +19,9 @@ demo: $(READY)
 	$(BIN)/python -m sweep run configs/demo.yaml
 	$(BIN)/python -m analysis report results/demo
 
+# Two files of tests at a time: most of their time is Ray starting and being waited for.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Every fault many times over, and the table of docs/reliability.md; half an hour or more.
 chaos: $(READY)

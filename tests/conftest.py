@@ -1,6 +1,9 @@
 """A tiny real model and tokenizer made in code, and small studies over generated tasks."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sweep.configuration import Study, validate_study
 
+if "PYTEST_XDIST_WORKER" in os.environ and "RAY_TMPDIR" not in os.environ:
+    # Ray notes the newest cluster there, for address="auto": that of another process is none of this one's.
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 torch.set_num_threads(1)  # tiny models: on a busy machine two threads mostly wait for one another
 SENTENCES = [
     "[INST] Solve the following math problem. Problem: What is 2 + 3? [/INST] Solution: The sum is 5.",

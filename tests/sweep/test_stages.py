@@ -80,7 +80,7 @@ def invoke(values: dict[str, Any], tmp_path: Path) -> Result:
 def test_a_study_that_learnt_nothing_stops_at_the_gate(
     quiet_values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quiet_values["phase_a"]["lr"] = 1e-9
+    quiet_values["phase_a"]["lr"] = 1e-30  # no weight moves
     quiet_values["gate"] = True
     ended = invoke(quiet_values, tmp_path)
     assert ended.exit_code == 1, ended.output

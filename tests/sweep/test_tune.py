@@ -64,8 +64,8 @@ def test_rates_that_fall_behind_stop_and_the_others_have_the_numbers_of_a_plain_
     searched = searched[searched["state"] == columns.DONE].sort_values(["lr", columns.SEED, columns.STEP])
     wanted = analysis.load(plain["storage"]).sort_values(["lr", columns.SEED, columns.STEP])
     names = ["lr", columns.SEED, *columns.MEASURED_COLUMNS]
-    pd.testing.assert_frame_equal(
-        searched[names].reset_index(drop=True), wanted[names].reset_index(drop=True), check_exact=True
+    pd.testing.assert_frame_equal(  # in other company a cell's products have other shapes, which some CPUs round apart
+        searched[names].reset_index(drop=True), wanted[names].reset_index(drop=True), rtol=0, atol=1e-6
     )
 
 
