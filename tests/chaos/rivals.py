@@ -16,7 +16,8 @@ from tests.sweep.waiting import wait_for
 from trainables import columns
 
 BEAT = "0.3"  # seconds between two heartbeats of a lease; it lapses after six
-LATE = 5.0  # seconds: longer than a lapse, and than a request may take
+SLOWER_BEAT = "1"  # for two drivers that are both to end well, on a machine that is busy with them
+LATE = 8.0  # seconds: longer than a lapse of that, and than a request may take
 LOOKS = 4  # of a waiting driver at the lease
 WAITING = "works on this study: waiting"
 
@@ -132,7 +133,7 @@ def _delay_a_put(bench: Bench, store: ObjectStore, *, answered_late: bool) -> Ou
         location = quick.location.replace(f":{store.port}", f":{way.port}")
         slow = bench.changed(quick, storage=location)
         with (
-            bench.ordered("beat", BEAT),
+            bench.ordered("beat", SLOWER_BEAT),
             bench.ordered("pace", PACE),
             bench.driver("run", str(slow.config)) as first,
         ):
