@@ -30,7 +30,7 @@ fp32), which is then run to its end and compared with a twin that nothing distur
 example's loss, every selection and every final adapter. Steps are counted by the workers themselves, in a journal
 outside of the study. "steps recomputed" is followed by how many the promise allows.
 
-This page and `benchmarks/results/chaos.json` are written by the command below; of every fault a short version
+This page and `benchmarks/results/chaos.json` are written by the commands below; of every fault a short version
 (`tests/sweep/test_faults.py`) or a test of the same promise beside what it tests is part of the tests.
 """
 
@@ -99,10 +99,11 @@ def _table(header: Sequence[str], rows: list[list[str]]) -> str:
 
 def _machine(record: dict[str, Any]) -> str:
     machine = record["machine"]
+    commands = "\n".join(dict.fromkeys(fault["run"]["command"] for fault in record["faults"].values()))
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
-        f"```\n{machine['command']}\n```\n\n"
-        f"{record['date']}, seed {record['seed']}, on {machine['cpu']}, {machine['cores']} cores, "
+        f"```\n{commands}\n```\n\n"
+        f"{record['date']}, seed {record['seed']}, the last of them on {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, {machine['system']}; {versions}; revision {machine['revision']}.\n"
     )
 
