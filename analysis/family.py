@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from trainables.columns import AA, BASELINE, NO_REPLAY
+from trainables import columns
 
 Axes = tuple[tuple[str, Any], ...]
 
@@ -31,7 +31,7 @@ class PlannedLabel(NamedTuple):
 
 def in_family(strategy: str) -> bool:
     """Return whether a strategy's contrasts with the baseline ask what the study asks; controls do not."""
-    return strategy not in (BASELINE, AA, NO_REPLAY)
+    return strategy not in (columns.BASELINE, columns.AA, columns.NO_REPLAY)
 
 
 def family(labels: Iterable[PlannedLabel], *, first_seeds: float = math.inf) -> list[Contrast]:
@@ -51,9 +51,9 @@ def identical(labels: Iterable[PlannedLabel], *, first_seeds: float = math.inf) 
     own = {
         (label.contrast.mix, label.contrast.axes, label.seed): label.cell
         for label in judged
-        if label.contrast.strategy == BASELINE
+        if label.contrast.strategy == columns.BASELINE
     }
-    others = [label for label in judged if label.contrast.strategy != BASELINE]
+    others = [label for label in judged if label.contrast.strategy != columns.BASELINE]
     differing = {
         label.contrast
         for label in others
