@@ -21,6 +21,7 @@ from sweep.rate_outcomes import write_outcomes
 from sweep.rate_search import check_kind, open_search
 from sweep.run import Run
 from trainables import columns
+from trainables.source_code import NUMERICS
 from trainables.storage.base import PATIENCE, Storage, StoragePausedError
 from trainables.storage.locations import open_storage
 
@@ -122,13 +123,19 @@ def _execute(run: Run, address: str | None, *, thorough: bool) -> tuple[str | No
     plan = run.plan(thorough=thorough)
     run.sweep(plan)
     run.warn_of_changed_looks(plan)
+    details = provenance(run.prepared.source) | {"tasks": run.prepared.task_records()}
+    if len(plan.pending) < len(plan.cells) and recording.is_of_other_code(run.ledger, details):
+        run.progress.say(
+            f"finished cells are from other code of the same numerics ({NUMERICS}): they stay, and "
+            "`status --check` tells which code each is from"
+        )
     if run.early_stopping:
         open_search(run.ledger, run.study, steps=plan.cells[0].steps)
     recording.open_study(
         run.ledger,
         run.study,
         fingerprint=run.prepared.fingerprint,
-        details=provenance(run.prepared.source) | {"tasks": run.prepared.task_records()},
+        details=details,
         precision=_precision(run, plan),
         finished=len(plan.cells) - len(plan.pending),
     )

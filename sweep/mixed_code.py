@@ -42,7 +42,8 @@ def _worker(ledger: Ledger, key: str) -> dict[str, Any] | None:
 
 def _describe(worker: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(worker["versions"].items()))
-    return f"code {worker['code']}, {versions}"
+    numerics = f" (numerics {worker['numerics']})" if "numerics" in worker else ""
+    return f"code {worker['code']}{numerics}, {versions}"
 
 
 def _name(labels: list[str]) -> str:

@@ -17,19 +17,23 @@ from trainables.digests import digest_json
 from trainables.model_fit import check_model
 from trainables.models import ModelSource, load_tokenizer, resolve_model, tokenizer_identity
 from trainables.settings import Precision
-from trainables.source_code import deciding_code
+from trainables.source_code import NUMERICS
 from trainables.storage.base import PATIENCE, Storage
 from trainables.storage.locations import open_storage
+from trainables.strategies import STRATEGIES
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.task_cache import cached_task
 from trainables.trainee import Setup
 
-# Raised when the training code gives other numbers for the same configuration: old and new cells do not mix.
-NUMERICS = 2
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
 CODE_PACKAGES = ("torch", "transformers")
-NOT_PHASE_A = ("code", "task_b", "phase_b")  # sections that leave the key of Phase A's artifact as it is
+NOT_PHASE_A = (
+    "code",
+    "strategies",
+    "task_b",
+    "phase_b",
+)  # sections that leave the key of Phase A's artifact as it is
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ def _fingerprint(
     phase_b = study.phase_b.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | set(study.search.axes))
     sections: dict[str, Any] = {
         "engine": {"numerics": NUMERICS},
-        "code": _code(),
+        "code": {name: version(name).partition("+")[0] for name in CODE_PACKAGES},  # without its build's name
+        "strategies": {name: STRATEGIES[name].digest for name in study.search.strategy},
         "model": {
             "fingerprint": source.fingerprint,
             "dtype": model["dtype"],
@@ -132,9 +137,3 @@ def _fingerprint(
         sections[name] = {"name": settings.name, "train": len(task.train), "validation": len(task.validation)}
         sections[name]["content"] = task.digest
     return sections
-
-
-def _code() -> dict[str, str]:
-    """Return the versions of what computes: our modules' digests, and packages without their build's name."""
-    packages = {name: version(name).partition("+")[0] for name in CODE_PACKAGES}
-    return deciding_code() | packages

@@ -12,6 +12,7 @@ from typing import Any
 
 from trainables.models import ModelSource
 from trainables.redaction import redact, redact_argument
+from trainables.source_code import NUMERICS, package_digest
 
 PACKAGES = ("forgetting-sweep", "torch", "transformers", "peft", "ray", "accelerate", "datasets", "numpy")
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,8 @@ def provenance(source: ModelSource) -> dict[str, Any]:
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
         "revision": code_revision(),
+        "numerics": NUMERICS,
+        "code": package_digest(),
         "command": [redact_argument(argument) for argument in sys.argv[1:]],
         "environment": {name: redact(os.environ[name]) for name in VARIABLES if name in os.environ},
     }

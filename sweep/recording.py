@@ -20,6 +20,9 @@ from trainables.tasks.tokenised import TokenisedExamples
 
 Say = Callable[[str], None]
 Fingerprint = dict[str, Any]
+# Sections of a fingerprint of which only what two have in common is compared: searched settings are part of cells'
+# keys instead, strategies may be added and left out, and the modules of early records are provenance.
+OPEN_SECTIONS = {"phase_b", "strategies", "code"}
 
 
 class OtherStudyError(LedgerError):
@@ -71,6 +74,8 @@ def open_study(
 
     `finished` counts the cells whose outcome can be known already: what is declared now is dated by it.
     """
+    earlier = ledger.study_record() or {"fingerprint": {}}
+    known = earlier["fingerprint"].get("strategies", {})  # one that is left out now may come back
     record = {
         "schema": columns.SCHEMA_VERSION,
         "name": study.study,
@@ -81,7 +86,7 @@ def open_study(
         "model": study.model.name,
         "mix_mode": study.phase_b.mix_mode,
         "config": study.model_dump(mode="json", exclude={"storage"}),
-        "fingerprint": fingerprint,
+        "fingerprint": fingerprint | {"strategies": known | fingerprint["strategies"]},
         "declarations": _declarations(ledger, study, finished=finished),
         "provenance": details,
         "starts": _starts(ledger, details),
@@ -129,6 +134,12 @@ def changed_looks(ledger: Ledger, study: Study) -> list[int] | None:
     earlier = record.get("declarations", []) if record else []
     before: list[int] = earlier[-1]["looks"] if earlier else []
     return before if before and before != list(study.search.looks) else None
+
+
+def is_of_other_code(ledger: Ledger, details: dict[str, Any]) -> bool:
+    """Say whether the study was last opened by other code than `details` tell of."""
+    record = ledger.study_record()
+    return record is not None and record["provenance"].get("code") != details["code"]
 
 
 def write_validation(ledger: Ledger, prepared: Prepared) -> None:
@@ -247,7 +258,7 @@ def _differences(old: Fingerprint, new: Fingerprint) -> Iterator[str]:
     """Yield one line for each field of two fingerprints that differs."""
     for section in sorted(old.keys() | new.keys()):
         before, after = old.get(section, {}), new.get(section, {})
-        searched = before.keys() ^ after.keys() if section == "phase_b" else set()  # part of the key instead
-        for field in sorted((before.keys() | after.keys()) - searched):
+        alone = before.keys() ^ after.keys() if section in OPEN_SECTIONS else set()
+        for field in sorted((before.keys() | after.keys()) - alone):
             if before.get(field) != after.get(field):
                 yield f"{section}.{field}: finished with {before.get(field)!r}, now {after.get(field)!r}"

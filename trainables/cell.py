@@ -13,7 +13,7 @@ from trainables.averages import example_weighted, token_weighted
 from trainables.cell_store import CellStore, Row
 from trainables.compute import device_name
 from trainables.replay import CellSpec, Realisation, realise
-from trainables.source_code import code_key
+from trainables.source_code import numerics_key
 from trainables.strategies import Pool
 from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
@@ -81,7 +81,7 @@ class Cell:
         saved = store.take()
         if saved is not None and saved[1].pop("origin", None) != self._origin:
             store.warn(
-                f"{store.storage.describe()}: its checkpoint was made by other code or another adapter: begun anew"
+                f"{store.storage.describe()}: its checkpoint was made with other numbers or another adapter: begun anew"
             )
             saved = None
         store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
@@ -161,7 +161,7 @@ class Cell:
     @property
     def _origin(self) -> dict[str, str]:
         """What a checkpoint must share with those who go on from it, beside the cell's key."""
-        return {"artifact": self.shared.artifact.content, "code": code_key()}
+        return {"artifact": self.shared.artifact.content, "numerics": numerics_key()}
 
     @property
     def _position(self) -> tuple[int, int]:

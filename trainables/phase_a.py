@@ -30,7 +30,7 @@ from trainables.models import ModelError
 from trainables.replay import phase_a_stream
 from trainables.seals import DamagedError
 from trainables.settings import PhaseASettings
-from trainables.source_code import code_key
+from trainables.source_code import numerics_key
 from trainables.storage.base import Storage
 from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
@@ -88,8 +88,8 @@ def make_artifact(
         return True
     job.storage.delete(MANIFEST_FILE)  # that of a damaged artifact
     saved = load_newest_checkpoint(claim, warn=warn)
-    if saved is not None and saved[1].pop("code", None) != code_key():
-        warn(f"{job.partial.describe()}: its checkpoint was made by other code: begun anew")
+    if saved is not None and saved[1].pop("numerics", None) != numerics_key():
+        warn(f"{job.partial.describe()}: its checkpoint was made by code with other numbers: begun anew")
         saved = None
     begun_with = Tuning(**saved[1].pop("tuning")) if saved else None  # another machine may measure another
     if begun_with is not None and job.setup.settings.dtype not in ("auto", begun_with.precision):
@@ -167,7 +167,7 @@ def _checkpoint(
     tensors, values = lane.state()
     for name, nll in zip(("task_a", "task_b"), base, strict=True):
         tensors[f"base.{name}"] = torch.from_numpy(nll)
-    values |= {"tuning": trainee.tuning.record(), "code": code_key()}
+    values |= {"tuning": trainee.tuning.record(), "numerics": numerics_key()}
     save_checkpoint(claim, step=lane.counters.step, tensors=tensors, values=values)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.columns import AA
+from trainables.digests import digest_json
+from trainables.source_code import digest_function
 from trainables.streams import stream_generator
 
 Indices = npt.NDArray[np.int64]
@@ -53,6 +55,11 @@ class Strategy:
     order: Callable[[Pool, np.random.Generator], Indices]
     needs: str | None = None
     stream: str = "selection"
+
+    @property
+    def digest(self) -> str:
+        """What the strategy is known by: its function's own source, and what that is given."""
+        return digest_json({"order": digest_function(self.order), "needs": self.needs, "stream": self.stream})
 
 
 def order_randomly(pool: Pool, generator: np.random.Generator) -> Indices:

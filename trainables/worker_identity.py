@@ -11,10 +11,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from trainables.digests import digest_json
 from trainables.models import ModelError, ModelSource, fingerprint_here
 from trainables.settings import Attention, Precision
-from trainables.source_code import CHANGED, deciding_code, loaded_digests
+from trainables.source_code import CHANGED, NUMERICS, loaded_digests, package_digest
 
 PACKAGES = ("torch", "transformers", "peft", "numpy")
 ABSENT = "none"
@@ -244,4 +243,4 @@ def _holds_code(device: Device, architectures: Sequence[str]) -> bool:
 
 def work_record(device: str) -> dict[str, Any]:
     """Return what a result computed on `device` says of where its numbers come from."""
-    return {"code": digest_json(deciding_code()), "versions": package_versions(), "device": device}
+    return {"numerics": NUMERICS, "code": package_digest(), "versions": package_versions(), "device": device}

@@ -17,6 +17,7 @@ from tests.chaos.outcome import Outcome, total
 from tests.chaos.patient import Patient, Values
 from trainables import columns
 from trainables.seals import checksum
+from trainables.source_code import NUMERICS
 
 REFUSED = 2
 CHANGES: dict[str, tuple[Values, str]] = {  # what is changed, and what the refusal must name
@@ -30,16 +31,17 @@ CHANGES: dict[str, tuple[Values, str]] = {  # what is changed, and what the refu
     "the precision": ({"model": {"dtype": "bf16"}}, "model.dtype: "),
 }
 CODE = ("trainables/training.py", "EXPLODED = 100.0", "EXPLODED = 99.0")
+NUMBERS = ("trainables/source_code.py", f"NUMERICS = {NUMERICS}", f"NUMERICS = {NUMERICS + 1}")
 
 
 def change_the_study(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Change hyperparameters, data, weights or code of a half-done study: refused before any compute."""
+    """Change hyperparameters, data, weights or the numbers of the code of a half-done study: refused before any compute."""
     original = bench.keep("half done", partial(half_done_study, bench))
     reference = bench.reference(bench.patient())
     _run_beside(bench, original)
     patient = bench.copy(original)
     watch = bench.watch(patient, copy_of=original)
-    names = [*CHANGES, "the weights", "the code"]
+    names = [*CHANGES, "the weights", "the code's numbers"]
     for name in [names[place] for place in generator.permutation(len(names))[:injections]]:
         before = _contents(patient)
         code, output, expected = _change(bench, patient, name)
@@ -58,8 +60,9 @@ def change_the_study(bench: Bench, injections: int, generator: np.random.Generat
 
 def _change(bench: Bench, patient: Patient, name: str) -> tuple[int, str, str]:
     """Run with one thing changed; return the exit code, the output and what it must name."""
-    if name == "the code":
-        return *_run_with_other_code(bench, patient), "code.trainables/training.py: finished with"
+    if name == "the code's numbers":
+        expected = f"engine.numerics: finished with {NUMERICS}, now {NUMERICS + 1}"
+        return *_run_with_other_code(bench, patient), expected
     if name == "the weights":
         changes, expected = (
             {"model": {"name": str(_other_weights(bench))}},
@@ -71,12 +74,12 @@ def _change(bench: Bench, patient: Patient, name: str) -> tuple[int, str, str]:
     return ended.code, ended.output, expected
 
 
-def _other_code(bench: Bench) -> Path:
-    """Return a copy of the packages in which one constant of the training code is another."""
-    copy = bench.folder / "other-code"
+def _other_code(bench: Bench, change: tuple[str, str, str]) -> Path:
+    """Return a copy of the packages in which one constant is another."""
+    copy = bench.folder / f"other-{Path(change[0]).stem}"
     for package in ("sweep", "trainables", "analysis"):
         shutil.copytree(ROOT / package, copy / package, dirs_exist_ok=True)
-    name, before, after = CODE
+    name, before, after = change
     source = (copy / name).read_text()
     assert before in source or after in source, f"{name} has no {before!r} any more"
     (copy / name).write_text(source.replace(before, after))
@@ -85,7 +88,7 @@ def _other_code(bench: Bench) -> Path:
 
 def _run_with_other_code(bench: Bench, patient: Patient) -> tuple[int, str]:
     """Run the study with other code."""
-    copy = _other_code(bench)
+    copy = _other_code(bench, NUMBERS)
     command = [sys.executable, "-W", "ignore", "-m", "sweep", "run", str(patient.config)]
     paths = os.pathsep.join([str(copy), os.environ["PYTHONPATH"]])
     ended = subprocess.run(
@@ -107,7 +110,7 @@ def _join_with_other_code(bench: Bench) -> Outcome:
     patient = bench.patient()
     reference = bench.reference(patient)
     watch = bench.watch(patient)
-    paths = {"PYTHONPATH": os.pathsep.join([str(SITE), str(_other_code(bench))])}
+    paths = {"PYTHONPATH": os.pathsep.join([str(SITE), str(_other_code(bench, CODE))])}
     node = bench.cluster.add_node(num_cpus=1, env_vars=paths)
     try:
         with bench.driver("run", str(patient.config), folder=bench.folder) as driver:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from sweep.preparation import prepare
 from trainables.adapters import lora_config
 from trainables.lora import adapter_shapes
 from trainables.models import ModelError, load_empty_model, resolve_model
+from trainables.source_code import NUMERICS
+from trainables.strategies import STRATEGIES
 
 HEAVY = ("torch", "transformers", "tokenizers", "datasets", "peft", "accelerate", "ray", "pandas")
 PREPARE = f"""
@@ -72,25 +75,21 @@ def test_an_adapters_size_grows_with_its_rank(study_values: dict[str, Any]) -> N
     assert prepare(validate_study(study_values, origin="test")).adapter_parameters == 3 * small
 
 
-def test_the_fingerprint_names_the_code_that_decides_numbers(study: Study) -> None:
-    code = prepare(study).fingerprint["code"]
-    assert {"trainables/losses.py", "trainables/training.py", "trainables/lora.py"} < code.keys()
-    assert code["transformers"] == version("transformers")
-    assert version("torch").startswith(code["torch"])
-    assert all(isinstance(value, str) for value in code.values())
+def test_the_fingerprint_names_numerics_and_versions_and_what_each_strategy_does(study: Study) -> None:
+    found = prepare(study).fingerprint
+    assert found["engine"] == {"numerics": NUMERICS}
+    assert found["code"].keys() == {"torch", "transformers"}
+    assert found["code"]["transformers"] == version("transformers")
+    assert version("torch").startswith(found["code"]["torch"])
+    assert found["strategies"] == {name: STRATEGIES[name].digest for name in ("random", "difficulty_hard")}
 
 
-def test_changed_code_changes_the_fingerprint_and_no_key(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = prepare(study)
-    code = preparation.deciding_code() | {"trainables/losses.py": "changed"}
-    monkeypatch.setattr(preparation, "deciding_code", lambda: code)
-    after = prepare(study)
-    assert after.artifacts == before.artifacts
-    assert {name for name in after.fingerprint if after.fingerprint[name] != before.fingerprint[name]} == {
-        "code"
-    }
+def test_what_a_strategy_is_given_is_part_of_it() -> None:
+    random = STRATEGIES["random"]
+    assert (
+        len({random.digest, replace(random, stream="other").digest, STRATEGIES["difficulty_hard"].digest})
+        == 3
+    )
 
 
 def test_the_build_of_torch_is_no_part_of_its_version(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from trainables import loaded_files, source_code
 from trainables.machine_cache import cache_directory
-from trainables.source_code import deciding_code, digest_source, module_digests
+from trainables.source_code import digest_function, digest_source, module_digests
 from trainables.worker_identity import WorkerIdentity, requirement
 
 PACKAGE = Path(source_code.__file__).parent
@@ -63,24 +63,25 @@ def test_whatever_else_changes_changes_the_digest(before: str, after: str) -> No
     assert digest_source(MODULE.replace(before, after)) != digest_source(MODULE)
 
 
-def test_every_module_counts_unless_it_keeps_books_or_is_compared_by_value() -> None:
-    found = deciding_code()
-    assert found.keys() <= module_digests().keys()
-    for name in ("losses", "training", "lora", "replay", "strategies", "models", "tasks/tokenised"):
-        path = f"trainables/{name}.py"
-        assert found[path] == digest_source((PACKAGE.parent / path).read_bytes())
-    apart = {"publish", "cell_store", "columns", "settings", "tasks/sources", "source_code", "machine_cache"}
-    assert not {f"trainables/{name}.py" for name in apart} & found.keys()
+def test_every_module_counts() -> None:
+    found = module_digests()
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE.parent).as_posix()
+        assert found[name] == digest_source(path.read_bytes())
 
 
-def test_a_new_module_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "trainables").mkdir()
-    (tmp_path / "trainables" / "novel.py").write_text("RATE = 1")
-    monkeypatch.setattr(source_code, "PACKAGE", tmp_path / "trainables")
-    monkeypatch.setattr(source_code, "module_digests", module_digests.__wrapped__)
-    assert deciding_code() == {"trainables/novel.py": digest_source("RATE = 1")}
-    (tmp_path / "trainables" / "novel.py").write_text("RATE = 2")
-    assert deciding_code() == {"trainables/novel.py": digest_source("RATE = 2")}
+def test_a_function_is_known_by_its_own_source_alone(tmp_path: Path) -> None:
+    def halve(value: float) -> float:
+        """Half of it."""
+        return value / 2
+
+    def other(value: float) -> float:
+        return value / 3
+
+    first = digest_function(halve)
+    assert first == digest_source("def halve(value: float) -> float:\n    return value / 2\n")
+    assert first != digest_function(other)
+    assert digest_function(abs) == digest_function(abs) != digest_function(len)
 
 
 def test_kept_digests_are_those_of_the_source_even_after_damage(

@@ -1,0 +1,72 @@
+"""The losses that this code gives on a tiny study, for `golden_losses.json`, which `test_golden` holds it to.
+
+    python -m tests.trainables.golden
+
+Writes it anew: after a change that is meant to change numbers, and with NUMERICS raised.
+"""
+
+import itertools
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sweep.configuration import validate_study
+from tests.conftest import make_tiny_model, tiny_study
+from tests.trainables.learning import Learning, learn
+from trainables.columns import TASK_A_LOSS, TASK_B_LOSS
+from trainables.phase_b import run_cells
+from trainables.settings import Precision
+from trainables.source_code import NUMERICS
+from trainables.strategies import STRATEGIES
+
+GOLDEN = Path(__file__).with_name("golden_losses.json")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+MANNERS = ("solo", "fused")
+Curves = dict[str, list[list[float]]]  # a cell's losses of both tasks at each evaluation point, by strategy
+
+
+def golden_study(model: Path, *, storage: str, precision: Precision) -> Learning:
+    values = tiny_study(model, storage=storage)
+    values["model"] |= {"dtype": precision, "attention": "eager", "compile": "off"}
+    return learn(validate_study(values, origin="golden"))
+
+
+def golden_losses(learning: Learning, manner: str) -> Curves:
+    """Return the losses of a cell without replay and of one a strategy, alone or all in one company."""
+    shared = learning.shared()
+    specs = [learning.spec(None, mix=0.0), *(learning.spec(name) for name in STRATEGIES)]
+    companies = [specs] if manner == "fused" else [[spec] for spec in specs]
+    names = {spec.key: str(spec.strategy) for spec in specs}
+    curves: Curves = {name: [] for name in names.values()}
+    for company in companies:
+        stores = {spec.key: learning.store(f"{manner}-{spec.key}") for spec in company}
+        for key, row in run_cells(company, shared=shared, stores=stores, pulse=lambda: None):
+            curves[names[key]].append([row[TASK_A_LOSS], row[TASK_B_LOSS]])
+    return curves
+
+
+def write() -> None:
+    found: dict[str, Any] = {"numerics": NUMERICS, "processor": processor()}
+    with tempfile.TemporaryDirectory() as folder:
+        model = make_tiny_model(Path(folder, "model"))
+        for precision, manner in itertools.product(PRECISIONS, MANNERS):
+            storage = str(Path(folder, f"{precision}-{manner}"))
+            found[f"{precision} {manner}"] = golden_losses(
+                golden_study(model, storage=storage, precision=precision), manner
+            )
+    GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def processor() -> str:
+    """Return the processor's maker and model: another one may round otherwise."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,33 @@
+"""The same numbers as ever: every strategy, alone and in company, in both precisions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainables.golden import GOLDEN, MANNERS, PRECISIONS, golden_losses, golden_study, processor
+from trainables.settings import Precision
+from trainables.source_code import NUMERICS
+
+RECORDED = json.loads(GOLDEN.read_text())
+NATS = 1e-6
+ROUNDED = {"fp32": NATS, "bf16": 2e-3}  # on another processor: a product's last bit may be another
+
+
+def test_the_golden_losses_are_of_these_numerics() -> None:
+    assert RECORDED["numerics"] == NUMERICS, "NUMERICS was raised: python -m tests.trainables.golden"
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_losses_are_the_golden_ones(
+    tiny_model: Path, tmp_path: Path, precision: Precision, manner: str
+) -> None:
+    """Where this fails and the new numbers are meant: raise NUMERICS, and write the golden losses anew."""
+    learning = golden_study(tiny_model, storage=str(tmp_path / "study"), precision=precision)
+    found, golden = golden_losses(learning, manner), RECORDED[f"{precision} {manner}"]
+    assert found.keys() == golden.keys()
+    nats = NATS if processor() == RECORDED["processor"] else ROUNDED[precision]
+    for strategy, losses in golden.items():
+        np.testing.assert_allclose(found[strategy], losses, rtol=0, atol=nats, err_msg=strategy)
