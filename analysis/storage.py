@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 READERS = 24  # files read at a time: an object store answers many at once; pyarrow keeps 25 connections
 BATCH = 16  # items that are taken at a time: handing each over by itself takes as long as reading it
+PATIENCE = 3  # batches that are waited for, one after the other, before threads are started
 SECRET_PARAMETERS = {"access_key", "secret_key", "session_token"}
 
 T = TypeVar("T")
@@ -71,12 +72,15 @@ class StudyFiles(ABC):
         def read(batch: list[T]) -> list[R]:
             return [function(item) for item in batch]
 
-        done = []
-        for batch in batches[:-READERS]:  # until one is waited for, threads would only wait for each other
+        done, waited = [], 0
+        for batch in batches[
+            :-READERS
+        ]:  # until several are waited for, threads would only wait for each other
             began, computing = time.perf_counter(), time.thread_time()
             done.append(read(batch))
             computed = time.thread_time() - computing
-            if time.perf_counter() - began > 2 * computed:
+            waited = waited + 1 if time.perf_counter() - began > 2 * computed else 0
+            if waited == PATIENCE:
                 break
         with ThreadPoolExecutor(READERS) as readers:
             done += readers.map(read, batches[len(done) :])

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import accumulate, chain, count
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_threads_read_what_is_waited_for_and_a_few_last_items(
         return 2 * item
 
     assert READ[module](read, range(1000)) == [2 * item for item in range(1000)]
-    assert read_here == list(range(16 if waited else 624))
+    assert read_here == list(range(3 * 16 if waited else 624))
 
 
 @pytest.mark.parametrize("module", READ)
@@ -48,3 +48,21 @@ def test_a_few_items_are_all_read_at_once(module: Any, size: int) -> None:
         return item
 
     assert READ[module](read, range(size)) == list(range(size))
+
+
+@pytest.mark.parametrize("module", READ)
+def test_a_single_stall_is_no_reason_for_threads(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = chain.from_iterable(
+        (1.0, 1.0 if batch % 3 else 9.0) for batch in count()
+    )  # until and in each batch
+    times = {"perf_counter": accumulate(ticks).__next__, "thread_time": count(0.0, 1.0).__next__}
+    monkeypatch.setattr(module, "time", SimpleNamespace(**times))
+    here, read_here = threading.current_thread(), list[int]()
+
+    def read(item: int) -> int:
+        if threading.current_thread() is here:
+            read_here.append(item)
+        return item
+
+    assert READ[module](read, range(1000)) == list(range(1000))
+    assert read_here == list(range(624))

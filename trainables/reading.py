@@ -8,6 +8,8 @@ from typing import TypeVar
 
 BATCH = 16  # items that are taken at a time: handing each over by itself takes as long as reading it
 
+PATIENCE = 3  # batches that are waited for, one after the other, before threads are started
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -15,7 +17,8 @@ R = TypeVar("R")
 def read_each(function: Callable[[T], R], items: Sequence[T], *, readers: int) -> list[R]:
     """Return `function` of every item, in order; it reads, and may be called from `readers` threads.
 
-    Threads come in once a batch has waited longer than it computed: until then they would only wait for each other.
+    Threads come in once PATIENCE batches on end have waited longer than they computed: until then they would only
+    wait for each other, and a single stall of a local disk is no reason.
     """
     size = max(1, min(BATCH, len(items) // readers))
     batches = [items[start : start + size] for start in range(0, len(items), size)]
@@ -23,12 +26,13 @@ def read_each(function: Callable[[T], R], items: Sequence[T], *, readers: int) -
     def read(batch: Sequence[T]) -> list[R]:
         return [function(item) for item in batch]
 
-    done = []
+    done, waited = [], 0
     for batch in batches[:-readers]:
         began, computing = time.perf_counter(), time.thread_time()
         done.append(read(batch))
         computed = time.thread_time() - computing
-        if time.perf_counter() - began > 2 * computed:
+        waited = waited + 1 if time.perf_counter() - began > 2 * computed else 0
+        if waited == PATIENCE:
             break
     with ThreadPoolExecutor(readers) as pool:
         done += pool.map(read, batches[len(done) :])
