@@ -1,7 +1,7 @@
 """What was replayed: the realised selections, and how much two strategies' selections overlap."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -116,6 +116,7 @@ def _overlap(first: dict[Any, Any], second: dict[Any, Any], *, pool_size: int | 
     }
 
 
+@lru_cache(maxsize=4096)  # the seeds of a study replay as many
 def expected_jaccard(first: int, second: int, *, pool_size: int | None) -> float:
     """Return the mean Jaccard overlap of two sets drawn apart from one pool: hypergeometric, exact.
 
