@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test chaos bench bench-quick gpu-check lint clean
+.PHONY: setup demo test test-fast chaos bench bench-quick gpu-check lint clean
 
 setup: $(READY)
 
@@ -22,6 +22,10 @@ demo: $(READY)
 # Two files of tests at a time: most of their time is Ray starting and being waited for.
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What a change is tried with while it is made.
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not cluster and not browser and not slow"
 
 # Every fault many times over, and the table of docs/reliability.md; half an hour or more.
 chaos: $(READY)

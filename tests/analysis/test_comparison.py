@@ -97,6 +97,7 @@ def test_a_study_is_not_compared_with_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_two_studies_of_one_name_make_one_report_with_folders_of_their_own(tmp_path: Path) -> None:
     for folder in ("first", "second"):
         write_study(tmp_path / folder, strategies=("random", "difficulty_hard"))

@@ -33,6 +33,7 @@ def draw(figures: FigureSet, *, apart: bool, said: list[str]) -> dict[str, bytes
     return {path.name: path.read_bytes() for _, files in drawn for path in files}
 
 
+@pytest.mark.slow
 def test_a_second_process_draws_the_same_files_in_the_same_order(
     study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_the_tables_of_a_report_are_the_findings(study: Builder) -> None:
         pd.testing.assert_frame_equal(pd.read_parquet(directory / "report" / f"{stem}.parquet"), frame)
 
 
+@pytest.mark.slow
 def test_a_report_of_equal_studies_is_equal_byte_for_byte(study: Builder, tmp_path: Path) -> None:
     options = {"axes": {"lr": [7e-5]}, "strategies": ("random", "difficulty_hard")}
     first, second = tmp_path / "first" / "out", tmp_path / "second" / "out"
@@ -72,6 +73,7 @@ def test_a_report_of_equal_studies_is_equal_byte_for_byte(study: Builder, tmp_pa
     assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_an_unfinished_study_is_reported_with_what_is_absent(study: Builder) -> None:
     states = {
         HARD: columns.FAILED,
@@ -93,6 +95,7 @@ def test_an_unfinished_study_is_reported_with_what_is_absent(study: Builder) -> 
     assert "## Files that could not be used" in page
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text_and_stay_inside_the_report(study: Builder, tmp_path: Path) -> None:
     name = r"../../<script>\input{x}_%"
     directory = study(strategies=("random", name), axes={"../axis": ["../../value"]}, seeds=(0, 1))
@@ -151,6 +154,7 @@ def test_help_shows_an_example_or_what_comes_out(command: list[str]) -> None:
     assert "python -m analysis" in result.output or "OUT/report.html" in result.output
 
 
+@pytest.mark.slow
 def test_what_the_command_sets_is_used_and_said_to_be_set_by_it(study: Builder, tmp_path: Path) -> None:
     result = report(study(), "-o", tmp_path / "out", "--measure", "task_b_gain", "--smallest-effect", "0.5")
     assert result.exit_code == 0
@@ -164,6 +168,7 @@ def test_what_the_command_sets_is_used_and_said_to_be_set_by_it(study: Builder, 
     )
 
 
+@pytest.mark.slow
 def test_bands_for_whole_curves_are_drawn_on_request_and_named(study: Builder, tmp_path: Path) -> None:
     directory = study()
     for name, options, word in (("plain", [], "pointwise"), ("whole", ["--simultaneous"], "simultaneous")):

@@ -24,6 +24,8 @@ from analysis.power import (
 from analysis.sequential import decide, look_level
 from analysis.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[..., Values]
 
 REPETITIONS = 4000

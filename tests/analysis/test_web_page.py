@@ -32,7 +32,10 @@ FLAGS = [
 HOSTILE = ("<script>alert(1)</script>", r"\input{/etc/passwd}", "<img src=x onerror=alert(1)>", "z" * 120)
 SCREENS = {"desktop": (1280, 900), "phone": (375, 812)}
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -218,6 +218,7 @@ def test_the_padded_baselines_processes_hand_their_adapter_and_losses_on(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+@pytest.mark.cluster
 def test_the_tune_baseline_runs_the_studys_cells_from_the_given_adapter(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

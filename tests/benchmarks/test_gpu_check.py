@@ -60,6 +60,7 @@ def _same_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_the_dry_run_passes_without_what_a_bare_machine_lacks(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", DRY_RUN, str(tmp_path)],

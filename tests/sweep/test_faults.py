@@ -12,9 +12,12 @@ import pytest
 from tests.chaos.bench import Bench, UnavailableError, open_bench
 from tests.chaos.faults import FAULTS
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
+]
 INJECTIONS = {
     "driver killed": 2,
     "driver asked to stop": 3,

@@ -31,6 +31,8 @@ STRATEGIES: dict[str, Strategy] = {
     "as_they_come": Strategy(order_as_they_come),
 '''
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def finished(tmp_path: Path) -> dict[str, Any]:

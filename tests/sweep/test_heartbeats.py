@@ -29,9 +29,12 @@ from trainables.tune_entry import Heart, Inputs, Office, train_cells
 from trainables.watchdog import end_process, process_mark
 from trainables.worker_identity import requirement
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
+]
 ON_LOGICAL_GPU = {"cpus": 1, "gpus": 1, "device": "cpu"}
 
 

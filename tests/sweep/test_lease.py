@@ -206,6 +206,7 @@ def test_a_slow_put_neither_holds_a_study_with_another_nor_throws_it_out(
     assert lost == []
 
 
+@pytest.mark.slow
 def test_writes_slower_than_a_lapse_do_not_lose_the_lease(
     request: pytest.FixtureRequest, study: Storage, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

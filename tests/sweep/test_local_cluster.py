@@ -27,6 +27,7 @@ from tests.sweep.test_run import ROOT, command
 from tests.sweep.waiting import wait_for
 from trainables import columns
 
+pytestmark = pytest.mark.cluster
 PATIENCE = 600  # seconds for one step of a run on a machine that is busy with other work
 Found = TypeVar("Found")
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")

@@ -25,9 +25,12 @@ from trainables import columns
 from trainables.claims import CLAIM_FILE
 from trainables.storage.locations import open_storage
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
+]
 WORKERS = (1, 2)
 CELLS = 4
 ROW = re.compile(r"^  (.+): step (\d+)/\d+, A", re.MULTILINE)

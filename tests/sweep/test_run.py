@@ -25,9 +25,12 @@ from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a 
 from trainables import columns
 from trainables.storage.locations import open_storage
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
+]
 ROOT = Path(__file__).parents[2]
 
 

@@ -17,9 +17,12 @@ from sweep.progress import Progress
 from tests.sweep.test_run import results
 from trainables import columns
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
+]
 TWO = {"strategy": ["random", "difficulty_hard"], "mix": [0.5]}
 
 

