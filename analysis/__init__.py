@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.findings import Findings
-    from analysis.settings import Inference
+    from analysis.findings.findings import Findings
+    from analysis.reading.settings import Inference
 
 
 def load(location: str | PathLike[str]) -> "pd.DataFrame":
     """Return a study's tidy table: one row per planned label and evaluation point.
 
     Columns: strategy, mix, seed, the study's further axes, `cell`, `state`, then the measured
-    columns of `trainables.columns.ROW_COLUMNS`. Losses in nats per supervised token. Two labels of
+    columns of `trainables.ledger.schema.ROW_COLUMNS`. Losses in nats per supervised token. Two labels of
     one cell are two groups of rows. `location` is a directory or s3://bucket/prefix. Damaged files are
     named in a LedgerWarning each, and their cells are not done. Raises AnalysisError where there is no study.
     """
-    from analysis import tidy
+    from analysis.reading import study
 
-    return tidy.load(location)
+    return study.load(location)
 
 
 def load_cells(location: str | PathLike[str]) -> "pd.DataFrame":
@@ -29,25 +29,26 @@ def load_cells(location: str | PathLike[str]) -> "pd.DataFrame":
     `error` is why a cell failed or, though it ended, does not count as done. Locations, warnings and errors
     are those of `load`.
     """
-    from analysis import tidy
+    from analysis.reading import study
 
-    return tidy.load_cells(location)
+    return study.load_cells(location)
 
 
 def find(location: str | PathLike[str], *, settings: "Inference | None" = None) -> "Findings":
     """Return what a study found, as tidy frames that are computed when first asked for.
 
     `pairs`, `contrasts` (with verdicts), `secondary`, `aa`, `doses`, `levels`, `selections` and more: see
-    `analysis.findings.Findings`. `settings` replace what the study declares. Locations, warnings and errors
+    `analysis.findings.findings.Findings`. `settings` replace what the study declares. Locations, warnings and errors
     are those of `load`.
     """
     import warnings
 
-    from analysis import findings, tidy
-    from analysis.errors import LedgerWarning
-    from analysis.safe_text import visible
+    from analysis.findings import findings
+    from analysis.reading.errors import LedgerWarning
+    from analysis.reading.safe_text import visible
+    from analysis.reading.study import read_study
 
-    study = tidy.read_study(location)
+    study = read_study(location)
     for problem in study.problems:
         warnings.warn(visible(problem), LedgerWarning, stacklevel=2)
     return findings.find(study, settings=settings)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from analysis.errors import AnalysisError, NothingToShowError
-from analysis.safe_text import visible
+from analysis.reading.errors import AnalysisError, NothingToShowError
+from analysis.reading.safe_text import visible
 
 
 class Refusal(click.ClickException):
@@ -95,7 +95,7 @@ def report(
     \b
     Exit codes: 0 written; 1 nothing has been evaluated yet; 2 STUDY or OUT is not usable.
     """
-    from analysis.reporting import Request, report_histories, report_studies
+    from analysis.commands import Request, report_histories, report_studies
 
     if histories and (simultaneous or smallest_effect is not None or measure is not None):
         raise Refusal(
@@ -152,8 +152,8 @@ def plot(files: tuple[str, ...], output: Path, title: str | None) -> None:
     \b
     Exit codes: 0 written; 1 no history was usable; 2 OUT is not usable.
     """
-    from analysis.histories import read_histories
-    from analysis.history_plot import write_history_figure
+    from analysis.histories.figure import write_history_figure
+    from analysis.histories.read import read_histories
 
     histories, problems = read_histories(files)
     for problem in problems:

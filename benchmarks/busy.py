@@ -25,16 +25,16 @@ from rich.console import Console
 
 from benchmarks.machine import RESULTS, describe_machine, publish_result
 from benchmarks.trivial_studies import make_model, short_study
-from sweep import trials
-from sweep.cluster import WORKER_ENVIRONMENT
-from sweep.configuration import validate_study
+from sweep.cluster import trials
+from sweep.cluster.local_ray import local_cluster
+from sweep.cluster.ray_cluster import WORKER_ENVIRONMENT
+from sweep.config.study import validate_study
+from sweep.console.progress import Progress
 from sweep.driver import run_study
-from sweep.local_ray import local_cluster
-from sweep.progress import Progress
-from trainables import columns
-from trainables.publish import publish_json
-from trainables.training import TrainingGroup
-from trainables.tune_entry import train_cells
+from trainables.engine.loop import TrainingGroup
+from trainables.ledger import schema
+from trainables.ledger.atomic_write import publish_json
+from trainables.worker import train_cells
 
 GPUS = 16
 CELLS = 200
@@ -120,7 +120,7 @@ def measure(cells: int, *, seconds: float, gpus: int, model: Path, folder: Path)
         outcome = run_study(
             validate_study(values, origin=name), address=None, progress=Progress(Console(quiet=True))
         )
-    assert outcome.states == {columns.DONE: cells}, outcome
+    assert outcome.states == {schema.DONE: cells}, outcome
     stints = [Stint(**json.loads(path.read_text())) for path in stints_folder.glob("stint-*.json")]
     record = {"seconds_a_cell": seconds, "wall_seconds": time.perf_counter() - started, **summarise(stints)}
     click.echo(

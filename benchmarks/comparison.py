@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trainables.columns import TASK_A_LOSS, TASK_B_LOSS
+from trainables.ledger.schema import TASK_A_LOSS, TASK_B_LOSS
 
 OURS = "ours"
 LOSSES = (TASK_A_LOSS, TASK_B_LOSS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from trainables.losses import output_layer
+from trainables.model.loss import output_layer
 from trainables.tasks.tokenised import TokenisedExamples
 
 

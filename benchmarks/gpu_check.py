@@ -35,7 +35,7 @@ from benchmarks.stand_ins import as_on_a_gpu
 from benchmarks.suite import Plan, measure_model
 from benchmarks.trace import trace_model
 from benchmarks.worker_check import check_worker
-from trainables.compute import DeviceError, open_device
+from trainables.engine.device import DeviceError, open_device
 
 CHECKS: dict[str, Check] = {
     "worker": check_worker,

@@ -7,10 +7,10 @@ import torch
 
 from benchmarks.findings import DTYPES, Finding, Scene, elementwise, normwise
 from benchmarks.plain import plain_base, same_base
-from trainables.attention import ATTENTIONS, attentions_on
-from trainables.dropout import TABLE_ROWS, MaskTable
-from trainables.lean_layers import LeanGatedMLP, LeanNorm, slim
-from trainables.lora import AdaptedLinear
+from trainables.model.attention import ATTENTIONS, attentions_on
+from trainables.model.dropout import TABLE_ROWS, MaskTable
+from trainables.model.fused_layers import LeanGatedMLP, LeanNorm, slim
+from trainables.model.lora import AdaptedLinear
 from trainables.settings import LoraSettings, Precision
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 5e-2}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.publish import publish_bytes
+from trainables.ledger.atomic_write import publish_bytes
 from trainables.tasks.tokenised import TokenisedExamples
 
 FILE = Path(__file__).parent / "lengths.json"
@@ -59,7 +59,7 @@ def write_lengths(lengths: Lengths, path: Path = FILE) -> None:
 def measure_lengths(folder: Path, *, examples: int = EXAMPLES) -> Lengths:
     """Tokenise the real data in `folder` with SmolLM2's tokenizer. Raises TaskError where it does not do."""
     from benchmarks.study import DATA_FILES
-    from trainables.models import SMOLLM2_ALIAS, SMOLLM2_HUB_ID, load_tokenizer, resolve_model
+    from trainables.model.sources import SMOLLM2_ALIAS, SMOLLM2_HUB_ID, load_tokenizer, resolve_model
     from trainables.settings import ModelSettings, TaskSettings
     from trainables.tasks.prepare import prepare_task
 

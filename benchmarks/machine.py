@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.publish import publish_json
+from trainables.ledger.atomic_write import publish_json
 
 if TYPE_CHECKING:
     import torch

@@ -13,15 +13,15 @@ import torch
 
 from benchmarks.flops import Load, ModelSize, load_of, model_flops, needed_flops
 from benchmarks.machine import gemm_peak
-from trainables.batches import pack
-from trainables.compute import Compute
-from trainables.evaluation import evaluate
-from trainables.lora import LoraModel
-from trainables.replay import Stream, phase_a_stream, realise
+from trainables.engine.device import Compute
+from trainables.engine.evaluation import evaluate
+from trainables.engine.loop import Lane, TrainingGroup
+from trainables.model.lora import LoraModel
+from trainables.model.packing import pack
+from trainables.replay.batch_order import Stream, phase_a_stream, realise
+from trainables.replay.strategies import Pool
 from trainables.settings import PhaseBSettings
-from trainables.strategies import Pool
 from trainables.tasks.tokenised import TokenisedExamples
-from trainables.training import Lane, TrainingGroup
 
 STEPS = 4096  # of a stream; more than any measurement takes
 PACKED_STEPS = 8  # that the share of padding is taken from

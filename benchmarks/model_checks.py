@@ -12,18 +12,18 @@ import torch
 from benchmarks.findings import DTYPES, Finding, Scene, normwise
 from benchmarks.lengths import make_up
 from benchmarks.plain import PlainModel, plain_base, same_base
-from trainables import losses
-from trainables.attention import attentions_on
-from trainables.batches import LaneBatch, Microbatch, pack
-from trainables.compilation import undo_compilation
-from trainables.compute import device_name
-from trainables.dropout import DropoutStream
-from trainables.lora import AdapterBank, LoraModel, accumulate_gradients
-from trainables.losses import by_example, supervised_nll
+from trainables.engine.compile import undo_compilation
+from trainables.engine.compute_plan import Tuning, Work
+from trainables.engine.device import device_name
+from trainables.engine.session import make_trainable
+from trainables.model import loss
+from trainables.model.attention import attentions_on
+from trainables.model.dropout import DropoutStream
+from trainables.model.lora import AdapterBank, LoraModel, accumulate_gradients
+from trainables.model.loss import by_example, supervised_nll
+from trainables.model.packing import LaneBatch, Microbatch, pack
 from trainables.settings import LoraSettings, ModelSettings, Precision
 from trainables.tasks.tokenised import TokenisedExamples
-from trainables.trainee import make_trainable
-from trainables.tuning import Tuning, Work
 
 LORA = LoraSettings(r=8, alpha=16, dropout=0.1)
 PAIRS = [(300, 120), (5, 2), (130, 129), (2, 1), (64, 10), (257, 200), (31, 7), (513, 400)]
@@ -164,12 +164,12 @@ def plain_result(
 @contextmanager
 def logits_in_chunk(scene: Scene, numbers: int) -> Iterator[None]:
     """Let the loss compute so many logits at a time."""
-    before = losses.LOGITS_IN_CHUNK[scene.device.type]
-    losses.LOGITS_IN_CHUNK[scene.device.type] = numbers
+    before = loss.LOGITS_IN_CHUNK[scene.device.type]
+    loss.LOGITS_IN_CHUNK[scene.device.type] = numbers
     try:
         yield
     finally:
-        losses.LOGITS_IN_CHUNK[scene.device.type] = before
+        loss.LOGITS_IN_CHUNK[scene.device.type] = before
 
 
 def _nothing(lanes: Sequence[LaneBatch]) -> np.ndarray:

@@ -28,9 +28,9 @@ from benchmarks.trivial_studies import (
     one_step_study,
     unsynced,
 )
-from sweep.configuration import validate_study
-from sweep.yaml_text import format_yaml
-from trainables import columns
+from sweep.config.study import validate_study
+from sweep.config.yaml_text import format_yaml
+from trainables.ledger import schema
 
 RUN_CELLS = (16, 100)
 LEDGER_CELLS = (100, 1000, 10_000, 50_000)
@@ -81,7 +81,7 @@ def measure_run(cells: int, *, model: Path, folder: Path) -> Record:
     """
     values = one_step_study(cells, model=model, folder=folder, concurrent=CONCURRENT)
     measured = _measure_inside("run", str(write_configuration(values, folder)))
-    results = [path / columns.RESULT_FILE for path in _cell_folders(Path(values["storage"]))]
+    results = [path / schema.RESULT_FILE for path in _cell_folders(Path(values["storage"]))]
     assert len(results) == cells
     busy = sum(json.loads(path.read_text())["seconds"] for path in results) / CONCURRENT
     finished = sorted(path.stat().st_mtime for path in results)
@@ -103,7 +103,7 @@ def measure_run(cells: int, *, model: Path, folder: Path) -> Record:
 
 
 def _cell_folders(storage: Path) -> list[Path]:
-    return list((storage / columns.CELLS_DIRECTORY).iterdir())
+    return list((storage / schema.CELLS_DIRECTORY).iterdir())
 
 
 def _driver_bytes_a_cell(smaller: Record, larger: Record) -> float:

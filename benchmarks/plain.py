@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 
 from benchmarks.findings import DTYPES, Scene
 from benchmarks.shapes import random_base
-from trainables.adapters import AdapterWeights
-from trainables.dropout import DropoutStream, MaskTable, Rows
-from trainables.lora import peft_name
+from trainables.model.dropout import DropoutStream, MaskTable, Rows
+from trainables.model.lora import peft_name
+from trainables.model.lora_files import AdapterWeights
 from trainables.settings import LoraSettings, Precision
 from trainables.tasks.tokenised import TokenisedExamples
 

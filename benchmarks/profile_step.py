@@ -9,12 +9,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import RESULTS, describe_machine, gemm_peak, publish_result
-from trainables.lora import LoraModel, accumulate_gradients
-from trainables.losses import supervised_nll
-from trainables.measuring import probe_batch
-from trainables.models import resolve_model
+from trainables.engine.autotune import probe_batch
+from trainables.engine.session import Setup, load_trainee
+from trainables.model.lora import LoraModel, accumulate_gradients
+from trainables.model.loss import supervised_nll
+from trainables.model.sources import resolve_model
 from trainables.settings import ModelSettings
-from trainables.trainee import Setup, load_trainee
 
 LENGTHS = (250, 260, 270, 244)  # one microbatch of MATH-like examples, half of each supervised
 WARM_UP = 3

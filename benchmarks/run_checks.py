@@ -11,14 +11,14 @@ from benchmarks.findings import Finding, Scene, normwise
 from benchmarks.lengths import make_up
 from benchmarks.model_checks import LORA, PAIRS, adapters, all_of, trainable
 from benchmarks.plain import PlainModel, plain_base
-from trainables.averages import token_weighted
-from trainables.compute import Compute
-from trainables.evaluation import evaluate
-from trainables.lora import LoraModel
-from trainables.replay import phase_a_stream
+from trainables.engine.device import Compute
+from trainables.engine.evaluation import evaluate
+from trainables.engine.loop import Lane, TrainingGroup
+from trainables.ledger.loss_means import token_weighted
+from trainables.model.lora import LoraModel
+from trainables.replay.batch_order import phase_a_stream
 from trainables.settings import PhaseASettings
 from trainables.tasks.tokenised import TokenisedExamples
-from trainables.training import Lane, TrainingGroup
 
 RUN = PhaseASettings(steps=8, batch_size=6, lr=2e-3, warmup_steps=2, weight_decay=0.01, gradient_clipping=0.1)
 NATS = 1e-4  # a token

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from trainables.compilation import compile_layers
-from trainables.compute import Compute, choose_precision
-from trainables.lora import LoraModel
-from trainables.models import load_base_model, resolve_model
+from trainables.engine.compile import compile_layers
+from trainables.engine.compute_plan import Tuning
+from trainables.engine.device import Compute, choose_precision
+from trainables.engine.session import make_trainable
+from trainables.model.lora import LoraModel
+from trainables.model.sources import load_base_model, resolve_model
 from trainables.settings import ModelSettings
-from trainables.trainee import make_trainable
-from trainables.tuning import Tuning
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tinyllama-shape": {  # TinyLlama-1.1B

@@ -16,8 +16,8 @@ import click
 import psutil
 
 from benchmarks.machine import RESULTS, describe_machine, publish_result
-from sweep.yaml_text import format_yaml
-from trainables.columns import CELL_FILE, CELLS_DIRECTORY, RESULT_FILE, ROWS_FILE
+from sweep.config.yaml_text import format_yaml
+from trainables.ledger.schema import CELL_FILE, CELLS_DIRECTORY, RESULT_FILE, ROWS_FILE
 
 WORKERS = 4
 WORKER_NAME = "ray::"  # how Ray titles the processes that run tasks and trials
@@ -134,9 +134,9 @@ def startup(model: str, folder: Path) -> None:
 
 
 def _weights_size(model: str) -> int:
-    from trainables.base_weights import read_base_weights
-    from trainables.compute import choose_precision, open_device
-    from trainables.models import resolve_model
+    from trainables.engine.device import choose_precision, open_device
+    from trainables.model.base_weights import read_base_weights
+    from trainables.model.sources import resolve_model
     from trainables.settings import ModelSettings
 
     source = resolve_model(ModelSettings(name=model))

@@ -63,7 +63,7 @@ def step(model: str, data: Path | None, folder: Path, **choices: Any) -> None:
     import torch
 
     from benchmarks.suite import PLANS, QUICK, measure_model
-    from trainables.compute import open_device
+    from trainables.engine.device import open_device
 
     device = open_device(use_gpu=torch.cuda.is_available())
     lengths = read_lengths() if data is None else measure_lengths(data)
@@ -92,7 +92,7 @@ def allocate_like_a_worker() -> None:
 
 def allocator() -> dict[str, str]:
     """Return the workers' allocator settings."""
-    from sweep.cluster import ALLOCATOR
+    from sweep.cluster.ray_cluster import ALLOCATOR
 
     return ALLOCATOR
 

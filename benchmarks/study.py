@@ -18,9 +18,9 @@ from rich.console import Console
 from benchmarks.comparison import OURS, Run, compare, print_comparison
 from benchmarks.machine import RESULTS, describe_machine, publish_result, read_result, without_places
 from benchmarks.processes import run_command
-from sweep.cells import study_labels
-from sweep.configuration import Study, load_study
-from trainables import columns
+from sweep.config.study import Study, load_study
+from sweep.planning.cells import study_labels
+from trainables.ledger import schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def complete_overrides(config: Path, overrides: tuple[str, ...], *, data: Path |
 
 def warm_caches(chosen: Study) -> None:
     """Convert or fetch the model now, so that the first way measured does not pay for all."""
-    from trainables.models import load_empty_model, load_tokenizer, resolve_model
+    from trainables.model.sources import load_empty_model, load_tokenizer, resolve_model
 
     source = resolve_model(chosen.model)
     load_tokenizer(source)
@@ -132,7 +132,7 @@ def run_ours(chosen: Study, words: Sequence[str], *, storage: Path) -> tuple[Run
     """Run our command on an empty directory; return the run and its Phase A artifact."""
     command = [sys.executable, "-m", "sweep", "run", *words, "--set", f"storage={storage}"]
     measured = run_command(command, log=storage.with_suffix(".log"))
-    (artifact,) = (storage / columns.ARTIFACTS_DIRECTORY).iterdir()
+    (artifact,) = (storage / schema.ARTIFACTS_DIRECTORY).iterdir()
     return Run(OURS, measured.seconds, measured.peak_memory_gib, our_record(chosen, storage)), artifact
 
 
@@ -145,7 +145,7 @@ def our_record(chosen: Study, storage: Path) -> Record:
     for label in study_labels(chosen):
         rows = _rows_of(frame, label.record())
         cells.append({"cell": label.describe(), "label": label.record(), "rows": rows})
-    steps = sum(int(cell["rows"][-1][columns.STEP]) for cell in cells)
+    steps = sum(int(cell["rows"][-1][schema.STEP]) for cell in cells)
     return {
         "cells_planned": len(cells),
         "cells_run": len(cells),
@@ -159,12 +159,12 @@ def our_record(chosen: Study, storage: Path) -> Record:
 
 
 def _rows_of(frame: "pd.DataFrame", label: Record) -> list[dict[str, float]]:
-    named = [columns.STEP, columns.TASK_A_LOSS, columns.TASK_B_LOSS, columns.SECONDS]
+    named = [schema.STEP, schema.TASK_A_LOSS, schema.TASK_B_LOSS, schema.SECONDS]
     for name, value in label.items():
         frame = frame[frame[name] == value]
     return [
         dict(zip(named, map(float, row), strict=True))
-        for row in frame.sort_values(columns.STEP)[named].itertuples(index=False)
+        for row in frame.sort_values(schema.STEP)[named].itertuples(index=False)
     ]
 
 

@@ -14,23 +14,23 @@ from unittest import mock
 
 import numpy as np
 
-from sweep import recording
-from sweep.cells import PlannedCell
-from sweep.configuration import Study
-from sweep.ledger import Ledger
-from sweep.planning import make_plan, publish_plan
-from sweep.preparation import Prepared, prepare
-from sweep.provenance import provenance
-from trainables import columns
+from sweep.config.study import Study
+from sweep.ledger.ledger import Ledger
+from sweep.ledger.provenance import provenance
+from sweep.planning import study_record
+from sweep.planning.cells import PlannedCell
+from sweep.planning.inputs import Prepared, prepare
+from sweep.planning.plan import make_plan, publish_plan
 from trainables.artifact import Artifact, load_artifact
-from trainables.cell_store import CellStore
+from trainables.engine.cell_folder import CellStore
+from trainables.ledger import schema
+from trainables.ledger.storage.location import open_storage
 from trainables.phase_a import PhaseAJob, make_artifact
-from trainables.replay import realise
-from trainables.storage.locations import open_storage
-from trainables.strategies import STRATEGIES, Pool
+from trainables.replay.batch_order import realise
+from trainables.replay.strategies import STRATEGIES, Pool
 
 MIXES = (0.01, 0.02, 0.05, 0.1)
-COMPARED = tuple(name for name in STRATEGIES if name != columns.AA)
+COMPARED = tuple(name for name in STRATEGIES if name != schema.AA)
 CELLS_A_SEED = len(COMPARED) * len(MIXES)
 VALIDATION = 16  # nothing in planning depends on it, and it is most of a ledger's bytes
 TEXTS = ["[INST] Problem: What is 2 + 3? [/INST] Solution: 5.", "Question: Where does Ann live? Answer: Rome"]
@@ -140,7 +140,7 @@ def make_up_ledger(study: Study) -> float:
     ledger.storage.make()
     artifact = make_phase_a(study, prepared)
     plan = make_plan(study, prepared, ledger, say=_ignore)
-    recording.open_study(
+    study_record.open_study(
         ledger,
         study,
         fingerprint=prepared.fingerprint,
@@ -165,7 +165,7 @@ def make_up_cell(cell: PlannedCell, *, prepared: Prepared, artifact: Artifact, l
     )
     description = {
         "key": spec.key,
-        "strategy": spec.strategy or columns.NO_REPLAY,
+        "strategy": spec.strategy or schema.NO_REPLAY,
         "mix": spec.mix,
         "seed": spec.seed,
         "hyperparameters": spec.training.model_dump(mode="json"),
@@ -186,14 +186,14 @@ def make_up_cell(cell: PlannedCell, *, prepared: Prepared, artifact: Artifact, l
     store.take()
     store.describe(description, selection)
     store.record([_row(step) for step in points], _example_losses(points, prepared))
-    result = {"state": columns.DONE, "step": cell.steps, "total_steps": cell.steps, "seconds": 1.0}
+    result = {"state": schema.DONE, "step": cell.steps, "total_steps": cell.steps, "seconds": 1.0}
     store.finish(result | {"computed_on": "nothing: made up", "artifact": artifact.content})
 
 
 def _row(step: int) -> dict[str, float | int | None]:
     """Return a row of the real columns and of numbers without meaning."""
-    counted = {name for name in columns.MEASURED_COLUMNS if name.endswith("_seen")}
-    return {name: step if name == columns.STEP or name in counted else 1.0 for name in columns.ROW_COLUMNS}
+    counted = {name for name in schema.MEASURED_COLUMNS if name.endswith("_seen")}
+    return {name: step if name == schema.STEP or name in counted else 1.0 for name in schema.ROW_COLUMNS}
 
 
 def _example_losses(points: list[int], prepared: Prepared) -> dict[str, np.ndarray]:

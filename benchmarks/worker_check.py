@@ -11,12 +11,12 @@ import torch
 from benchmarks.findings import Finding, Scene
 from benchmarks.model_checks import LORA, adapters, compare, compute, plain_result, two_lanes
 from benchmarks.plain import same_base
-from trainables.attention import attentions_on
-from trainables.machine_cache import CACHE_VARIABLE
-from trainables.models import ModelSource
+from trainables.cache.machine import CACHE_VARIABLE
+from trainables.engine.compute_plan import Tuning
+from trainables.engine.session import Setup, Trainee, forget_trainee, load_trainee
+from trainables.model.attention import attentions_on
+from trainables.model.sources import ModelSource
 from trainables.settings import ModelSettings
-from trainables.trainee import Setup, Trainee, forget_trainee, load_trainee
-from trainables.tuning import Tuning
 
 
 def check_worker(scene: Scene) -> Iterator[Finding]:

@@ -15,17 +15,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from sweep.configuration import Study
-from sweep.errors import ConfigurationError
-from sweep.ledger import Ledger, LedgerError
-from sweep.rate_search import check_kind
-from sweep.recording import Fingerprint, check_meaning
-from trainables import columns
-from trainables.models import SMOLLM2_ALIAS, packaged_smollm2
-from trainables.seals import DamagedError
-from trainables.storage.base import PATIENCE
-from trainables.storage.directory import DirectoryStorage
-from trainables.storage.locations import LocationError, open_storage
+from sweep.config.errors import ConfigurationError
+from sweep.config.study import Study
+from sweep.ledger.ledger import Ledger, LedgerError
+from sweep.lr_search.search import check_kind
+from sweep.planning.study_record import Fingerprint, check_meaning
+from trainables.ledger import schema
+from trainables.ledger.sealed_json import DamagedError
+from trainables.ledger.storage.base import PATIENCE
+from trainables.ledger.storage.directory import DirectoryStorage
+from trainables.ledger.storage.location import LocationError, open_storage
+from trainables.model.sources import SMOLLM2_ALIAS, packaged_smollm2
 from trainables.tasks.registry import find_task
 
 HUB = "https://huggingface.co"
@@ -55,7 +55,7 @@ def check_before_compute(study: Study, *, address: str | None, say: Say) -> None
     for field, path in _directories(study).items():
         _check_directory(path, field)
     if _is_new(study):
-        from sweep.cluster import check_place  # imports Ray, which a finished study needs not
+        from sweep.cluster.ray_cluster import check_place  # imports Ray, which a finished study needs not
 
         check_place(address, study.resources)
     go_offline_without_hub(study, say=say)
@@ -64,7 +64,7 @@ def check_before_compute(study: Study, *, address: str | None, say: Say) -> None
 def _is_new(study: Study) -> bool:
     try:
         patience = min(PATIENCE, study.resources.storage_patience)
-        open_storage(study.storage, patience=patience).read(columns.STUDY_FILE)
+        open_storage(study.storage, patience=patience).read(schema.STUDY_FILE)
     except FileNotFoundError:
         return True
     return False

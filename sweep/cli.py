@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from analysis.safe_text import visible
-from sweep.errors import ClusterLostError, PhaseAError
+from analysis.reading.safe_text import visible
+from sweep.config.errors import ClusterLostError, PhaseAError
+from sweep.console.terminal import keep_printing
 from sweep.execution import EXIT_FAILED, execute
-from sweep.lease import LeaseLostError
-from sweep.terminal import keep_printing
-from trainables.redaction import redact
-from trainables.storage.base import StorageError
-from trainables.storage.locations import LocationError, check_location
+from sweep.ledger.lease import LeaseLostError
+from trainables.ledger.redaction import redact
+from trainables.ledger.storage.base import StorageError
+from trainables.ledger.storage.location import LocationError, check_location
 
 EXIT_USER_ERROR = 2
 
@@ -28,7 +28,7 @@ def _study_place(context: click.Context, parameter: click.Parameter, value: str 
     if "://" not in place and Path(place).is_file():
         declared = ""
         if Path(place).suffix in (".yaml", ".yml"):
-            from sweep.configuration import load_study
+            from sweep.config.study import load_study
 
             declared = f": {load_study(Path(place)).storage}"
         raise LocationError(f"{value} is a file; give the directory that the study is kept in{declared}")
@@ -112,7 +112,7 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study
     python -m sweep run configs/demo.yaml --set search.seed=[0,1,2,3]
     python -m sweep run configs/tinyllama_math_hotpotqa.yaml --address auto
     """
-    from sweep.configuration import load_study
+    from sweep.config.study import load_study
 
     execute(load_study(config, overrides), address, new_study=new_study, thorough=check)
 
@@ -125,8 +125,8 @@ def resume(storage: str, address: str | None) -> None:
 
     Or with the learning-rate search there.
     """
-    from sweep.ledger import open_existing, stored_study
-    from sweep.rate_search import holds_search
+    from sweep.ledger.ledger import open_existing, stored_study
+    from sweep.lr_search.search import holds_search
 
     ledger = open_existing(storage)
     execute(stored_study(ledger), address, early_stopping=holds_search(ledger))
@@ -153,16 +153,16 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     python -m sweep plan configs/demo.yaml --pilot results/pilot --set inference.smallest_effect=0.005
     """
     from sweep.checks import check_readable
-    from sweep.configuration import load_study
-    from sweep.course import find_due
+    from sweep.config.study import load_study
+    from sweep.console.tables import print_course, print_plan
+    from sweep.design.interim import count_sharing
+    from sweep.design.next_stage import find_due
+    from sweep.design.power_plan import describe_resolution, find_spread
     from sweep.driver import study_storage
-    from sweep.judging import count_sharing
-    from sweep.ledger import Ledger
-    from sweep.planning import make_plan
-    from sweep.preparation import prepare
-    from sweep.recording import check_meaning
-    from sweep.resolution import describe_resolution, find_spread
-    from sweep.tables import print_course, print_plan
+    from sweep.ledger.ledger import Ledger
+    from sweep.planning.inputs import prepare
+    from sweep.planning.plan import make_plan
+    from sweep.planning.study_record import check_meaning
 
     if pilot is not None and paired_sd is not None:
         raise click.UsageError("give at most one of --pilot and --paired-sd")
@@ -211,8 +211,8 @@ def tune(
     \b
     python -m sweep tune configs/demo.yaml --lr 3e-4 --lr 1e-3 --lr 3e-3
     """
-    from sweep.configuration import load_study
-    from sweep.rate_search import SEEDS, search_study
+    from sweep.config.study import load_study
+    from sweep.lr_search.search import SEEDS, search_study
 
     study = search_study(load_study(config, overrides), rates=rates, seeds=seeds or SEEDS, mix=mix)
     execute(study, address, early_stopping=True)
@@ -227,9 +227,9 @@ def tune(
 )
 def status(storage: str, check: bool) -> None:
     """Show what is done, running, failed, damaged and missing in the study in STORAGE."""
-    from sweep.ledger import open_existing
-    from sweep.rate_search import holds_search
-    from sweep.tables import print_rates, print_status
+    from sweep.console.tables import print_rates, print_status
+    from sweep.ledger.ledger import open_existing
+    from sweep.lr_search.search import holds_search
 
     ledger = open_existing(storage)
     print_status(ledger, thorough=check, console=Console())
@@ -252,7 +252,7 @@ def export(storage: str, form: str, output: Path | None) -> None:
     "original": one forgetting_history_*.json a cell, as the single-seed script wrote them.
     """
     from sweep.export import export_original
-    from sweep.ledger import open_existing
+    from sweep.ledger.ledger import open_existing
 
     ledger = open_existing(storage)
     folder = output or Path("" if "://" in storage else storage, "export")

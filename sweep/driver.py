@@ -6,24 +6,24 @@ Starts, resumes and grows a study alike: it executes what the configuration asks
 import itertools
 from dataclasses import dataclass, replace
 
-from sweep import recording
 from sweep.checks import check_before_compute, check_study
-from sweep.configuration import Study
-from sweep.interruption import Interruption
-from sweep.lease import held
-from sweep.ledger import Ledger, Standings
-from sweep.outages import Outages
-from sweep.planning import Plan
-from sweep.preparation import Prepared, prepare
-from sweep.progress import Progress
-from sweep.provenance import provenance
-from sweep.rate_outcomes import write_outcomes
-from sweep.rate_search import check_kind, open_search
-from sweep.run import Run
-from trainables import columns
-from trainables.source_code import NUMERICS
-from trainables.storage.base import PATIENCE, Storage, StoragePausedError
-from trainables.storage.locations import open_storage
+from sweep.cluster.signals import Interruption
+from sweep.config.study import Study
+from sweep.console.progress import Progress
+from sweep.ledger.lease import held
+from sweep.ledger.ledger import Ledger, Standings
+from sweep.ledger.outages import Outages
+from sweep.ledger.provenance import provenance
+from sweep.lr_search.outcomes import write_outcomes
+from sweep.lr_search.search import check_kind, open_search
+from sweep.planning import study_record
+from sweep.planning.inputs import Prepared, prepare
+from sweep.planning.plan import Plan
+from sweep.session import Run
+from trainables.cache.code_identity import NUMERICS
+from trainables.ledger import schema
+from trainables.ledger.storage.base import PATIENCE, Storage, StoragePausedError
+from trainables.ledger.storage.location import open_storage
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Outcome:
 
     @property
     def failed(self) -> int:
-        return self.states.get(columns.FAILED, 0)
+        return self.states.get(schema.FAILED, 0)
 
     @property
     def unfinished(self) -> int:
         """Count the cells that nothing kept from their end but that have not reached it."""
-        return self.states.get(columns.PARTIAL, 0) + self.states.get(columns.MISSING, 0)
+        return self.states.get(schema.PARTIAL, 0) + self.states.get(schema.MISSING, 0)
 
 
 def run_study(
@@ -103,10 +103,10 @@ def study_storage(study: Study) -> Storage:
 def _place_apart(study: Study, prepared: Prepared) -> Study:
     """Return the study at the first place, from its own on, whose finished cells it does not contradict."""
     for attempt in itertools.count(1):
-        beside = study.storage if attempt == 1 else recording.place_beside(study.storage, suffix=attempt)
+        beside = study.storage if attempt == 1 else study_record.place_beside(study.storage, suffix=attempt)
         try:
-            recording.check_meaning(Ledger(open_storage(beside)), prepared.fingerprint)
-        except recording.OtherStudyError:
+            study_record.check_meaning(Ledger(open_storage(beside)), prepared.fingerprint)
+        except study_record.OtherStudyError:
             continue
         return study.model_copy(update={"storage": beside})
     raise AssertionError("itertools.count ended")
@@ -118,20 +118,20 @@ def _execute(run: Run, address: str | None, *, thorough: bool) -> tuple[str | No
     Returns why the gate let no grid run, and where the cells stand if nothing has changed that since.
     """
     check_kind(run.ledger, early_stopping=run.early_stopping)
-    recording.mend(run.ledger, say=run.progress.say)
-    recording.check_meaning(run.ledger, run.prepared.fingerprint)
+    study_record.mend(run.ledger, say=run.progress.say)
+    study_record.check_meaning(run.ledger, run.prepared.fingerprint)
     plan = run.plan(thorough=thorough)
     run.sweep(plan)
     run.warn_of_changed_looks(plan)
     details = provenance(run.prepared.source) | {"tasks": run.prepared.task_records()}
-    if len(plan.pending) < len(plan.cells) and recording.is_of_other_code(run.ledger, details):
+    if len(plan.pending) < len(plan.cells) and study_record.is_of_other_code(run.ledger, details):
         run.progress.say(
             f"finished cells are from other code of the same numerics ({NUMERICS}): they stay, and "
             "`status --check` tells which code each is from"
         )
     if run.early_stopping:
         open_search(run.ledger, run.study, steps=plan.cells[0].steps)
-    recording.open_study(
+    study_record.open_study(
         run.ledger,
         run.study,
         fingerprint=run.prepared.fingerprint,
@@ -139,11 +139,11 @@ def _execute(run: Run, address: str | None, *, thorough: bool) -> tuple[str | No
         precision=_precision(run, plan),
         finished=len(plan.cells) - len(plan.pending),
     )
-    recording.write_validation(run.ledger, run.prepared)
+    study_record.write_validation(run.ledger, run.prepared)
     due = run.due(plan)
     if due.halt or not due.stage.open:
         return due.halt, plan.known
-    from sweep.computing import compute  # imports Ray and torch, which a finished study needs not
+    from sweep.stages import compute  # imports Ray and torch, which a finished study needs not
 
     run.warn_of_room(due.plan)
     return compute(run, due, address=address), None
@@ -153,4 +153,4 @@ def _precision(run: Run, plan: Plan) -> str:
     """Return the precision that the study is computed in; "auto" until its workers have agreed on one."""
     if plan.tuning is not None:
         return plan.tuning.precision
-    return recording.settled_precision(run.ledger, run.prepared.fingerprint) or run.study.model.dtype
+    return study_record.settled_precision(run.ledger, run.prepared.fingerprint) or run.study.model.dtype

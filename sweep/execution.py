@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from sweep.interruption import Interrupted, ending_at_once
+from sweep.cluster.signals import Interrupted, ending_at_once
 
 if TYPE_CHECKING:
-    from sweep.configuration import Study
+    from sweep.config.study import Study
     from sweep.driver import Outcome
 
 EXIT_FAILED = 1
@@ -28,8 +28,8 @@ def execute(
 
     Ends the process unless every cell has ended as it should.
     """
+    from sweep.console.progress import Progress
     from sweep.driver import run_study
-    from sweep.progress import Progress
 
     try:
         with ending_at_once(), Progress(Console()) as progress:
@@ -48,8 +48,8 @@ def execute(
     counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
     click.echo(f"{outcome.storage}: {counts}")
     if early_stopping and outcome.states:
-        from sweep.ledger import open_existing
-        from sweep.tables import print_rates
+        from sweep.console.tables import print_rates
+        from sweep.ledger.ledger import open_existing
 
         print_rates(open_existing(outcome.storage), console=Console())
     message, code = _ending(outcome)

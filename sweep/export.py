@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sweep.ledger import Ledger
-from sweep.rate_search import check_kind
-from trainables import columns
-from trainables.publish import publish_json
-from trainables.storage.locations import LocationError
+from sweep.ledger.ledger import Ledger
+from sweep.lr_search.search import check_kind
+from trainables.ledger import schema
+from trainables.ledger.atomic_write import publish_json
+from trainables.ledger.storage.location import LocationError
 
 LONGEST_NAME = 200  # characters: file systems take 255 bytes
 ORIGINAL_METRICS = {"math": "math_loss", "hotpotqa": "hotpot_loss"}
@@ -24,11 +24,11 @@ def export_original(ledger: Ledger, output: Path) -> list[Path]:
     record = ledger.study_record()
     assert record is not None
     planned = ledger.planned_standings()
-    several = len({entry["labels"][columns.SEED] for entry, _ in planned}) > 1
-    further = [*([columns.SEED] if several else []), *record["axes"]]
+    several = len({entry["labels"][schema.SEED] for entry, _ in planned}) > 1
+    further = [*([schema.SEED] if several else []), *record["axes"]]
     written = []
     for entry, standing in planned:
-        if standing.state not in (columns.DONE, columns.DIVERGED):
+        if standing.state not in (schema.DONE, schema.DIVERGED):
             continue
         path = output / _file_name(record, entry["labels"], further)
         history = _history(record, entry["labels"], ledger.rows(entry["key"], standing=standing))
@@ -49,7 +49,7 @@ def _file_name(record: dict[str, Any], labels: dict[str, Any], further: list[str
     """
     tasks = f"{record['task_a']}_to_{record['task_b']}"
     values = [f"{name}{labels[name]}" for name in further]
-    parts = [tasks, labels[columns.STRATEGY], f"{labels[columns.MIX] * 100:g}pct", record["dtype"], *values]
+    parts = [tasks, labels[schema.STRATEGY], f"{labels[schema.MIX] * 100:g}pct", record["dtype"], *values]
     name = "_".join(["forgetting_history", *parts])
     return re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:LONGEST_NAME] + ".json"
 
@@ -59,12 +59,12 @@ def _history(record: dict[str, Any], labels: dict[str, Any], rows: list[dict[str
         ORIGINAL_METRICS.get(record[task], f"{record[task]}_loss") for task in ("task_a", "task_b")
     )
     return {
-        "name": f"{labels[columns.STRATEGY]} {labels[columns.MIX] * 100:g}%",
-        "selection_method": labels[columns.STRATEGY],
-        "mix_percentage": labels[columns.MIX] * 100,
-        "seed": labels[columns.SEED],
+        "name": f"{labels[schema.STRATEGY]} {labels[schema.MIX] * 100:g}%",
+        "selection_method": labels[schema.STRATEGY],
+        "mix_percentage": labels[schema.MIX] * 100,
+        "seed": labels[schema.SEED],
         **{name: labels[name] for name in record["axes"]},
-        "steps": [row[columns.STEP] for row in rows],
-        metric_b: [row[columns.TASK_B_LOSS] for row in rows],
-        metric_a: [row[columns.TASK_A_LOSS] for row in rows],
+        "steps": [row[schema.STEP] for row in rows],
+        metric_b: [row[schema.TASK_B_LOSS] for row in rows],
+        metric_a: [row[schema.TASK_A_LOSS] for row in rows],
     }

@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load
 
-from trainables.adapters import WEIGHTS_FILE, AdapterWeights
-from trainables.averages import token_weighted
-from trainables.columns import ADAPTER_DIRECTORY, ATTEMPT, LEASES_DIRECTORY
-from trainables.digests import digest_json
-from trainables.leftovers import leftovers_beside, sweep
-from trainables.manifest import FILES, Record, read_listed, stored_name
-from trainables.seals import DamagedError
-from trainables.storage.base import Storage
-from trainables.tuning import Tuning
+from trainables.engine.compute_plan import Tuning
+from trainables.ledger.digests import digest_json
+from trainables.ledger.leftovers import leftovers_beside, sweep
+from trainables.ledger.loss_means import token_weighted
+from trainables.ledger.manifest import FILES, Record, read_listed, stored_name
+from trainables.ledger.schema import ADAPTER_DIRECTORY, ATTEMPT, LEASES_DIRECTORY
+from trainables.ledger.sealed_json import DamagedError
+from trainables.ledger.storage.base import Storage
+from trainables.model.lora_files import WEIGHTS_FILE, AdapterWeights
 
 MANIFEST_FILE = "manifest.json"
 LOSSES_FILE = "losses.safetensors"

@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables import columns
-from trainables.adapters import adapter_files
 from trainables.artifact import Artifact, Losses
-from trainables.averages import example_weighted, token_weighted
-from trainables.cell_store import CellStore, Row
-from trainables.compute import device_name
-from trainables.replay import CellSpec, Realisation, realise
-from trainables.source_code import numerics_key
-from trainables.strategies import Pool
-from trainables.streams import stream_integer
+from trainables.cache.code_identity import numerics_key
+from trainables.engine.cell_folder import CellStore, Row
+from trainables.engine.device import device_name
+from trainables.engine.loop import Lane
+from trainables.engine.session import Setup, Trainee
+from trainables.ledger import schema
+from trainables.ledger.loss_means import example_weighted, token_weighted
+from trainables.model.lora_files import adapter_files
+from trainables.replay.batch_order import CellSpec, Realisation, realise
+from trainables.replay.random_streams import stream_integer
+from trainables.replay.strategies import Pool
 from trainables.tasks.prepare import PreparedTask
-from trainables.trainee import Setup, Trainee
-from trainables.training import Lane
 from trainables.worker_identity import work_record
 
 
@@ -46,7 +46,7 @@ class _History:
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {
-            "steps": np.array([row[columns.STEP] for row in self.rows], np.int64),
+            "steps": np.array([row[schema.STEP] for row in self.rows], np.int64),
             "task_a_nll": np.stack(self.nll[0]),
             "task_b_nll": np.stack(self.nll[1]),
         }
@@ -111,27 +111,27 @@ class Cell:
         step = self.lane.counters.step
         if self.lane.diverged_at is not None:
             return False
-        measured = self.history.rows[-1][columns.STEP] == step
+        measured = self.history.rows[-1][schema.STEP] == step
         return not measured and (step % self.spec.training.eval_every == 0 or self.lane.finished)
 
     def add_row(self, nll: tuple[Losses, Losses], recent: dict[str, Any]) -> Row:
         """Record an evaluation point: `nll` of both validation sets, and the training since the last."""
         counters, (tokens_a, tokens_b) = self.lane.counters, self.shared.artifact.validation_tokens
         row: Row = {
-            columns.STEP: counters.step,
-            columns.EPOCH: self.lane.epoch,
-            columns.TASK_A_LOSS: token_weighted(nll[0], tokens_a),
-            columns.TASK_B_LOSS: token_weighted(nll[1], tokens_b),
-            columns.TASK_A_LOSS_PER_EXAMPLE: example_weighted(nll[0], tokens_a),
-            columns.TASK_B_LOSS_PER_EXAMPLE: example_weighted(nll[1], tokens_b),
-            columns.TRAIN_LOSS: recent["train_loss"],
-            columns.LEARNING_RATE: self.lane.learning_rate,
-            columns.TASK_A_EXAMPLES: counters.examples[0],
-            columns.TASK_B_EXAMPLES: counters.examples[1],
-            columns.TASK_A_TOKENS: counters.supervised[0],
-            columns.TASK_B_TOKENS: counters.supervised[1],
-            columns.TOKENS_PER_SECOND: recent["tokens_per_second"],
-            columns.SECONDS: counters.seconds,
+            schema.STEP: counters.step,
+            schema.EPOCH: self.lane.epoch,
+            schema.TASK_A_LOSS: token_weighted(nll[0], tokens_a),
+            schema.TASK_B_LOSS: token_weighted(nll[1], tokens_b),
+            schema.TASK_A_LOSS_PER_EXAMPLE: example_weighted(nll[0], tokens_a),
+            schema.TASK_B_LOSS_PER_EXAMPLE: example_weighted(nll[1], tokens_b),
+            schema.TRAIN_LOSS: recent["train_loss"],
+            schema.LEARNING_RATE: self.lane.learning_rate,
+            schema.TASK_A_EXAMPLES: counters.examples[0],
+            schema.TASK_B_EXAMPLES: counters.examples[1],
+            schema.TASK_A_TOKENS: counters.supervised[0],
+            schema.TASK_B_TOKENS: counters.supervised[1],
+            schema.TOKENS_PER_SECOND: recent["tokens_per_second"],
+            schema.SECONDS: counters.seconds,
         }
         self.history.rows.append(row)
         for points, values in zip(self.history.nll, nll, strict=True):
@@ -177,10 +177,10 @@ class Cell:
             "total_steps": self.lane.stream.steps,
             "seconds": self.lane.counters.seconds,
             "computed_on": self.trainee.compute.describe(),
-            columns.WORKER: work_record(device_name(self.trainee.compute.device)),
+            schema.WORKER: work_record(device_name(self.trainee.compute.device)),
             "artifact": self.shared.artifact.content,
         }
-        if state == columns.DONE and self.spec.training.keep_adapters:
+        if state == schema.DONE and self.spec.training.keep_adapters:
             self._keep_adapter()
         self.store.finish(result)
 
@@ -193,7 +193,7 @@ class Cell:
 def _description(spec: CellSpec, realisation: Realisation) -> dict[str, Any]:
     return {
         "key": spec.key,
-        "strategy": spec.strategy or columns.NO_REPLAY,
+        "strategy": spec.strategy or schema.NO_REPLAY,
         "mix": spec.mix,
         "seed": spec.seed,
         "hyperparameters": spec.training.model_dump(mode="json"),

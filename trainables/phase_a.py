@@ -12,31 +12,31 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save
 
-from trainables.adapter_fit import read_fitting
-from trainables.adapters import adapter_files
 from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, PARTIAL, Losses, load_artifact, sweep_artifact
-from trainables.base_weights import BaseWeights
-from trainables.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
-from trainables.claims import Claim, ClaimLostError, take_claim
-from trainables.columns import ADAPTER_DIRECTORY, WORKER
-from trainables.compilation import check_compiler, compile_now, worth_compiling
-from trainables.compute import device_name
-from trainables.evaluation import MEASURED, evaluate
-from trainables.interruption import Pulse, StoppedError
-from trainables.lora import AdapterBank
-from trainables.manifest import FileSet
-from trainables.measuring import FUSED, choose_cells
-from trainables.models import ModelError
-from trainables.replay import phase_a_stream
-from trainables.seals import DamagedError
+from trainables.cache.code_identity import numerics_key
+from trainables.engine.autotune import FUSED, choose_cells
+from trainables.engine.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
+from trainables.engine.compile import check_compiler, compile_now, worth_compiling
+from trainables.engine.compute_plan import Tuning
+from trainables.engine.device import device_name
+from trainables.engine.evaluation import MEASURED, evaluate
+from trainables.engine.interruption import Pulse, StoppedError
+from trainables.engine.loop import Diverged, Lane, TrainingGroup
+from trainables.engine.session import Setup, Trainee, forget_trainee, load_trainee
+from trainables.ledger.fencing import Claim, ClaimLostError, take_claim
+from trainables.ledger.manifest import FileSet
+from trainables.ledger.schema import ADAPTER_DIRECTORY, WORKER
+from trainables.ledger.sealed_json import DamagedError
+from trainables.ledger.storage.base import Storage
+from trainables.model.base_weights import BaseWeights
+from trainables.model.lora import AdapterBank
+from trainables.model.lora_files import adapter_files
+from trainables.model.lora_fit import read_fitting
+from trainables.model.sources import ModelError
+from trainables.replay.batch_order import phase_a_stream
+from trainables.replay.random_streams import stream_integer
 from trainables.settings import PhaseASettings
-from trainables.source_code import numerics_key
-from trainables.storage.base import Storage
-from trainables.streams import stream_integer
 from trainables.tasks.prepare import PreparedTask
-from trainables.trainee import Setup, Trainee, forget_trainee, load_trainee
-from trainables.training import Diverged, Lane, TrainingGroup
-from trainables.tuning import Tuning
 from trainables.worker_identity import work_record
 
 

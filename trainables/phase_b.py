@@ -6,15 +6,15 @@ Yields rows; needs no Ray. Cells that train together share the frozen layers' wo
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from trainables import columns
-from trainables.base_weights import BaseWeights
 from trainables.cell import Cell, Shared
-from trainables.cell_store import CellStore, Row
-from trainables.evaluation import evaluate
-from trainables.interruption import Pulse, StoppedError
-from trainables.replay import CellSpec
-from trainables.trainee import Trainee, load_trainee
-from trainables.training import TrainingGroup, sound
+from trainables.engine.cell_folder import CellStore, Row
+from trainables.engine.evaluation import evaluate
+from trainables.engine.interruption import Pulse, StoppedError
+from trainables.engine.loop import TrainingGroup, sound
+from trainables.engine.session import Trainee, load_trainee
+from trainables.ledger import schema
+from trainables.model.base_weights import BaseWeights
+from trainables.replay.batch_order import CellSpec
 
 
 def run_cells(
@@ -86,9 +86,9 @@ def _measure(cells: Sequence[Cell], group: TrainingGroup, trainee: Trainee) -> d
 def _end(cell: Cell) -> bool:
     """Finish the cell if it is at its end; say whether it was."""
     if cell.lane.diverged_at is not None:
-        cell.finish(columns.DIVERGED, step=cell.lane.diverged_at)
+        cell.finish(schema.DIVERGED, step=cell.lane.diverged_at)
     elif cell.lane.finished:
-        cell.finish(columns.DONE, step=cell.lane.counters.step)
+        cell.finish(schema.DONE, step=cell.lane.counters.step)
     else:
         return False
     return True

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from trainables.storage.locations import check_location
+from trainables.ledger.storage.location import check_location
 
 BUILT_IN_TASKS = ("math", "hotpotqa", "arithmetic", "multihop")
 GENERATED_TASKS = ("arithmetic", "multihop")

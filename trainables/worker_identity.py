@@ -11,9 +11,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from trainables.models import ModelError, ModelSource, fingerprint_here
+from trainables.cache.code_identity import CHANGED, NUMERICS, loaded_digests, package_digest
+from trainables.model.sources import ModelError, ModelSource, fingerprint_here
 from trainables.settings import Attention, Precision
-from trainables.source_code import CHANGED, NUMERICS, loaded_digests, package_digest
 
 PACKAGES = ("torch", "transformers", "peft", "numpy")
 ABSENT = "none"
@@ -173,8 +173,8 @@ def _model(source: ModelSource) -> tuple[str, str]:
 def _cpu() -> Device:
     import torch
 
-    from trainables.attention import has_varlen
-    from trainables.compute import choose_precision, device_name
+    from trainables.engine.device import choose_precision, device_name
+    from trainables.model.attention import has_varlen
 
     cpu = torch.device("cpu")
     bf16 = choose_precision("auto", cpu) == "bf16"
@@ -204,7 +204,7 @@ def _rounded() -> str:
 def _gpu(number: int) -> Device:
     import torch
 
-    from trainables.attention import has_varlen
+    from trainables.model.attention import has_varlen
 
     capability = torch.cuda.get_device_capability(number)
     return Device(

@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
-from trainables.replay import Stream
+from trainables.replay.batch_order import Stream
 from trainables.tasks.tokenised import TokenisedExamples
 
 Padding = Literal["max_length", "longest"]

@@ -28,8 +28,8 @@ from benchmarks.baselines.records import (
     whole_record,
 )
 from benchmarks.machine import publish_result, read_result
-from sweep.cells import study_labels
-from sweep.configuration import Study, load_study
+from sweep.config.study import Study, load_study
+from sweep.planning.cells import study_labels
 
 PHASE_A_FOLDER = "phase_a"
 
@@ -126,7 +126,7 @@ def _run_cell(study: Study, folder: Path, cell: str, *, artifact: Path | None, s
 def _open(study: Study, folder: Path) -> Any:
     """Read and tokenise the tasks anew, as every process of this baseline must."""
     from benchmarks.baselines.trainer import Manner, Workplace
-    from sweep.preparation import prepare
+    from sweep.planning.inputs import prepare
 
     manner = Manner(padding="max_length", grouped=False, measures_start=True)
     return Workplace(study, prepare(study), manner, folder)

@@ -12,10 +12,10 @@ from transformers import set_seed
 
 from benchmarks.baselines.examples import sorted_set
 from benchmarks.baselines.trainer import StudyTrainer, Workplace, make_trainer, open_model
-from sweep.cells import Label
-from trainables.columns import NO_REPLAY
-from trainables.replay import phase_a_stream, realise
-from trainables.strategies import Floats, Pool
+from sweep.planning.cells import Label
+from trainables.ledger.schema import NO_REPLAY
+from trainables.replay.batch_order import phase_a_stream, realise
+from trainables.replay.strategies import Floats, Pool
 
 
 @dataclass(frozen=True)

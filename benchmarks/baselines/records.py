@@ -8,11 +8,11 @@ from typing import Any
 import click
 import numpy as np
 
-from sweep.cells import Label, study_labels
-from sweep.configuration import Study
-from trainables.columns import ADAPTER_DIRECTORY, NO_REPLAY
-from trainables.replay import replay_count
-from trainables.strategies import Floats
+from sweep.config.study import Study
+from sweep.planning.cells import Label, study_labels
+from trainables.ledger.schema import ADAPTER_DIRECTORY, NO_REPLAY
+from trainables.replay.batch_order import replay_count
+from trainables.replay.strategies import Floats
 
 RECORD_FILE = "record.json"
 POOL_FILE = "pool_losses.npy"
@@ -60,7 +60,7 @@ def start_of_cells(own: Path, *, artifact: Path | None) -> tuple[Path, Floats | 
     """
     if artifact is not None:
         from trainables.artifact import adapter_folder, load_artifact
-        from trainables.storage.locations import check_location, open_storage
+        from trainables.ledger.storage.location import check_location, open_storage
 
         place = open_storage(check_location(str(artifact)))
         ours = load_artifact(place)

@@ -31,14 +31,14 @@ from benchmarks.baselines.examples import (
     sorted_set,
     training_set,
 )
-from sweep.configuration import Study
-from sweep.preparation import Prepared
-from trainables.columns import STEP, TASK_A_LOSS, TASK_B_LOSS
-from trainables.compute import choose_precision
-from trainables.models import _dequantised, load_tokenizer
-from trainables.replay import Stream
+from sweep.config.study import Study
+from sweep.planning.inputs import Prepared
+from trainables.engine.device import choose_precision
+from trainables.ledger.schema import STEP, TASK_A_LOSS, TASK_B_LOSS
+from trainables.model.sources import _dequantised, load_tokenizer
+from trainables.replay.batch_order import Stream
+from trainables.replay.strategies import STRATEGIES
 from trainables.settings import Precision, TrainingSettings
-from trainables.strategies import STRATEGIES
 
 # A microbatch's tokens, about. SmolLM2-135M on two CPU cores, padded to 1,024, bf16: 285 tokens/s one
 # example at a time, 227 two, 198 four (and 2.7, 5.1, 9.2 GB, most of it logits). Gradients add up to

@@ -26,8 +26,8 @@ from benchmarks.baselines.records import (
     whole_record,
 )
 from benchmarks.machine import publish_result
-from sweep.cells import Label, study_labels
-from sweep.configuration import Study, load_study
+from sweep.config.study import Study, load_study
+from sweep.planning.cells import Label, study_labels
 
 if TYPE_CHECKING:
     from benchmarks.baselines.trainer import Row, Workplace
@@ -76,7 +76,7 @@ def run_tuner(
 def open_workplace(study: Study, folder: Path) -> "Workplace":
     """Read and tokenise both tasks: once for the whole study."""
     from benchmarks.baselines.trainer import Manner, Workplace
-    from sweep.preparation import prepare
+    from sweep.planning.inputs import prepare
 
     manner = Manner(padding="longest", grouped=True, measures_start=False)
     return Workplace(study, prepare(study), manner, folder)
@@ -89,7 +89,7 @@ def _run_trials(
     import ray
     from ray import tune
 
-    from sweep.local_ray import local_cluster
+    from sweep.cluster.local_ray import local_cluster
 
     study, resources = place.study, place.study.resources
     adapter, pool_losses = start_of_cells(place.folder, artifact=artifact)

@@ -33,15 +33,15 @@ interval = ["low_adjusted", "high_adjusted"]
 shown = ["strategy", "mix", "n", "n_planned", "difference", *interval, "p_holm", "verdict", "seeds_needed"]
 found.contrasts[shown].round(4)""",
     "The same in the words with which the report opens:",
-    """from analysis.words import verdicts_in_words
+    """from analysis.wording.verdicts import verdicts_in_words
 
 words = verdicts_in_words(found)
 print(words.opening, *words.lines, words.limits, sep="\\n\\n")""",
     """## Figures
 
 Every plot is a function from a tidy frame and an `ax` to the `ax`.""",
-    """from analysis.forest import plot_forest
-from analysis.style import publication_style
+    """from analysis.figures.forest import plot_forest
+from analysis.figures.style import publication_style
 
 family = found.contrasts[found.contrasts["in_family"]]
 with publication_style():
@@ -50,8 +50,8 @@ with publication_style():
     ax.set_xlabel("forgetting: strategy − random (nats/token)")
     plt.show()""",
     "A run that diverged would flatten the others, so only finished ones are drawn here. Bands: 95 % pointwise t, 3–4 seeds.",
-    """from analysis.curves import plot_curves
-from analysis.style import legend_handle, strategy_styles
+    """from analysis.figures.curves import plot_curves
+from analysis.figures.style import legend_handle, strategy_styles
 
 done = frame[(frame["state"] == "done") & frame["mix"].isin([0, 0.2])]
 styles = strategy_styles(done["strategy"])
@@ -67,7 +67,7 @@ with publication_style():
 The statistics are pure functions of arrays, so another question is one call away: does the mix change what
 `difficulty_hard` costs? The difference of its differences, paired by seed. It was not declared before the outcomes,
 so it is exploratory.""",
-    """from analysis.inference import paired_test
+    """from analysis.stats.intervals import paired_test
 
 hard = found.pairs[(found.pairs["strategy"] == "difficulty_hard") & found.pairs["matched"]]
 by_mix = hard.pivot(index="seed", columns="mix", values="forgetting_difference")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.analysis.studies import write_study
-from trainables import columns
+from trainables.ledger import schema
 
 PLACE = Path(__file__).parents[2] / "docs" / "example_study"
 
@@ -16,11 +16,11 @@ def write_example(directory: Path) -> Path:
     """Write the study: three strategies and the A/A control, two mixes, four seeds, one run diverged."""
     return write_study(
         directory,
-        strategies=("random", columns.AA, "difficulty_hard", "loss_ascending"),
+        strategies=("random", schema.AA, "difficulty_hard", "loss_ascending"),
         mixes=(0.05, 0.2),
         seeds=range(4),
         effects={"difficulty_hard": 0.006},
-        states={("loss_ascending", 0.2, 3): columns.DIVERGED},
+        states={("loss_ascending", 0.2, 3): schema.DIVERGED},
         description={
             "name": "made-up_example",
             "config": {

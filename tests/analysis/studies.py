@@ -25,10 +25,10 @@ from tests.analysis.study_content import (
     make_validation,
 )
 from tests.analysis.study_content import STARTS as STARTS
-from trainables import columns
+from trainables.ledger import schema
 
 TORN_RESULT, TORN_ROWS, TORN_FAILURE, UNKNOWN = "torn result", "torn rows", "torn failure", "unknown"
-PROGRESS = {columns.PARTIAL: 0.55, columns.FAILED: 0.35, columns.DIVERGED: 0.45}
+PROGRESS = {schema.PARTIAL: 0.55, schema.FAILED: 0.35, schema.DIVERGED: 0.45}
 
 
 def write_study(
@@ -58,16 +58,16 @@ def write_study(
     """
     axes = dict(axes or {})
     labels = [(s, m, seed) for s, m, seed in itertools.product(strategies, mixes, seeds)]
-    labels += [(columns.NO_REPLAY, 0.0, seed) for seed in seeds] if control else []
+    labels += [(schema.NO_REPLAY, 0.0, seed) for seed in seeds] if control else []
     plan = []
     for values, label in itertools.product(itertools.product(*axes.values()), labels):
         extra = dict(zip(axes, values, strict=True))
         source = (merged or {}).get(label, label)
-        state = (states or {}).get(source, columns.DONE)
+        state = (states or {}).get(source, schema.DONE)
         key = digest(source, extra)
         plan.append({"labels": _named(label, extra), "key": None if state == UNKNOWN else key})
-        if label == source and state not in (UNKNOWN, columns.MISSING):
-            cell = directory / columns.CELLS_DIRECTORY / key
+        if label == source and state not in (UNKNOWN, schema.MISSING):
+            cell = directory / schema.CELLS_DIRECTORY / key
             rows = make_rows(
                 label, lr=float(extra.get("lr", 7e-5)), adapters=adapters, effects=effects, noise=noise
             )
@@ -78,7 +78,7 @@ def write_study(
     if shuffle is not None:
         plan = [plan[position] for position in np.random.default_rng(shuffle).permutation(len(plan))]
     study = {
-        "schema": columns.SCHEMA_VERSION,
+        "schema": schema.SCHEMA_VERSION,
         "name": "synthetic",
         "task_a": "math",
         "task_b": "hotpotqa",
@@ -90,10 +90,10 @@ def write_study(
         "fingerprint": {"task_a": {"name": "math", "train": POOL}},
         **(description or {}),
     }
-    write_json(directory / columns.STUDY_FILE, study)
-    write_json(directory / columns.PLAN_FILE, {"schema": columns.SCHEMA_VERSION, "cells": plan})
+    write_json(directory / schema.STUDY_FILE, study)
+    write_json(directory / schema.PLAN_FILE, {"schema": schema.SCHEMA_VERSION, "cells": plan})
     if per_example:
-        write_json(directory / columns.VALIDATION_FILE, make_validation())
+        write_json(directory / schema.VALIDATION_FILE, make_validation())
     return directory
 
 
@@ -110,32 +110,32 @@ def write_cell(
     """Write one cell's directory in `state`."""
     strategy, mix, seed = label
     rows = rows[: max(2, int(len(rows) * PROGRESS.get(state, 1.0)))]
-    if state == columns.DIVERGED:
-        rows[-1][columns.TASK_A_LOSS] = 40.0
-        rows.append({**rows[-1], columns.STEP: rows[-1][columns.STEP] + 10, columns.TASK_A_LOSS: None})
+    if state == schema.DIVERGED:
+        rows[-1][schema.TASK_A_LOSS] = 40.0
+        rows.append({**rows[-1], schema.STEP: rows[-1][schema.STEP] + 10, schema.TASK_A_LOSS: None})
     if per_example:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / columns.LOSSES_FILE).write_bytes(make_losses(rows, label=label))
-    drawn = seed if strategy in ("random", columns.AA) else 0
+        (directory / schema.LOSSES_FILE).write_bytes(make_losses(rows, label=label))
+    drawn = seed if strategy in ("random", schema.AA) else 0
     hashes = {"slots_hash": slots or digest(mix, seed), "order_hash": digest(*label)}
     files = {
-        columns.CELL_FILE: {"key": directory.name, **_named(label, extra), **hashes, "hyperparameters": {}},
-        columns.SELECTION_FILE: make_selection(strategy, mix=mix, drawn=drawn),
-        columns.ROWS_FILE: {"rows": rows},
+        schema.CELL_FILE: {"key": directory.name, **_named(label, extra), **hashes, "hyperparameters": {}},
+        schema.SELECTION_FILE: make_selection(strategy, mix=mix, drawn=drawn),
+        schema.ROWS_FILE: {"rows": rows},
     }
     for name, record in files.items():
         write_json(directory / name, record)
-    if state == columns.FAILED:
+    if state == schema.FAILED:
         failure = {"error": "CUDA out of memory\nTried to allocate 2 GiB", "log": "logs/a.txt", "attempts": 3}
-        write_json(directory / columns.FAILURE_FILE, failure)
-    elif state != columns.PARTIAL:
-        ended = columns.DIVERGED if state == columns.DIVERGED else columns.DONE
-        end = {"step": rows[-1][columns.STEP], "total_steps": 80, "seconds": 60.0, "artifact": None}
+        write_json(directory / schema.FAILURE_FILE, failure)
+    elif state != schema.PARTIAL:
+        ended = schema.DIVERGED if state == schema.DIVERGED else schema.DONE
+        end = {"step": rows[-1][schema.STEP], "total_steps": 80, "seconds": 60.0, "artifact": None}
         write_result(directory, {"state": ended, **end})
     if state == TORN_FAILURE:
-        (directory / columns.RESULT_FILE).unlink()
-        (directory / columns.FAILURE_FILE).write_text("")
-    torn = {TORN_RESULT: columns.RESULT_FILE, TORN_ROWS: columns.ROWS_FILE}.get(state)
+        (directory / schema.RESULT_FILE).unlink()
+        (directory / schema.FAILURE_FILE).write_text("")
+    torn = {TORN_RESULT: schema.RESULT_FILE, TORN_ROWS: schema.ROWS_FILE}.get(state)
     if torn is not None:
         (directory / torn).write_text('{"state": "do')
 
@@ -143,11 +143,11 @@ def write_cell(
 def write_result(directory: Path, result: Mapping[str, Any]) -> None:
     """Write a cell's result, which lists its other files as they are now."""
     contents = {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
-    contents.pop(columns.RESULT_FILE, None)
+    contents.pop(schema.RESULT_FILE, None)
     listed = {
         name: {"size": len(content), "checksum": checksum(content)} for name, content in contents.items()
     }
-    write_json(directory / columns.RESULT_FILE, {**result, "files": listed})
+    write_json(directory / schema.RESULT_FILE, {**result, "files": listed})
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -155,7 +155,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     record = read_json(path)
     change(record)
     write_json(path, record)
-    result = path.with_name(columns.RESULT_FILE)
+    result = path.with_name(schema.RESULT_FILE)
     if result != path and result.exists():
         write_result(result.parent, read_json(result))
 
@@ -195,4 +195,4 @@ def checksum(content: bytes) -> str:
 
 
 def _named(label: Label, extra: Mapping[str, Any]) -> dict[str, Any]:
-    return {**dict(zip(columns.LABEL_COLUMNS, label, strict=True)), **extra}
+    return {**dict(zip(schema.LABEL_COLUMNS, label, strict=True)), **extra}

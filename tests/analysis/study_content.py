@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from trainables import columns
+from trainables.ledger import schema
 
 Label = tuple[str, float, int]  # strategy, mix, seed
 
@@ -53,9 +53,9 @@ def make_losses(rows: Sequence[Mapping[str, Any]], *, label: Label) -> bytes:
     """Return LOSSES_FILE of rows: task A's rise grows with the level, and examples differ by chance."""
     rng = np.random.default_rng(int(digest("examples", *label), 16) % 2**32)
     validation = make_validation()
-    arrays: dict[str, Any] = {"steps": np.array([row[columns.STEP] for row in rows], np.int64)}
+    arrays: dict[str, Any] = {"steps": np.array([row[schema.STEP] for row in rows], np.int64)}
     level = np.array([int(text.split()[1]) for text in validation["task_a"]["level"]])
-    for task, column in (("task_a", columns.TASK_A_LOSS), ("task_b", columns.TASK_B_LOSS)):
+    for task, column in (("task_a", schema.TASK_A_LOSS), ("task_b", schema.TASK_B_LOSS)):
         tokens = np.array(validation[task]["tokens"], np.int64)
         loss = np.array([np.nan if row[column] is None else row[column] for row in rows], float)
         rise = (loss - loss[0])[:, None] * (level / 3 if task == "task_a" else 1.0)
@@ -96,20 +96,20 @@ def make_rows(
         loss_b = STARTS[1] if step == 0 else loss_b
         rows.append(
             {
-                columns.STEP: step,
-                columns.EPOCH: 2 * share,
-                columns.TASK_A_LOSS: float(loss_a),
-                columns.TASK_B_LOSS: float(loss_b),
-                columns.TASK_A_LOSS_PER_EXAMPLE: float(loss_a) + 0.01,
-                columns.TASK_B_LOSS_PER_EXAMPLE: float(loss_b) + 0.01,
-                columns.TRAIN_LOSS: float(loss_b) - 0.1 if step else None,
-                columns.LEARNING_RATE: lr * (1 - share),
-                columns.TASK_A_EXAMPLES: round(64 * step * mix),
-                columns.TASK_B_EXAMPLES: 64 * step,
-                columns.TASK_A_TOKENS: 100 * round(64 * step * mix),
-                columns.TASK_B_TOKENS: 256 * step,
-                columns.TOKENS_PER_SECOND: 700.0 if step else None,
-                columns.SECONDS: 3.0 * step,
+                schema.STEP: step,
+                schema.EPOCH: 2 * share,
+                schema.TASK_A_LOSS: float(loss_a),
+                schema.TASK_B_LOSS: float(loss_b),
+                schema.TASK_A_LOSS_PER_EXAMPLE: float(loss_a) + 0.01,
+                schema.TASK_B_LOSS_PER_EXAMPLE: float(loss_b) + 0.01,
+                schema.TRAIN_LOSS: float(loss_b) - 0.1 if step else None,
+                schema.LEARNING_RATE: lr * (1 - share),
+                schema.TASK_A_EXAMPLES: round(64 * step * mix),
+                schema.TASK_B_EXAMPLES: 64 * step,
+                schema.TASK_A_TOKENS: 100 * round(64 * step * mix),
+                schema.TASK_B_TOKENS: 256 * step,
+                schema.TOKENS_PER_SECOND: 700.0 if step else None,
+                schema.SECONDS: 3.0 * step,
             }
         )
     return rows

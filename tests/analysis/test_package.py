@@ -9,7 +9,7 @@ import pytest
 
 import analysis
 
-SOURCES = sorted(Path(analysis.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(analysis.__file__).parent.rglob("*.py"))
 FOREIGN = {"ray", "torch", "transformers", "sweep", "peft", "datasets", "accelerate"}
 
 
@@ -29,7 +29,7 @@ def imported(path: Path) -> set[str]:
 def test_of_the_other_packages_only_the_names_are_imported(path: Path) -> None:
     names = imported(path)
     assert not {name for name in names if name.split(".")[0] in FOREIGN}
-    assert {name for name in names if name.startswith("trainables")} <= {"trainables.columns"}
+    assert {name for name in names if name.startswith("trainables")} <= {"trainables.ledger.schema"}
 
 
 def run_python(code: str) -> str:
@@ -51,7 +51,7 @@ def test_importing_it_is_cheap_and_leaves_matplotlib_as_it_was() -> None:
         == "False False"
     )
     code = (
-        "import matplotlib; before = dict(matplotlib.rcParams); import analysis.reporting, analysis.history_plot; "
+        "import matplotlib; before = dict(matplotlib.rcParams); import analysis.commands, analysis.histories.figure; "
         "print(before == dict(matplotlib.rcParams))"
     )
     assert run_python(code) == "True"

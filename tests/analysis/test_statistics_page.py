@@ -4,8 +4,8 @@ import re
 from functools import cached_property
 from importlib import import_module
 
-from analysis.findings import Findings
-from analysis.measures import MEASURES
+from analysis.findings.findings import Findings
+from analysis.stats.measures import MEASURES
 from tests.test_structure import ROOT
 
 PAGE = (ROOT / "docs" / "statistics.md").read_text()

@@ -18,13 +18,13 @@ from benchmarks.baselines.phases import train_cell, train_phase_a
 from benchmarks.baselines.records import find_label, planned_steps
 from benchmarks.baselines.trainer import Manner, Workplace, largest_divisor
 from benchmarks.baselines.tune_trainer import run_tuner
-from sweep.cells import Label, study_labels
-from sweep.configuration import Study, validate_study
+from sweep.config.study import Study, validate_study
+from sweep.planning.cells import Label, study_labels
 from tests.trainables.learning import Learning, folder_of, learn, path_of, run_cell
-from trainables.columns import ADAPTER_DIRECTORY, STEP, TASK_A_LOSS, TASK_B_LOSS, TRAIN_LOSS
-from trainables.models import load_tokenizer
-from trainables.replay import Stream, phase_a_stream, realise
-from trainables.strategies import Pool
+from trainables.ledger.schema import ADAPTER_DIRECTORY, STEP, TASK_A_LOSS, TASK_B_LOSS, TRAIN_LOSS
+from trainables.model.sources import load_tokenizer
+from trainables.replay.batch_order import Stream, phase_a_stream, realise
+from trainables.replay.strategies import Pool
 
 PADDED = Manner(padding="max_length", grouped=False, measures_start=True)
 GROUPED = Manner(padding="longest", grouped=True, measures_start=False)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.comparison import Run, compare, print_comparison
-from trainables.columns import TASK_A_LOSS, TASK_B_LOSS
+from trainables.ledger.schema import TASK_A_LOSS, TASK_B_LOSS
 
 
 def rows(task_a: float, task_b: float) -> list[dict[str, float]]:

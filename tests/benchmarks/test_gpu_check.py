@@ -21,9 +21,9 @@ from benchmarks.gpu_check import CHECKS, gpu_check
 from benchmarks.machine import read_result
 from benchmarks.trace import Event, covered, summarise
 from tests.trainables.pretended_gpus import A100, CUDA, pretend
-from trainables.attention import ATTENTIONS
-from trainables.batches import Microbatch
-from trainables.training import TrainingGroup
+from trainables.engine.loop import TrainingGroup
+from trainables.model.attention import ATTENTIONS
+from trainables.model.packing import Microbatch
 
 CPU = torch.device("cpu")
 ABSENT = ["ray", "peft", "datasets", "pandas", "pyarrow", "xxhash"]

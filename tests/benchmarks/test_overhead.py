@@ -18,15 +18,15 @@ from benchmarks.trivial_studies import (
     one_step_study,
     unsynced,
 )
-from sweep.cells import study_labels
-from sweep.configuration import validate_study
-from sweep.ledger import Ledger
-from sweep.planning import make_plan
-from sweep.preparation import prepare
-from sweep.recording import check_meaning
-from trainables import columns
-from trainables.manifest import split_name
-from trainables.storage.locations import open_storage
+from sweep.config.study import validate_study
+from sweep.ledger.ledger import Ledger
+from sweep.planning.cells import study_labels
+from sweep.planning.inputs import prepare
+from sweep.planning.plan import make_plan
+from sweep.planning.study_record import check_meaning
+from trainables.ledger import schema
+from trainables.ledger.manifest import split_name
+from trainables.ledger.storage.location import open_storage
 
 CELLS = 3
 
@@ -52,9 +52,9 @@ def without_attempts(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, content in contents(folder).items():
         key, _, file = name.partition("/")
-        if file == columns.RESULT_FILE:
+        if file == schema.RESULT_FILE:
             result = json.loads(content)
-            found[name] = {field: result[field] for field in result.keys() - {columns.ATTEMPT, "checksum"}}
+            found[name] = {field: result[field] for field in result.keys() - {schema.ATTEMPT, "checksum"}}
         else:
             found[f"{key}/{split_name(file)[1]}"] = content
     return found
@@ -64,7 +64,7 @@ def test_a_made_up_ledger_reads_back_as_finished(model: Path, tmp_path: Path) ->
     values = made_up(model, tmp_path)
     study = validate_study(values, origin="test")
     ledger = Ledger(open_storage(study.storage))
-    assert ledger.counts() == {columns.DONE: CELLS}
+    assert ledger.counts() == {schema.DONE: CELLS}
     prepared = prepare(study)
     check_meaning(ledger, prepared.fingerprint)
     said: list[str] = []
@@ -75,28 +75,28 @@ def test_a_made_up_ledger_reads_back_as_finished(model: Path, tmp_path: Path) ->
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         frame = analysis.load(study.storage)
-    assert set(frame["state"]) == {columns.DONE}
-    assert sorted(frame.groupby(columns.SEED)[columns.STEP].max()) == [1] * CELLS
+    assert set(frame["state"]) == {schema.DONE}
+    assert sorted(frame.groupby(schema.SEED)[schema.STEP].max()) == [1] * CELLS
 
 
 def test_a_ledger_made_without_waiting_for_the_disk_has_the_same_cells(model: Path, tmp_path: Path) -> None:
     values = made_up(model, tmp_path)
     storage = Path(values["storage"])
-    quick = without_attempts(storage / columns.CELLS_DIRECTORY)
-    shutil.rmtree(storage / columns.CELLS_DIRECTORY)
+    quick = without_attempts(storage / schema.CELLS_DIRECTORY)
+    shutil.rmtree(storage / schema.CELLS_DIRECTORY)
     make_up_ledger(validate_study(values, origin="test"))
-    assert without_attempts(storage / columns.CELLS_DIRECTORY) == quick
+    assert without_attempts(storage / schema.CELLS_DIRECTORY) == quick
     assert len(quick) == CELLS * 5
 
 
 def test_a_run_with_nothing_left_starts_no_ray(model: Path, tmp_path: Path) -> None:
     values = made_up(model, tmp_path)
-    before = contents(Path(values["storage"]) / columns.CELLS_DIRECTORY)
+    before = contents(Path(values["storage"]) / schema.CELLS_DIRECTORY)
     config = str(write_configuration(values, tmp_path))
     record = measure_command("run", config, warm_up=config)
     assert "ray" not in record["loaded"]
     assert 0 < record["seconds_without_imports"] < record["seconds"]
-    assert contents(Path(values["storage"]) / columns.CELLS_DIRECTORY) == before
+    assert contents(Path(values["storage"]) / schema.CELLS_DIRECTORY) == before
 
 
 @pytest.mark.parametrize("cells", LEDGER_CELLS)

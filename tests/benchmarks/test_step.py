@@ -26,13 +26,13 @@ from benchmarks.machine import read_result
 from benchmarks.measured_step import Ceiling, Workload, useful_share
 from benchmarks.shapes import SHAPES, open_model, random_base
 from benchmarks.suite import PLANS, mixed_lengths
-from trainables.batches import LaneBatch, pack
-from trainables.lora import accumulate_gradients
-from trainables.losses import supervised_nll
+from trainables.engine.compute_plan import Tuning
+from trainables.engine.loop import Lane
+from trainables.engine.session import make_trainable
+from trainables.model.lora import accumulate_gradients
+from trainables.model.loss import supervised_nll
+from trainables.model.packing import LaneBatch, pack
 from trainables.settings import ModelSettings, PhaseBSettings
-from trainables.trainee import make_trainable
-from trainables.training import Lane
-from trainables.tuning import Tuning
 
 CPU = torch.device("cpu")
 DATA = Path(__file__).parents[3] / "shared" / "data"

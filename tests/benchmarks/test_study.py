@@ -12,13 +12,13 @@ import yaml
 from benchmarks import study as command
 from benchmarks.__main__ import COMMANDS
 from benchmarks.study import CONFIG, complete_overrides, our_record
-from sweep.cells import study_labels
-from sweep.configuration import load_study, validate_study
-from sweep.ledger import Ledger
-from sweep.recording import open_study, publish_plan
+from sweep.config.study import load_study, validate_study
+from sweep.ledger.ledger import Ledger
+from sweep.planning.cells import study_labels
+from sweep.planning.study_record import open_study, publish_plan
 from tests.trainables.learning import learn, run_cell
-from trainables.columns import STEP, TASK_A_LOSS
-from trainables.storage.locations import open_storage
+from trainables.ledger.schema import STEP, TASK_A_LOSS
+from trainables.ledger.storage.location import open_storage
 
 
 @pytest.mark.parametrize("name", ["study.yaml", "study_quick.yaml"])

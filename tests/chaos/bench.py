@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from sweep import lease
 from sweep.cli import main
-from sweep.cluster import connected
-from sweep.interruption import HANDLED
+from sweep.cluster.ray_cluster import connected
+from sweep.cluster.signals import HANDLED
+from sweep.ledger import lease
 from tests.chaos.driver import ROOT, Driver, driving
 from tests.chaos.patient import Patient, Values
 from tests.chaos.watch import Journal, Lane, Watch
 from tests.conftest import make_tiny_model, tiny_study
 from tests.sweep.object_store import CREDENTIALS
-from trainables.digests import digest_json
-from trainables.storage import objects
+from trainables.ledger.digests import digest_json
+from trainables.ledger.storage import s3
 
 SITE = Path(__file__).parent / "site"
 STUDY: Values = {
@@ -196,7 +196,7 @@ def open_bench(folder: Path) -> Iterator[Bench]:
         environment.setenv("PYTHONPATH", os.pathsep.join([str(SITE), os.environ.get("PYTHONPATH", "")]))
         environment.setenv("PYTHONWARNINGS", "ignore")
         environment.setattr(lease, "BEAT_SECONDS", 0.5)
-        environment.setattr(objects, "REQUEST_SECONDS", REQUEST_SECONDS)
+        environment.setattr(s3, "REQUEST_SECONDS", REQUEST_SECONDS)
         environment.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         for name, value in CREDENTIALS.items():
             environment.setenv(name, value)

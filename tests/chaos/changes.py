@@ -15,9 +15,9 @@ from tests.chaos.damage import half_done_study
 from tests.chaos.driver import ROOT
 from tests.chaos.outcome import Outcome, total
 from tests.chaos.patient import Patient, Values
-from trainables import columns
-from trainables.seals import checksum
-from trainables.source_code import NUMERICS
+from trainables.cache.code_identity import NUMERICS
+from trainables.ledger import schema
+from trainables.ledger.sealed_json import checksum
 
 REFUSED = 2
 CHANGES: dict[str, tuple[Values, str]] = {  # what is changed, and what the refusal must name
@@ -30,8 +30,8 @@ CHANGES: dict[str, tuple[Values, str]] = {  # what is changed, and what the refu
     ),
     "the precision": ({"model": {"dtype": "bf16"}}, "model.dtype: "),
 }
-CODE = ("trainables/training.py", "EXPLODED = 100.0", "EXPLODED = 99.0")
-NUMBERS = ("trainables/source_code.py", f"NUMERICS = {NUMERICS}", f"NUMERICS = {NUMERICS + 1}")
+CODE = ("trainables/engine/loop.py", "EXPLODED = 100.0", "EXPLODED = 99.0")
+NUMBERS = ("trainables/cache/code_identity.py", f"NUMERICS = {NUMERICS}", f"NUMERICS = {NUMERICS + 1}")
 
 
 def change_the_study(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
@@ -151,7 +151,7 @@ def _run_beside(bench: Bench, original: Patient) -> None:
 
 def _contents(patient: Patient) -> dict[str, str]:
     """Return the digest of every file, but for the leases that each command takes."""
-    names = [name for name in patient.storage.files() if columns.LEASES_DIRECTORY not in name]
+    names = [name for name in patient.storage.files() if schema.LEASES_DIRECTORY not in name]
     return {name: checksum(patient.storage.read(name)) for name in names}
 
 

@@ -13,10 +13,10 @@ from tests.chaos.bench import Bench
 from tests.chaos.outcome import Outcome, total
 from tests.chaos.patient import Patient
 from tests.sweep.waiting import wait_for
-from trainables import columns
+from trainables.ledger import schema
 
 PHASE_A_STEPS = 24  # of the bench's study
-NUMBER = re.compile(rf"(?<=checkpoint-)\d{{8}}|(?<=leases/)\d{{8}}|{columns.ATTEMPT_FORM}-")
+NUMBER = re.compile(rf"(?<=checkpoint-)\d{{8}}|(?<=leases/)\d{{8}}|{schema.ATTEMPT_FORM}-")
 
 
 def truncate(content: bytes, generator: np.random.Generator) -> bytes:
@@ -49,7 +49,7 @@ def half_done_study(bench: Bench) -> Patient:
     def inside_the_second_cell() -> bool:
         names = patient.checkpoints()
         return (
-            bool(patient.finished()) and len([name for name in names if columns.CELLS_DIRECTORY in name]) > 1
+            bool(patient.finished()) and len([name for name in names if schema.CELLS_DIRECTORY in name]) > 1
         )
 
     stop_when(inside_the_second_cell, bench, patient)
@@ -157,11 +157,11 @@ def inflict(
 def _matters(patient: Patient, name: str) -> bool:
     """Say whether a file is one that the next run would read and use as it is."""
     top, _, rest = name.partition("/")
-    if top == columns.ARTIFACTS_DIRECTORY:
-        return not rest.endswith(columns.CLAIM_FILE) and columns.LEASES_DIRECTORY not in rest
-    if top == columns.CELLS_DIRECTORY:
+    if top == schema.ARTIFACTS_DIRECTORY:
+        return not rest.endswith(schema.CLAIM_FILE) and schema.LEASES_DIRECTORY not in rest
+    if top == schema.CELLS_DIRECTORY:
         return rest.partition("/")[0] in patient.finished() or name in patient.checkpoints()
-    return top in (columns.STUDY_FILE, columns.PLAN_FILE)
+    return top in (schema.STUDY_FILE, schema.PLAN_FILE)
 
 
 def _cost(patient: Patient, name: str) -> int:
@@ -170,7 +170,7 @@ def _cost(patient: Patient, name: str) -> int:
         return max(
             int(patient.values["phase_a"]["checkpoint_every"]), int(patient.values["phase_b"]["eval_every"])
         )
-    if name.startswith(columns.ARTIFACTS_DIRECTORY):
+    if name.startswith(schema.ARTIFACTS_DIRECTORY):
         return PHASE_A_STEPS
     key = name.partition("/")[2].partition("/")[0]
     return max(

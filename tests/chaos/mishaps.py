@@ -6,12 +6,12 @@ from contextlib import suppress
 import numpy as np
 import psutil
 
-from sweep.ledger import Ledger
+from sweep.ledger.ledger import Ledger
 from tests.chaos.bench import Bench
 from tests.chaos.kills import PACE
 from tests.chaos.outcome import Outcome, total
 from tests.sweep.waiting import wait_for
-from trainables import columns
+from trainables.ledger import schema
 
 NEAR = 1e-5  # nats, in fp32, after a whole run: what another cut into microbatches may change
 PROGRESS_TIMEOUT = 8.0  # seconds; a worker takes some of them to load the model
@@ -64,7 +64,7 @@ def _never_fit(bench: Bench, *, place: int) -> Outcome:
         ended = bench.run(patient)
     assert ended.code == 1, ended.output
     assert "failed for good; the others go on" in ended.output, ended.output
-    assert patient.ledger.counts() == {columns.DONE: CELLS - 1, columns.FAILED: 1}, ended.output
+    assert patient.ledger.counts() == {schema.DONE: CELLS - 1, schema.FAILED: 1}, ended.output
     failure = patient.ledger.failure(key)
     assert "OutOfMemoryError" in failure["error"], failure
     assert failure["attempts"] == 1, failure
@@ -91,7 +91,7 @@ def _explode(bench: Bench, *, rate: float) -> Outcome:
     watch.injected(workers=0)
     ended = bench.run(patient)
     assert ended.code == 0, ended.output
-    assert patient.ledger.counts() == {columns.DONE: CELLS, columns.DIVERGED: CELLS}, ended.output
+    assert patient.ledger.counts() == {schema.DONE: CELLS, schema.DIVERGED: CELLS}, ended.output
     assert all(step > 0 for step in _ends(patient.ledger)), ended.output
     return watch.outcome(original)
 
@@ -99,8 +99,8 @@ def _explode(bench: Bench, *, rate: float) -> Outcome:
 def _ends(ledger: Ledger) -> list[int]:
     """Return the step at which each diverged cell ended."""
     planned = ledger.planned_standings()
-    keys = [entry["key"] for entry, standing in planned if standing.state == columns.DIVERGED]
-    results = [ledger.cell(key).read_record(columns.RESULT_FILE) for key in keys]
+    keys = [entry["key"] for entry, standing in planned if standing.state == schema.DIVERGED]
+    results = [ledger.cell(key).read_record(schema.RESULT_FILE) for key in keys]
     return [result["step"] for result in results if result]
 
 

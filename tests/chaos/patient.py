@@ -11,20 +11,20 @@ import pandas as pd
 import yaml
 
 import analysis
-from sweep.ledger import Ledger
-from trainables import columns
-from trainables.adapters import WEIGHTS_FILE
+from sweep.ledger.ledger import Ledger
 from trainables.artifact import MANIFEST_FILE
-from trainables.checkpoints import NAME
-from trainables.manifest import stored_name
-from trainables.seals import DamagedError, checksum
-from trainables.storage.base import Storage
-from trainables.storage.locations import open_storage
+from trainables.engine.checkpoints import NAME
+from trainables.ledger import schema
+from trainables.ledger.manifest import stored_name
+from trainables.ledger.sealed_json import DamagedError, checksum
+from trainables.ledger.storage.base import Storage
+from trainables.ledger.storage.location import open_storage
+from trainables.model.lora_files import WEIGHTS_FILE
 
 Values = dict[str, Any]
 Row = tuple[Any, ...]
-FINISHED = (columns.DONE, columns.DIVERGED)
-EXACT = (columns.LOSSES_FILE, columns.SELECTION_FILE, f"{columns.ADAPTER_DIRECTORY}/{WEIGHTS_FILE}")
+FINISHED = (schema.DONE, schema.DIVERGED)
+EXACT = (schema.LOSSES_FILE, schema.SELECTION_FILE, f"{schema.ADAPTER_DIRECTORY}/{WEIGHTS_FILE}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Patient:
     @property
     def artifact(self) -> Path:
         """Phase A's folder, once there is one."""
-        return next((self.path / columns.ARTIFACTS_DIRECTORY).iterdir())
+        return next((self.path / schema.ARTIFACTS_DIRECTORY).iterdir())
 
     def moved(self, location: Path) -> "Patient":
         """Return the same study at another place."""
@@ -79,7 +79,7 @@ class Patient:
 
     def has_phase_a(self) -> bool:
         """Say whether Phase A's artifact is whole: between it and the first cell there is no checkpoint."""
-        return any(name.endswith(MANIFEST_FILE) for name in self.storage.files(columns.ARTIFACTS_DIRECTORY))
+        return any(name.endswith(MANIFEST_FILE) for name in self.storage.files(schema.ARTIFACTS_DIRECTORY))
 
     def rows(self) -> dict[tuple[str, int], list[Row]]:
         """Return what was measured, by cell and step: one row each, unless one was doubled."""
@@ -90,20 +90,20 @@ class Patient:
             except DamagedError:
                 continue
             for row in rows:
-                values = tuple(row[name] for name in columns.MEASURED_COLUMNS)
-                found.setdefault((key, int(row[columns.STEP])), []).append(values)
+                values = tuple(row[name] for name in schema.MEASURED_COLUMNS)
+                found.setdefault((key, int(row[schema.STEP])), []).append(values)
         return found
 
     def table(self) -> pd.DataFrame:
         """Return the final table as the analysis reads it, without what only tells the time."""
         frame = analysis.load(self.location)
-        labels = [*columns.LABEL_COLUMNS, columns.STEP]
-        names = [*labels, "cell", "state", *columns.MEASURED_COLUMNS[1:]]
+        labels = [*schema.LABEL_COLUMNS, schema.STEP]
+        names = [*labels, "cell", "state", *schema.MEASURED_COLUMNS[1:]]
         return frame.sort_values(labels).reset_index(drop=True)[names]
 
     def contents(self) -> dict[str, str]:
         """Return the digests of every cell's losses, selection and final adapter."""
-        cells = self.storage.inside(columns.CELLS_DIRECTORY)
+        cells = self.storage.inside(schema.CELLS_DIRECTORY)
         found = {}
         for key, standing in self.ledger.standings(self.described()).items():
             assert key is not None

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.machine import describe_machine
 from tests.chaos.faults import FAULTS
 from tests.chaos.outcome import PROMISE, Outcome
-from trainables.publish import publish_bytes
+from trainables.ledger.atomic_write import publish_bytes
 
 COLUMNS = (
     "fault",

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from sweep import lease
+from sweep.ledger import lease
 from tests.chaos.bench import Bench
 from tests.chaos.kills import PACE
 from tests.chaos.outcome import Outcome, total
@@ -13,7 +13,7 @@ from tests.chaos.patient import Patient
 from tests.sweep.object_store import ObjectStore, serve_objects
 from tests.sweep.slow_store import Delay, proxied
 from tests.sweep.waiting import wait_for
-from trainables import columns
+from trainables.ledger import schema
 
 BEAT = "0.3"  # seconds between two heartbeats of a lease; it lapses after six
 SLOWER_BEAT = "1"  # for two drivers that are both to end well, on a machine that is busy with them
@@ -98,7 +98,7 @@ def _state(patient: Patient) -> dict[str, float]:
     """Return when each file of the study was last written."""
     files = patient.storage.files()
     return {
-        name: info.modified for name, info in files.items() if not name.startswith(columns.LEASES_DIRECTORY)
+        name: info.modified for name, info in files.items() if not name.startswith(schema.LEASES_DIRECTORY)
     }
 
 
@@ -125,7 +125,7 @@ def _delay_a_put(bench: Bench, store: ObjectStore, *, answered_late: bool) -> Ou
         if answered_late:
             return Delay(after=LATE if len(seen) == 1 else 0.0)
         wait_for(
-            lambda: quick.storage.files(columns.LEASES_DIRECTORY), "the lease of the other driver", seconds=50
+            lambda: quick.storage.files(schema.LEASES_DIRECTORY), "the lease of the other driver", seconds=50
         )
         return Delay()
 

@@ -13,11 +13,11 @@ from tests.chaos.bench import SITE
 from tests.chaos.driver import ROOT
 from tests.chaos.watch import Journal
 from tests.sweep.waiting import wait_for
-from trainables.storage.locations import open_storage
+from trainables.ledger.storage.location import open_storage
 
 WRITE = """
 import sys
-from trainables.storage.locations import open_storage
+from trainables.ledger.storage.location import open_storage
 storage = open_storage(sys.argv[1])
 storage.inside("artifacts/a").write("rows.json", b"not a cell's")
 storage.inside("cells/k").write("rows.json", b"late")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.chaos.outcome import Outcome
 from tests.chaos.patient import Patient, Row, misplaced_rows
-from trainables import columns
+from trainables.ledger import schema
 
 Lane = tuple[str, str]  # the digest of a training stream, and the learning rate
 
@@ -68,7 +68,7 @@ class Watch:
         return int(self.patient.values[phase][name])
 
     def _phase_a_done(self) -> bool:
-        names = self.patient.storage.files(columns.ARTIFACTS_DIRECTORY)
+        names = self.patient.storage.files(schema.ARTIFACTS_DIRECTORY)
         return any(name.endswith("/manifest.json") for name in names)
 
     def injected(self, *, workers: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from sweep.configuration import Study, load_study, validate_study
+from sweep.config.study import Study, load_study, validate_study
 from tests.fuzz.errors import own_errors
 from tests.fuzz.values import NESTING, ODD_TEXTS, mutations
 from tests.fuzz.values import VALUES as ANY_VALUES

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from analysis.histories import group_replicates, read_histories
+from analysis.histories.read import group_replicates, read_histories
 from tests.fuzz.values import RAW_JSON, mutations
 
 GOOD = {

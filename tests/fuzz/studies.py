@@ -15,16 +15,16 @@ from click.testing import CliRunner
 from hypothesis import strategies as st
 
 import analysis
-from analysis.errors import LedgerWarning
+from analysis.reading.errors import LedgerWarning
 from sweep.cli import cli
-from sweep.configuration import validate_study
-from sweep.ledger import Ledger, open_existing, stored_study
-from sweep.recording import check_meaning, mend, publish_plan, searched_axes
+from sweep.config.study import validate_study
+from sweep.ledger.ledger import Ledger, open_existing, stored_study
+from sweep.planning.study_record import check_meaning, mend, publish_plan, searched_axes
 from tests.analysis.studies import checksum, make_rows, seal_text
 from tests.fuzz.errors import own_errors
 from tests.fuzz.values import RAW_JSON, VALUES, mutations
-from trainables import columns
-from trainables.digests import KEY_LENGTH
+from trainables.ledger import schema
+from trainables.ledger.digests import KEY_LENGTH
 
 DONE, FAILED, PARTIAL = (digit * KEY_LENGTH for digit in "abc")
 KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
@@ -47,8 +47,8 @@ def good_study() -> dict[str, Any]:
     rows = make_rows(("random", 0.5, 0), lr=7e-5, adapters=False)[:3]
     config = validate_study(CONFIG, origin="test").model_dump(mode="json", exclude={"storage"})
     files: dict[str, Any] = {
-        columns.STUDY_FILE: {
-            "schema": columns.SCHEMA_VERSION,
+        schema.STUDY_FILE: {
+            "schema": schema.SCHEMA_VERSION,
             "name": "fuzzed",
             "task_a": "arithmetic",
             "task_b": "multihop",
@@ -63,51 +63,51 @@ def good_study() -> dict[str, Any]:
             ],
             "provenance": {},
         },
-        columns.VALIDATION_FILE: {
-            "schema": columns.SCHEMA_VERSION,
+        schema.VALIDATION_FILE: {
+            "schema": schema.SCHEMA_VERSION,
             **{
                 task: {"id": ["a"], "level": [None], "type": ["x"], "tokens": [3]}
                 for task in ("task_a", "task_b")
             },
         },
-        columns.PLAN_FILE: {
-            "schema": columns.SCHEMA_VERSION,
+        schema.PLAN_FILE: {
+            "schema": schema.SCHEMA_VERSION,
             "cells": [
-                {"labels": dict(zip((*columns.LABEL_COLUMNS, "lr"), (*label, 7e-5), strict=True)), "key": key}
+                {"labels": dict(zip((*schema.LABEL_COLUMNS, "lr"), (*label, 7e-5), strict=True)), "key": key}
                 for label, key in zip(labels, keys, strict=True)
             ],
         },
     }
     for key in (DONE, FAILED, PARTIAL):
-        cell = f"{columns.CELLS_DIRECTORY}/{key}"
-        files[f"{cell}/{columns.ROWS_FILE}"] = {"rows": rows}
-        files[f"{cell}/{columns.CELL_FILE}"] = {
+        cell = f"{schema.CELLS_DIRECTORY}/{key}"
+        files[f"{cell}/{schema.ROWS_FILE}"] = {"rows": rows}
+        files[f"{cell}/{schema.CELL_FILE}"] = {
             "key": key,
-            **dict(zip(columns.LABEL_COLUMNS, labels[keys.index(key)], strict=True)),
+            **dict(zip(schema.LABEL_COLUMNS, labels[keys.index(key)], strict=True)),
             "slots_hash": "s",
             "hyperparameters": {"lr": 7e-5},
         }
-        files[f"{cell}/{columns.SELECTION_FILE}"] = {"ids": []}
-    files[f"{columns.CELLS_DIRECTORY}/{DONE}/{columns.RESULT_FILE}"] = {
-        "state": columns.DONE,
-        "step": rows[-1][columns.STEP],
+        files[f"{cell}/{schema.SELECTION_FILE}"] = {"ids": []}
+    files[f"{schema.CELLS_DIRECTORY}/{DONE}/{schema.RESULT_FILE}"] = {
+        "state": schema.DONE,
+        "step": rows[-1][schema.STEP],
         "seconds": 3.0,
         "artifact": "x",
         "files": {},
     }
-    files[f"{columns.CELLS_DIRECTORY}/{FAILED}/{columns.FAILURE_FILE}"] = {
+    files[f"{schema.CELLS_DIRECTORY}/{FAILED}/{schema.FAILURE_FILE}"] = {
         "error": "CUDA out of memory",
-        "log": f"{columns.CELLS_DIRECTORY}/{FAILED}/failure.log",
+        "log": f"{schema.CELLS_DIRECTORY}/{FAILED}/failure.log",
         "attempts": 3,
     }
     return files
 
 
 GOOD = good_study()
-RESULT = f"{columns.CELLS_DIRECTORY}/{DONE}/{columns.RESULT_FILE}"
+RESULT = f"{schema.CELLS_DIRECTORY}/{DONE}/{schema.RESULT_FILE}"
 LINKS = ("/etc/passwd", "/", ".", "/dev/null", "loop")
 NAMES = st.sampled_from(
-    [columns.STUDY_FILE, columns.PLAN_FILE, *GOOD]
+    [schema.STUDY_FILE, schema.PLAN_FILE, *GOOD]
 )  # the two that matter most, twice as often
 KEYS = st.sampled_from(
     ("../../etc", "/etc", "..", "", "a/b", "A" * KEY_LENGTH, DONE + "0", "\0", "a\ud800", DONE + "\n")
@@ -131,7 +131,7 @@ class Damage:
 
 
 def _renamed_keys(draw: st.DrawFn) -> Any:
-    plan = {**GOOD[columns.PLAN_FILE]}
+    plan = {**GOOD[schema.PLAN_FILE]}
     cells = [dict(entry) for entry in plan["cells"]]
     cells[draw(st.integers(0, 3))]["key"] = draw(KEYS | VALUES)
     return plan | {"cells": cells}
@@ -147,7 +147,7 @@ def damages(draw: st.DrawFn) -> Damage:
     if kind == "mutate":
         return Damage(name, value=draw(mutations(GOOD[name])))
     if kind == "key":
-        return Damage(columns.PLAN_FILE, value=_renamed_keys(draw))
+        return Damage(schema.PLAN_FILE, value=_renamed_keys(draw))
     if kind == "value":
         return Damage(name, value=draw(VALUES))
     if kind == "content":
@@ -170,10 +170,10 @@ def list_files(folder: Path) -> None:
     files = {
         path.name: {"size": len(content), "checksum": checksum(content)}
         for path in folder.iterdir()
-        if path.is_file() and not path.is_symlink() and path.name != columns.RESULT_FILE
+        if path.is_file() and not path.is_symlink() and path.name != schema.RESULT_FILE
         for content in [path.read_bytes()]
     }
-    write_record(folder / columns.RESULT_FILE, {**GOOD[RESULT], "files": files})
+    write_record(folder / schema.RESULT_FILE, {**GOOD[RESULT], "files": files})
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def check_analysis(all_damages: list[Damage]) -> None:
         cells, rows = analysis.load_cells(root), analysis.load(root)
         keys = cells["cell"].dropna().tolist()
         assert all(KEY.fullmatch(key) for key in keys), f"keys {keys} were taken"
-        assert set(cells["state"]) <= set(columns.CELL_STATES)
+        assert set(cells["state"]) <= set(schema.CELL_STATES)
         assert set(rows["cell"]) <= set(cells["cell"])
 
 
@@ -227,17 +227,17 @@ def _read_plan(ledger: Ledger) -> None:
     for entry in ledger.plan():
         assert entry["key"] is None or KEY.fullmatch(entry["key"]), f"key {entry['key']!r} was taken"
         assert all(isinstance(name, str) for name in entry["labels"])
-    assert set(ledger.counts()) <= set(columns.CELL_STATES)
+    assert set(ledger.counts()) <= set(schema.CELL_STATES)
 
 
 def _read_cells(ledger: Ledger) -> None:
     for key in (DONE, FAILED, PARTIAL):
         with own_errors():
-            assert all(isinstance(row[columns.STEP], int) for row in ledger.rows(key))
+            assert all(isinstance(row[schema.STEP], int) for row in ledger.rows(key))
         with own_errors():
             assert isinstance(ledger.failure(key)["error"], str)
         with own_errors():
-            assert ledger.state(key) in columns.CELL_STATES
+            assert ledger.state(key) in schema.CELL_STATES
 
 
 def _compare_meaning(ledger: Ledger) -> None:
@@ -255,9 +255,9 @@ def _mend(ledger: Ledger) -> None:
 
 
 def _grow_plan(ledger: Ledger) -> None:
-    labels = {columns.STRATEGY: "random", columns.MIX: 0.5, columns.SEED: 1, "lr": 7e-5}
+    labels = {schema.STRATEGY: "random", schema.MIX: 0.5, schema.SEED: 1, "lr": 7e-5}
     publish_plan(ledger, [{"labels": labels, "key": "d" * KEY_LENGTH}])
-    assert ledger.counts()[columns.MISSING] >= 1
+    assert ledger.counts()[schema.MISSING] >= 1
 
 
 def check_commands(all_damages: list[Damage]) -> None:

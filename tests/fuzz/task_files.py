@@ -17,8 +17,8 @@ from tests.conftest import _byte_tokenizer
 from tests.fuzz.errors import own_errors
 from tests.fuzz.values import RAW_JSON, VALUES, mutations
 from trainables.settings import TaskSettings
+from trainables.tasks.examples import TaskError
 from trainables.tasks.prepare import prepare_task
-from trainables.tasks.records import TaskError
 from trainables.tasks.registry import find_task
 from trainables.tasks.sources import read_path
 from trainables.tasks.wording import word_example

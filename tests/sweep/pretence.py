@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from sweep import recording
-from sweep.cells import Label, PlannedCell
-from sweep.configuration import Study, validate_study
-from sweep.course import Due, find_due
-from sweep.ledger import Ledger
-from sweep.planning import Plan, make_plan, publish_plan
-from sweep.preparation import Prepared, prepare
-from trainables import columns
-from trainables.manifest import FileSet
-from trainables.storage.locations import open_storage
+from sweep.config.study import Study, validate_study
+from sweep.design.next_stage import Due, find_due
+from sweep.ledger.ledger import Ledger
+from sweep.planning import study_record
+from sweep.planning.cells import Label, PlannedCell
+from sweep.planning.inputs import Prepared, prepare
+from sweep.planning.plan import Plan, make_plan, publish_plan
+from trainables.ledger import schema
+from trainables.ledger.manifest import FileSet
+from trainables.ledger.storage.location import open_storage
 
 TOKENS = np.array([10, 20, 5, 15])
 BEFORE = np.array([30.0, 50.0, 12.0, 40.0])  # summed nll of task A's validation examples, base model
@@ -34,7 +34,7 @@ class Pretence:
         self.ledger = Ledger(open_storage(self.study.storage))
         self.ledger.storage.make()
         self._artifact: Any = None
-        patch.setattr("sweep.planning.load_artifact", lambda storage: self._artifact)
+        patch.setattr("sweep.planning.plan.load_artifact", lambda storage: self._artifact)
 
     def declare(self, **changes: Any) -> None:
         """Change the configuration."""
@@ -59,7 +59,7 @@ class Pretence:
     def open(self) -> None:
         """Record the study and its whole plan, as a run does."""
         finished = len(self.whole().cells) - len(self.whole().pending)
-        recording.open_study(
+        study_record.open_study(
             self.ledger,
             self.study,
             fingerprint=self.prepared.fingerprint,
@@ -77,7 +77,7 @@ class Pretence:
         forgets: Callable[[Label], float],
         *,
         which: Callable[[Label], bool] = lambda label: True,
-        state: str = columns.DONE,
+        state: str = schema.DONE,
     ) -> None:
         """Let the cells of which a label is chosen end in `state`, each example's loss risen by `forgets` a token."""
         self.open()
@@ -88,23 +88,23 @@ class Pretence:
     def _end(self, cell: PlannedCell, rise: float, state: str) -> None:
         assert cell.spec is not None
         storage = self.ledger.cell(cell.spec.key)
-        if state == columns.FAILED:
+        if state == schema.FAILED:
             self.ledger.record_failure(cell.spec.key, error="broken", log="", attempts=1)
             return
-        storage.delete(columns.FAILURE_FILE)
+        storage.delete(schema.FAILURE_FILE)
         files, after = FileSet(storage), LEARNT + rise * TOKENS
         label = cell.labels[0]
         described = {"slots_hash": f"{label.seed} {label.mix}", "hyperparameters": {}, "key": cell.spec.key}
-        files.write_record(columns.CELL_FILE, label.record() | described)
+        files.write_record(schema.CELL_FILE, label.record() | described)
         files.write_record(
-            columns.SELECTION_FILE, {"index": [], "id": [], "level": [], "type": [], "tokens": []}
+            schema.SELECTION_FILE, {"index": [], "id": [], "level": [], "type": [], "tokens": []}
         )
         losses = {"steps": np.array([0, 8]), "task_a_nll": np.stack([LEARNT, after]), "task_a_tokens": TOKENS}
-        files.write(columns.LOSSES_FILE, save(losses | {"task_b_nll": np.stack([BEFORE, BEFORE])}))
+        files.write(schema.LOSSES_FILE, save(losses | {"task_b_nll": np.stack([BEFORE, BEFORE])}))
         totals = [nll.sum() / TOKENS.sum() for nll in (LEARNT, after)]
-        files.write_record(columns.ROWS_FILE, {"rows": [_row(0, totals[0]), _row(8, totals[1])]})
+        files.write_record(schema.ROWS_FILE, {"rows": [_row(0, totals[0]), _row(8, totals[1])]})
         result = {"state": state, "step": 8, "total_steps": 8, "seconds": 1.0, "artifact": "c"}
-        storage.write_record(columns.RESULT_FILE, result | {"files": files.manifest})
+        storage.write_record(schema.RESULT_FILE, result | {"files": files.manifest})
 
     @property
     def root(self) -> Path:
@@ -112,5 +112,5 @@ class Pretence:
 
 
 def _row(step: int, loss: float) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(columns.ROW_COLUMNS, 0)
-    return row | {columns.STEP: step, columns.TASK_A_LOSS: float(loss), columns.TASK_B_LOSS: 1.0}
+    row: dict[str, Any] = dict.fromkeys(schema.ROW_COLUMNS, 0)
+    return row | {schema.STEP: step, schema.TASK_A_LOSS: float(loss), schema.TASK_B_LOSS: 1.0}

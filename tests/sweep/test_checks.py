@@ -8,16 +8,17 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from sweep import checks, cluster
+from sweep import checks
 from sweep.cli import cli
-from sweep.configuration import ResourceSettings, validate_study
+from sweep.cluster import ray_cluster
+from sweep.config.errors import ClusterError, ConfigurationError
+from sweep.config.study import ResourceSettings, validate_study
+from sweep.console.progress import Progress
 from sweep.driver import run_study
-from sweep.errors import ClusterError, ConfigurationError
-from sweep.progress import Progress
-from sweep.recording import OtherStudyError
+from sweep.planning.study_record import OtherStudyError
 from tests.sweep.pretence import Pretence
-from trainables.storage.base import ForeignStorageError
-from trainables.storage.locations import LocationError
+from trainables.ledger.storage.base import ForeignStorageError
+from trainables.ledger.storage.location import LocationError
 
 
 def attempt(values: dict[str, Any], address: str | None = None) -> None:
@@ -78,7 +79,7 @@ def test_a_gpu_that_this_machine_lacks_is_missed_before_ray_starts(
         get_current_node_num_accelerators = staticmethod(lambda: gpus)
         get_current_process_visible_accelerator_ids = staticmethod(lambda: visible)
 
-    monkeypatch.setattr(cluster, "get_accelerator_manager_for_resource", lambda name: Found)
+    monkeypatch.setattr(ray_cluster, "get_accelerator_manager_for_resource", lambda name: Found)
     with pytest.raises(ClusterError, match="gpus=1 on one node; this machine has in all .*gpus=0"):
         attempt(study_values | {"resources": {"gpus": 1}})
     assert not Path(study_values["storage"]).exists()
@@ -96,7 +97,7 @@ def test_a_gpu_that_this_machine_lacks_is_missed_before_ray_starts(
 def test_an_address_where_no_cluster_is_is_refused_within_seconds(
     study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, address: str, said: str
 ) -> None:
-    monkeypatch.setattr("sweep.joining.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("sweep.cluster.joining.PROBE_SECONDS", 0.1)
     with pytest.raises(ClusterError, match=said):
         attempt(study_values, address)
     assert not Path(study_values["storage"]).exists()
@@ -199,4 +200,6 @@ def test_a_file_in_a_studys_place_is_answered_with_the_directory(
 def test_a_part_of_a_gpu_is_of_one_gpu(gpus: float, slots: int) -> None:
     """As Ray places it; 14 are the CPUs."""
     resources = ResourceSettings.model_validate({"cpus": 1, "gpus": gpus})
-    assert cluster._check_fit(resources, [{"CPU": 10, "GPU": 2}, {"CPU": 4, "GPU": 1}], whose="it") == slots
+    assert (
+        ray_cluster._check_fit(resources, [{"CPU": 10, "GPU": 2}, {"CPU": 4, "GPU": 1}], whose="it") == slots
+    )

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from sweep.console.progress import Progress
+from sweep.console.tables import print_status
 from sweep.driver import run_study
-from sweep.ledger import Ledger
-from sweep.progress import Progress
-from sweep.tables import print_status
+from sweep.ledger.ledger import Ledger
 from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
 from tests.sweep.pretence import Pretence
-from trainables import columns
-from trainables.storage.locations import open_storage
-from trainables.storage.objects import ObjectStorage
+from trainables.ledger import schema
+from trainables.ledger.storage.location import open_storage
+from trainables.ledger.storage.s3 import ObjectStorage
 
 MOST = 3  # operations a finished cell: its folder's listing, its result, its adapter's folder
 
@@ -48,7 +48,7 @@ def operations(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         patched.setattr(os, "scandir", _scanned(os.scandir))
         yield by_cell
     counted, _counted = _counted, None
-    cells = f"{root}/{columns.CELLS_DIRECTORY}/"
+    cells = f"{root}/{schema.CELLS_DIRECTORY}/"
     for path, count in counted.items():
         if path.startswith(cells):
             by_cell[path.removeprefix(cells).partition("/")[0]] += count
@@ -91,7 +91,7 @@ def finished(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> P
     pretence.end(lambda label: 0.1)
     for cell in pretence.whole().cells:
         assert cell.spec is not None
-        adapter = pretence.root / columns.CELLS_DIRECTORY / cell.spec.key / columns.ADAPTER_DIRECTORY
+        adapter = pretence.root / schema.CELLS_DIRECTORY / cell.spec.key / schema.ADAPTER_DIRECTORY
         adapter.mkdir()
     return pretence
 
@@ -106,7 +106,7 @@ def test_looking_at_a_finished_cell_takes_three_operations_at_most(
     assert by_cell == dict.fromkeys(keys, MOST)
     with operations(finished.root, monkeypatch) as by_cell:
         outcome = run_study(finished.study, address=None, progress=Progress(Console(file=io.StringIO())))
-    assert outcome.states == {columns.DONE: 9}
+    assert outcome.states == {schema.DONE: 9}
     assert by_cell == dict.fromkeys(keys, MOST)
 
 
@@ -114,22 +114,22 @@ def test_a_run_sweeps_what_kills_left_behind_and_nothing_that_counts(
     finished: Pretence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, other = [cell.spec.key for cell in finished.whole().cells if cell.spec][:2]
-    cells = finished.root / columns.CELLS_DIRECTORY
+    cells = finished.root / schema.CELLS_DIRECTORY
     counts = {path.relative_to(finished.root) for path in finished.root.rglob("*") if path.is_file()}
     orphans = [
         cells / key / ".writing-abc",
-        cells / key / columns.ADAPTER_DIRECTORY / ".writing-abc",
+        cells / key / schema.ADAPTER_DIRECTORY / ".writing-abc",
         cells / key / "checkpoint-00000008.safetensors",
         cells / key / "000002-00000000-checkpoint-00000008.safetensors",
         cells / key / "000002-00000000-rows.json",
         cells / key / "000002-00000000-adapter" / "adapter_model.safetensors",
-        cells / key / columns.CLAIM_FILE,
+        cells / key / schema.CLAIM_FILE,
         finished.root / ".writing-study",
         finished.root / "probe",
-        finished.root / columns.LEASES_DIRECTORY / ".writing-lease",
+        finished.root / schema.LEASES_DIRECTORY / ".writing-lease",
     ]
-    kept = [cells / key / "notes.txt", cells / other / columns.CLAIM_FILE, cells / other / ".writing-at-work"]
-    (cells / other / columns.RESULT_FILE).unlink()  # at work in a worker of a driver that was lost
+    kept = [cells / key / "notes.txt", cells / other / schema.CLAIM_FILE, cells / other / ".writing-at-work"]
+    (cells / other / schema.RESULT_FILE).unlink()  # at work in a worker of a driver that was lost
     for path in (*orphans, *kept):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
@@ -138,7 +138,7 @@ def test_a_run_sweeps_what_kills_left_behind_and_nothing_that_counts(
     assert not [path for path in orphans if path.exists()]
     assert not [path for path in kept if not path.exists()]
     left = {path.relative_to(finished.root) for path in finished.root.rglob("*") if path.is_file()}
-    gone = {(cells / other / columns.RESULT_FILE).relative_to(finished.root)}
+    gone = {(cells / other / schema.RESULT_FILE).relative_to(finished.root)}
     assert left == (counts - gone) | {path.relative_to(finished.root) for path in kept}
 
 
@@ -174,13 +174,13 @@ def test_an_object_stores_results_are_read_once_and_then_only_where_a_listing_sh
     read.clear()
     listed.clear()
     assert ledger.standings(keys) == first
-    assert (read, listed) == ([], [columns.CELLS_DIRECTORY])
-    rows = f"{columns.CELLS_DIRECTORY}/{keys[0]}"
-    ledger.cell(keys[0]).write(columns.ROWS_FILE, b"{")
+    assert (read, listed) == ([], [schema.CELLS_DIRECTORY])
+    rows = f"{schema.CELLS_DIRECTORY}/{keys[0]}"
+    ledger.cell(keys[0]).write(schema.ROWS_FILE, b"{")
     found = ledger.standings(keys)
-    assert found[keys[0]].state == columns.PARTIAL
+    assert found[keys[0]].state == schema.PARTIAL
     assert "rows.json is damaged: it has 1 of" in str(found[keys[0]].damage)
-    assert read == [f"{rows}/{columns.RESULT_FILE}"]
+    assert read == [f"{rows}/{schema.RESULT_FILE}"]
     assert found[keys[1]] == first[keys[1]]
     assert ledger.standings(keys, thorough=True)[keys[1]] == first[keys[1]]
     assert len(read) > 4

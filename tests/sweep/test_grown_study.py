@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep import preparation
-from sweep.ledger import Ledger
-from trainables import columns
-from trainables.storage.locations import open_storage
+from sweep.ledger.ledger import Ledger
+from sweep.planning import inputs
+from trainables.ledger import schema
+from trainables.ledger.storage.location import open_storage
 
 ROOT = Path(__file__).parents[2]
 FINISHED = Path(__file__).parent / "data" / "finished_study.tar.gz"
@@ -45,9 +45,9 @@ def finished(tmp_path: Path) -> dict[str, Any]:
     ledger = Ledger(open_storage(values["storage"]))
     record = ledger.study_record()
     assert record is not None
-    versions = {name: preparation.version(name).partition("+")[0] for name in preparation.CODE_PACKAGES}
+    versions = {name: inputs.version(name).partition("+")[0] for name in inputs.CODE_PACKAGES}
     record["fingerprint"]["code"] |= versions
-    ledger.write(columns.STUDY_FILE, record)
+    ledger.write(schema.STUDY_FILE, record)
     return values
 
 
@@ -77,7 +77,7 @@ def sweep(command: str, values: dict[str, Any], *, code: Path) -> tuple[int, str
 
 
 def contents(storage: str) -> dict[str, bytes]:
-    cells = Path(storage, columns.CELLS_DIRECTORY)
+    cells = Path(storage, schema.CELLS_DIRECTORY)
     return {str(path.relative_to(cells)): path.read_bytes() for path in cells.rglob("*") if path.is_file()}
 
 

@@ -7,23 +7,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweep.configuration import validate_study
+from sweep.config.study import validate_study
+from sweep.console.progress import Progress
 from sweep.driver import run_study
 from sweep.export import export_original
-from sweep.ledger import LedgerError, open_existing
-from sweep.progress import Progress
+from sweep.ledger.ledger import LedgerError, open_existing
 from tests.fuzz.studies import GOOD, Damage, damaged_study
-from trainables import columns
-from trainables.models import ModelError
-from trainables.storage.locations import LocationError
+from trainables.ledger import schema
+from trainables.ledger.storage.location import LocationError
+from trainables.model.sources import ModelError
 
-PLAN: dict[str, Any] = GOOD[columns.PLAN_FILE]
+PLAN: dict[str, Any] = GOOD[schema.PLAN_FILE]
 
 
 def planned(**changes: Any) -> Damage:
     """The plan with its finished cell's entry changed."""
     first, *others = PLAN["cells"]
-    return Damage(columns.PLAN_FILE, value={**PLAN, "cells": [{**first, **changes}, *others]})
+    return Damage(schema.PLAN_FILE, value={**PLAN, "cells": [{**first, **changes}, *others]})
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_key_that_is_no_digest_is_refused(key: Any) -> None:
 
 @pytest.mark.parametrize("strategy", ["../../outside", "/outside", "a\0b", "x" * 1000, "..", "a\nb"])
 def test_an_export_is_a_file_of_its_folder_whatever_the_label(strategy: str, tmp_path: Path) -> None:
-    labels = PLAN["cells"][0]["labels"] | {columns.STRATEGY: strategy}
+    labels = PLAN["cells"][0]["labels"] | {schema.STRATEGY: strategy}
     with damaged_study([planned(labels=labels)]) as root:
         (written,) = export_original(open_existing(str(root)), tmp_path / "out")
     assert [written] == list((tmp_path / "out").iterdir())

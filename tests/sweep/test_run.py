@@ -16,14 +16,14 @@ from rich.console import Console
 
 import analysis
 from sweep.cli import cli
-from sweep.configuration import validate_study
+from sweep.config.study import validate_study
+from sweep.console.progress import Progress
 from sweep.driver import Outcome, run_study
-from sweep.ledger import Ledger, open_existing, stored_study
-from sweep.progress import Progress
-from sweep.recording import OtherStudyError
+from sweep.ledger.ledger import Ledger, open_existing, stored_study
+from sweep.planning.study_record import OtherStudyError
 from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
-from trainables import columns
-from trainables.storage.locations import open_storage
+from trainables.ledger import schema
+from trainables.ledger.storage.location import open_storage
 
 pytestmark = [
     pytest.mark.cluster,
@@ -41,12 +41,12 @@ def run(values: dict[str, Any], address: str | None = None) -> Outcome:
 
 def table(storage: str | Path) -> pd.DataFrame:
     frame = analysis.load(storage)
-    labels = [*columns.LABEL_COLUMNS, columns.STEP]
-    return frame.sort_values(labels).reset_index(drop=True)[[*labels, *columns.MEASURED_COLUMNS[1:]]]
+    labels = [*schema.LABEL_COLUMNS, schema.STEP]
+    return frame.sort_values(labels).reset_index(drop=True)[[*labels, *schema.MEASURED_COLUMNS[1:]]]
 
 
 def results(storage: str | Path) -> dict[str, float]:
-    paths = (Path(storage) / columns.CELLS_DIRECTORY).glob(f"*/{columns.RESULT_FILE}")
+    paths = (Path(storage) / schema.CELLS_DIRECTORY).glob(f"*/{schema.RESULT_FILE}")
     return {path.parent.name: path.stat().st_mtime_ns for path in paths}
 
 
@@ -61,7 +61,7 @@ def ledger_of(values: dict[str, Any]) -> Ledger:
 
 def break_cell(values: dict[str, Any], key: str) -> Path:
     """Put a directory where a cell's claim is to be published, so that it fails; return the directory."""
-    path = Path(values["storage"], columns.CELLS_DIRECTORY, key, columns.CLAIM_FILE)
+    path = Path(values["storage"], schema.CELLS_DIRECTORY, key, schema.CLAIM_FILE)
     path.mkdir(parents=True)
     return path
 
@@ -74,17 +74,17 @@ def command(values: dict[str, Any], tmp_path: Path) -> list[str]:
 
 def test_a_study_grows_without_running_a_finished_cell_again(study_values: dict[str, Any]) -> None:
     storage = study_values["storage"]
-    assert run(study_values).states == {columns.DONE: 3}
+    assert run(study_values).states == {schema.DONE: 3}
     first = results(storage)
     study_values["search"]["seed"] = [0, 1]
-    assert run(study_values).states == {columns.DONE: 6}
+    assert run(study_values).states == {schema.DONE: 6}
     second = results(storage)
     assert len(second) == 6
     assert all(second[key] == when for key, when in first.items())
-    assert run(study_values).states == {columns.DONE: 6}
+    assert run(study_values).states == {schema.DONE: 6}
     assert results(storage) == second
     frame = table(storage)
-    assert set(frame[columns.SEED]) == {0, 1}
+    assert set(frame[schema.SEED]) == {0, 1}
     record = Ledger(open_storage(storage)).study_record()
     assert record is not None
     assert record["provenance"]["tasks"]["task_a"] | {"duplicates": 0} == {
@@ -105,14 +105,14 @@ def test_a_killed_and_resumed_study_equals_an_undisturbed_one(
 ) -> None:
     study_values["phase_b"] |= {"epochs": 12, "eval_every": 2}
     study_values["search"]["strategy"] = ["random"]
-    assert run({**study_values, "storage": str(tmp_path / "whole")}).states == {columns.DONE: 2}
+    assert run({**study_values, "storage": str(tmp_path / "whole")}).states == {schema.DONE: 2}
     storage = Path(study_values["storage"])
     driver = subprocess.Popen(command(study_values, tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL)
-    _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob("*/*checkpoint-*")), driver)
+    _wait_for(lambda: any((storage / schema.CELLS_DIRECTORY).glob("*/*checkpoint-*")), driver)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert len(results(storage)) < 2
-    assert run(study_values).states == {columns.DONE: 2}
+    assert run(study_values).states == {schema.DONE: 2}
     pd.testing.assert_frame_equal(table(storage), table(tmp_path / "whole"), check_exact=True)
 
 
@@ -122,17 +122,17 @@ def test_each_replicate_starts_from_its_own_adapter_where_it_is_asked_for(
     """Every replicate equals that of a study of its own, whose only Phase A has the replicate's seed."""
     study_values["search"] = {"strategy": ["loss_descending"], "mix": [0.25], "seed": [0, 1]}
     apart = study_values | {"phase_a": study_values["phase_a"] | {"seeds": "per_replicate"}}
-    assert run(apart).states == {columns.DONE: 2}
+    assert run(apart).states == {schema.DONE: 2}
     frame = table(apart["storage"])
-    starts = frame[frame[columns.STEP] == 0]
-    assert starts[columns.TASK_A_LOSS].nunique() == 2
+    starts = frame[frame[schema.STEP] == 0]
+    assert starts[schema.TASK_A_LOSS].nunique() == 2
     alone = study_values | {
         "storage": str(tmp_path / "alone"),
         "phase_a": study_values["phase_a"] | {"seed": 1},
         "search": study_values["search"] | {"seed": [1]},
     }
-    assert run(alone).states == {columns.DONE: 1}
-    second = frame[frame[columns.SEED] == 1].reset_index(drop=True)
+    assert run(alone).states == {schema.DONE: 1}
+    second = frame[frame[schema.SEED] == 1].reset_index(drop=True)
     pd.testing.assert_frame_equal(second, table(alone["storage"]), check_exact=True)
 
 
@@ -143,13 +143,13 @@ def test_an_interrupted_study_checkpoints_and_says_how_to_go_on(
     study_values["phase_b"] |= {"epochs": 400, "eval_every": 1000}
     storage = Path(study_values["storage"])
     driver = subprocess.Popen(command(study_values, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    _wait_for(lambda: any((storage / columns.CELLS_DIRECTORY).glob(f"*/*{columns.ROWS_FILE}")), driver)
+    _wait_for(lambda: any((storage / schema.CELLS_DIRECTORY).glob(f"*/*{schema.ROWS_FILE}")), driver)
     time.sleep(1)
     driver.send_signal(number)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 128 + number
     assert f"python -m sweep resume {storage}" in output
-    assert any((storage / columns.CELLS_DIRECTORY).glob("*/*checkpoint-*"))
+    assert any((storage / schema.CELLS_DIRECTORY).glob("*/*checkpoint-*"))
     assert not results(storage)
 
 
@@ -162,7 +162,7 @@ def test_cells_that_share_a_worker_give_the_tables_of_cells_alone(
         storage = tmp_path / str(together)
         resources = {"cells_per_worker": together, "max_concurrent": 1}
         assert run({**study_values, "storage": str(storage), "resources": resources}).states == {
-            columns.DONE: 6
+            schema.DONE: 6
         }
         frames.append(table(storage))
     pd.testing.assert_frame_equal(*frames, check_exact=False, rtol=0, atol=1e-4)
@@ -175,9 +175,9 @@ def test_a_cell_that_fails_does_not_fail_those_it_trained_with(study_values: dic
     broken, *others = _pending_keys(study_values)
     ledger = ledger_of(study_values)
     break_cell(study_values, broken)
-    assert run(study_values).states == {columns.DONE: 1 + len(others), columns.FAILED: 1}
+    assert run(study_values).states == {schema.DONE: 1 + len(others), schema.FAILED: 1}
     assert ledger.failure(broken)["attempts"] == 2  # with the others, then alone
-    assert all(ledger.state(key) == columns.DONE for key in others)
+    assert all(ledger.state(key) == schema.DONE for key in others)
 
 
 def test_a_failing_cell_is_retried_then_reported_while_the_others_go_on(study_values: dict[str, Any]) -> None:
@@ -189,12 +189,12 @@ def test_a_failing_cell_is_retried_then_reported_while_the_others_go_on(study_va
     broken = _pending_keys(values)[0]
     in_the_way = break_cell(study_values, broken)
     outcome = run(values)
-    assert outcome.states == {columns.DONE: 3, columns.FAILED: 1}
+    assert outcome.states == {schema.DONE: 3, schema.FAILED: 1}
     failure = ledger.failure(broken)
     assert failure["attempts"] == 2
     assert "IsADirectoryError" in ledger.storage.read(failure["log"]).decode()
     in_the_way.rmdir()
-    assert run(values).states == {columns.DONE: 4}
+    assert run(values).states == {schema.DONE: 4}
 
 
 def test_four_logical_gpus_on_two_nodes_give_the_tables_of_one_worker(
@@ -206,14 +206,14 @@ def test_four_logical_gpus_on_two_nodes_give_the_tables_of_one_worker(
     study_values["model"]["attention"] = "eager"  # not what was fastest in a busy moment
     study_values["search"]["seed"] = [0, 1]
     one = {**study_values, "storage": str(tmp_path / "one"), "resources": {"max_concurrent": 1}}
-    assert run(one).states == {columns.DONE: 6}
+    assert run(one).states == {schema.DONE: 6}
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False}
     )
     try:
         cluster.add_node(num_cpus=2, num_gpus=2)
         study_values["resources"] = {"cpus": 1, "gpus": 1, "device": "cpu", "cells_per_worker": 1}
-        assert run(study_values, cluster.address).states == {columns.DONE: 6}
+        assert run(study_values, cluster.address).states == {schema.DONE: 6}
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -228,16 +228,16 @@ def test_a_study_in_an_object_store_equals_the_one_in_a_directory(
     """Also after a kill, resumed from the configuration in the store alone; and both commands read it."""
     study_values["search"]["strategy"] = ["random"]
     study_values["phase_b"] |= {"epochs": 6, "eval_every": 3}
-    assert run(study_values).states == {columns.DONE: 2}
+    assert run(study_values).states == {schema.DONE: 2}
     location = object_store.uri()
     driver = subprocess.Popen(
         command({**study_values, "storage": location}, tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL
     )
     study = open_storage(location)
-    _wait_for(lambda: any("checkpoint-" in name for name in study.files(columns.CELLS_DIRECTORY)), driver)
+    _wait_for(lambda: any("checkpoint-" in name for name in study.files(schema.CELLS_DIRECTORY)), driver)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    assert run(stored_study(open_existing(location)).model_dump(mode="json")).states == {columns.DONE: 2}
+    assert run(stored_study(open_existing(location)).model_dump(mode="json")).states == {schema.DONE: 2}
     pd.testing.assert_frame_equal(table(location), table(study_values["storage"]), check_exact=True)
     status = CliRunner().invoke(cli, ["status", location])
     assert "2 of 2 cells done" in status.output
@@ -255,8 +255,8 @@ def test_export_writes_histories_that_plot(study_values: dict[str, Any], tmp_pat
     assert history["steps"] == [0, 2, 4, 6, 8, 10]
     assert (history["selection_method"], history["mix_percentage"], history["seed"]) == ("random", 50, 0)
     frame = table(storage)
-    rows = frame[(frame[columns.STRATEGY] == "random")]
-    assert history["arithmetic_loss"] == rows[columns.TASK_A_LOSS].tolist()
+    rows = frame[(frame[schema.STRATEGY] == "random")]
+    assert history["arithmetic_loss"] == rows[schema.TASK_A_LOSS].tolist()
     from analysis.cli import main as analysis_cli
 
     picture = tmp_path / "out.png"
@@ -280,8 +280,8 @@ def test_a_users_mistake_is_one_block_and_exit_code_two(tmp_path: Path) -> None:
 
 
 def _pending_keys(values: dict[str, Any]) -> list[str]:
-    from sweep.planning import make_plan
-    from sweep.preparation import prepare
+    from sweep.planning.inputs import prepare
+    from sweep.planning.plan import make_plan
 
     study = validate_study(values, origin="test")
     plan = make_plan(study, prepare(study), Ledger(open_storage(study.storage)), say=print)

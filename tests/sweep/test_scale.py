@@ -15,20 +15,21 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from sweep import cells as cells_module
-from sweep import recording
-from sweep.cells import Label, Origin, PlannedCell, plan_cells, plan_record, study_labels
-from sweep.configuration import Study, validate_study
-from sweep.ledger import Ledger, Standing
-from sweep.planning import Plan, make_plan
-from sweep.preparation import PHASE_B_BOOKKEEPING, Prepared, prepare
-from sweep.tables import print_plan, print_status
-from trainables import columns, strategies
-from trainables.digests import digest_json
-from trainables.manifest import FileSet
-from trainables.replay import Slots, lay_out_slots, realise
-from trainables.storage.locations import open_storage
-from trainables.strategies import STRATEGIES, Pool
+from sweep.config.study import Study, validate_study
+from sweep.console.tables import print_plan, print_status
+from sweep.ledger.ledger import Ledger, Standing
+from sweep.planning import cells as cells_module
+from sweep.planning import study_record
+from sweep.planning.cells import Label, Origin, PlannedCell, plan_cells, plan_record, study_labels
+from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared, prepare
+from sweep.planning.plan import Plan, make_plan
+from trainables.ledger import schema
+from trainables.ledger.digests import digest_json
+from trainables.ledger.manifest import FileSet
+from trainables.ledger.storage.location import open_storage
+from trainables.replay import strategies
+from trainables.replay.batch_order import Slots, lay_out_slots, realise
+from trainables.replay.strategies import STRATEGIES, Pool
 
 SEEDS, MIXES = list(range(6)), [0, 0.25, 0.5]
 GRIDS: dict[str, dict[str, Any]] = {
@@ -92,24 +93,24 @@ def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[S
     """A study whose every second cell is finished, every fourth half done, the others missing."""
     study, prepared = prepared_study(values)
     artifact = SimpleNamespace(pool_losses=losses_of(prepared), content="c")
-    monkeypatch.setattr("sweep.planning.load_artifact", lambda storage: artifact)
+    monkeypatch.setattr("sweep.planning.plan.load_artifact", lambda storage: artifact)
     ledger = Ledger(open_storage(study.storage))
     ledger.storage.make()
     key = prepared.artifacts[0].prefix.rpartition("/")[2]
     cells = plan_cells(study, prepared, origins={0: Origin(key, losses_of(prepared))})
     fingerprint = prepared.fingerprint
-    recording.open_study(ledger, study, fingerprint=fingerprint, details={}, precision="fp32")
-    recording.publish_plan(ledger, plan_record(cells, study=study, axes=[]))
+    study_record.open_study(ledger, study, fingerprint=fingerprint, details={}, precision="fp32")
+    study_record.publish_plan(ledger, plan_record(cells, study=study, axes=[]))
     for number, cell in enumerate(cells):
         assert cell.spec is not None
         storage = ledger.cell(cell.spec.key)
         if number % 2 == 0:
             files = FileSet(storage)
-            files.write_record(columns.ROWS_FILE, {"rows": [{columns.STEP: 10}]})
-            result = {"state": columns.DONE, "seconds": 2.0, "artifact": "c", "files": files.manifest}
-            storage.write_record(columns.RESULT_FILE, result)
+            files.write_record(schema.ROWS_FILE, {"rows": [{schema.STEP: 10}]})
+            result = {"state": schema.DONE, "seconds": 2.0, "artifact": "c", "files": files.manifest}
+            storage.write_record(schema.RESULT_FILE, result)
         elif number % 4 == 1:
-            storage.write_record(columns.ROWS_FILE, {"rows": [{columns.STEP: 4}]})
+            storage.write_record(schema.ROWS_FILE, {"rows": [{schema.STEP: 4}]})
     return study, prepared, ledger
 
 
@@ -118,9 +119,9 @@ def test_planning_reads_the_plan_and_every_cell_once(finished: tuple[Study, Prep
     with reads(root_of(ledger)) as counts:
         plan = make_plan(study, prepared, ledger, say=pytest.fail)
     assert set(counts.values()) == {1}
-    finished_cells = [standing for standing in plan.standings if standing.state == columns.DONE]
+    finished_cells = [standing for standing in plan.standings if standing.state == schema.DONE]
     files = {name for name in counts if name.endswith(".json")}
-    assert files == {name for name in files if name.endswith(columns.RESULT_FILE)} | {columns.PLAN_FILE}
+    assert files == {name for name in files if name.endswith(schema.RESULT_FILE)} | {schema.PLAN_FILE}
     assert len(files) == len(finished_cells) + 1
     assert len(finished_cells) == len(plan.cells) / 2
     assert plan.seconds_a_cell == 2.0
@@ -133,7 +134,7 @@ def test_status_reads_every_file_once(finished: tuple[Study, Prepared, Ledger]) 
     states = Counter(standing.state for _, standing in ledger.planned_standings())
     assert set(counts.values()) == {1}
     read = [name for name in counts if name.endswith(".json")]
-    assert len(read) == 2 + states[columns.DONE] + states[columns.PARTIAL]  # study, plan, results, rows
+    assert len(read) == 2 + states[schema.DONE] + states[schema.PARTIAL]  # study, plan, results, rows
 
 
 def test_an_unchanged_plan_is_published_without_reading_a_cell(
@@ -142,8 +143,8 @@ def test_an_unchanged_plan_is_published_without_reading_a_cell(
     ledger = finished[2]
     before = ledger.plan()
     with reads(root_of(ledger)) as counts:
-        recording.publish_plan(ledger, before)
-    assert not [name for name in counts if name.startswith(columns.CELLS_DIRECTORY)]
+        study_record.publish_plan(ledger, before)
+    assert not [name for name in counts if name.startswith(schema.CELLS_DIRECTORY)]
     assert ledger.plan() == before
 
 
@@ -154,10 +155,10 @@ def test_a_smaller_plan_keeps_what_was_finished_and_reads_only_that(
     before = ledger.planned_standings()
     entries = [entry for entry, _ in before[:5]]
     with reads(root_of(ledger)) as counts:
-        recording.publish_plan(ledger, entries)
-    kept = [entry for entry, standing in before[5:] if standing.state == columns.DONE]
+        study_record.publish_plan(ledger, entries)
+    kept = [entry for entry, standing in before[5:] if standing.state == schema.DONE]
     assert set(counts.values()) == {1}
-    assert len([name for name in counts if name.endswith(columns.RESULT_FILE)]) == len(kept)
+    assert len([name for name in counts if name.endswith(schema.RESULT_FILE)]) == len(kept)
     assert ledger.plan() == entries + kept
 
 
@@ -178,11 +179,11 @@ def test_publishing_compares_each_entry_with_its_own_cell_alone(tmp_path: Path) 
     seeds = range(200)
 
     def label(seed: int) -> dict[str, Any]:
-        return {columns.STRATEGY: "random", columns.MIX: 0.1, columns.SEED: seed}
+        return {schema.STRATEGY: "random", schema.MIX: 0.1, schema.SEED: seed}
 
-    recording.publish_plan(ledger, ({"labels": label(seed), "key": f"{seed:020d}"} for seed in seeds))
+    study_record.publish_plan(ledger, ({"labels": label(seed), "key": f"{seed:020d}"} for seed in seeds))
     _CountedLabels.compared = 0
-    recording.publish_plan(
+    study_record.publish_plan(
         ledger,
         ({"labels": _CountedLabels(label(seed)), "key": f"{seed:020d}"} for seed in reversed(seeds)),
     )
@@ -233,7 +234,7 @@ def _one_by_one(study: Study, prepared: Prepared) -> list[tuple[Any, ...]]:
     cells: dict[str, tuple[Any, ...]] = {}
     for label in study_labels(study):
         training = study.training_at(dict(label.axes))
-        strategy = None if label.strategy == columns.NO_REPLAY else label.strategy
+        strategy = None if label.strategy == schema.NO_REPLAY else label.strategy
         stream = realise(
             strategy, mix=label.mix, seed=label.seed, pool=pool, task_b_size=len(pool_b), training=training
         ).stream
@@ -256,12 +257,12 @@ def _one_by_one(study: Study, prepared: Prepared) -> list[tuple[Any, ...]]:
 def test_a_long_plan_prints_the_same_table_as_row_by_row(values: dict[str, Any], width: int) -> None:
     study, prepared = prepared_study(values)
     cells = [PlannedCell((Label("random", 0.5, seed),), None, 3, 10**6 + seed) for seed in range(207)]
-    plan = Plan(cells, [Standing(columns.MISSING)] * len(cells), {0: None}, 5, None, lambda seed: 0)
+    plan = Plan(cells, [Standing(schema.MISSING)] * len(cells), {0: None}, 5, None, lambda seed: 0)
     shown = Console(file=io.StringIO(), width=width)
     print_plan(plan, study=study, prepared=prepared, console=shown)
     expected = Table("cell", "state", "steps", "tokens", "minutes", box=None)
     for cell in cells:
-        expected.add_row(cell.name, columns.MISSING, "3", f"about {cell.tokens:,}", "")
+        expected.add_row(cell.name, schema.MISSING, "3", f"about {cell.tokens:,}", "")
     alone = Console(file=io.StringIO(), width=width)
     alone.print(expected)
     assert text_of(alone) in text_of(shown)

@@ -10,12 +10,12 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from sweep.cli import cli
-from sweep.configuration import validate_study
+from sweep.config.study import validate_study
+from sweep.console.progress import Progress
 from sweep.driver import Outcome, run_study
-from sweep.ledger import open_existing
-from sweep.progress import Progress
+from sweep.ledger.ledger import open_existing
 from tests.sweep.test_run import results
-from trainables import columns
+from trainables.ledger import schema
 
 pytestmark = [
     pytest.mark.cluster,
@@ -38,7 +38,7 @@ def forbid_computing(patch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         pytest.fail("a cluster was started")
 
-    patch.setattr("sweep.computing.compute", refuse)
+    patch.setattr("sweep.stages.compute", refuse)
 
 
 @pytest.fixture
@@ -52,26 +52,26 @@ def test_looks_run_the_cells_of_the_fixed_study_and_stop_once_all_is_decided(
 ) -> None:
     looked = {**quiet_values, "search": TWO | {"seeds": {"looks": [3, 4]}}}
     outcome, said = run(looked | {"inference": {"level": 1 - 1e-9}})  # nothing is decided at that level
-    assert outcome.states == {columns.DONE: 8}, said
+    assert outcome.states == {schema.DONE: 8}, said
     assert "look at 3 seeds: 0 of 1 contrast with random decided" in said
     assert "that was the last look: the study ends with 4 seeds" in said
     _forget_seed(quiet_values["storage"], 3)
     finished = results(quiet_values["storage"])
     forbid_computing(monkeypatch)
     outcome, said = run(looked | {"inference": {"smallest_effect": 10.0}})
-    assert outcome.states == {columns.DONE: 6}
+    assert outcome.states == {schema.DONE: 6}
     assert "difficulty_hard 0.5: equivalent (n = 3)" in said
     assert "every contrast is decided: the study is complete with 3 seeds" in said
     fixed = quiet_values | {"search": TWO | {"seed": [0, 1, 2]}}
-    assert run(fixed)[0].states == {columns.DONE: 6}
+    assert run(fixed)[0].states == {schema.DONE: 6}
     assert results(quiet_values["storage"]) == finished
 
 
 def _forget_seed(storage: str, seed: int) -> None:
     """Take a seed's cells away, as if they had never run."""
     for entry in open_existing(storage).plan():
-        if entry["labels"][columns.SEED] == seed:
-            shutil.rmtree(Path(storage, columns.CELLS_DIRECTORY, entry["key"]))
+        if entry["labels"][schema.SEED] == seed:
+            shutil.rmtree(Path(storage, schema.CELLS_DIRECTORY, entry["key"]))
 
 
 def invoke(values: dict[str, Any], tmp_path: Path) -> Result:

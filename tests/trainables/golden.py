@@ -12,14 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sweep.configuration import validate_study
+from sweep.config.study import validate_study
 from tests.conftest import make_tiny_model, tiny_study
 from tests.trainables.learning import Learning, learn
-from trainables.columns import TASK_A_LOSS, TASK_B_LOSS
+from trainables.cache.code_identity import NUMERICS
+from trainables.ledger.schema import TASK_A_LOSS, TASK_B_LOSS
 from trainables.phase_b import run_cells
+from trainables.replay.strategies import STRATEGIES
 from trainables.settings import Precision
-from trainables.source_code import NUMERICS
-from trainables.strategies import STRATEGIES
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -60,12 +60,14 @@ def write() -> None:
 
 
 def processor() -> str:
-    """Return the processor's maker and model: another one may round otherwise."""
+    """Return the processor's maker, model and units for bf16: another one, or a virtual machine that hides them, rounds otherwise."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    told = {name.strip(): value.split() for name, _, value in (line.partition(":") for line in lines)}
+    units = [name for name in told.get("flags", []) if "bf16" in name or name in ("avx2", "avx512f")]
+    return " ".join([*told.get("model name", []), *units])
 
 
 if __name__ == "__main__":

@@ -8,25 +8,25 @@ from typing import Any
 
 import torch
 
-from sweep.configuration import Study
-from sweep.preparation import Prepared, prepare
-from trainables import columns
+from sweep.config.study import Study
+from sweep.planning.inputs import Prepared, prepare
 from trainables.artifact import MANIFEST_FILE, Artifact, load_artifact
 from trainables.cell import Shared
-from trainables.cell_result import current_attempt
-from trainables.cell_store import CellStore, Row
-from trainables.interruption import Pulse, StoppedError
-from trainables.lora import AdapterBank
-from trainables.manifest import stored_name
+from trainables.engine.cell_folder import CellStore, Row
+from trainables.engine.interruption import Pulse, StoppedError
+from trainables.engine.session import Trainee, load_trainee
+from trainables.ledger import schema
+from trainables.ledger.cell_result import current_attempt
+from trainables.ledger.manifest import stored_name
+from trainables.ledger.storage.base import Storage
+from trainables.ledger.storage.directory import DirectoryStorage
+from trainables.ledger.storage.location import open_storage
+from trainables.model.lora import AdapterBank
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.phase_b import run_cells
-from trainables.replay import CellSpec, realise
+from trainables.replay.batch_order import CellSpec, realise
+from trainables.replay.strategies import Pool
 from trainables.settings import PhaseBSettings
-from trainables.storage.base import Storage
-from trainables.storage.directory import DirectoryStorage
-from trainables.storage.locations import open_storage
-from trainables.strategies import Pool
-from trainables.trainee import Trainee, load_trainee
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ def folder_of(store: CellStore | Storage) -> Path:
 def path_of(store: CellStore | Storage, name: str) -> Path:
     """Return where a file of a cell or an artifact is that counts, by its name without an attempt's."""
     storage = store.storage if isinstance(store, CellStore) else store
-    record = storage.read_record(columns.RESULT_FILE) or storage.read_record(MANIFEST_FILE)
-    attempt = record[columns.ATTEMPT] if record else current_attempt(storage.listing())
-    own = name in (columns.RESULT_FILE, MANIFEST_FILE)
+    record = storage.read_record(schema.RESULT_FILE) or storage.read_record(MANIFEST_FILE)
+    attempt = record[schema.ATTEMPT] if record else current_attempt(storage.listing())
+    own = name in (schema.RESULT_FILE, MANIFEST_FILE)
     return folder_of(storage) / (name if own else stored_name(name, attempt))
 
 
@@ -136,7 +136,7 @@ def read_json(store: CellStore, name: str) -> dict[str, Any]:
 
 def result_of(store: CellStore) -> dict[str, Any] | None:
     """Return the result of a finished cell, None for any other."""
-    return store.storage.read_record(columns.RESULT_FILE)
+    return store.storage.read_record(schema.RESULT_FILE)
 
 
 def artifact_of(learning: Learning) -> Artifact:

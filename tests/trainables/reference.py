@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from tests.trainables.learning import Learning
-from trainables.adapters import lora_config
+from trainables.model.lora_files import lora_config
 from trainables.tasks.tokenised import TokenisedExamples
 
 

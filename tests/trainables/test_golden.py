@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.trainables.golden import GOLDEN, MANNERS, PRECISIONS, golden_losses, golden_study, processor
+from trainables.cache.code_identity import NUMERICS
 from trainables.settings import Precision
-from trainables.source_code import NUMERICS
 
 RECORDED = json.loads(GOLDEN.read_text())
 NATS = 1e-6

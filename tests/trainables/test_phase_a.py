@@ -10,18 +10,18 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from sweep.configuration import Study, validate_study
-from sweep.preparation import prepare
+from sweep.config.study import Study, validate_study
+from sweep.planning.inputs import prepare
 from tests.trainables.learning import artifact_of, folder_of, learn, path_of, stop_at
 from tests.trainables.reference import plain_losses
-from trainables.adapters import AdapterError, lora_config
 from trainables.artifact import load_artifact, sweep_artifact
-from trainables.columns import LEASES_DIRECTORY
-from trainables.lora import adapter_shapes
-from trainables.models import load_empty_model, resolve_model
+from trainables.engine.loop import Diverged
+from trainables.ledger.schema import LEASES_DIRECTORY
+from trainables.ledger.sealed_json import DamagedError
+from trainables.model.lora import adapter_shapes
+from trainables.model.lora_files import AdapterError, lora_config
+from trainables.model.sources import load_empty_model, resolve_model
 from trainables.phase_a import make_artifact
-from trainables.seals import DamagedError
-from trainables.training import Diverged
 
 
 def test_phase_a_lowers_the_loss_of_task_a(study: Study) -> None:

@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
-from sweep.configuration import Study, validate_study
+from sweep.config.study import Study, validate_study
 from tests.trainables.learning import (
     Learning,
     folder_of,
@@ -22,17 +22,17 @@ from tests.trainables.learning import (
     stop_at,
 )
 from tests.trainables.reference import plain_losses
-from trainables import columns
-from trainables import trainee as trainee_module
-from trainables.base_weights import SharedWeightsError, read_base_weights
-from trainables.cell_store import Row
+from trainables.engine import session as trainee_module
+from trainables.engine.cell_folder import Row
+from trainables.engine.session import load_trainee
+from trainables.ledger import schema
+from trainables.model.base_weights import SharedWeightsError, read_base_weights
 from trainables.phase_b import run_cells
-from trainables.replay import CellSpec
-from trainables.trainee import load_trainee
+from trainables.replay.batch_order import CellSpec
 
 
 def measured(rows: list[Row]) -> list[dict[str, Any]]:
-    return [{name: row[name] for name in columns.MEASURED_COLUMNS} for row in rows]
+    return [{name: row[name] for name in schema.MEASURED_COLUMNS} for row in rows]
 
 
 def run(learning: Learning, name: str, strategy: str | None = "random", **spec: Any) -> list[Row]:
@@ -41,7 +41,7 @@ def run(learning: Learning, name: str, strategy: str | None = "random", **spec: 
 
 
 def stored(learning: Learning, name: str) -> list[Row]:
-    rows: list[Row] = read_json(learning.store(name), columns.ROWS_FILE)["rows"]
+    rows: list[Row] = read_json(learning.store(name), schema.ROWS_FILE)["rows"]
     return rows
 
 
@@ -49,7 +49,7 @@ def test_rows_come_at_step_zero_every_interval_and_the_last_step(study: Study) -
     learning = learn(study)
     rows = run(learning, "cell")
     assert [row["step"] for row in rows] == [0, 2, 4, 6, 8, 10]
-    assert all(set(row) == set(columns.ROW_COLUMNS) for row in rows)
+    assert all(set(row) == set(schema.ROW_COLUMNS) for row in rows)
     assert stored(learning, "cell") == rows
 
 
@@ -79,7 +79,7 @@ def test_a_cell_stopped_after_any_microbatch_and_resumed_equals_an_uninterrupted
         list(run_cell(spec, shared=shared, store=learning.store(name)))
         assert measured(stored(learning, name)) == measured(expected)
         whole, resumed = (
-            load_file(path_of(learning.store(each), columns.LOSSES_FILE)) for each in ("whole", name)
+            load_file(path_of(learning.store(each), schema.LOSSES_FILE)) for each in ("whole", name)
         )
         assert all(np.array_equal(whole[array], resumed[array]) for array in whole)
 
@@ -123,14 +123,13 @@ def test_strategies_at_one_seed_and_mix_see_the_same_task_b_data(study: Study) -
     for strategy in ("random", "difficulty_hard", "loss_ascending"):
         run(learning, strategy, strategy)
     cells = [
-        read_json(learning.store(name), columns.CELL_FILE)
+        read_json(learning.store(name), schema.CELL_FILE)
         for name in ("random", "difficulty_hard", "loss_ascending")
     ]
     assert len({cell["slots_hash"] for cell in cells}) == 1
     assert len({cell["order_hash"] for cell in cells}) == 3
     seen = [
-        [row[columns.TASK_B_TOKENS] for row in stored(learning, name)]
-        for name in ("random", "loss_ascending")
+        [row[schema.TASK_B_TOKENS] for row in stored(learning, name)] for name in ("random", "loss_ascending")
     ]
     assert seen[0] == seen[1]
 
@@ -139,7 +138,7 @@ def test_the_selection_is_recorded_example_by_example(study: Study) -> None:
     """Fault: `level` was read from the unfiltered set with indices of the filtered one."""
     learning = learn(study)
     run(learning, "cell", "difficulty_hard")
-    selection = read_json(learning.store("cell"), columns.SELECTION_FILE)
+    selection = read_json(learning.store("cell"), schema.SELECTION_FILE)
     train = learning.prepared.task_a.train
     assert len(selection["id"]) == 6
     assert selection["id"] == [train.ids[index] for index in selection["index"]]
@@ -176,7 +175,7 @@ def test_a_diverged_cell_is_an_outcome_with_finite_rows(study_values: dict[str, 
     rows = run(learning, "cell")
     result = result_of(learning.store("cell"))
     assert result is not None
-    assert result["state"] == columns.DIVERGED
+    assert result["state"] == schema.DIVERGED
     assert result["step"] > 0
     assert all(np.isfinite(row["task_a_loss"]) for row in rows)
 
@@ -191,7 +190,7 @@ def test_a_cell_that_begins_with_what_is_not_finite_has_diverged(study: Study, s
     result = result_of(store)
     assert result is not None
     assert (result["state"], result["step"] == 0) == (
-        (columns.DONE, False) if spoilt == "pool_nll" else (columns.DIVERGED, True)
+        (schema.DONE, False) if spoilt == "pool_nll" else (schema.DIVERGED, True)
     )
 
 
@@ -242,7 +241,7 @@ def test_cells_trained_together_equal_their_solo_runs(study: Study, tmp_path: Pa
         assert_equal_runs(fused[spec.key], rows, nats=1e-4)
         for name in ("task_a_nll", "task_b_nll", "steps"):
             ours, theirs = (
-                load_file(path_of(where.store(spec.key), columns.LOSSES_FILE))[name]
+                load_file(path_of(where.store(spec.key), schema.LOSSES_FILE))[name]
                 for where in (learning, alone)
             )
             np.testing.assert_allclose(ours, theirs, rtol=1e-4)
@@ -274,7 +273,7 @@ def test_a_cell_that_diverges_leaves_its_companions_as_they_were(study: Study, t
     rows = together(learning, [diverging, steady])[steady.key]
     result = result_of(learning.store(diverging.key))
     assert result is not None
-    assert result["state"] == columns.DIVERGED
+    assert result["state"] == schema.DIVERGED
     alone = learn(study.model_copy(update={"storage": str(tmp_path / "alone")}))
     assert_equal_runs(rows, together(alone, [alone.spec("random", seed=1)])[steady.key], nats=1e-4)
 

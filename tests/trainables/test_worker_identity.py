@@ -8,12 +8,12 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from trainables import tune_entry
-from trainables.compute import DeviceError, open_device
-from trainables.models import ModelSource, fingerprint_here, resolve_model
+from trainables import worker
+from trainables.cache.code_identity import NUMERICS, module_digests
+from trainables.engine.device import DeviceError, open_device
+from trainables.model.sources import ModelSource, fingerprint_here, resolve_model
 from trainables.settings import ModelSettings
-from trainables.source_code import NUMERICS, module_digests
-from trainables.tune_entry import Office
+from trainables.worker import Office
 from trainables.worker_identity import Device, identify, requirement, work_record
 
 CUDA_13 = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"  # what wheels for CUDA 13.0 hold
@@ -74,7 +74,7 @@ def test_a_worker_that_is_shown_more_than_its_own_gpu_is_a_fault_and_a_node_with
     assert "unset RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES" in said
     board = MagicMock()
     office = Office(MagicMock(), term=1, board=board, timeout=9.0, required=required)
-    monkeypatch.setattr(tune_entry, "ray", MagicMock())
+    monkeypatch.setattr(worker, "ray", MagicMock())
     assert not office.proves()
     assert board.refuse.remote.call_args.args[0].endswith(said)
 

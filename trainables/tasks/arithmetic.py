@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trainables.tasks.records import Row
+from trainables.tasks.examples import Row
 
 NAMES = ("Ada", "Ana", "Bram", "Eve", "Kai", "Max", "Mira", "Tam")
 THINGS = ("shells", "coins", "beads", "stones", "cards", "nuts", "apples", "marbles")

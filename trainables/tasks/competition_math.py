@@ -3,7 +3,7 @@
 import re
 
 from trainables.settings import TaskSettings
-from trainables.tasks.records import Item, Row, find_column, read_difficulty, read_label, read_text
+from trainables.tasks.examples import Item, Row, find_column, read_difficulty, read_label, read_text
 
 INSTRUCTION = "Solve the following math problem. Show your work and give the final answer."
 # The names that published copies give each column, the original's first.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from trainables.settings import LARGEST
-from trainables.tasks.records import TaskError
+from trainables.tasks.examples import TaskError
 
 BYTE_ORDER_MARK = "\ufeff"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins

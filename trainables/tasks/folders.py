@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables.tasks.examples import TaskError
 from trainables.tasks.files import data_ending, data_stem, is_readable
-from trainables.tasks.records import TaskError
 
 # The names a validation split goes by, the preferred one first.
 VALIDATION_SPLITS = ("validation", "valid", "val", "dev", "test")

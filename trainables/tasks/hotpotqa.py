@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trainables.settings import TaskSettings
-from trainables.tasks.records import (
+from trainables.tasks.examples import (
     Item,
     Row,
     TaskError,

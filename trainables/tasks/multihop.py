@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from trainables.tasks.records import Row
+from trainables.tasks.examples import Row
 
 OPENINGS = ("Bar", "Cal", "Dor", "Fen", "Gal", "Hol", "Jor", "Kel", "Lor", "Mal", "Nor", "Per", "Ran", "Sel")
 ENDINGS = ("ada", "an", "ek", "ia", "in", "is", "o", "una")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.settings import TaskSettings
-from trainables.tasks.records import Example, Row, TaskError
+from trainables.tasks.examples import Example, Row, TaskError
 from trainables.tasks.registry import find_task
 from trainables.tasks.sources import HubDataset, Rows, Splits, read_hub, read_path
 from trainables.tasks.tokenised import Encoded, TokenisedExamples, encode_examples, pack

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from trainables.settings import TaskSettings
-from trainables.tasks import arithmetic, competition_math, hotpotqa, multihop, own
-from trainables.tasks.records import Item, Row
+from trainables.tasks import arithmetic, competition_math, custom, hotpotqa, multihop
+from trainables.tasks.examples import Item, Row
 from trainables.tasks.sources import HubDataset
 
 
@@ -38,7 +38,7 @@ TASKS = {
     "arithmetic": Task(competition_math.read_item, generate_rows=arithmetic.generate_rows),
     "multihop": Task(hotpotqa.read_item, generate_rows=multihop.generate_rows),
 }
-OWN_TASK = Task(own.read_item)
+OWN_TASK = Task(custom.read_item)
 
 
 def find_task(settings: TaskSettings) -> Task:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from trainables.tasks.examples import TaskError
 from trainables.tasks.files import READERS, data_stem, is_readable, read_file
 from trainables.tasks.folders import MOST_NAMED, SIDECARS, VALIDATION_SPLITS, DataFile, survey
-from trainables.tasks.records import TaskError
 
 SAVED = {"dataset_dict.json", "dataset_info.json", "state.json"}  # what `save_to_disk` writes beside tables
 COMMIT = re.compile(r"[0-9a-f]{40}")

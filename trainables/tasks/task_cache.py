@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
-from trainables.digests import digest_file, digest_json
-from trainables.file_digests import remembered_digest
-from trainables.machine_cache import keep, recall
+from trainables.cache.code_identity import module_digests
+from trainables.cache.file_digests import remembered_digest
+from trainables.cache.machine import keep, recall
+from trainables.ledger.digests import digest_file, digest_json
 from trainables.settings import TaskSettings
-from trainables.source_code import module_digests
 from trainables.tasks.folders import list_files
 from trainables.tasks.prepare import PreparedTask, prepare_task
 from trainables.tasks.registry import find_task
@@ -66,7 +66,7 @@ def _key(settings: TaskSettings, *, origin: Origin, identity: str | None, max_le
     code = {
         name: digest
         for name, digest in module_digests().items()
-        if name.startswith("trainables/tasks/") or name == "trainables/models.py"
+        if name.startswith("trainables/tasks/") or name == "trainables/model/sources.py"
     }
     return digest_json(
         {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from trainables.tasks.records import Example, TaskError
+from trainables.tasks.examples import Example, TaskError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

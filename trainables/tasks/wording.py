@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from trainables.settings import TaskSettings
-from trainables.tasks.records import Example, Item, TaskError, content_hash
+from trainables.tasks.examples import Example, Item, TaskError, content_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

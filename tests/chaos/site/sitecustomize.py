@@ -141,13 +141,13 @@ def _quicken_requests(module: Any) -> None:
 
 
 PATCHES: dict[str, Callable[[Any], None]] = {
-    "trainables.training": _watch_training,
-    "trainables.cell_store": _watch_cells,
+    "trainables.engine.loop": _watch_training,
+    "trainables.engine.cell_folder": _watch_cells,
     "trainables.phase_a": _linger_in_evaluation,
     "trainables.phase_b": _linger_in_evaluation,
-    "sweep.lease": _quicken_leases,
-    "trainables.storage.objects": _quicken_requests,
-    "trainables.storage.directory": _hold_a_write,
+    "sweep.ledger.lease": _quicken_leases,
+    "trainables.ledger.storage.s3": _quicken_requests,
+    "trainables.ledger.storage.directory": _hold_a_write,
     "psutil": _step_the_clock,
 }
 

@@ -14,8 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from tests.trainables.tasks.test_sources import ROWS, WRITERS
+from trainables.tasks.examples import TaskError
 from trainables.tasks.files import read_file
-from trainables.tasks.records import TaskError
 
 
 def zstd(content: bytes) -> bytes:

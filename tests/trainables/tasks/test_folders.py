@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from trainables.tasks import folders
-from trainables.tasks.records import TaskError
+from trainables.tasks.examples import TaskError
 from trainables.tasks.registry import TASKS
 from trainables.tasks.sources import Splits, read_path
 

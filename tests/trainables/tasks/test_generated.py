@@ -9,8 +9,8 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from trainables.settings import GENERATED_TASKS, TaskSettings
+from trainables.tasks.examples import Row
 from trainables.tasks.prepare import prepare_task
-from trainables.tasks.records import Row
 from trainables.tasks.registry import TASKS
 
 STEP = re.compile(r"\[([+*-])(\d+) -> (\d+)\]")

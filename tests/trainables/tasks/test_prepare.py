@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from trainables.settings import BUILT_IN_TASKS, GENERATED_TASKS, TaskSettings
 from trainables.tasks import prepare as prepare_module
+from trainables.tasks.examples import TaskError
 from trainables.tasks.prepare import PreparedTask, prepare_task
-from trainables.tasks.records import TaskError
 from trainables.tasks.registry import TASKS
 
 LONG = "and so on " * 100

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trainables.settings import TaskSettings
-from trainables.tasks.records import TaskError
+from trainables.tasks.examples import TaskError
 from trainables.tasks.registry import OWN_TASK, TASKS
 
 MATH_ROW = {"problem": "What is 2 + 3?", "level": "Level 4", "type": "Algebra", "solution": r"\boxed{5}"}

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 
-from trainables.tasks.records import TaskError
+from trainables.tasks.examples import TaskError
 from trainables.tasks.sources import HubDataset, hub_commit, read_hub, read_path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from trainables.machine_cache import cache_directory
+from trainables.cache.machine import cache_directory
 from trainables.settings import TaskSettings
 from trainables.tasks import task_cache
 from trainables.tasks.prepare import PreparedTask, prepare_task
@@ -140,7 +140,7 @@ def test_another_length_or_tokenizer_is_prepared_again(desk: Desk) -> None:
     assert desk.loaded == 3
 
 
-@pytest.mark.parametrize("module", ["trainables/tasks/wording.py", "trainables/models.py"])
+@pytest.mark.parametrize("module", ["trainables/tasks/wording.py", "trainables/model/sources.py"])
 def test_changed_code_is_prepared_again(desk: Desk, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TaskSettings(name="arithmetic", train=8, validation=4)
     desk.prepare(settings)
@@ -154,7 +154,7 @@ def test_changed_code_is_prepared_again(desk: Desk, module: str, monkeypatch: py
 def test_code_that_prepares_nothing_may_change(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TaskSettings(name="arithmetic", train=8, validation=4)
     desk.prepare(settings)
-    digests = task_cache.module_digests() | {"trainables/losses.py": "changed"}
+    digests = task_cache.module_digests() | {"trainables/model/loss.py": "changed"}
     monkeypatch.setattr(task_cache, "module_digests", lambda: digests)
     desk.prepare(settings)
     assert desk.loaded == 1

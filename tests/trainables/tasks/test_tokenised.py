@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from trainables.tasks.records import Example, TaskError, content_hash
+from trainables.tasks.examples import Example, TaskError, content_hash
 from trainables.tasks.tokenised import TokenisedExamples, encode_examples, pack
 
 PROMPT = "[INST] What is 2 + 3? [/INST] Solution:"

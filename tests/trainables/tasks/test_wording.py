@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from trainables.settings import TaskSettings
-from trainables.tasks.records import Item, TaskError
+from trainables.tasks.examples import Item, TaskError
 from trainables.tasks.wording import word_example
 
 INSTRUCT = TaskSettings(name="math")

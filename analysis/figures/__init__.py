@@ -1,0 +1,1 @@
+"""Every figure, one file each, and how all of them look."""

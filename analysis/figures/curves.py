@@ -1,0 +1,238 @@
+"""Forgetting curves: both validation losses against the step, one column of panels a mix."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures.captions import absent_sentence, joined, mix_sentence, percent_text
+from analysis.figures.facet import Drawing, View, seeds_per_mean
+from analysis.figures.style import (
+    ONE_COLUMN,
+    LineStyle,
+    legend_handle,
+    mix_text,
+    place_legend,
+    place_title,
+    plain_ticks,
+    strategy_styles,
+)
+from analysis.reading.study import STATE
+from analysis.stats.bands import band
+from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL, interval_name
+from analysis.wording.conditioning import conditioning, count_text
+from trainables.ledger import schema
+
+MARKED_POINTS = 6
+MOST_LINES = 12  # finished single runs in a panel; of more, only the means are drawn
+MOST_FILLS = 2  # simultaneous bands in a panel; of more, only the edges are drawn
+START = "before Phase B"
+STOPPED = (schema.DIVERGED, schema.FAILED)
+
+
+def plot_replicates(
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    style: LineStyle,
+    level: float = LEVEL,
+    simultaneous: bool = False,
+    filled: bool = True,
+) -> Axes:
+    """Draw the mean of `runs` (a row per replicate, a column per step) and, from n = 3 on, its band.
+
+    Of two runs there is no mean: they are drawn as they are. A band that is not `filled` is its two edges.
+    """
+    if runs.empty:
+        return ax
+    steps, values = runs.columns.to_numpy(dtype=float), runs.to_numpy(dtype=float)
+    every = max(1, len(steps) // MARKED_POINTS)
+    lines = values if len(runs) < FEWEST_FOR_INTERVAL else values.mean(axis=0, keepdims=True)
+    for line in lines:
+        ax.plot(
+            steps,
+            line,
+            color=style.colour,
+            linestyle=style.dash,
+            linewidth=1.1,
+            marker=style.marker,
+            markersize=3,
+            markevery=(style.position % every, every),
+            zorder=3,
+        )
+    if len(runs) >= FEWEST_FOR_INTERVAL:
+        shown, _ = band(values, level=level, simultaneous=simultaneous)
+        low, high = shown.mean - shown.half_width, shown.mean + shown.half_width
+        area = ax.fill_between(steps, low, high, facecolor=style.colour, alpha=0.15, linewidth=0, zorder=1)
+        if not filled:
+            area.set(facecolor="none", edgecolor=style.colour, linestyle=style.dash, linewidth=0.6, alpha=0.9)
+    return ax
+
+
+def plot_curves(
+    frame: pd.DataFrame,
+    ax: Axes,
+    *,
+    metric: str,
+    styles: dict[str, LineStyle] | None = None,
+    level: float = LEVEL,
+    simultaneous: bool = False,
+) -> Axes:
+    """Draw one panel from tidy rows: each strategy's mean over its done seeds, and thin lines, one a seed.
+
+    A strategy with fewer than 3 done seeds has no mean: those are drawn as strong lines. Of more than
+    MOST_LINES done runs in the panel the thin lines are left out.
+    """
+    styles = strategy_styles(frame[schema.STRATEGY]) if styles is None else styles
+    crowded = is_crowded(frame)
+    for strategy, style in styles.items():
+        runs = frame[frame[schema.STRATEGY] == strategy]
+        done = runs[runs[STATE] == schema.DONE]
+        strong = crowded or done[schema.SEED].nunique() < FEWEST_FOR_INTERVAL
+        for _, run in (runs.drop(done.index) if strong else runs).groupby(schema.SEED):
+            ax.plot(
+                run[schema.STEP],
+                run[metric],
+                color=style.colour,
+                linestyle=style.dash,
+                linewidth=0.5,
+                alpha=0.55,
+            )
+        table = done.pivot(index=schema.SEED, columns=schema.STEP, values=metric).dropna(axis="columns")
+        filled = not simultaneous or len(styles) <= MOST_FILLS
+        plot_replicates(table, ax, style=style, level=level, simultaneous=simultaneous, filled=filled)
+    return ax
+
+
+def is_crowded(frame: pd.DataFrame) -> bool:
+    """Return whether a panel of the rows `frame` has more done runs than can be told apart."""
+    done = frame[frame[STATE] == schema.DONE]
+    return len(done[[*schema.LABEL_COLUMNS]].drop_duplicates()) > MOST_LINES
+
+
+def mark_stopped(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str, LineStyle]) -> Axes:
+    """Cross the last finite point of each diverged or failed run, at the panel's edge if it lies beyond."""
+    low, high = ax.get_ylim()
+    stopped = frame[frame[STATE].isin(STOPPED) & np.isfinite(frame[metric])]
+    for _, run in stopped.groupby([schema.STRATEGY, schema.SEED]):
+        last = run.iloc[-1]
+        height = float(np.clip(last[metric], low, high))
+        colour = styles[str(last[schema.STRATEGY])].colour
+        ax.plot([last[schema.STEP]], [height], "x", color=colour, markersize=5, clip_on=False, zorder=4)
+    return ax
+
+
+def panel_limits(rows: pd.DataFrame, axes: Iterable[Axes], *, metric: str) -> tuple[float, float] | None:
+    """Return limits around the bands in `axes` and every run but the diverged, which would flatten the others."""
+    calm = rows.loc[(rows[STATE] != schema.DIVERGED) | (rows[schema.STEP] == 0), metric].dropna()
+    bands = [
+        np.asarray(path.vertices, float)[:, 1]
+        for ax in axes
+        for part in ax.collections
+        for path in part.get_paths()
+    ]
+    heights = np.concatenate([calm.to_numpy(float), *bands])
+    if not len(heights):
+        return None
+    margin = 0.06 * np.ptp(heights) or 0.01
+    return float(heights.min() - margin), float(heights.max() + margin)
+
+
+def draw_forgetting_curves(view: View) -> Drawing:
+    """Return the curves of one axis combination: rows are the two losses, columns the mixes."""
+    if view.rows.empty:
+        return Drawing(None, "No cell has been evaluated yet.")
+    mixes = view.mixes
+    metrics = {schema.TASK_A_LOSS: view.task_a, schema.TASK_B_LOSS: view.task_b}
+    figure = Figure(figsize=(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 3.5), layout="constrained")
+    axes = figure.subplots(2, len(mixes), sharex="col", sharey="row", squeeze=False)
+    for column, mix in enumerate(mixes):
+        for row, metric in enumerate(metrics):
+            _plot_panel(view, axes[row, column], mix=mix, metric=metric)
+        axes[1, column].set_xlabel("optimiser step")
+        axes[0, column].set_title(f"mix {mix_text(mix)}" if mix else "no replay")
+    for row, (metric, task) in enumerate(metrics.items()):
+        limits = panel_limits(view.rows, axes[row], metric=metric)
+        if limits is not None:
+            axes[row, 0].set_ylim(*limits)
+        for ax, mix in zip(axes[row], mixes, strict=True):
+            mark_stopped(view.panel(view.rows, mix=mix), ax, metric=metric, styles=view.styles)
+        axes[row, 0].set_ylabel(f"{task} loss\n(nats/token)")
+    _finish(figure, view)
+    points = view.rows[[*schema.LABEL_COLUMNS, STATE, schema.STEP, *metrics]]
+    return Drawing(figure, caption(view), {"evaluations": points})
+
+
+def _plot_panel(view: View, ax: Axes, *, mix: float, metric: str) -> None:
+    frame, level = view.panel(view.rows, mix=mix), view.settings.level
+    plot_curves(frame, ax, metric=metric, styles=view.styles, level=level, simultaneous=view.simultaneous)
+    for start in view.starts[metric]:
+        ax.axhline(start, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
+    plain_ticks(ax, count=4)
+
+
+def _finish(figure: Figure, view: View) -> None:
+    handles = [legend_handle(style) for style in view.styles.values()]
+    labels = [style.label for style in view.styles.values()]
+    handles.append(Line2D([], [], color="0.3", linestyle=":", linewidth=0.8))
+    labels.append(START)
+    if view.cells[STATE].isin(STOPPED).any():
+        handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", markersize=4.5))
+        labels.append("diverged or failed")
+    counts = seeds_per_mean(view)
+    kind = band_text(view, counts) if counts else ""
+    place_title(figure, view.title)
+    place_legend(figure, handles, labels, title=legend_title(counts, unit="seed", band=kind))
+
+
+def band_text(view: View, counts: Iterable[int]) -> str:
+    """Return the kind and level of the view's bands over `counts` replicates: '95 % pointwise t band'."""
+    points = np.linspace([0.0, 0.0], [1.0, 2.0], max(max(counts), FEWEST_FOR_INTERVAL))
+    _, kind = band(points, level=view.settings.level, simultaneous=view.simultaneous)
+    return f"{percent_text(view.settings.level)} {kind} band"
+
+
+def legend_title(counts: list[int], *, unit: str, band: str = interval_name("pointwise t")) -> str:
+    """Return what thick lines and bands are, with n; no word of a mean or a band where there is none."""
+    if not counts:
+        return f"thin: one {unit} each (none finished)"
+    if max(counts) < FEWEST_FOR_INTERVAL:
+        return f"{count_text(counts, unit)} each, every one a line"
+    return f"thick: mean over {count_text(counts, unit)}; band: {band} over {unit}s"
+
+
+def caption(view: View) -> str:
+    """Return the caption of the forgetting curves, from what varied and what is there."""
+    counts = seeds_per_mean(view)
+    ignored = (view.cells[STATE] == schema.DIVERGED).any()
+    return joined(
+        f"Validation loss of {view.study.task_a} (top) and {view.study.task_b} (bottom) during Phase B, "
+        "in nats per supervised token. Dotted: the loss before Phase B.",
+        _lines_sentence(view, counts),
+        conditioning(view, n=counts),
+        absent_sentence(view),
+        "Limits ignore diverged runs, whose curves may leave the panel." if ignored else "",
+        mix_sentence(view),
+    )
+
+
+def _lines_sentence(view: View, counts: list[int]) -> str:
+    """Return what thick lines, thin lines and bands are, of those that there are."""
+    means = [count for count in counts if count >= FEWEST_FOR_INTERVAL]
+    unfinished = "unfinished runs" if (view.rows[STATE] != schema.DONE).any() else ""
+    crowded = any(is_crowded(view.panel(view.rows, mix=mix)) for mix in view.mixes)
+    singles = "" if crowded or not means else "single seeds"
+    thin = " and ".join(words for words in (singles, unfinished) if words)
+    drawn = "edged" if view.simultaneous and len(view.styles) > MOST_FILLS else "shaded"
+    return joined(
+        f"Thick: the mean; {drawn}: its {band_text(view, counts)}, which says where that one mean lies and is no test of a "
+        "difference."
+        if means
+        else "",
+        "Of fewer than 3 finished seeds each is a line with markers." if len(means) < len(counts) else "",
+        f"Thin: {thin}." if thin else "",
+        f"Single seeds are left out of panels with more than {MOST_LINES}." if crowded and means else "",
+    )

@@ -1,0 +1,119 @@
+"""Difference curves: a strategy's task A loss minus random's at the same seed and step, with a band of its own.
+
+Two curves' bands that overlap are no test of their difference; this is the paired difference itself.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.captions import joined, left_out_sentence, mix_sentence
+from analysis.figures.curves import band_text, plot_replicates
+from analysis.figures.facet import Drawing, View
+from analysis.figures.style import (
+    ONE_COLUMN,
+    SMALLEST,
+    LineStyle,
+    draw_thin_lines,
+    mix_text,
+    place_title,
+    plain_ticks,
+)
+from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.reading.study import STATE
+from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL
+from analysis.wording.conditioning import conditioning
+from trainables.ledger import schema
+
+DIFFERENCE = "difference"
+
+
+def curve_differences(rows: pd.DataFrame, pairs: pd.DataFrame, *, metric: str) -> pd.DataFrame:
+    """Return strategy - baseline of `metric` at each shared step of each matched pair of done runs.
+
+    Columns: strategy, mix, seed, step, difference. `rows` are evaluation points, `pairs` the findings'.
+    """
+    keys = [schema.MIX, schema.SEED]
+    chosen = pairs[pairs["matched"].astype(bool) & (pairs[schema.STRATEGY] != schema.NO_REPLAY)]
+    points = rows.loc[rows[STATE] == schema.DONE, [*schema.LABEL_COLUMNS, schema.STEP, metric]]
+    own = points.merge(chosen[[schema.STRATEGY, *keys]], on=[schema.STRATEGY, *keys])
+    baseline = points[points[schema.STRATEGY] == BASELINE].drop(columns=schema.STRATEGY)
+    both = own.merge(baseline, on=[*keys, schema.STEP], suffixes=("", "_baseline"))
+    both[DIFFERENCE] = both[metric] - both[f"{metric}_baseline"]
+    return both[[*schema.LABEL_COLUMNS, schema.STEP, DIFFERENCE]]
+
+
+def plot_differences(
+    differences: pd.DataFrame,
+    ax: Axes,
+    *,
+    style: LineStyle,
+    level: float = LEVEL,
+    simultaneous: bool = False,
+) -> Axes:
+    """Draw one strategy's differences at one mix: from n = 3 on a thin line a seed, their mean and its band.
+
+    One or two are drawn as strong lines.
+    """
+    ax.axhline(0, color="0.2", linewidth=0.8, zorder=1)
+    table = differences.pivot(index=schema.SEED, columns=schema.STEP, values=DIFFERENCE)
+    table = table.dropna(axis="columns")
+    if len(table) >= FEWEST_FOR_INTERVAL:
+        steps, heights = table.columns.to_numpy(float), table.to_numpy(float)
+        draw_thin_lines(ax, steps, heights, color=style.colour, linewidth=0.5, alpha=0.55)
+    return plot_replicates(table, ax, style=replace(style, dash="-"), level=level, simultaneous=simultaneous)
+
+
+def draw_difference_curves(view: View) -> Drawing:
+    """Return the difference curves of one axis combination: rows are strategies, columns mixes."""
+    frame = curve_differences(view.rows, view.pairs, metric=schema.TASK_A_LOSS)
+    if frame.empty:
+        return Drawing(None, f"Not drawn: no strategy has a finished pair with {BASELINE!r}.")
+    mixes = sorted(set(frame[schema.MIX]))
+    names = sorted(set(frame[schema.STRATEGY]), key=strategy_rank)
+    size = (max(ONE_COLUMN, 0.7 + 1.65 * len(mixes)), max(1.9, 0.6 + 0.95 * len(names)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(names), len(mixes), sharex="col", sharey=True, squeeze=False)
+    for (row, column), ax in np.ndenumerate(axes):
+        chosen = (frame[schema.STRATEGY] == names[row]) & (frame[schema.MIX] == mixes[column])
+        style, level = view.styles[names[row]], view.settings.level
+        plot_differences(frame[chosen], ax, style=style, level=level, simultaneous=view.simultaneous)
+        if not chosen.any():
+            ax.text(0.5, 0.75, "no finished pair", transform=ax.transAxes, ha="center", fontsize=SMALLEST)
+        plain_ticks(ax, count=4)
+        if column == 0:
+            ax.set_title(style.label, loc="left", fontsize=7)
+        if row == 0:
+            ax.set_title(f"mix {mix_text(float(mixes[column]))}\n")  # above the strategy's name
+    for ax in axes[-1]:
+        ax.set_xlabel("optimiser step")
+    figure.supylabel(
+        f"{view.task_a} loss: strategy − {BASELINE}\n(nats/token)", fontsize=7.5, multialignment="center"
+    )
+    place_title(figure, view.title)
+    return Drawing(figure, caption(view, frame), {"differences": frame})
+
+
+def caption(view: View, frame: pd.DataFrame) -> str:
+    """Return the caption of the difference curves."""
+    groups = frame.groupby([schema.STRATEGY, schema.MIX])[schema.SEED]
+    counts = [int(count) for count in groups.nunique()]
+    means = [count for count in counts if count >= FEWEST_FOR_INTERVAL]
+    thick = (
+        f"Thick: the mean; thin: single pairs; shaded: the {band_text(view, counts)} of the paired difference, not adjusted "
+        "for the number of strategies and mixes. Whether bands of two forgetting curves overlap is no test of their difference."
+        if means
+        else ""
+    )
+    return joined(
+        f"Validation loss of {view.study.task_a} minus that of {BASELINE} at the same seed, mix and step: above 0, more was "
+        f"forgotten than with {BASELINE}.",
+        thick,
+        "Of fewer than 3 pairs each is a line with markers." if len(means) < len(counts) else "",
+        conditioning(view, n=counts),
+        left_out_sentence(view),
+        mix_sentence(view),
+    )

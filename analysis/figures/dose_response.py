@@ -1,0 +1,190 @@
+"""Dose-response: the primary measure against the mix, measured points always visible, fitted law with its band."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis.figures.captions import (
+    absent_sentence,
+    joined,
+    measure_axis,
+    measure_heading,
+    mix_sentence,
+    percent_text,
+    spread_sentence,
+)
+from analysis.figures.facet import Drawing, View
+from analysis.figures.style import (
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    LineStyle,
+    legend_handle,
+    place_legend,
+    place_title,
+    plain_ticks,
+    strategy_styles,
+)
+from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.stats.intervals import FEWEST_FOR_INTERVAL
+from trainables.ledger import schema
+
+MOST_TICKS = 5  # mixes that are ticks of their own
+DODGE = 0.03  # of the mixes' span, between strategies in one panel, and from a mean to its single runs
+
+
+def plot_doses(
+    doses: pd.DataFrame,
+    ax: Axes,
+    *,
+    fits: pd.DataFrame | None = None,
+    runs: pd.DataFrame | None = None,
+    styles: dict[str, LineStyle] | None = None,
+) -> Axes:
+    """Draw each strategy's mean against its mix in percent, with intervals from n = 3 on.
+
+    `fits`: the fitted laws (strategy, mix, low, mean, high) as line and band. `runs`: single runs (strategy,
+    mix, value) as small points. Strategies stand side by side at each mix, so that none hides another.
+    """
+    styles = styles or strategy_styles(doses[schema.STRATEGY])
+    names = sorted(set(doses[schema.STRATEGY]), key=strategy_rank)
+    span = 100 * float(doses[schema.MIX].max() - doses[schema.MIX].min()) or 1.0
+    for position, name in enumerate(names):
+        shift = span * DODGE * (position - (len(names) - 1) / 2)
+        outwards = span * DODGE * (-1 if shift < 0 else 1)
+        style = styles[name]
+        if fits is not None:
+            _plot_law(fits[fits[schema.STRATEGY] == name], ax, style=style)
+        if runs is not None:
+            _plot_runs(runs[runs[schema.STRATEGY] == name], ax, shift=shift, outwards=outwards, style=style)
+        _plot_means(doses[doses[schema.STRATEGY] == name], ax, shift=shift, style=style)
+    ax.margins(x=0.06)
+    return ax
+
+
+def _plot_runs(runs: pd.DataFrame, ax: Axes, *, shift: float, outwards: float, style: LineStyle) -> None:
+    """Draw single runs: small, `outwards` of their mean and its bar; strong where there are too few for a mean."""
+    for mix, own in runs.groupby(schema.MIX):
+        few = len(own) < FEWEST_FOR_INTERVAL
+        place = 100 * float(str(mix)) + shift + (0 if few else outwards)
+        ax.scatter(
+            np.full(len(own), place),
+            own["value"],
+            s=14 if few else 7,
+            marker=style.marker,
+            color=style.colour,
+            alpha=1.0 if few else 0.7,
+            linewidths=0,
+            zorder=5,
+        )
+
+
+def _plot_law(law: pd.DataFrame, ax: Axes, *, style: LineStyle) -> None:
+    if law.empty:
+        return
+    across = 100 * law[schema.MIX].to_numpy(float)
+    ax.plot(across, law["mean"], color=style.colour, linestyle=style.dash, linewidth=1)
+    low, high = law["low"].to_numpy(float), law["high"].to_numpy(float)
+    if not np.isfinite(low).all():
+        return
+    ax.fill_between(across, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=1)
+
+
+def _plot_means(doses: pd.DataFrame, ax: Axes, *, shift: float, style: LineStyle) -> None:
+    """Draw the means of 3 and more, with their intervals, and single values; two runs stay the points they are."""
+    kept = doses[(doses["n"] == 1) | (doses["n"] >= FEWEST_FOR_INTERVAL)]
+    half_width = (kept["high"] - kept["mean"]).to_numpy(float)
+    shown = np.isfinite(half_width)
+    across = 100 * kept[schema.MIX].to_numpy(float) + shift
+    mean = kept["mean"].to_numpy(float)
+    if shown.any():
+        ax.errorbar(
+            across[shown], mean[shown], yerr=half_width[shown], linestyle="", color=style.colour, elinewidth=0.9,
+            capsize=1.8, capthick=0.8, zorder=3,
+        )  # fmt: skip
+    ax.plot(
+        across, mean, style.marker, color=style.colour, markersize=4.2, markeredgecolor="white",
+        markeredgewidth=0.5, zorder=4,
+    )  # fmt: skip
+
+
+def draw_doses(view: View) -> Drawing:
+    """Return the dose-response of one axis combination: a panel a strategy, random in each for comparison."""
+    doses = view.part(view.findings.doses)
+    measured = doses[doses["n"] > 0]
+    fits, runs = view.part(view.findings.dose_fits), single_runs(view)
+    if measured[schema.MIX].nunique() < 2:
+        return Drawing(None, "Not drawn: fewer than two mixes have a finished run.")
+    names = sorted(set(measured[schema.STRATEGY]), key=strategy_rank)
+    others = [name for name in names if name != BASELINE] or names
+    wide = 1 if len(others) == 1 else 2 if len(others) <= 4 else 3 if len(others) <= 6 else 4
+    tall = -(-len(others) // wide)
+    size = (ONE_COLUMN if wide <= 2 else TWO_COLUMNS, 0.35 + (2.2 if wide == 1 else 1.5) * tall)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, name in zip(axes, others, strict=False):
+        chosen = [name, *([BASELINE] if BASELINE in names else [])]
+        own, law, single = (frame[frame[schema.STRATEGY].isin(chosen)] for frame in (measured, fits, runs))
+        plot_doses(own, ax, fits=law, runs=single, styles=view.styles)
+        plain_ticks(ax, count=4, axes="xy" if len(view.mixes) > MOST_TICKS else "y")
+        if len(view.mixes) <= MOST_TICKS:
+            ax.set_xticks([100 * mix for mix in sorted(set(measured[schema.MIX]))])
+        ax.set_title(view.styles[name].label)
+        ax.tick_params(labelbottom=True)
+    for ax in axes[len(others) :]:
+        ax.set_visible(False)
+    for ax in axes[max(0, len(others) - wide) : len(others)]:
+        ax.set_xlabel("mix (%)")
+    figure.supylabel(measure_axis(view), fontsize=7.5)
+    place_title(figure, view.title)
+    _place_legend(figure, view, names, fitted=bool(fits["low"].notna().any()))
+    data = {"doses": doses, "dose_fits": fits, "runs": runs}
+    return Drawing(figure, caption(view, measured, fits), data)
+
+
+def single_runs(view: View) -> pd.DataFrame:
+    """Return every done run's primary measure: strategy, mix, seed, value; no replay belongs to each strategy."""
+    done = view.done[[*schema.LABEL_COLUMNS, view.settings.primary]].dropna()
+    runs = done.rename(columns={view.settings.primary: "value"})
+    replayed = runs[runs[schema.STRATEGY] != schema.NO_REPLAY]
+    control = runs[runs[schema.STRATEGY] == schema.NO_REPLAY]
+    names = sorted(set(replayed[schema.STRATEGY]), key=strategy_rank)
+    repeated = [control.assign(**{schema.STRATEGY: name}) for name in names]
+    return pd.concat([replayed, *repeated], ignore_index=True)
+
+
+def _place_legend(figure: Figure, view: View, names: list[str], *, fitted: bool) -> None:
+    handles: list[Line2D | Patch] = [legend_handle(view.styles[name]) for name in names]
+    labels = [view.styles[name].label for name in names]
+    for handle in handles:
+        if not fitted and isinstance(handle, Line2D):
+            handle.set_linestyle("")
+    if fitted:
+        handles.append(Patch(facecolor="0.3", alpha=0.15))
+        labels.append(f"{percent_text(view.settings.level)} band of the law")
+    place_legend(figure, handles, labels, title="")
+
+
+def caption(view: View, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
+    """Return the caption of the dose-response."""
+    counts = [int(n) for n in measured["n"]]
+    laws = sorted(set(fits["law"].astype(str))) if not fits.empty else []
+    band = f" with its {percent_text(view.settings.level)} band" if fits["low"].notna().any() else ""
+    law = (
+        f"Lines: a fitted law ({', '.join(laws)}){band}; between the measured mixes it is the law's word, not the data's."
+        if laws
+        else ""
+    )
+    notes = " ".join(view.findings.notes_on("dose_fits"))
+    return joined(
+        f"{measure_heading(view)} against the mix; a mix of 0 is the run without replay, the "
+        "same in every panel. Small points: single seeds; large, beside them: their "
+        "mean, from 3 seeds on.",
+        law or notes or "No law is fitted.",
+        notes if law else "",
+        spread_sentence(view, counts, marks="Bars", kind="t"),
+        absent_sentence(view),
+        mix_sentence(view),
+    )

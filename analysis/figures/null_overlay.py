@@ -1,0 +1,157 @@
+"""A/A null overlay: the spread of `random` against itself, under the effects that were observed."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from scipy import stats
+
+from analysis.figures.captions import (
+    direction_text,
+    joined,
+    left_out_sentence,
+    measure_axis,
+    measure_text,
+    mix_sentence,
+    percent_text,
+)
+from analysis.figures.facet import Drawing, View
+from analysis.figures.style import (
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    LineStyle,
+    mix_text,
+    place_legend,
+    place_title,
+    plain_ticks,
+    slanted_names,
+    strategy_styles,
+)
+from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL
+from analysis.wording.conditioning import conditioning
+from trainables.ledger import schema
+
+NULL = "0.86"
+PLACE = 0.25  # inches a strategy takes
+SPREAD = 0.3  # of a strategy's place, the width its points take
+
+
+def null_half_width(differences: npt.NDArray[np.float64], *, level: float) -> float:
+    """Return the half-width, around 0, of the interval that a mean of n null differences (n,) falls into.
+
+    t(n, (1+level)/2) sqrt(mean(d^2) / n): under A/A the true mean is 0 by design, so all n differences
+    estimate the variance. NaN where n < 3.
+    """
+    n = len(differences)
+    if n < FEWEST_FOR_INTERVAL:
+        return float("nan")
+    quantile = stats.t.ppf((1 + level) / 2, df=n)
+    return float(quantile * np.sqrt(np.mean(differences**2) / n))
+
+
+def plot_null_overlay(
+    differences: pd.DataFrame,
+    ax: Axes,
+    *,
+    level: float = LEVEL,
+    styles: dict[str, LineStyle] | None = None,
+    places: list[str] | None = None,
+) -> Axes:
+    """Draw one mix's pairs (columns strategy, seed, difference) over the A/A control's spread.
+
+    `places`: the strategies from left to right; by default those there are, the control first.
+    """
+    styles = styles or strategy_styles(differences[schema.STRATEGY])
+    null = differences.loc[differences[schema.STRATEGY] == schema.AA, "difference"].to_numpy(float)
+    half_width = null_half_width(null, level=level)
+    if np.isfinite(half_width):
+        ax.axhspan(-half_width, half_width, color=NULL, linewidth=0, zorder=0)
+    ax.axhline(0, color="0.2", linewidth=0.8, zorder=1)
+    places = control_first(differences) if places is None else places
+    for place, strategy in enumerate(places):
+        rows = differences[differences[schema.STRATEGY] == strategy].sort_values(schema.SEED)
+        values, style = rows["difference"].to_numpy(float), styles[strategy]
+        if not len(values):
+            continue
+        across = place + np.linspace(-SPREAD, SPREAD, len(values)) if len(values) > 1 else [place]
+        ax.scatter(across, values, s=9, marker=style.marker, color=style.colour, alpha=0.75, linewidths=0)
+        if len(values) >= FEWEST_FOR_INTERVAL:
+            ends = [place - SPREAD - 0.1, place + SPREAD + 0.1]
+            ax.plot(ends, [values.mean()] * 2, color=style.colour, linewidth=1.8, zorder=3)
+    ax.set_xlim(-0.6, len(places) - 0.4)
+    return slanted_names(ax, [styles[name].label for name in places])
+
+
+def control_first(differences: pd.DataFrame) -> list[str]:
+    """Return the strategies of a frame, the A/A control first."""
+    names = set(differences[schema.STRATEGY])
+    return sorted(names, key=lambda name: (name != schema.AA, strategy_rank(name)))
+
+
+def draw_null_overlay(view: View) -> Drawing:
+    """Return the A/A overlay of one axis combination, a panel a mix, or why there is none."""
+    pairs = view.pairs[view.pairs["matched"].astype(bool)]
+    pairs = pairs[pairs[schema.STRATEGY] != schema.NO_REPLAY]
+    measured = f"{view.settings.primary}_difference"
+    shown = pairs[[*schema.LABEL_COLUMNS, measured]].rename(columns={measured: "difference"}).dropna()
+    null = shown[shown[schema.STRATEGY] == schema.AA]
+    if schema.AA not in set(view.cells[schema.STRATEGY]):
+        return Drawing(
+            None, f"Not drawn: the study has no strategy {schema.AA!r}, {BASELINE} with another selection."
+        )
+    if null.empty:
+        return Drawing(None, f"Not drawn yet: no finished pair of {schema.AA!r} and {BASELINE!r}.")
+    mixes = [mix for mix in view.mixes if mix in set(shown[schema.MIX])]
+    places = control_first(shown)
+    panel = 0.55 + PLACE * len(places)
+    wide = max(1, min(len(mixes), int(TWO_COLUMNS / panel)))
+    tall = -(-len(mixes) // wide)
+    names = 0.04 * max(len(view.styles[name].label) for name in places)
+    size = (max(ONE_COLUMN, wide * panel), (1.6 + names) * tall)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(tall, wide, sharey=True, squeeze=False)
+    for ax, mix in zip(axes.ravel(), mixes, strict=False):
+        part = shown[shown[schema.MIX] == mix]
+        plot_null_overlay(part, ax, level=view.settings.level, styles=view.styles, places=places)
+        plain_ticks(ax, axes="y").set_title(f"mix {mix_text(mix)}")
+    for ax in axes.ravel()[len(mixes) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(measure_axis(view, difference=True))
+    place_title(figure, view.title)
+    _place_legend(figure, view, null)
+    return Drawing(figure, caption(view, shown, null), {"pairs": shown})
+
+
+def _place_legend(figure: Figure, view: View, null: pd.DataFrame) -> None:
+    handles: list[Patch | Line2D] = [Line2D([], [], color="0.3", marker="o", markersize=3, linestyle="")]
+    labels = ["one pair"]
+    if null.groupby(schema.MIX).size().max() >= FEWEST_FOR_INTERVAL:
+        handles += [Line2D([], [], color="0.3", linewidth=1.8), Patch(facecolor=NULL)]
+        labels += ["mean", f"A/A: {percent_text(view.settings.level)} of such means"]
+    place_legend(figure, handles, labels, title="")
+
+
+def caption(view: View, shown: pd.DataFrame, null: pd.DataFrame) -> str:
+    """Return the caption of the overlay."""
+    counts = [len(group) for _, group in shown.groupby([schema.STRATEGY, schema.MIX])]
+    enough = null.groupby(schema.MIX).size().max() >= FEWEST_FOR_INTERVAL
+    band = (
+        f"Grey: where {percent_text(view.settings.level)} of means of as many A/A pairs would fall if nothing but "
+        "chance were at work (t around 0, from the A/A pairs of the same mix)."
+        if enough
+        else "No null spread is drawn: fewer than 3 A/A pairs at each mix."
+    )
+    return joined(
+        f"Paired differences from {BASELINE} in {measure_text(view)} (above 0, {direction_text(view)}), a point a seed, bars their "
+        f"means from 3 pairs on. {schema.AA} is {BASELINE} again with another selection stream: its differences are "
+        f"what no effect looks like. {band}",
+        "The grey zone is a picture of the noise; the test is the primary contrasts'." if enough else "",
+        conditioning(view, n=counts),
+        left_out_sentence(view),
+        mix_sentence(view),
+    )

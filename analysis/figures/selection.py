@@ -1,0 +1,123 @@
+"""What each strategy replayed: the shares of levels and types, and the lengths of the examples."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.captions import joined, mix_sentence, seeds_sentence
+from analysis.figures.facet import Drawing, View
+from analysis.figures.lettering import shown_text
+from analysis.figures.style import (
+    SMALLEST,
+    TWO_COLUMNS,
+    LineStyle,
+    mix_text,
+    place_title,
+    plain_ticks,
+    strategy_styles,
+)
+from analysis.findings.outcomes import strategy_rank
+from trainables.ledger import schema
+
+ROW = 0.17  # inches
+MOST_VALUES = 9
+LONGEST_VALUE = 22  # letters of a level's or type's name
+OTHERS = "(others)"
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def level_shares(selections: pd.DataFrame, *, group: str) -> pd.DataFrame:
+    """Return each strategy's shares of a group's values, a row a strategy: the mean of its seeds' shares.
+
+    The values beyond the MOST_VALUES most frequent are one column.
+    """
+    values = selections[group].astype(object)
+    values = values.where(values.notna(), "(none)").map(str)
+    kept = values.value_counts().index[:MOST_VALUES]
+    values = values.where(values.isin(kept), OTHERS)
+    counts = selections.assign(value=values).groupby([schema.STRATEGY, schema.SEED])["value"]
+    shares = counts.value_counts(normalize=True).unstack(fill_value=0)
+    means = shares.groupby(level=schema.STRATEGY).mean()
+    means = means[sorted(means.columns, key=lambda value: (value == OTHERS, value))]
+    return means.loc[sorted(means.index, key=strategy_rank)]
+
+
+def plot_shares(
+    selections: pd.DataFrame, ax: Axes, *, group: str, styles: dict[str, LineStyle] | None = None
+) -> Axes:
+    """Draw one mix's shares of `group` in percent, a row a strategy, darker where more was replayed."""
+    styles = styles or strategy_styles(selections[schema.STRATEGY])
+    shares = level_shares(selections, group=group)
+    ax.imshow(shares.to_numpy(), cmap="Greys", vmin=0, vmax=1.1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares.to_numpy()):
+        colour = "white" if share > 0.55 else "0.1"
+        ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=SMALLEST, color=colour)
+    ax.set_yticks(range(len(shares)), [styles[name].label for name in shares.index])
+    names = [shown_text(str(value), longest=LONGEST_VALUE, ending=False) for value in shares.columns]
+    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.spines[["left", "bottom"]].set_visible(False)
+    return ax
+
+
+def plot_lengths(selections: pd.DataFrame, ax: Axes, *, styles: dict[str, LineStyle] | None = None) -> Axes:
+    """Draw one mix's example lengths: median, middle half (thick) and middle nine tenths (thin) a strategy."""
+    styles = styles or strategy_styles(selections[schema.STRATEGY])
+    names = sorted(set(selections[schema.STRATEGY]), key=strategy_rank)
+    for row, name in enumerate(names):
+        tokens = selections.loc[selections[schema.STRATEGY] == name, "tokens"].to_numpy(float)
+        fifth, quarter, median, three, last = np.quantile(tokens, QUANTILES)
+        style = styles[name]
+        ax.plot([fifth, last], [row, row], color=style.colour, linewidth=0.8)
+        ax.plot([quarter, three], [row, row], color=style.colour, linewidth=3)
+        ax.plot([median], [row], style.marker, color=style.colour, markersize=4, markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+        seeds = selections.loc[selections[schema.STRATEGY] == name, schema.SEED].nunique()
+        total = f"{tokens.sum() / seeds:,.0f}"
+        ax.text(1.02, row, total, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALLEST)
+    ax.set_yticks(range(len(names)), [])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlim(left=0)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    return ax
+
+
+def draw_selections(view: View) -> Drawing:
+    """Return what was replayed at each mix of one axis combination, or why it is not known."""
+    selections = view.part(view.findings.selections)
+    if selections.empty:
+        return Drawing(None, f"Not drawn. {' '.join(view.findings.notes_on('selections'))}".strip())
+    sizes = selections.groupby(schema.MIX)[schema.STRATEGY].nunique()
+    mixes = sizes.index.tolist()
+    groups = [group for group in ("level", "type") if selections[group].notna().any()]
+    ratios = [*(min(MOST_VALUES + 1, selections[group].nunique()) + 1 for group in groups), 5]
+    height = 0.95 + ROW * int(sizes.sum()) + 0.3 * len(mixes)
+    figure = Figure(figsize=(TWO_COLUMNS, height), layout="constrained")
+    axes = figure.subplots(
+        len(mixes), len(ratios), squeeze=False, width_ratios=ratios, height_ratios=sizes.tolist()
+    )
+    for row, mix in enumerate(mixes):
+        part = selections[selections[schema.MIX] == mix]
+        for ax, group in zip(axes[row], groups, strict=False):
+            plot_shares(part, ax, group=group, styles=view.styles).set_title(group)
+            ax.tick_params(labelbottom=row == len(mixes) - 1, labelleft=ax is axes[row, 0])
+        lengths = plot_lengths(part, axes[row, -1], styles=view.styles)
+        plain_ticks(lengths, count=4, axes="x").set_title("length (tokens)   ")
+        lengths.text(1.02, 1.0, "total", transform=lengths.transAxes, va="bottom", fontsize=SMALLEST)
+        axes[row, 0].set_ylabel(f"mix {mix_text(float(mix))}")
+    place_title(figure, view.title)
+    counts = selections.groupby([schema.STRATEGY, schema.MIX])[schema.SEED].nunique()
+    return Drawing(figure, caption(view, counts.tolist()), {"selections": selections})
+
+
+def caption(view: View, counts: list[int]) -> str:
+    """Return the caption of what was replayed."""
+    return joined(
+        f"What each strategy replayed of {view.study.task_a}: shares of levels and types in percent of the examples, the darker "
+        f"the more (mean over seeds; beyond the {MOST_VALUES} most frequent values, one column), and the examples' lengths: median, middle half "
+        "(thick), middle 90 % (thin), and right of it the tokens of one selection, mean over seeds.",
+        seeds_sentence(view, counts),
+        mix_sentence(view),
+    )

@@ -1,0 +1,247 @@
+"""The trade-off plane: final task A loss against final task B loss, one panel a mix."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from scipy import stats
+
+from analysis.figures.captions import absent_sentence, joined, mix_sentence, percent_text
+from analysis.figures.facet import Drawing, View, seeds_per_mean
+from analysis.figures.layout import point_towards
+from analysis.figures.style import (
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    LineStyle,
+    legend_handle,
+    mix_text,
+    place_legend,
+    place_title,
+    plain_ticks,
+    share_span,
+    strategy_styles,
+)
+from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.stats.intervals import LEVEL
+from analysis.stats.measures import FINAL_A, FINAL_B, MEASURES, NATS
+from analysis.wording.conditioning import conditions, count_text, varied
+from trainables.ledger import schema
+
+START = "before Phase B"
+REACH = 0.5  # the start is drawn in place if it lies within this share of the data's span
+FEWEST_FOR_ELLIPSE = 4  # at n = 3 the quantile is F(2, 1) = 199: an ellipse 14 times as wide as the points
+FEWEST_FOR_MEAN = 3
+
+
+Place = tuple[float, float]  # task A's loss, task B's
+Far = dict[str, tuple[Place, Any]]  # a name, and the place and colour of what lies far outside
+
+
+class Region(NamedTuple):
+    """An ellipse: its centre (2,), full axes (2,), and the angle of the first in degrees."""
+
+    centre: npt.NDArray[np.float64]
+    axes: npt.NDArray[np.float64]
+    angle: float
+
+
+def mean_region(points: npt.NDArray[np.float64], *, level: float = LEVEL) -> Region:
+    """Return Hotelling's T² region of the mean of `points` (n, 2), n >= 4 (Hotelling 1931).
+
+    All m with n (m - mean)' S^-1 (m - mean) <= 2 (n - 1) / (n - 2) F(2, n - 2; level), S the sample
+    covariance. Points on a line give an ellipse without width.
+    """
+    n = len(points)
+    if n < FEWEST_FOR_ELLIPSE:
+        raise ValueError(f"an ellipse needs {FEWEST_FOR_ELLIPSE} points or more, got {n}")
+    quantile = stats.f.ppf(level, 2, n - 2)
+    scale = 2 * (n - 1) / (n * (n - 2)) * quantile
+    variances, directions = np.linalg.eigh(np.cov(points, rowvar=False))
+    half_axes = np.sqrt(np.maximum(variances, 0) * scale)
+    angle = float(np.degrees(np.arctan2(directions[1, 0], directions[0, 0])))
+    return Region(points.mean(axis=0), 2 * half_axes, angle)
+
+
+def plot_trade_off(
+    frame: pd.DataFrame, ax: Axes, *, styles: dict[str, LineStyle] | None = None, level: float = LEVEL
+) -> Axes:
+    """Draw finished outcomes: small points are seeds; from n = 3 on their mean, from n = 4 on its ellipse."""
+    styles = strategy_styles(frame[schema.STRATEGY]) if styles is None else styles
+    for strategy, style in styles.items():
+        runs = frame[frame[schema.STRATEGY] == strategy]
+        points = runs[[FINAL_A, FINAL_B]].to_numpy(float)
+        if not len(points):
+            continue
+        many = len(points) >= FEWEST_FOR_MEAN
+        size, strength = (7, 0.45) if many else (18, 1.0)
+        ax.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=size,
+            marker=style.marker,
+            color=style.colour,
+            alpha=strength,
+            linewidths=0,
+        )
+        if many:
+            ax.plot(
+                *points.mean(axis=0), style.marker, color=style.colour, markersize=5, markeredgecolor="white",
+                markeredgewidth=0.5, zorder=3,
+            )  # fmt: skip
+        if len(points) >= FEWEST_FOR_ELLIPSE:
+            _plot_region(mean_region(points, level=level), ax, style=style)
+    return ax
+
+
+def _plot_region(region: Region, ax: Axes, *, style: LineStyle) -> None:
+    """Draw a region's outline, dashed as its strategy is; fills of six of them would make one heap."""
+    place = (float(region.centre[0]), float(region.centre[1]))
+    ellipse = Ellipse(place, *region.axes, angle=region.angle, fill=False, zorder=2)
+    ellipse.set(edgecolor=style.colour, linestyle=style.dash, linewidth=0.9)
+    ax.add_patch(ellipse)
+
+
+def within_reach(place: Place, ax: Axes) -> bool:
+    """Return whether `place` is near enough to the data in `ax` to be shown in place."""
+    limits = (ax.get_xlim(), ax.get_ylim())
+    return all(
+        low - REACH * (high - low) <= value <= high + REACH * (high - low)
+        for value, (low, high) in zip(place, limits, strict=True)
+    )
+
+
+def draw_trade_off(view: View) -> Drawing:
+    """Return the trade-off planes of one axis combination, or why there are none."""
+    done = shown_runs(view)
+    if done.empty:
+        return Drawing(None, "Not drawn yet: no cell is done.")
+    mixes = view.mixes
+    wide = min(len(mixes), 3 if len(mixes) != 4 else 2)
+    tall = -(-len(mixes) // wide)
+    size = (ONE_COLUMN if wide == 1 else TWO_COLUMNS, 0.25 + (2.6 if wide < 3 else 2.1) * tall)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(tall, wide, squeeze=False).ravel()
+    panels = dict(zip(mixes, axes, strict=False))
+    for ax in axes[len(mixes) :]:
+        ax.set_visible(False)
+    for ax in axes[max(0, len(mixes) - wide) : len(mixes)]:
+        ax.set_xlabel(f"final {view.task_a} loss (nats/token)")
+    for ax in axes[::wide]:
+        ax.set_ylabel(f"final {view.task_b} loss\n(nats/token)")
+    near = _draw_panels(view, panels, done=done)
+    _finish(figure, view, names=sorted(set(done[schema.STRATEGY]), key=strategy_rank), near=near)
+    return Drawing(figure, caption(view), {"outcomes": done[[*schema.LABEL_COLUMNS, FINAL_A, FINAL_B]]})
+
+
+def shown_runs(view: View) -> pd.DataFrame:
+    """Return the finished runs that are drawn: not those of the A/A control, which repeat random's."""
+    done = view.done
+    return done[done[schema.STRATEGY] != schema.AA]
+
+
+def _draw_panels(view: View, panels: dict[float, Axes], *, done: pd.DataFrame) -> bool:
+    """Draw `done` on one scale; return whether the losses before Phase B are in place in every panel."""
+    far = {mix: _draw_panel(view, ax, runs=view.panel(done, mix=mix)) for mix, ax in panels.items()}
+    effect = view.settings.smallest_effect if MEASURES[view.settings.primary].unit == NATS else None
+    for axis in "xy":
+        share_span(panels.values(), axis=axis, least=2 * (effect or 0.0))
+    for mix, ax in panels.items():
+        ax.set_title(f"mix {mix_text(mix)}" if mix else "no replay")
+        taken: list[tuple[int, int]] = []
+        for name, (place, colour) in far[mix].items():
+            corner = point_towards(place, ax, text=name, colour=colour, data=_ink(ax), taken=taken)
+            taken.append(corner)
+        plain_ticks(ax, count=4)
+    return not any(START in names for names in far.values())
+
+
+def _draw_panel(view: View, ax: Axes, *, runs: pd.DataFrame) -> Far:
+    """Draw one mix's runs, and what would not squeeze them: the runs without replay, the start; return the rest."""
+    control = runs[runs[schema.STRATEGY] == schema.NO_REPLAY]
+    replayed = runs.drop(control.index)
+    first = control if replayed.empty else replayed
+    plot_trade_off(first, ax, styles=view.styles, level=view.settings.level)
+    ax.margins(0.12)
+    far: Far = {}
+    if len(first) < len(runs):
+        centre, style = mean_place(control), view.styles[schema.NO_REPLAY]
+        if within_reach(centre, ax):
+            plot_trade_off(control, ax, styles=view.styles, level=view.settings.level)
+        else:
+            far[style.label] = (centre, style.colour)
+    starts = view.starts.set_axis([FINAL_A, FINAL_B], axis="columns")
+    if within_reach(mean_place(starts), ax):
+        ax.plot(starts[FINAL_A], starts[FINAL_B], "*", color="0.3", markersize=6, linestyle="", zorder=2)
+    else:
+        far[START] = (mean_place(starts), "0.3")
+    return far
+
+
+def mean_place(runs: pd.DataFrame) -> Place:
+    """Return the means of both losses."""
+    return float(runs[FINAL_A].mean()), float(runs[FINAL_B].mean())
+
+
+def _ink(ax: Axes) -> npt.NDArray[np.float64]:
+    """Return the places (n, 2) of what is drawn in `ax`: points, means and the outlines of ellipses."""
+    drawn = [np.asarray(points.get_offsets(), float) for points in ax.collections]
+    drawn += [np.asarray(line.get_xydata(), float) for line in ax.lines]
+    outlines = [patch.get_verts() for patch in ax.patches]
+    return np.concatenate([*drawn, *(ax.transData.inverted().transform(outline) for outline in outlines)])
+
+
+def _finish(figure: Figure, view: View, *, names: list[str], near: bool) -> None:
+    counts = seeds_per_mean(view)
+    handles = [legend_handle(view.styles[name]) for name in names]
+    if max(counts) < FEWEST_FOR_ELLIPSE:
+        for handle in handles:
+            handle.set_linestyle("")
+    if max(counts) < FEWEST_FOR_MEAN:
+        title = f"{count_text(counts, 'seed')} each"
+    else:
+        title = f"small: one seed; large: mean over {count_text(counts, 'seed')}"
+    if max(counts) >= FEWEST_FOR_ELLIPSE:
+        title += f"; ellipse: {percent_text(view.settings.level)} of the mean"
+    place_title(figure, view.title)
+    start = start_text(view, mark="star" if near else "star, or an arrow towards it")
+    place_legend(figure, handles, [view.styles[name].label for name in names], title=f"{title}\n{start}")
+
+
+def start_text(view: View, *, mark: str) -> str:
+    """Return what marks the losses before Phase B, with the numbers where there is one adapter."""
+    words = f"{START} ({mark})"
+    if len(view.starts) > 1:
+        return words
+    before_a, before_b = view.starts.to_numpy(float)[0]
+    return f"{words}: {before_a:.3f}, {before_b:.3f}"
+
+
+def caption(view: View) -> str:
+    """Return the caption of the trade-off plane, from what varied and what is there."""
+    counts = seeds_per_mean(view)
+    given = conditions(view)
+    if max(counts) >= FEWEST_FOR_ELLIPSE:
+        few = f", none where n < {FEWEST_FOR_ELLIPSE}" if min(counts) < FEWEST_FOR_ELLIPSE else ""
+        spread = (
+            f"Ellipses: {percent_text(view.settings.level)} regions of the mean of both losses (Hotelling's T²) over "
+            f"{count_text(counts, 'seed')} ({varied(view)}){few}; {given}. They are not paired by seed: whether two of them "
+            "overlap is no test."
+        )
+    else:
+        spread = f"No ellipse below {FEWEST_FOR_ELLIPSE} seeds, here {count_text(counts, 'seed')}; {given}."
+    return joined(
+        f"Final {view.study.task_a} loss against final {view.study.task_b} loss, in nats per supervised token: lower left is "
+        "better at both. Small points: single seeds; large points: their mean, from 3 seeds on.",
+        spread,
+        "Star: the losses before Phase B. An arrow in a corner points to what it names, far outside the panel. "
+        "All panels have one scale, each shifted to its own data.",
+        f"{schema.AA}, which is {BASELINE} again, is left out."
+        if schema.AA in set(view.done[schema.STRATEGY])
+        else "",
+        absent_sentence(view),
+        mix_sentence(view),
+    )

@@ -1,0 +1,1 @@
+"""What a study says: outcomes, pairs, contrasts, verdicts, doses. Draws nothing."""

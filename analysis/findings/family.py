@@ -1,0 +1,62 @@
+"""The family: the contrasts with the baseline that share one alpha. The one definition, for plan, looks and report."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from trainables.ledger import schema
+
+Axes = tuple[tuple[str, Any], ...]
+
+
+class Contrast(NamedTuple):
+    """A strategy against the baseline, at one mix and one point of the further axes."""
+
+    strategy: str
+    mix: float
+    axes: Axes = ()
+
+    def describe(self) -> str:
+        values = [f"{name} {value}" for name, value in self.axes]
+        return ", ".join([f"{self.strategy} {self.mix:.4g}", *values])
+
+
+class PlannedLabel(NamedTuple):
+    """A contrast's run of one seed, and the key of its cell: None while that is not known."""
+
+    contrast: Contrast
+    seed: int
+    cell: str | None
+
+
+def in_family(strategy: str) -> bool:
+    """Return whether a strategy's contrasts with the baseline ask what the study asks; controls do not."""
+    return strategy not in (schema.BASELINE, schema.AA, schema.NO_REPLAY)
+
+
+def family(labels: Iterable[PlannedLabel], *, first_seeds: float = math.inf) -> list[Contrast]:
+    """Return the contrasts that share alpha, in the order of `labels`: every one planned, run or not.
+
+    Those that are identical over the `first_seeds` to be judged are none: they ask nothing.
+    """
+    planned = list(labels)
+    same = identical(planned, first_seeds=first_seeds)
+    contrasts = dict.fromkeys(label.contrast for label in planned)
+    return [each for each in contrasts if in_family(each.strategy) and each not in same]
+
+
+def identical(labels: Iterable[PlannedLabel], *, first_seeds: float = math.inf) -> set[Contrast]:
+    """Return the contrasts whose every run is the baseline's own, under another label."""
+    judged = [label for label in labels if label.seed < first_seeds]
+    own = {
+        (label.contrast.mix, label.contrast.axes, label.seed): label.cell
+        for label in judged
+        if label.contrast.strategy == schema.BASELINE
+    }
+    others = [label for label in judged if label.contrast.strategy != schema.BASELINE]
+    differing = {
+        label.contrast
+        for label in others
+        if label.cell is None or own.get((label.contrast.mix, label.contrast.axes, label.seed)) != label.cell
+    }
+    return {label.contrast for label in others} - differing

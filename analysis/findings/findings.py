@@ -1,0 +1,154 @@
+"""A study's findings: every tidy frame of pairs, contrasts, doses, levels and selections, made when asked for.
+
+Owns which frames there are, and their notes; the numbers are made by the modules it imports.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from analysis.findings.by_level import find_levels
+from analysis.findings.contrasts import contrast_notes, find_aa, find_contrasts, find_secondary
+from analysis.findings.doses import Laws, find_doses, fit_laws
+from analysis.findings.outcomes import run_outcomes
+from analysis.findings.pairs import done_pairs, plan_pairs
+from analysis.findings.selections import Selected, overlaps, pool_size, read_selections
+from analysis.findings.variance import Components, components, split
+from analysis.reading.per_example import Changes, read_changes
+from analysis.reading.settings import Inference, read_settings
+from analysis.reading.study import Study
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The frames of one study. Each is computed at its first use; files of single examples are read only then."""
+
+    study: Study
+    settings: Inference
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """A row a planned label: strategy, mix, seed, *axes, cell, state, slots_hash, MEASURES (NaN unless done)."""
+        return run_outcomes(self.study)
+
+    @cached_property
+    def planned_pairs(self) -> pd.DataFrame:
+        """`pairs` for every planned pair whatever became of it, with `standing`: one of STANDINGS of analysis.findings.pairs."""
+        return plan_pairs(self.study, self.outcomes)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """A row a pair of done runs: strategy, mix, seed, *axes, matched, paired_by, m, m_baseline, m_difference."""
+        return done_pairs(self.planned_pairs)
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """A row a strategy, mix and axes: the primary measure's columns of CONTRAST_COLUMNS of analysis.findings.contrasts."""
+        return find_contrasts(self.planned_pairs, study=self.study, settings=self.settings)
+
+    @cached_property
+    def secondary(self) -> pd.DataFrame:
+        """A row a contrast and every other measure, SECONDARY_COLUMNS of analysis.findings.contrasts: exploratory, unadjusted."""
+        return find_secondary(self.planned_pairs, study=self.study, settings=self.settings)
+
+    @cached_property
+    def aa(self) -> pd.DataFrame:
+        """A row a matched pair of random_aa and random: strategy, mix, seed, *axes, difference (primary measure)."""
+        return find_aa(self.pairs, study=self.study, settings=self.settings)
+
+    @cached_property
+    def doses(self) -> pd.DataFrame:
+        """A row a strategy, mix (0: no replay, repeated for each strategy) and axes: n, mean, low, high.
+
+        `replayed` is False at mix 0.
+        """
+        return find_doses(self.outcomes, study=self.study, settings=self.settings)
+
+    @cached_property
+    def _laws(self) -> Laws:
+        return fit_laws(self.outcomes, study=self.study, settings=self.settings)
+
+    @property
+    def dose_fits(self) -> pd.DataFrame:
+        """A row a grid point of each fitted law: strategy, *axes, law, mix, mean, low, high, n."""
+        return self._laws.fits
+
+    @property
+    def dose_parameters(self) -> pd.DataFrame:
+        """A row a parameter of each law: strategy, *axes, law, parameter, value, low, high, n, residual."""
+        return self._laws.parameters
+
+    @cached_property
+    def _changes(self) -> Changes:
+        return read_changes(self.study)
+
+    @cached_property
+    def levels(self) -> pd.DataFrame:
+        """A row a run and group of A's validation examples.
+
+        strategy, mix, seed, *axes, group ('level' or 'type'), value, tokens, examples, forgetting.
+        """
+        return find_levels(self.study, changes=self._changes)
+
+    @cached_property
+    def _selected(self) -> Selected:
+        return read_selections(self.study)
+
+    @property
+    def selections(self) -> pd.DataFrame:
+        """A row a run and replayed example: strategy, mix, seed, *axes, id, level, type, tokens."""
+        return self._selected.frame
+
+    @cached_property
+    def overlaps(self) -> pd.DataFrame:
+        """A row a pair of strategies and mix: strategy, other, mix, *axes, n, jaccard, expected."""
+        return overlaps(self.selections, pool_size=pool_size(self.study))
+
+    @cached_property
+    def variance(self) -> pd.DataFrame:
+        """A row a contrast: strategy, mix, *axes, measure, n, examples, difference, se_seeds, se_examples, se_both."""
+        return split(self.pairs, study=self.study, changes=self._changes)
+
+    @cached_property
+    def _components(self) -> Components:
+        return components(self.outcomes, study=self.study, settings=self.settings)
+
+    @property
+    def components(self) -> pd.DataFrame:
+        """A row a source of variance over Phase A adapters (MixedLM): component, variance, sd, share."""
+        return self._components.frame
+
+    def notes_on(self, frame: str) -> tuple[str, ...]:
+        """Return why a frame is empty, or what it leaves out; `frame` is the name of one of NOTED."""
+        return tuple(NOTED[frame](self))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Every frame's notes, each once; it computes every frame."""
+        return tuple(dict.fromkeys(note for frame in NOTED for note in self.notes_on(frame)))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Every file that could not be used, those of single examples too; it reads them."""
+        found = (*self.study.problems, *self._changes.problems, *self._selected.problems)
+        return tuple(dict.fromkeys(found))
+
+
+NOTED: dict[str, Callable[[Findings], tuple[str, ...]]] = {
+    "contrasts": lambda findings: contrast_notes(findings.contrasts, settings=findings.settings),
+    "dose_fits": lambda findings: findings._laws.notes,
+    "levels": lambda findings: findings._changes.notes,
+    "selections": lambda findings: findings._selected.notes,
+    "variance": lambda findings: findings._changes.notes,
+    "components": lambda findings: findings._components.notes,
+}
+
+
+def find(study: Study, *, settings: Inference | None = None) -> Findings:
+    """Return the findings of `study`, inferred as its configuration declares unless `settings` say otherwise.
+
+    Raises AnalysisError where the declared settings are not possible.
+    """
+    return Findings(study, read_settings(study.description) if settings is None else settings)

@@ -1,0 +1,161 @@
+"""Where the uncertainty comes from: seeds against evaluation examples, and Phase A adapters against seeds."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
+from analysis.reading.per_example import Changes
+from analysis.reading.settings import Inference
+from analysis.reading.study import CELL, STATE, Study
+from analysis.stats.measures import FORGETTING, MEASURES
+from analysis.wording.conditioning import START_LOSSES
+from trainables.ledger import schema
+
+Values = npt.NDArray[np.float64]
+
+SPLIT_COLUMNS = (
+    "measure",
+    "n",
+    "examples",
+    "difference",
+    "se_seeds",
+    "se_examples",
+    "se_interaction",
+    "se_both",
+)
+COMPONENT_COLUMNS = ("component", "variance", "sd", "share", "n")
+FEWEST_ADAPTERS = 3
+# Gradients, which other optimisers follow, stop short of a component that is 0.
+TOLERANCES = {"ftol": 1e-12, "xtol": 1e-10, "maxiter": 10_000}
+
+
+class Components(NamedTuple):
+    """The frame of `components`, and why it is empty."""
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def split(pairs: pd.DataFrame, *, study: Study, changes: Changes) -> pd.DataFrame:
+    """Return the standard errors of each contrast's forgetting: strategy, mix, *axes, SPLIT_COLUMNS.
+
+    Over the matched pairs whose two runs have usable losses of single examples; see `split_errors`.
+    """
+    keys = [schema.STRATEGY, schema.MIX, *study.axes]
+    both = [pairs[side].isin(list(changes.rises)) for side in (CELL, CELL + BASELINE_SUFFIX)]
+    usable = pairs[MATCHED].astype(bool) & both[0] & both[1]
+    rows: list[dict[str, Any]] = []
+    for values, group in pairs[usable].groupby(keys, sort=False):
+        cells = zip(group[CELL], group[CELL + BASELINE_SUFFIX], strict=True)
+        rises = np.stack([changes.rises[own] - changes.rises[partner] for own, partner in cells])
+        assert changes.tokens is not None
+        errors = split_errors(rises, changes.tokens)
+        rows.append({**dict(zip(keys, values, strict=True)), "measure": FORGETTING, **errors})
+    return pd.DataFrame(rows, columns=[*keys, *SPLIT_COLUMNS])
+
+
+def split_errors(rises: Values, tokens: Values) -> dict[str, float]:
+    """Return the difference and its standard errors over seeds, over evaluation examples, and over both.
+
+    `rises` (n, V): d_se, nats that example e rose more in the strategy's run of seed s; `tokens` (V,): t_e.
+    D = sum_e mean_s d_se / sum_e t_e, a ratio estimator linearised (Cochran 1977, ch. 6) to
+    u_se = V (d_se - D t_e) / sum t. Seeds and examples are crossed and random (Cornfield & Tukey 1956):
+    se_seeds^2 = MS_seeds / (n V), se_examples^2 = MS_examples / (n V), se_interaction^2 = MS_rest / (n V), and
+    se_both^2 = se_seeds^2 + se_examples^2 - se_interaction^2, which either contains, at least the larger.
+    se_seeds is that of the paired t interval; NaN where n = 1, as se_interaction is; se_examples where V = 1.
+    """
+    n, examples = rises.shape
+    difference = float(rises.sum() / (n * tokens.sum()))
+    scaled = examples * (rises - difference * tokens) / tokens.sum()
+    by_seed, by_example = scaled.mean(axis=1), scaled.mean(axis=0)
+    rest = scaled - by_seed[:, None] - by_example + scaled.mean()
+    seeds = float(by_seed.var(ddof=1) / n) if n > 1 else np.nan
+    over_examples = float(by_example.var(ddof=1) / examples) if examples > 1 else np.nan
+    degrees = (n - 1) * (examples - 1)
+    interaction = float((rest**2).sum() / degrees / (n * examples)) if degrees else np.nan
+    both = np.sqrt(max(seeds + over_examples - interaction, seeds, over_examples)) if degrees else np.nan
+    names = ("se_seeds", "se_examples", "se_interaction")
+    errors = dict(zip(names, np.sqrt([seeds, over_examples, interaction]).tolist(), strict=True))
+    return {"n": n, "examples": examples, "difference": difference, **errors, "se_both": float(both)}
+
+
+def components(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> Components:
+    """Return the variance of the primary measure between Phase A adapters, between seeds, and left over.
+
+    A mixed model (statsmodels MixedLM, REML): a fixed mean for each strategy, mix and axes; random effects
+    adapter, and seed within it where an adapter has several; the rest is strategy by block. The columns are
+    COMPONENT_COLUMNS; `share` is of the sum, `n` the units behind a component.
+    """
+    empty = pd.DataFrame(columns=list(COMPONENT_COLUMNS))
+    runs = _modelled(outcomes, study=study, settings=settings)
+    count = runs["adapter"].nunique()
+    if count < FEWEST_ADAPTERS:
+        had = "one" if count <= 1 else str(count)
+        needed = f"it takes {FEWEST_ADAPTERS} or more, this study has {had}"
+        return Components(empty, (f"Variance between Phase A adapters: {needed}.",))
+    if len(runs) <= runs["arm"].nunique() + count or not runs["value"].std() > 0:
+        return Components(
+            empty, ("Variance between Phase A adapters: too few runs to tell it from the rest.",)
+        )
+    variances = fit_components(runs)
+    if variances is None:
+        return Components(empty, ("Variance between Phase A adapters: the mixed model did not converge.",))
+    total = sum(value for value, _ in variances.values())
+    rows = [
+        {"component": name, "variance": value, "sd": np.sqrt(value), "share": value / total, "n": n}
+        for name, (value, n) in variances.items()
+    ]
+    unit = MEASURES[settings.primary].unit
+    return Components(pd.DataFrame(rows, columns=list(COMPONENT_COLUMNS)), (f"Variances in ({unit})².",))
+
+
+def _modelled(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
+    """Return the done runs as numbers: value, arm, adapter (by its losses before Phase B), seed."""
+    first = study.rows[study.rows[schema.STEP] == 0].drop_duplicates(CELL)
+    adapters = first.groupby(START_LOSSES, sort=True).ngroup().set_axis(first[CELL])
+    runs = outcomes[(outcomes[STATE] == schema.DONE) & np.isfinite(outcomes[settings.primary])]
+    runs = runs.drop_duplicates(CELL)
+    arms = [schema.STRATEGY, schema.MIX, *study.axes]
+    return pd.DataFrame(
+        {
+            "value": runs[settings.primary].to_numpy(float),
+            "arm": runs.groupby(arms).ngroup().to_numpy(),
+            "adapter": runs[CELL].map(adapters).to_numpy(),
+            "seed": runs.groupby(schema.SEED).ngroup().to_numpy(),
+        }
+    )
+
+
+def fit_components(runs: pd.DataFrame) -> dict[str, tuple[float, int]] | None:
+    """Return each component's variance and its number of units; None where the model does not converge.
+
+    `runs`: value, arm, adapter and seed, one run a row.
+    """
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    scale = float(runs["value"].std())
+    blocks = runs.groupby(["adapter", "seed"]).ngroups
+    nested = blocks > runs["adapter"].nunique()
+    vc_formula = {"seed": "0 + C(seed)"} if nested else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a component at zero is an answer; convergence is asked below
+        model = MixedLM.from_formula(
+            "value ~ C(arm)",
+            groups="adapter",
+            vc_formula=vc_formula,
+            re_formula="1",
+            data=runs.assign(value=runs["value"] / scale),
+        )
+        result = model.fit(reml=True, method="powell", **TOLERANCES)
+    if not result.converged:
+        return None
+    name = "Phase A adapter" if nested else "Phase A adapter and seed"
+    found = {name: (float(np.asarray(result.cov_re)[0, 0]) * scale**2, runs["adapter"].nunique())}
+    if nested:
+        found["seed within adapter"] = (float(result.vcomp[0]) * scale**2, blocks)
+    found["strategy by seed"] = (float(result.scale) * scale**2, len(runs))
+    return found

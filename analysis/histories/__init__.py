@@ -1,0 +1,1 @@
+"""Training histories of other scripts, as figures and tables."""

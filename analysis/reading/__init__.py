@@ -1,0 +1,1 @@
+"""A study read from its ledger into tidy frames. Writes nothing."""

@@ -1,0 +1,179 @@
+"""Per-example validation losses of task A: read only when a frame needs them, damage named and left out.
+
+A cell's losses count if they are the file that its result lists, over the examples of VALIDATION_FILE.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.reading.errors import shortened
+from analysis.reading.records import Folder, Record, checksum
+from analysis.reading.rows import is_number
+from analysis.reading.storage import StudyFiles
+from analysis.reading.study import CELL, STATE, Study
+from trainables.ledger import schema
+
+Values = npt.NDArray[np.float64]
+
+TASK_A = "task_a"
+TASK_A_NLL, TASK_A_TOKENS = "task_a_nll", "task_a_tokens"
+GROUPS = ("level", "type")
+
+
+class PerExampleError(ValueError):
+    """A file of single examples that is not what was published; the message says in what."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Task A's validation examples: `tokens` (V,) supervised tokens, `groups` the value of each, None unknown."""
+
+    tokens: Values
+    groups: dict[str, list[str | None]]
+
+
+class Changes(NamedTuple):
+    """How task A's examples changed: `rises` (V,) nats from step 0 to the end, by cell; `tokens` (V,).
+
+    `validation` is None where the study does not say what its examples are; `tokens` where no cell does.
+    """
+
+    validation: Validation | None
+    tokens: Values | None
+    rises: dict[str, Values]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+class _Losses(NamedTuple):
+    rise: Values
+    tokens: Values | None
+    place: str  # of the file, as messages name it
+
+
+def read_changes(study: Study) -> Changes:
+    """Read every done cell's losses of single examples; what cannot be used is named and left out."""
+    if study.files is None:
+        return Changes(None, None, {}, ("Losses of single examples: this input has none.",), ())
+    validation, notes, problems = _read_validation(study.files)
+    done = study.cells.loc[study.cells[STATE] == schema.DONE, CELL].dropna().unique().tolist()
+    read = study.files.each(partial(_read_cell, study.files), done)
+    problems = [*problems, *(problem for _, found in read for problem in found)]
+    losses = {key: found for key, (found, _) in zip(done, read, strict=True) if found is not None}
+    if done and not losses:
+        notes = [*notes, f"Losses of single examples: no done cell has a usable {schema.LOSSES_FILE}."]
+    tokens = _common_tokens(validation, losses)
+    rises: dict[str, Values] = {}
+    for key, found in losses.items():
+        fault = _mismatch(found, tokens=tokens)
+        if fault is None:
+            rises[key] = found.rise
+        else:
+            problems.append(f"{found.place}: {fault}")
+    return Changes(validation, tokens, rises, tuple(notes), tuple(problems))
+
+
+def _common_tokens(validation: Validation | None, losses: dict[str, _Losses]) -> Values | None:
+    """Return the tokens that every cell's losses are over: the study's, else the first cell's."""
+    if validation is not None:
+        return validation.tokens
+    return next((found.tokens for found in losses.values() if found.tokens is not None), None)
+
+
+def _mismatch(found: _Losses, *, tokens: Values | None) -> str | None:
+    """Return why a cell's losses are not over the common examples; None if they are."""
+    if tokens is None or len(found.rise) != len(tokens):
+        examples = "an unknown number" if tokens is None else str(len(tokens))
+        return f"it has {len(found.rise)} examples of task A, the study {examples}"
+    if found.tokens is not None and not np.array_equal(found.tokens, tokens):
+        return "its supervised tokens of task A are not those of the study's validation examples"
+    return None
+
+
+def _read_validation(files: StudyFiles) -> tuple[Validation | None, list[str], list[str]]:
+    """Return the validation examples, a note where the study has none, and what is wrong with them."""
+    folder = Folder(files)
+    record = folder.record(schema.VALIDATION_FILE)
+    why = f"Forgetting per level and type: the study has no usable {schema.VALIDATION_FILE}"
+    if record is None:
+        absent = (
+            "" if folder.problems else "; `run` with the study's configuration writes it, no cell runs again"
+        )
+        return None, [f"{why}{absent}."], folder.problems
+    try:
+        return make_validation(record), [], []
+    except PerExampleError as err:
+        return None, [f"{why}."], [f"{folder.describe(schema.VALIDATION_FILE)}: {err}"]
+
+
+def make_validation(record: Record) -> Validation:
+    """Return task A's examples from the record of VALIDATION_FILE. Raises PerExampleError."""
+    task = record.get(TASK_A)
+    lists = {name: task.get(name) if isinstance(task, dict) else None for name in ("id", "tokens", *GROUPS)}
+    for name, values in lists.items():
+        if not isinstance(values, list):
+            raise PerExampleError(f"{TASK_A} must have a list {name}, got {shortened(values)}")
+    sizes = {name: len(values or []) for name, values in lists.items()}
+    if len(set(sizes.values())) > 1:
+        raise PerExampleError(f"{TASK_A}'s lists must be of one length, got {sizes}")
+    tokens = lists["tokens"] or []
+    if not tokens or not all(type(count) is int and 0 < count < 2**53 for count in tokens):
+        raise PerExampleError(f"{TASK_A}'s tokens must be whole numbers above 0, got {shortened(tokens)}")
+    groups = {name: [_group_text(value) for value in lists[name] or []] for name in GROUPS}
+    return Validation(np.array(tokens, dtype=float), groups)
+
+
+def _group_text(value: Any) -> str | None:
+    """Return a level or type as text; a whole number is written without a point."""
+    if value is None or isinstance(value, str):
+        return value
+    return f"{value:g}" if is_number(value) else shortened(value)
+
+
+def _read_cell(files: StudyFiles, key: str) -> tuple[_Losses | None, Sequence[str]]:
+    """Return one cell's rise of each example, and what is wrong with its file."""
+    folder = Folder(files, f"{schema.CELLS_DIRECTORY}/{key}")
+    result = folder.record(schema.RESULT_FILE) or {}
+    listed = result.get("files")
+    entry = listed.get(schema.LOSSES_FILE) if isinstance(listed, dict) else None
+    if folder.problems or not isinstance(entry, dict):
+        return None, folder.problems  # a run that kept no losses is no damage
+    folder.attempt = result.get(schema.ATTEMPT)
+    place = folder.describe(schema.LOSSES_FILE)
+    try:
+        content = folder.content(schema.LOSSES_FILE)
+    except FileNotFoundError:
+        return None, [f"{place} is missing, though the result lists it"]
+    except OSError as err:
+        return None, [f"{place}: unreadable ({err})"]
+    if checksum(content) != entry.get("checksum"):
+        return None, [f"{place} is damaged: its content does not match the checksum that the result lists"]
+    try:
+        return _make_losses(content, place), []
+    except PerExampleError as err:
+        return None, [f"{place}: {err}"]
+
+
+def _make_losses(content: bytes, place: str) -> _Losses:
+    """Return the rise of each example from a file's bytes. Raises PerExampleError."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays = load(content)
+    except (SafetensorError, KeyError, ValueError, TypeError) as err:
+        raise PerExampleError(f"unreadable ({err})") from err
+    nll = arrays.get(TASK_A_NLL)
+    if nll is None or nll.ndim != 2 or not nll.size or not np.issubdtype(nll.dtype, np.floating):
+        shape = "nothing" if nll is None else f"{nll.dtype} of shape {nll.shape}"
+        raise PerExampleError(f"{TASK_A_NLL} must be numbers of shape (points, examples), got {shape}")
+    ends = nll[[0, -1]].astype(float)
+    if not np.isfinite(ends).all():
+        raise PerExampleError(f"{TASK_A_NLL} is not finite at step 0 or at the end")
+    tokens = arrays.get(TASK_A_TOKENS)
+    return _Losses(ends[1] - ends[0], None if tokens is None else tokens.astype(float), place)

@@ -1,0 +1,1 @@
+"""A report of one study or several: figures, tables and words on pages."""

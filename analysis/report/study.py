@@ -1,0 +1,94 @@
+"""Draws and writes everything of one study into its folder, and returns it as a section of a report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.findings.findings import Findings
+from analysis.report.document import Section, Shown
+from analysis.report.figure_files import Origin
+from analysis.report.figure_set import FigureSet, begin
+from analysis.report.provenance import provenance
+from analysis.tables.listings import TABLES
+from analysis.tables.plan_matrix import plan_matrix, rates_table
+from analysis.tables.run_lists import absent_cells, damage_text, facts_text, state_counts, unpaired_runs
+from analysis.tables.table import write_table
+from analysis.wording.verdicts import verdicts_in_words
+
+DATA_ONLY = ("cells", "evaluations")
+FOLDED = ("secondary", "levels", "pairs")
+MOST_SHOWN_ROWS = 1_000  # a longer table is only to download
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is reported: bands for whole curves at once, and the command that asked for it."""
+
+    simultaneous: bool = False
+    command: str = "analysis report"
+    assumed: str = ""  # what the command set instead of the study's own declaration
+    apart: bool = False  # whether figures may be drawn in a second process
+
+
+@dataclass(frozen=True)
+class Written:
+    """A study's section, its files, and what its reader must be told."""
+
+    section: Section
+    files: list[Path]
+    counts: str
+    absent: list[str]
+    unpaired: list[str]
+
+
+def write_study(
+    findings: Findings, *, directory: Path, folder: str, options: Options, progress: Progress
+) -> Written:
+    """Write the tables and figures of a study to directory/folder; `folder` is empty or ends in a slash."""
+    study = findings.study
+    origin = Origin(study.name, options.command)
+    figures = FigureSet(findings, directory, folder, origin, options.simultaneous)
+    with begin(figures, apart=options.apart) as draw:
+        progress("writing the tables")
+        shown = study_tables(findings, folder=folder)
+        files = [file for part in shown for file in write_table(part.table, directory=directory / folder)]
+        drawn = draw(progress)
+    files += [file for _, saved in drawn for file in saved]
+    absent, unpaired = absent_cells(study), [line for view in figures.views for line in unpaired_runs(view)]
+    section = Section(
+        title=study.name,
+        facts=facts_text(study),
+        counts=f"Cells: {state_counts(study)}.",
+        verdicts=verdicts_in_words(findings),
+        pictures=[picture for picture, _ in drawn],
+        tables=shown,
+        matrix=plan_matrix(study),
+        lists={
+            "Cells that are not done": absent,
+            "Pairs left out": unpaired,
+            "Files that could not be used": list(findings.problems),
+            "Notes": list(findings.notes),
+        },
+        provenance=provenance(findings),
+        warning=" ".join(filter(None, [options.assumed, damage_text(study)])),
+    )
+    return Written(section, files, state_counts(study), absent, unpaired)
+
+
+def study_tables(findings: Findings, *, folder: str) -> list[Shown]:
+    """Return the tables of a study in reading order, those too long for a page as data alone."""
+    made = {name: make(findings) for name, make in TABLES.items()}
+    made = {name: table for name, table in made.items() if table is not None}
+    made |= {"rates": rates_table(findings.study)}
+    return [
+        Shown(
+            table,
+            folder,
+            inline=name not in DATA_ONLY and table.printable and len(table.rows) <= MOST_SHOWN_ROWS,
+            folded=name in FOLDED,
+        )
+        for name, table in made.items()
+        if table is not None
+    ]

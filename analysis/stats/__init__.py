@@ -1,0 +1,1 @@
+"""Pure functions of arrays: measures, intervals, bands, power."""

@@ -1,0 +1,1 @@
+"""Every table, and how a table is written."""

@@ -1,0 +1,139 @@
+"""The tables of a study: which columns each has, what its entries say, and its caption. Writes no files."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from analysis.findings.findings import Findings
+from analysis.findings.outcomes import BASELINE, MATCHED
+from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED_BY
+from analysis.reading.study import CELL, ERROR, LOG, SELECTION_DIGEST, SLOTS_HASH, STATE
+from analysis.stats.measures import MEASURES
+from analysis.tables.contrasts import contrasts_table, secondary_table
+from analysis.tables.labels import given, label_columns, label_entries
+from analysis.tables.summary import summary_table
+from analysis.tables.table import ABSENT, MOST_PRINTED_ROWS, Column, Entry, Table, count, number
+from analysis.wording.conditioning import count_text
+from trainables.ledger import schema
+
+
+def pairs_table(findings: Findings) -> Table:
+    """Return every pair of finished runs: the primary measure of both and their difference."""
+    frame, name = findings.pairs, findings.settings.primary
+    heads = [
+        *label_columns(findings),
+        Column(MEASURES[name].label, numeric=True),
+        Column(f"{BASELINE}'s", numeric=True),
+        Column("difference", numeric=True),
+        Column("paired by"),
+    ]
+    rows = [
+        [
+            *label_entries(findings, row),
+            number(row[name], sign=True),
+            number(row[f"{name}_baseline"], sign=True),
+            number(row[name + DIFFERENCE_SUFFIX], sign=True),
+            Entry(str(row[PAIRED_BY]) if row[MATCHED] else "left out: other order"),
+        ]
+        for row in _printed(frame)
+    ]
+    caption = (
+        f"Each finished run beside the {BASELINE} run of its seed and mix: {MEASURES[name].label} ({MEASURES[name].unit}); n = "
+        f"{count_text([len(frame)], 'pair')}, no interval. Paired by slots: both saw the same {findings.study.task_b} examples at the same steps, "
+        "by the recorded hashes; no replay has another order by design and is paired by seed. "
+        "A pair whose hashes differ is in no contrast. The files hold every measure."
+    )
+    return Table("pairs", "Pairs", heads, rows, caption, frame)
+
+
+def levels_table(findings: Findings) -> Table | None:
+    """Return the forgetting of each level and type of task A, averaged over seeds; None where unknown."""
+    frame = findings.levels
+    if frame.empty:
+        return None
+    keys = ["group", "value", schema.STRATEGY, schema.MIX, *findings.study.axes]
+    heads = [
+        Column("group"),
+        Column("value"),
+        *label_columns(findings, seed=False),
+        *(Column(name, numeric=True) for name in ("examples", "n", "forgetting", "smallest", "largest")),
+    ]
+    rows = []
+    for values, part in frame.groupby(keys, sort=False):
+        label = dict(zip(keys, values, strict=True))
+        found = part["forgetting"].to_numpy(float)
+        rows.append(
+            [
+                Entry(str(label["group"])),
+                Entry(str(label["value"])),
+                *label_entries(findings, label, seed=False),
+                count(part["examples"].iloc[0]),
+                count(len(found)),
+                *(number(value, sign=True) for value in (found.mean(), found.min(), found.max())),
+            ]
+        )
+    caption = (
+        f"Forgetting of {findings.study.task_a} by level and type of its validation examples, token-weighted, nats/token: "
+        f"mean, smallest and largest over n seeds; exploratory, no interval. {given(findings)}"
+    )
+    return Table("levels", "Forgetting by level and type", heads, rows, caption, frame)
+
+
+def evaluations_table(findings: Findings) -> Table:
+    """Return every evaluation point of every cell."""
+    frame = findings.study.rows
+    measured = {
+        schema.STEP: "step",
+        schema.TASK_A_LOSS: f"{findings.study.task_a} loss",
+        schema.TASK_B_LOSS: f"{findings.study.task_b} loss",
+    }
+    heads = [*label_columns(findings), *(Column(title, numeric=True) for title in measured.values())]
+    rows = [
+        [
+            *label_entries(findings, row),
+            count(row[schema.STEP]),
+            *(number(row[name]) for name in (schema.TASK_A_LOSS, schema.TASK_B_LOSS)),
+        ]
+        for row in _printed(frame)
+    ]
+    caption = (
+        "Every evaluation of every cell; losses in nats per supervised token, one run each: no interval."
+    )
+    return Table("evaluations", "Evaluations", heads, rows, caption, frame)
+
+
+def cells_table(findings: Findings) -> Table:
+    """Return every planned label, its state, and why it is not done."""
+    frame = findings.study.cells.drop(columns=[SLOTS_HASH, SELECTION_DIGEST])
+    heads = [*label_columns(findings), *map(Column, ("state", "cell", "error", "log"))]
+    rows = [
+        [
+            *label_entries(findings, row),
+            *(
+                Entry(row[name] if isinstance(row[name], str) else ABSENT)
+                for name in (STATE, CELL, ERROR, LOG)
+            ),
+        ]
+        for row in _printed(frame)
+    ]
+    caption = (
+        f"{count_text([len(frame)], 'planned label')}; labels with one cell share a run. Nothing is imputed."
+    )
+    return Table("cells", "Cells", heads, rows, caption, frame)
+
+
+def _printed(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Return the rows that are shown; none where there are more than anyone reads."""
+    return frame.to_dict("records") if len(frame) <= MOST_PRINTED_ROWS else []
+
+
+TABLES: dict[str, Callable[[Findings], Table | None]] = {
+    "contrasts": contrasts_table,
+    "summary": summary_table,
+    "secondary": secondary_table,
+    "levels": levels_table,
+    "pairs": pairs_table,
+    "cells": cells_table,
+    "evaluations": evaluations_table,
+}

@@ -1,0 +1,80 @@
+"""The summary table: a row per strategy and mix, with counts of every state and means over the done cells."""
+
+from typing import Any
+
+from analysis.figures.style import mix_text, strategy_text
+from analysis.findings.findings import Findings
+from analysis.findings.outcomes import (
+    BASELINE,
+    DIFFERENCE,
+    HALF_WIDTH,
+    MISMATCHED,
+    PAIRS,
+    PLANNED,
+    UNFINISHED,
+    summarise,
+)
+from analysis.stats.intervals import interval_name
+from analysis.stats.measures import FINAL_A, FINAL_B, FORGETTING, LARGEST_FORGETTING
+from analysis.tables.table import Column, Entry, Table, count, interval_text, pairs_text
+from analysis.wording.conditioning import conditions
+from trainables.ledger import schema
+
+COUNTS = {
+    PLANNED: "planned",
+    schema.DONE: "done",
+    schema.DIVERGED: "diverged",
+    schema.FAILED: "failed",
+    UNFINISHED: "unfinished",
+}
+PLAIN = (FINAL_A, FINAL_B)  # shown without a sign
+
+
+def summary_table(findings: Findings) -> Table:
+    """Return means ± half-widths and counts, a row per strategy, mix and axes."""
+    study = findings.study
+    level = findings.settings.level
+    summary = summarise(study, outcomes=findings.outcomes, level=level)
+    measured = {
+        FINAL_A: f"final {study.task_a} loss",
+        FORGETTING: f"forgetting of {study.task_a}",
+        LARGEST_FORGETTING: f"largest forgetting of {study.task_a}",
+        FINAL_B: f"final {study.task_b} loss",
+        DIFFERENCE: f"final {study.task_a} loss against {BASELINE}",
+    }
+    heads = [
+        Column(schema.STRATEGY),
+        Column(schema.MIX, numeric=True),
+        *(Column(axis) for axis in study.axes),
+        *(Column(text, numeric=True) for text in (*COUNTS.values(), *measured.values(), "pairs")),
+    ]
+    rows = [
+        [
+            Entry(strategy_text(row[schema.STRATEGY])),
+            Entry(mix_text(row[schema.MIX]), float(row[schema.MIX])),
+            *(Entry(str(row[axis])) for axis in study.axes),
+            *(count(row[name]) for name in COUNTS),
+            *(_mean(row, name) for name in measured),
+            Entry(pairs_text(row[PAIRS], row[MISMATCHED]), float(row[PAIRS])),
+        ]
+        for row in summary.to_dict("records")
+    ]
+    caption = summary_caption(given=conditions(study), level=level)
+    return Table("summary", "Summary", heads, rows, caption, summary)
+
+
+def _mean(row: dict[Any, Any], name: str) -> Entry:
+    text = interval_text(row[name], row[name + HALF_WIDTH], sign=name not in PLAIN)
+    return Entry(text, float(row[name]))
+
+
+def summary_caption(*, given: str, level: float) -> str:
+    """Return what the summary's numbers are: n, the interval's kind and level, and what it is over."""
+    return (
+        f"Means over the done cells of each row (n is the column done), ± half-width of the {interval_name('t', level=level)} over seeds, {given}. "
+        f"The last column but one is the mean paired difference from {BASELINE} at the same seed and mix, ± half-width "
+        f"of the {interval_name('paired t', level=level)} over the pairs counted in the last; intervals are not adjusted for the "
+        "number of comparisons. Forgetting is the loss at the end minus the loss before Phase B; largest forgetting, "
+        "the largest such rise at any evaluation. Losses in nats per supervised token. No half-width where n ≤ 2. "
+        "Unfinished: partial, missing or with a damaged file. Nothing is imputed."
+    )

@@ -1,0 +1,181 @@
+"""The verdicts in plain words, as the report opens with them. Computes nothing and draws nothing."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.figures.style import mix_text, strategy_text
+from analysis.findings.findings import Findings
+from analysis.findings.outcomes import BASELINE
+from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOLVED
+from analysis.stats.intervals import FEWEST_FOR_INTERVAL
+from analysis.stats.measures import MEASURES
+from analysis.tables.table import probability
+from analysis.wording import caveats
+from trainables.ledger import schema
+
+Row = Mapping[Any, Any]
+MOST_NAMED = 8  # strategies that one sentence names; the table has all of them
+
+
+class Verdicts(NamedTuple):
+    """What a study found, in plain words: the question and the tally, a line a finding, and what limits them."""
+
+    opening: str
+    lines: list[str]
+    limits: str
+
+
+def verdicts_in_words(findings: Findings) -> Verdicts:
+    """Return what the study found, each sentence from the table of contrasts."""
+    family = findings.contrasts[findings.contrasts["in_family"].astype(bool)]
+    planned = set(findings.study.cells[schema.STRATEGY])
+    if BASELINE not in planned:
+        return Verdicts(f"{BASELINE} was not planned, so nothing can be compared with it.", [], "")
+    if family.empty:
+        return Verdicts(
+            f"No strategy was planned beside {BASELINE}, so there is no contrast and no verdict.", [], ""
+        )
+    judged = family[family["n"] >= FEWEST_FOR_INTERVAL]
+    kinds = ((DIFFERENT, _different), (EQUIVALENT, _equivalent), (UNRESOLVED, _unresolved))
+    lines = [
+        sentence
+        for verdict, say in kinds
+        for sentence in say(judged[judged["verdict"] == verdict].to_dict("records"), findings)
+    ]
+    lines += [*_identical(findings), *_survivors(family, findings), *caveats.alarm(findings)]
+    limits = caveats.limits(findings, family)
+    return Verdicts(f"{_question(findings, family)} {_tally(family, judged)}", lines, " ".join(limits))
+
+
+def _question(findings: Findings, family: pd.DataFrame) -> str:
+    settings, study = findings.settings, findings.study
+    measure = MEASURES[settings.primary]
+    seeds = _range(family["n"])
+    return (
+        f"Does it matter which {study.task_a} examples are replayed while {study.task_b} is learnt? The declared measure is "
+        f"{measure.label} ({measure.unit}), each strategy against {BASELINE} at the same seed and mix; "
+        f"{len(family)} {'contrast was' if len(family) == 1 else 'contrasts were'} declared, with {seeds} finished pairs each."
+    )
+
+
+def _tally(family: pd.DataFrame, judged: pd.DataFrame) -> str:
+    found = judged["verdict"].value_counts()
+    parts = [
+        f"{found.get(DIFFERENT, 0)} different from {BASELINE}",
+        f"{found.get(EQUIVALENT, 0)} equivalent to it",
+        f"{found.get(UNRESOLVED, 0)} unresolved",
+    ]
+    few = len(family) - len(judged)
+    if few:
+        parts.append(f"{few} with fewer than {FEWEST_FOR_INTERVAL} pairs, too few to judge")
+    return f"Verdicts: {', '.join(parts)}."
+
+
+def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
+    """Return a sentence a strategy and direction, the largest differences first."""
+    measure = MEASURES[findings.settings.primary]
+    grouped = _by_strategy(rows, findings, split=lambda row: row["difference"] > 0)
+    grouped.sort(key=lambda group: -max(abs(row["difference"]) for row in group[1]))
+    sentences = []
+    for name, found in grouped[:MOST_NAMED]:
+        higher = found[0]["difference"] > 0
+        judgement = "worse" if higher == measure.higher_is_worse else "better"
+        sizes = [f"{size:.2g}" for size in sorted(abs(row["difference"]) for row in found)]
+        size = sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+        largest = _p_text(max(row["p_holm"] for row in found))
+        sentences.append(
+            f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with {BASELINE} ({judgement}), by {size} "
+            f"{measure.unit} (n = {_range(row['n'] for row in found)}; adjusted p {largest}{' for the largest' if len(found) > 1 else ''})."
+        )
+    rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
+    return [*sentences, f"{rest} more differ: see the table of contrasts."] if rest else sentences
+
+
+def _equivalent(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
+    if not rows:
+        return []
+    settings = findings.settings
+    within = f"± {settings.smallest_effect:g} {MEASURES[settings.primary].unit}"
+    both = [row for row in rows if row["p_holm"] <= settings.alpha]
+    real = f" A difference is there, but smaller than that: {_names(both, findings)}." if both else ""
+    return [f"Equivalent to {BASELINE} within {within}: {_names(rows, findings)}.{real}"]
+
+
+def _identical(findings: Findings) -> list[str]:
+    rows = findings.contrasts[findings.contrasts["verdict"] == IDENTICAL].to_dict("records")
+    if not rows:
+        return []
+    return [f"The same runs as {BASELINE}, so nothing to compare: {_names(rows, findings)}."]
+
+
+def _survivors(family: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return a sentence for each contrast that lost pairs: its verdict is one on the runs that survived."""
+    lost = family["n_diverged"] + family["n_failed"]
+    rows = family.assign(lost=lost)[lost > 0].to_dict("records")
+    sentences = [
+        f"{_group_name([row], findings)}: {row['lost']} of {row['n_planned']} pairs lost a run ({row['n_diverged']} diverged, "
+        f"{row['n_failed']} failed); what is said of it holds only for seeds at which both runs finish."
+        for row in rows[:MOST_NAMED]
+    ]
+    rest = len(rows) - MOST_NAMED
+    return [*sentences, f"{rest} more lost pairs: see the table of contrasts."] if rest > 0 else sentences
+
+
+def _unresolved(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
+    if not rows:
+        return []
+    return [
+        f"Unresolved, which is not the same as no effect: {_names(rows, findings)}. {_needed(rows, findings)}"
+    ]
+
+
+def _needed(rows: list[dict[Any, Any]], findings: Findings) -> str:
+    """Return how many seeds would settle the unresolved contrasts."""
+    needed = [row["seeds_needed"] for row in rows if not math.isnan(row["seeds_needed"])]
+    finite = [int(value) for value in needed if math.isfinite(value)]
+    if not needed:
+        return "How many seeds would resolve them is unknown."
+    power = f"at {100 * findings.settings.power:g} % power"
+    if not finite:
+        return f"No number of seeds up to 10,000 would resolve them {power}."
+    ahead = f"about {_range(finite)} seeds" if len(set(finite)) > 1 else f"about {finite[0]} seeds"
+    rest = len(needed) - len(finite)
+    more = f"; {rest} would need more than 10,000" if rest else ""
+    return f"To resolve them, {power} and if the spread and the difference stay as they are, takes {ahead}{more}."
+
+
+def _names(rows: list[dict[Any, Any]], findings: Findings) -> str:
+    grouped = _by_strategy(rows, findings, split=lambda row: False)
+    rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
+    return "; ".join(name for name, _ in grouped[:MOST_NAMED]) + (f"; and {rest} more" if rest else "")
+
+
+def _by_strategy(
+    rows: list[dict[Any, Any]], findings: Findings, *, split: Callable[[Row], bool]
+) -> list[tuple[str, list[dict[Any, Any]]]]:
+    """Return contrasts by strategy and axes, and by `split`; each group named, its mixes listed."""
+    groups: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    for row in rows:
+        axes = tuple(row[axis] for axis in findings.study.axes)
+        groups.setdefault((row[schema.STRATEGY], axes, split(row)), []).append(row)
+    return [(_group_name(found, findings), found) for found in groups.values()]
+
+
+def _group_name(found: list[dict[Any, Any]], findings: Findings) -> str:
+    axes = "".join(f", {axis} = {found[0][axis]}" for axis in findings.study.axes)
+    mixes = [mix_text(float(row[schema.MIX])) for row in found]
+    listed = mixes[0] if len(mixes) == 1 else f"{', '.join(mixes[:-1])} and {mixes[-1]}"
+    return f"{strategy_text(str(found[0][schema.STRATEGY]))} at mix {listed}{axes}"
+
+
+def _p_text(value: float) -> str:
+    text = probability(value).text
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _range(counts: Iterable[Any]) -> str:
+    present = sorted({int(value) for value in counts})
+    return f"{present[0]}" if len(present) == 1 else f"{present[0]}–{present[-1]}"

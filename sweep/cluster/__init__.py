@@ -1,0 +1,1 @@
+"""Ray: the cluster, its nodes, and what runs on them."""

@@ -1,0 +1,169 @@
+"""The two Ray tasks that come before the trials: reading the base weights, and Phase A. Imports Ray."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+import torch
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from sweep.config.errors import PhaseAError
+from sweep.config.study import ResourceSettings, Study
+from sweep.console.progress import Progress
+from sweep.ledger.outages import Outages
+from sweep.planning.inputs import Prepared
+from trainables.engine.session import Setup
+from trainables.ledger.fencing import ClaimLostError
+from trainables.ledger.redaction import redact
+from trainables.ledger.storage.base import StoragePausedError
+from trainables.model.base_weights import BaseWeights, read_base_weights
+from trainables.phase_a import PhaseAJob, make_artifact
+from trainables.worker import VERDICTS, Office, Verdict
+
+POLL_SECONDS = 1.0
+STORE_SHARE = (
+    0.5  # of a node's object store that the base weights may take; larger ones are read by each worker
+)
+
+
+def share_base_weights(study: Study, setup: Setup, office: Office) -> "ray.ObjectRef[BaseWeights | None]":
+    """Put the base weights into the object store, read once by a worker; None if they are too large for it.
+
+    The driver's node keeps them: a worker's result would be lost with its node, and made again only once a
+    slot is free, while the trials in all slots wait for it.
+    """
+    room = STORE_SHARE * min(
+        node["Resources"].get("object_store_memory", 0)
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    )
+    task = _task(_base_weights_task, study.resources, cpus=study.resources.cpus)
+    try:
+        weights = ray.get(task.remote(setup, room, office))
+    except RayError as error:
+        raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
+    _end_on_verdict([weights], "the base model could not be loaded")
+    return ray.put(weights)
+
+
+def _end_on_verdict(ends: Sequence[Any], what: str) -> None:
+    """Raise PhaseAError with the first Verdict in `ends`, if there is one."""
+    for end in ends:
+        if isinstance(end, VERDICTS):
+            raise PhaseAError(f"{what}: {redact(str(end))}")
+
+
+def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: float, **options: Any) -> Any:
+    """Return `function` as a Ray task; one with a GPU leaves its process, and so the GPU's memory, at its end.
+
+    The next try of a failed one begins in another process, whatever state CUDA was left in.
+    """
+    remote: Any = ray.remote
+    once = 1 if resources.gpus else 0  # 0: it may serve others
+    return remote(num_cpus=cpus, num_gpus=resources.gpus, max_calls=once, **options)(function)
+
+
+def _base_weights_task(setup: Setup, room: float, office: Office) -> BaseWeights | Verdict | None:
+    precision = setup.settings.dtype
+    assert precision != "auto", "the nodes have agreed on a precision"
+    try:
+        with office.watched("reading the base model"):
+            if not office.proves():
+                return None
+            weights = read_base_weights(setup.source, precision=precision)
+    except VERDICTS as error:
+        return error
+    return weights if weights.size <= room else None
+
+
+PhaseAEnd = bool | StoragePausedError | Verdict
+
+
+def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float) -> PhaseAEnd:
+    """Return whether the artifact is whole now, or what was wrong with the storage, the model or the adapter."""
+    torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
+    try:
+        with office.watched(f"Phase A, seed {job.settings.seed}") as pulse:
+            if not office.proves():
+                return False
+            return make_artifact(
+                job,
+                weights=weights,
+                term=office.term,
+                pulse=pulse,
+                report=lambda step, steps: office.board.tell_phase_a.remote(job.settings.seed, step, steps),
+                warn=office.say,
+            )
+    except (StoragePausedError, *VERDICTS) as error:
+        return error  # not raised, so that Ray tries nothing again
+    except ClaimLostError as error:
+        office.say(f"{error}: this worker leaves it alone")
+        return False
+
+
+def run_phase_a(
+    study: Study,
+    prepared: Prepared,
+    *,
+    weights: "ray.ObjectRef[BaseWeights | None]",
+    offices: dict[int, Office],
+    outages: Outages,
+    progress: Progress,
+    tokens: float,
+) -> bool:
+    """Make the artifacts of the seeds in `offices`, as many at a time as fit on the cluster.
+
+    Returns False if a stop, or storage that stays away, ended it early. `tokens` are those that one worker
+    will train on in Phase B. Its threads follow from the configuration and not from the machine, so that
+    its numbers do too. Raises PhaseAError where a worker failed more often than `resources.retries`.
+    """
+    jobs = [
+        PhaseAJob(
+            prepared.setup,
+            study.phase_a.model_copy(update={"seed": seed}),
+            prepared.task_a,
+            prepared.task_b,
+            batch_size=study.phase_b.batch_size,
+            tokens=tokens,
+            storage=prepared.artifacts[seed],
+            adapter=prepared.fingerprint["phase_a"].get("adapter"),
+        )
+        for seed in offices
+    ]
+    board = next(iter(offices.values())).board
+    cpus = study.resources.phase_a_cpus or study.resources.cpus
+    task = _task(
+        _phase_a_task,
+        study.resources,
+        cpus=cpus,
+        max_retries=study.resources.retries,
+        retry_exceptions=True,
+    )
+    while jobs:
+        before: Any = ray.get(board.phase_a.remote())
+        tasks = [task.remote(job, weights, offices[job.settings.seed], cpus) for job in jobs]
+        ends = _follow(tasks, board, progress)
+        _end_on_verdict(ends, "Phase A failed; nothing of task B was run")
+        if False in ends:
+            return False
+        paused = [end for end in ends if isinstance(end, StoragePausedError)]
+        jobs = [job for job, end in zip(jobs, ends, strict=True) if isinstance(end, StoragePausedError)]
+        if ray.get(board.phase_a.remote()) > before:
+            outages.note_progress()
+        pauses = [(str(error), error.needed) for error in paused]
+        if pauses and not outages.wait_out(pauses, storage=jobs[0].storage):
+            return False
+    return True
+
+
+def _follow(
+    tasks: "list[ray.ObjectRef[PhaseAEnd]]", board: "ActorHandle[Any]", progress: Progress
+) -> list[PhaseAEnd]:
+    """Show how far Phase A is until every task has ended."""
+    while len(ray.wait(tasks, num_returns=len(tasks), timeout=POLL_SECONDS)[0]) < len(tasks):
+        progress.phase_a(*ray.get(board.phase_a.remote()))
+    try:
+        return ray.get(tasks)
+    except RayError as error:
+        raise PhaseAError(f"Phase A failed; nothing of task B was run:\n{redact(str(error))}") from error

@@ -1,0 +1,1 @@
+"""The study's configuration: read, validated whole, its errors in the user's words."""

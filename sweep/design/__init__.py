@@ -1,0 +1,1 @@
+"""What of a study runs next and what its seeds can tell apart: looks, the gate, power."""

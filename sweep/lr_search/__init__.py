@@ -1,0 +1,1 @@
+"""The learning-rate search: a study of its own, and which rates go on."""

@@ -1,0 +1,1 @@
+"""From a configuration to cells: inputs, labels, what would run and what it takes."""

@@ -1,0 +1,217 @@
+"""From the search space to cells: labels, realised orders, and which labels are one run."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from sweep.config.study import Study
+from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared
+from trainables.ledger.digests import digest_json
+from trainables.ledger.schema import MIX, NO_REPLAY, SEED, STRATEGY
+from trainables.replay.batch_order import TASK_B, CellSpec, Stream, lay_out_slots, replay_count
+from trainables.replay.strategies import (
+    STRATEGIES,
+    Floats,
+    Indices,
+    Pool,
+    SelectionError,
+    check_column,
+    order_pool,
+)
+from trainables.settings import PhaseBSettings
+
+Axes = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Label:
+    """One point of the search space; the control without replay has the strategy NO_REPLAY."""
+
+    strategy: str
+    mix: float
+    seed: int
+    axes: Axes = ()
+
+    def record(self) -> dict[str, Any]:
+        return {STRATEGY: self.strategy, MIX: self.mix, SEED: self.seed, **dict(self.axes)}
+
+    def describe(self) -> str:
+        control = self.strategy == NO_REPLAY
+        parts = ["no replay" if control else f"{self.strategy} {self.mix:.4g}", f"seed {self.seed}"]
+        return ", ".join(parts + [f"{name} {value}" for name, value in self.axes])
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One run and every label it answers for.
+
+    `spec` is None while its order is unknown: a strategy that needs Phase A's losses, before Phase A.
+    `tokens` counts the training tokens, prompt included; an estimate while the order is unknown.
+    """
+
+    labels: tuple[Label, ...]
+    spec: CellSpec | None
+    steps: int
+    tokens: int
+
+    @property
+    def seed(self) -> int:
+        return self.labels[0].seed
+
+    @property
+    def name(self) -> str:
+        return " = ".join(label.describe() for label in self.labels)
+
+
+def study_labels(study: Study) -> list[Label]:
+    """Return every label of the search space once; mix 0 is one label a seed, whatever the strategy.
+
+    Ordered seed by seed, so that an interrupted study holds whole replicates.
+    """
+    points = []
+    for point in study.search.axis_points():
+        training = study.training_at(point).model_dump(mode="json")
+        points.append(tuple((name, training[name]) for name in point))
+    labels = [
+        Label(strategy if mix > 0 else NO_REPLAY, mix, seed, point)
+        for seed in study.search.seed
+        for point in points
+        for mix in study.search.mix
+        for strategy in study.search.strategy
+    ]
+    return list(dict.fromkeys(labels))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a replicate starts from: its Phase A artifact's key and, once that is there, A's losses (n,)."""
+
+    key: str
+    pool_losses: Floats | None
+
+
+def plan_cells(study: Study, prepared: Prepared, *, origins: Mapping[int, Origin]) -> list[PlannedCell]:
+    """Return the cells of the study; labels that train on the same stream share one.
+
+    `origins` are by Phase A seed. Raises ValueError where a strategy cannot order the pool, or the pool
+    holds fewer examples than a mix replays.
+    """
+    train = prepared.task_a.train
+    pools = {seed: Pool(len(train), train.difficulty, origin.pool_losses) for seed, origin in origins.items()}
+    for pool in pools.values():
+        check_selectable(study, pool, task_b_size=len(prepared.task_b.train))
+    phase_a_seed = study.phase_a.seed_of
+    training_at, order_of = _training_by_axes(study), _orders(lambda seed: pools[phase_a_seed(seed)])
+    meaning_of = cache(lambda axes: _meaning(training_at(axes), prepared=prepared))
+    cells: dict[str | Label, PlannedCell] = {}
+    for (seed, axes, mix), labels in groupby(study_labels(study), key=_slots_of):
+        training, origin = training_at(axes), origins[phase_a_seed(seed)]
+        shared = _Shared(mix, seed=seed, prepared=prepared, training=training)
+        meaning = meaning_of(axes) | {"artifact": origin.key, "seed": seed}
+        whole_pool = shared.slots.count == len(train)  # which every strategy replays alike
+        for label in labels:
+            strategy = "random" if whole_pool else label.strategy
+            if origin.pool_losses is None and _needs(strategy) == "losses":
+                estimate = shared.tokens(shared.selection(order_of("random", seed)))
+                cells[label] = PlannedCell((label,), None, shared.steps, estimate)
+                continue
+            selection = shared.selection(None if mix == 0 else order_of(strategy, seed))
+            spec = _specify(label, shared.slots.fill(selection), training=training, meaning=meaning)
+            merged = cells[spec.key].labels if spec.key in cells else ()
+            cells[spec.key] = PlannedCell((*merged, label), spec, shared.steps, shared.tokens(selection))
+    return list(cells.values())
+
+
+def check_selectable(study: Study, pool: Pool, *, task_b_size: int) -> None:
+    """Raise SelectionError if task A's pool cannot serve every strategy and mix of the study."""
+    most = max(study.search.mix)
+    if replay_count(most, task_b_size) > pool.size:
+        raise SelectionError(
+            f"search.mix: {most:g} of {task_b_size} task B examples are {replay_count(most, task_b_size)}, and task A's "
+            f"training pool has {pool.size}: lower the mix or raise task_a.train"
+        )
+    for strategy in study.search.strategy:
+        if _needs(strategy) == "difficulty":
+            check_column(strategy, pool, column="difficulty")
+
+
+def _needs(strategy: str) -> str | None:
+    return None if strategy == NO_REPLAY else STRATEGIES[strategy].needs
+
+
+def _slots_of(label: Label) -> tuple[int, Axes, float]:
+    """Return what decides where replay is slotted in: labels that share it come together."""
+    return label.seed, label.axes, label.mix
+
+
+def _training_by_axes(study: Study) -> Callable[[Axes], PhaseBSettings]:
+    return cache(lambda axes: study.training_at(dict(axes)))
+
+
+def _orders(pool_of: Callable[[int], Pool]) -> Callable[[str, int], Indices]:
+    """Return the function that orders a replicate's pool, by strategy and seed; mixes differ in where they cut it."""
+
+    @lru_cache(maxsize=len(STRATEGIES))
+    def order(strategy: str, seed: int) -> Indices:
+        return order_pool(strategy, pool_of(seed), seed=seed)
+
+    return order
+
+
+class _Shared:
+    """What the cells of one seed, mix and axes share: all but the examples that fill the slots."""
+
+    def __init__(self, mix: float, *, seed: int, prepared: Prepared, training: PhaseBSettings) -> None:
+        size = len(prepared.task_b.train)
+        self.slots = lay_out_slots(replay_count(mix, size), seed=seed, task_b_size=size, training=training)
+        self.steps = self.slots.stream.steps
+        stream = self.slots.stream
+        self._lengths_a = prepared.task_a.train.lengths
+        self._visits = np.bincount(self.slots.slots, minlength=self.slots.count)
+        self._tokens_b = int(prepared.task_b.train.lengths[stream.indices[stream.sources == TASK_B]].sum())
+
+    def selection(self, order: Indices | None) -> Indices:
+        """Return what an order of the pool replays here, ascending; None replays nothing."""
+        return np.empty(0, np.int64) if order is None else np.sort(order[: self.slots.count])
+
+    def tokens(self, selection: Indices) -> int:
+        """Return how many tokens a run trains on whose slots `selection` fills."""
+        return self._tokens_b + int(self._visits @ self._lengths_a[selection])
+
+
+def _meaning(training: PhaseBSettings, *, prepared: Prepared) -> dict[str, Any]:
+    """Return what gives cells their meaning beside their artifact, seed and order."""
+    return {
+        "task_b": prepared.task_b.digest,
+        "training": training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING),
+    }
+
+
+def _specify(label: Label, stream: Stream, *, training: PhaseBSettings, meaning: dict[str, Any]) -> CellSpec:
+    strategy = None if label.strategy == NO_REPLAY else label.strategy
+    order_hash = stream.digest
+    key = digest_json(meaning | {"order": order_hash})
+    return CellSpec(key, strategy, label.mix, label.seed, training, order_hash)
+
+
+def plan_record(cells: Iterable[PlannedCell], *, study: Study, axes: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the plan as the ledger keeps it: one entry a label, with its cell's key once known.
+
+    Every label names the value of every axis in `axes`, searched now or not.
+    """
+    names, training_at = list(axes), _training_by_axes(study)
+
+    @cache
+    def values_at(point: Axes) -> dict[str, Any]:
+        training = training_at(point).model_dump(mode="json")
+        return {name: training[name] for name in names}
+
+    return [
+        {"labels": label.record() | values_at(label.axes), "key": cell.spec.key if cell.spec else None}
+        for cell in cells
+        for label in cell.labels
+    ]

@@ -1,0 +1,139 @@
+"""What a run needs before any compute: the model's source, tokenised tasks, keys and fingerprint.
+
+Reads data, the tokenizer and, once, the model's weights, to check them; what this machine keeps from an
+earlier run is taken from there, without torch or transformers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.metadata import version
+from typing import Any
+
+from sweep.config.study import Study
+from trainables.cache.code_identity import NUMERICS
+from trainables.engine.model_fit import check_model
+from trainables.engine.session import Setup
+from trainables.ledger.digests import digest_json
+from trainables.ledger.schema import ARTIFACTS_DIRECTORY
+from trainables.ledger.storage.base import PATIENCE, Storage
+from trainables.ledger.storage.location import open_storage
+from trainables.model.lora_fit import adapter_parameters, fitting_digest
+from trainables.model.sources import ModelSource, load_tokenizer, resolve_model, tokenizer_identity
+from trainables.replay.strategies import STRATEGIES
+from trainables.settings import Precision
+from trainables.tasks.prepare import PreparedTask
+from trainables.tasks.task_cache import cached_task
+
+PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
+PHASE_B_BOOKKEEPING = {"keep_adapters"}
+CODE_PACKAGES = ("torch", "transformers")
+NOT_PHASE_A = (
+    "code",
+    "strategies",
+    "task_b",
+    "phase_b",
+)  # sections that leave the key of Phase A's artifact as it is
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study's inputs, resolved. `artifacts`: where each Phase A artifact is or will be, by its seed.
+
+    `adapter_parameters`: how many numbers one adapter has.
+    """
+
+    source: ModelSource
+    setup: Setup
+    task_a: PreparedTask
+    task_b: PreparedTask
+    artifacts: dict[int, Storage]
+    fingerprint: dict[str, Any]
+    adapter_parameters: int
+
+    def computed_in(self, precision: Precision) -> "Prepared":
+        """Return the same with the precision that "auto" stands for: what every worker builds its model in."""
+        settings = self.setup.settings.model_copy(update={"dtype": precision})
+        return replace(self, setup=replace(self.setup, settings=settings))
+
+    def task_records(self) -> dict[str, Any]:
+        """Return what was read of each task and what was left out, as JSON."""
+        return {"task_a": self.task_a.record(), "task_b": self.task_b.record()}
+
+
+def prepare(study: Study, *, say: Callable[[str], None] = lambda message: None) -> Prepared:
+    """Resolve the model, check that it can be trained, tokenise both tasks, check a user's adapter.
+
+    `say` is told how far that is.
+
+    Raises ModelError, TaskError or AdapterError.
+    """
+    source = resolve_model(study.model)
+    limits = check_model(source, study.model)
+    limits.check_length(study.max_length)
+    task_a, task_b = _prepare_tasks(study, source, say=say)
+    for task in (task_a, task_b):
+        limits.check_tokens(task)
+    fingerprint = _fingerprint(study, source, (task_a, task_b))
+    patience = min(PATIENCE, study.resources.storage_patience)
+    place = (
+        open_storage(study.phase_a.cache, patience=patience)
+        if study.phase_a.cache
+        else open_storage(study.storage, patience=patience).inside(ARTIFACTS_DIRECTORY)
+    )
+    parameters = adapter_parameters(source, study.model.lora)
+    gpus = study.resources.gpus if study.resources.on_gpu else 0.0
+    setup = Setup(source, study.model, gpus=gpus, cpus=study.resources.cpus)
+    seeds = dict.fromkeys(study.phase_a.seed_of(replicate) for replicate in study.search.seed)
+    artifacts = {seed: place.inside(_artifact_key(fingerprint, seed, task_b=task_b)) for seed in seeds}
+    return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, parameters)
+
+
+def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTask) -> str:
+    """Return the key of the artifact that Phase A makes with a seed: the same in whichever study asks for it."""
+    sections = {name: value for name, value in fingerprint.items() if name not in NOT_PHASE_A}
+    if "seed" in sections["phase_a"]:  # not with an adapter of the user's
+        sections["phase_a"] = sections["phase_a"] | {"seed": seed}
+    return digest_json(sections | {"task_b.validation": task_b.validation.digest})
+
+
+def _prepare_tasks(
+    study: Study, source: ModelSource, *, say: Callable[[str], None]
+) -> tuple[PreparedTask, PreparedTask]:
+    tokenizer, identity = cache(partial(load_tokenizer, source)), tokenizer_identity(source)
+    task_a, task_b = (
+        cached_task(settings, tokenizer=tokenizer, identity=identity, max_length=study.max_length, say=say)
+        for settings in (study.task_a, study.task_b)
+    )
+    return task_a, task_b
+
+
+def _fingerprint(
+    study: Study, source: ModelSource, tasks: tuple[PreparedTask, PreparedTask]
+) -> dict[str, Any]:
+    """Return all that gives a finished cell its meaning, by section; a change of it is refused."""
+    model = study.model.model_dump(mode="json")
+    phase_a = study.phase_a.model_dump(mode="json", exclude=PHASE_A_BOOKKEEPING)
+    if study.phase_a.adapter is not None:
+        phase_a = {"adapter": fitting_digest(study.phase_a.adapter, source=source, lora=study.model.lora)}
+    elif study.phase_a.seeds == "per_replicate":
+        phase_a["seed"] = "per_replicate"
+    phase_b = study.phase_b.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | set(study.search.axes))
+    sections: dict[str, Any] = {
+        "engine": {"numerics": NUMERICS},
+        "code": {name: version(name).partition("+")[0] for name in CODE_PACKAGES},  # without its build's name
+        "strategies": {name: STRATEGIES[name].digest for name in study.search.strategy},
+        "model": {
+            "fingerprint": source.fingerprint,
+            "dtype": model["dtype"],
+            "attention": model["attention"],
+            "compile": model["compile"],
+        },
+        "lora": model["lora"],
+        "phase_a": phase_a,
+        "phase_b": phase_b,
+    }
+    for name, settings, task in (("task_a", study.task_a, tasks[0]), ("task_b", study.task_b, tasks[1])):
+        sections[name] = {"name": settings.name, "train": len(task.train), "validation": len(task.validation)}
+        sections[name]["content"] = task.digest
+    return sections

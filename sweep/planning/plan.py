@@ -1,0 +1,167 @@
+"""The plan in words and numbers: what would run, what is done, and about how long the rest takes."""
+
+import statistics
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+from sweep.config.study import Study
+from sweep.ledger.ledger import Ledger, LedgerError, Standing, Standings
+from sweep.planning import study_record
+from sweep.planning.cells import Origin, PlannedCell, plan_cells, plan_record
+from sweep.planning.inputs import Prepared
+from trainables.artifact import Artifact, load_artifact
+from trainables.engine.compute_plan import Tuning
+from trainables.ledger import schema
+from trainables.ledger.sealed_json import DamagedError
+from trainables.ledger.storage.base import Storage
+from trainables.replay.batch_order import phase_a_stream
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a study beside where they stand, and the Phase A artifacts they start from.
+
+    `artifacts` are by Phase A seed, None until made, `phase_a_steps` those of one; `phase_a_seed` tells which
+    one a replicate starts from. `known` are the standings that were looked up, also those of cells that an earlier
+    plan has left.
+    """
+
+    cells: list[PlannedCell]
+    standings: list[Standing]
+    artifacts: dict[int, Artifact | None]
+    phase_a_steps: int
+    seconds_a_cell: float | None
+    phase_a_seed: Callable[[int], int]
+    known: Standings = field(default_factory=dict)
+
+    @property
+    def phase_a_done(self) -> bool:
+        return None not in self.artifacts.values()
+
+    @property
+    def made(self) -> dict[int, Artifact]:
+        """Return the artifacts that are there, by Phase A seed."""
+        return {seed: artifact for seed, artifact in self.artifacts.items() if artifact is not None}
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """Return how the study is computed, as its first artifact settled it; None before there is one."""
+        return next((artifact.tuning for artifact in self.made.values()), None)
+
+    @property
+    def pending(self) -> list[PlannedCell]:
+        """Return the cells that `run` would execute."""
+        finished = (schema.DONE, schema.DIVERGED, schema.STOPPED)
+        both = zip(self.cells, self.standings, strict=True)
+        return [cell for cell, standing in both if standing.state not in finished]
+
+    @property
+    def open(self) -> bool:
+        """Whether there is anything to run: a cell, or a Phase A that cells start from."""
+        return bool(self.pending) or not self.phase_a_done
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Return what is damaged of each cell that was finished, by key."""
+        both = zip(self.cells, self.standings, strict=True)
+        return {cell.spec.key: standing.damage for cell, standing in both if cell.spec and standing.damage}
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing here is left to run, failed cells not counted."""
+        over = (schema.DONE, schema.DIVERGED, schema.STOPPED, schema.FAILED)
+        return all(standing.state in over for standing in self.standings)
+
+    def part(self, belongs: Callable[[PlannedCell], bool]) -> "Plan":
+        """Return the plan of those cells alone, and of the artifacts they start from."""
+        both = zip(self.cells, self.standings, strict=True)
+        kept = [(cell, standing) for cell, standing in both if belongs(cell)]
+        seeds = {self.phase_a_seed(cell.seed) for cell, _ in kept}
+        return replace(
+            self,
+            cells=[cell for cell, _ in kept],
+            standings=[standing for _, standing in kept],
+            artifacts={seed: artifact for seed, artifact in self.artifacts.items() if seed in seeds},
+        )
+
+    @property
+    def pending_keys(self) -> frozenset[str]:
+        return frozenset(cell.spec.key for cell in self.pending if cell.spec)
+
+    def of_keys(self, keys: Collection[str]) -> "Plan":
+        """Return the plan of the cells with those keys alone."""
+        return self.part(lambda cell: cell.spec is not None and cell.spec.key in keys)
+
+    def of_seeds(self, seeds: Collection[int]) -> "Plan":
+        """Return the plan of those seeds alone; labels that share a cell share its seed."""
+        return self.part(lambda cell: cell.labels[0].seed in seeds)
+
+    def hours_left(self, concurrent: int) -> float | None:
+        """Return the estimated wall hours of the pending cells, None before any cell has finished."""
+        if self.seconds_a_cell is None:
+            return None
+        return self.seconds_a_cell * len(self.pending) / concurrent / 3600
+
+
+def make_plan(
+    study: Study,
+    prepared: Prepared,
+    ledger: Ledger,
+    *,
+    say: Callable[[str], None],
+    thorough: bool = False,
+) -> Plan:
+    """Compare the configuration with the ledger; `say` is told of a damaged artifact, which counts as absent.
+
+    `thorough` reads every file of finished cells.
+    Raises ValueError where a strategy cannot be served, LedgerError where finished cells began from
+    another adapter than the artifact's.
+    """
+    artifacts = {seed: _read_artifact(storage, say) for seed, storage in prepared.artifacts.items()}
+    origins = {
+        seed: Origin(storage.prefix.rpartition("/")[2], artifact.pool_losses if artifact else None)
+        for (seed, storage), artifact in zip(prepared.artifacts.items(), artifacts.values(), strict=True)
+    }
+    cells = plan_cells(study, prepared, origins=origins)
+    keys = [cell.spec.key if cell.spec else None for cell in cells]
+    found = ledger.standings([*keys, *(entry["key"] for entry in ledger.plan())], thorough=thorough)
+    standings = [found[key] for key in keys]
+    for cell, standing in zip(cells, standings, strict=True):
+        _check_origin(artifacts[study.phase_a.seed_of(cell.seed)], standing, ledger)
+    done = [each for each in found.values() if each.state == schema.DONE]
+    seconds = [each.seconds for each in done if each.seconds is not None]
+    average = statistics.mean(seconds) if seconds else None
+    steps = _phase_a_steps(study, prepared)
+    return Plan(cells, standings, artifacts, steps, average, study.phase_a.seed_of, found)
+
+
+def _read_artifact(storage: Storage, say: Callable[[str], None]) -> Artifact | None:
+    try:
+        return load_artifact(storage)
+    except DamagedError as error:
+        say(f"{error}: Phase A is trained again")
+        return None
+
+
+def _check_origin(artifact: Artifact | None, standing: Standing, ledger: Ledger) -> None:
+    if artifact is not None and standing.artifact not in (None, artifact.content):
+        raise LedgerError(
+            f"{ledger.storage.describe()}: finished cells began from another Phase A adapter than the one that is "
+            "there now. It was trained again or replaced, and its numbers differ (other hardware?): bring the old "
+            "one back, or start anew with --new-study"
+        )
+
+
+def publish_plan(
+    plan: Plan, *, study: Study, ledger: Ledger, say: Callable[[str], None] = lambda message: None
+) -> None:
+    """Record the plan in the ledger; `say` is told of labels of an earlier one that are left out."""
+    axes = study_record.searched_axes(ledger, study)
+    entries = plan_record(plan.cells, study=study, axes=axes)
+    study_record.publish_plan(ledger, entries, known=plan.known or None, say=say)
+
+
+def _phase_a_steps(study: Study, prepared: Prepared) -> int:
+    if study.phase_a.adapter:
+        return 0
+    return phase_a_stream(len(prepared.task_a.train), seed=study.phase_a.seed, training=study.phase_a).steps

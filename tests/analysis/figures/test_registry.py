@@ -1,0 +1,137 @@
+"""What holds of every figure of a study: axes, names, sizes, and what the captions say."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from analysis.figures.curves import draw_forgetting_curves
+from analysis.figures.facet import View, views
+from analysis.figures.heat_map import draw_change_against_baseline
+from analysis.figures.registry import FIGURES
+from analysis.figures.style import publication_style
+from analysis.figures.trade_off import draw_trade_off
+from analysis.findings.findings import find
+from analysis.reading.study import read_study
+from tests.analysis.studies import STRATEGIES
+from trainables.ledger import schema
+
+Builder = Callable[..., Path]
+SIX = {"strategies": (*STRATEGIES[:3], "random_aa"), "mixes": (0.1, 0.2), "seeds": range(6)}
+
+
+@pytest.fixture(autouse=True)
+def style() -> Iterator[None]:
+    with publication_style():
+        yield
+
+
+def only_view(directory: Path) -> View:
+    (view,) = views(find(read_study(directory)))
+    return view
+
+
+def bands(figure: Figure) -> int:
+    return sum(isinstance(part, FillBetweenPolyCollection) for ax in figure.axes for part in ax.collections)
+
+
+def means(ax: Axes) -> list[str]:
+    """Return the colours of the thick lines with markers: one a mean."""
+    return [to_hex(line.get_color()) for line in ax.lines if line.get_marker() not in ("None", "", "x")]
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def test_only_evaluations_and_no_finished_run_still_give_curves(study: Builder) -> None:
+    states = {(s, m, seed): schema.PARTIAL for s, m in [("random", 0.1), ("none", 0.0)] for seed in range(3)}
+    view = only_view(study(strategies=("random",), states=states))
+    drawing = draw_forgetting_curves(view)
+    assert drawing.figure is not None
+    assert bands(drawing.figure) == 0
+    assert "Mean" not in drawing.caption
+    assert draw_trade_off(view).figure is None
+
+
+def test_a_study_of_the_control_alone_has_one_panel(study: Builder) -> None:
+    view = only_view(study(strategies=()))
+    drawing = draw_forgetting_curves(view)
+    assert drawing.figure is not None
+    assert [ax.get_title() for ax in drawing.figure.axes] == ["no replay", ""]
+    assert draw_change_against_baseline(view).figure is None
+
+
+def test_captions_name_what_varied_between_seeds(study: Builder) -> None:
+    fixed = draw_forgetting_curves(only_view(study())).caption
+    assert "over 3 seeds (order, dropout, selection by random)" in fixed
+    assert "conditional on one Phase A adapter, data pool and model" in fixed
+    no_dropout = {"config": {"model": {"lora": {"dropout": 0}}}}
+    varied = draw_forgetting_curves(
+        only_view(study(adapters=True, strategies=("random",), description=no_dropout))
+    ).caption
+    assert "over 3 seeds (selection, order, Phase A adapter)" in varied
+    assert "conditional on data pool and model" in varied
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_axis_value_has_a_figure_of_its_own_rows(study: Builder, name: str) -> None:
+    options = {"strategies": (*STRATEGIES[:3], "random_aa"), "per_example": True}
+    found = list(views(find(read_study(study(axes={"lr": [2e-5, 7e-5]}, **options)))))
+    assert [view.title for view in found] == ["lr = 2e-05", "lr = 7e-05"]
+    assert all(len(view.cells) == 15 and view.rows["lr"].nunique() == 1 for view in found)
+    drawn = [FIGURES[name].draw(view) for view in found]
+    assert all(view.title in texts(drawing.figure) for view, drawing in zip(found, drawn, strict=True))
+
+
+def test_names_are_shown_as_text_not_as_formulas(study: Builder) -> None:
+    strategies = ("random", "_", r"$\broken{$", r"\input{x}", "<script>")
+    view = only_view(study(strategies=strategies))
+    for name in ("forest", "forgetting_curves", "change_against_random", "tradeoff"):
+        figure = FIGURES[name].draw(view).figure
+        assert figure is not None
+        figure.canvas.draw()
+        assert all(strategy in texts(figure) for strategy in strategies[1:])
+
+
+@pytest.mark.parametrize(("mode", "words"), [("add", "added to them"), ("substitute", "in place of them")])
+def test_captions_say_what_the_mix_means_also_where_it_is_searched(
+    study: Builder, mode: str, words: str
+) -> None:
+    assert words in draw_trade_off(only_view(study(description={"mix_mode": mode}))).caption
+    (view,) = views(find(read_study(study(axes={"mix_mode": [mode]}, description={"mix_mode": "add"}))))
+    assert words in draw_trade_off(view).caption
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
+def test_every_figure_says_n_and_what_it_is_conditional_on(study: Builder, name: str, seeds: int) -> None:
+    options = {**SIX, "mixes": (0.05, 0.1, 0.2), "seeds": range(seeds), "per_example": True}
+    drawing = FIGURES[name].draw(only_view(study(**options)))
+    assert drawing.figure is not None
+    assert "conditional on one Phase A adapter, data pool and model" in drawing.caption
+    assert ("One seed" in drawing.caption) or (f"{seeds} seed" in drawing.caption)
+    assert drawing.data
+    if seeds < 3:
+        assert "95 %" not in drawing.caption
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_study_where_all_diverged_has_captions_that_say_why(study: Builder, name: str) -> None:
+    states = {(s, m, seed): schema.DIVERGED for s in STRATEGIES[:3] for m in (0.1,) for seed in range(3)}
+    states |= {("none", 0.0, seed): schema.DIVERGED for seed in range(3)}
+    drawing = FIGURES[name].draw(only_view(study(states=states)))
+    assert (drawing.figure is not None) == (name == "forgetting_curves")
+    assert "diverged" in drawing.caption if drawing.figure else "Not drawn" in drawing.caption
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_of_a_figure_is_smaller_than_six_points(study: Builder, name: str) -> None:
+    figure = FIGURES[name].draw(only_view(study(**SIX, per_example=True))).figure
+    assert figure is not None
+    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6

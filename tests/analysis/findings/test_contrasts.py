@@ -1,0 +1,298 @@
+"""Pairs and contrasts: who is compared over what, how a family is adjusted, and the verdicts."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.findings.adjustment import adjust, adjusted_level
+from analysis.findings.contrasts import CONTRAST_COLUMNS, SECONDARY_COLUMNS
+from analysis.findings.findings import Findings, find
+from analysis.findings.multiplicity import decide
+from analysis.findings.pairs import STANDINGS
+from analysis.findings.verdicts import DIFFERENT, IDENTICAL, UNRESOLVED
+from analysis.reading.settings import Inference
+from analysis.reading.study import Study, read_study
+from analysis.stats.measures import MEASURES
+from trainables.ledger import schema
+
+Builder = Callable[..., Path]
+ALL = ("random", schema.AA, "difficulty_hard", "difficulty_easy")
+EFFECTS = {"difficulty_hard": -0.01}
+
+
+def found(directory: Path, **settings: object) -> Findings:
+    return find(read_study(directory), settings=Inference(**settings))  # type: ignore[arg-type]
+
+
+def row(frame: pd.DataFrame, strategy: str, mix: float = 0.1) -> "pd.Series[float]":
+    return frame[(frame["strategy"] == strategy) & (frame["mix"] == mix)].iloc[0]
+
+
+def with_rows(study: Study, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Findings:
+    """Return the findings of `study` with changed rows."""
+    return find(Study(study.description, study.axes, study.cells, change(study.rows)))
+
+
+def test_a_known_difference_is_found_exactly_where_there_is_no_noise(study: Builder) -> None:
+    findings = found(study(strategies=ALL, effects=EFFECTS, noise=0.0), smallest_effect=0.001)
+    hard, easy, aa = (
+        row(findings.contrasts, name) for name in ("difficulty_hard", "difficulty_easy", schema.AA)
+    )
+    assert hard["difference"] == pytest.approx(-0.01)
+    assert hard["verdict"] == "different"
+    assert easy["difference"] == pytest.approx(0, abs=1e-12)
+    assert (easy["verdict"], aa["verdict"]) == ("equivalent", "equivalent")
+
+
+def test_a_contrast_is_the_paired_t_test_of_the_pairs(study: Builder) -> None:
+    findings = found(study(seeds=range(6)))
+    pairs = findings.pairs
+    chosen = pairs[pairs["strategy"] == "difficulty_hard"]
+    differences = (chosen["forgetting"] - chosen["forgetting_baseline"]).to_numpy()
+    expected = stats.ttest_1samp(differences, 0)
+    hard = row(findings.contrasts, "difficulty_hard")
+    assert hard["difference"] == pytest.approx(differences.mean())
+    assert hard["sd"] == pytest.approx(differences.std(ddof=1))
+    assert hard["p"] == pytest.approx(expected.pvalue)
+    assert [hard["low"], hard["high"]] == pytest.approx(list(expected.confidence_interval(0.95)))
+    adjusted = expected.confidence_interval(1 - 0.05 / 2)
+    assert [hard["low_adjusted"], hard["high_adjusted"]] == pytest.approx(list(adjusted))
+    assert list(findings.contrasts.columns) == ["strategy", "mix", *CONTRAST_COLUMNS]
+
+
+def test_the_family_is_every_strategy_but_the_control_and_the_null_check(study: Builder) -> None:
+    contrasts = found(study(strategies=ALL, mixes=(0.1, 0.2), axes={"lr": [2e-5, 7e-5]})).contrasts
+    members = contrasts[contrasts["in_family"]]
+    assert set(members["strategy"]) == {"difficulty_hard", "difficulty_easy"}
+    assert len(members) == 2 * 2 * 2
+    alone = contrasts[~contrasts["in_family"]]
+    assert set(alone["strategy"]) == {schema.AA, "none"}
+    assert (alone["p_holm"] == alone["p"]).all()
+    assert (alone["low_adjusted"] == alone["low"]).all()
+    assert (members["high_adjusted"] - members["low_adjusted"] > members["high"] - members["low"]).all()
+    assert (members["p_holm"] >= members["p"]).all()
+
+
+def test_holm_is_over_all_that_was_declared_whether_or_not_it_has_run(study: Builder) -> None:
+    states = {("difficulty_easy", 0.1, seed): schema.MISSING for seed in range(4)}
+    contrasts = found(study(seeds=range(4), states=states)).contrasts
+    hard, easy = (row(contrasts, name) for name in ("difficulty_hard", "difficulty_easy"))
+    assert hard["p_holm"] == pytest.approx(min(1.0, 2 * hard["p"]))
+    assert (easy["n"], easy["n_planned"], easy["verdict"]) == (0, 4, "unresolved")
+    assert easy[["difference", "p", "p_holm", "low", "seeds_needed"]].isna().all()
+
+
+def test_no_replay_is_paired_by_seed_with_the_baseline_of_every_mix(study: Builder) -> None:
+    findings = found(study(mixes=(0.1, 0.2)))
+    control = findings.pairs[findings.pairs["strategy"] == "none"]
+    assert len(control) == 2 * 3
+    assert set(control["paired_by"]) == {"seed"}
+    assert control["matched"].all()
+    assert set(findings.pairs.loc[findings.pairs["strategy"] != "none", "paired_by"]) == {"slots"}
+    outcomes = findings.outcomes.set_index(["strategy", "mix", "seed"])["forgetting"]
+    for pair in control.to_dict("records"):
+        assert pair["forgetting"] == outcomes["none", 0.0, pair["seed"]]
+        assert pair["forgetting_baseline"] == outcomes["random", pair["mix"], pair["seed"]]
+    assert (findings.contrasts.loc[findings.contrasts["strategy"] == "none", "difference"] > 0).all()
+
+
+def test_every_planned_pair_is_counted_whatever_became_of_it(study: Builder) -> None:
+    hard = "difficulty_hard"
+    states = {
+        (hard, 0.1, 0): schema.DIVERGED,
+        (hard, 0.1, 1): schema.FAILED,
+        (hard, 0.1, 2): schema.PARTIAL,
+        ("random", 0.1, 3): schema.FAILED,
+        ("random", 0.1, 4): schema.DIVERGED,
+        ("random", 0.1, 5): schema.MISSING,
+    }
+    findings = found(study(seeds=range(10), states=states, slots={(hard, 0.1, 6): "another order"}))
+    counts = ["n_planned", "n", "n_left_out", "n_undefined", "n_diverged", "n_failed", "n_unfinished"]
+    assert row(findings.contrasts, hard)[counts].tolist() == [10, 3, 1, 0, 2, 2, 2]
+    for frame in (findings.contrasts, findings.secondary):
+        assert (frame["n_planned"] == frame[counts[1:]].sum(axis=1)).all()
+    assert set(findings.planned_pairs["standing"]) == set(STANDINGS)
+    listed = findings.pairs[(findings.pairs["strategy"] == hard) & (findings.pairs["seed"] == 6)]
+    assert listed["matched"].tolist() == [False]
+
+
+def test_an_unmatched_pair_is_in_no_estimate(study: Builder) -> None:
+    shown = ["difference", "sd", "p", "low", "high", "p_sign_flip_smallest"]
+    whole = row(found(study(seeds=range(5))).contrasts, "difficulty_hard")
+    directory = study(seeds=range(6), slots={("difficulty_hard", 0.1, 5): "another order"})
+    without = row(found(directory).contrasts, "difficulty_hard")
+    assert without[shown].tolist() == pytest.approx(whole[shown].tolist())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 6])
+def test_what_is_shown_grows_with_n(study: Builder, n: int) -> None:
+    hard = row(found(study(seeds=range(n)), smallest_effect=0.01).contrasts, "difficulty_hard")
+    assert hard["n"] == n
+    assert np.isfinite(hard["difference"])
+    assert np.isfinite(hard["sd"]) == (n >= 2)
+    tested = ["low", "high", "low_adjusted", "high_adjusted", "p", "p_holm", "effect_size", "effect_low"]
+    for name in [*tested, "p_equivalence", "p_equivalence_holm"]:
+        assert np.isfinite(hard[name]) == (n >= 3), name
+    assert np.isfinite(hard["seeds_needed"]) == (n >= 3 and hard["verdict"] == UNRESOLVED)
+    assert np.isfinite(hard["p_sign_flip"]) == (n >= 6)
+    assert hard["p_sign_flip_smallest"] == pytest.approx(2.0 ** (1 - n))
+    assert n >= 3 or hard["verdict"] == "unresolved"
+
+
+def test_equivalence_takes_a_declared_smallest_effect(study: Builder) -> None:
+    contrasts = found(study(seeds=range(5))).contrasts
+    assert contrasts[["p_equivalence", "p_equivalence_holm"]].isna().all(axis=None)
+    assert "equivalent" not in set(contrasts["verdict"])
+    assert "no contrast can be found equivalent" in found(study(seeds=range(5))).notes_on("contrasts")[0]
+
+
+def test_exchanging_the_two_runs_flips_signs_and_nothing_else(study: Builder) -> None:
+    plain = read_study(study(strategies=("random", "difficulty_hard"), seeds=range(6)))
+    names = {"random": "difficulty_hard", "difficulty_hard": "random"}
+    swapped = Study(
+        plain.description,
+        plain.axes,
+        plain.cells.assign(strategy=plain.cells["strategy"].replace(names)),
+        plain.rows.assign(strategy=plain.rows["strategy"].replace(names)),
+    )
+    settings = Inference(smallest_effect=0.002)
+    first, second = (
+        row(find(each, settings=settings).contrasts, "difficulty_hard") for each in (plain, swapped)
+    )
+    for name in ("difference", "low", "low_adjusted", "effect_size", "effect_low"):
+        mirror = name.replace("low", "high")
+        assert second[name] == pytest.approx(-first[mirror])
+    for name in ("p", "p_holm", "sd", "p_sign_flip", "p_equivalence", "seeds_needed"):
+        assert second[name] == pytest.approx(first[name])
+    assert second["verdict"] == first["verdict"]
+
+
+def test_losses_in_another_unit_scale_differences_and_change_no_test(study: Builder) -> None:
+    plain = read_study(study(seeds=range(5)))
+    losses = [schema.TASK_A_LOSS, schema.TASK_B_LOSS]
+    scaled = with_rows(
+        plain, lambda rows: rows.assign(**{name: 1.4 * rows[name] for name in losses})
+    ).contrasts
+    before = find(plain).contrasts
+    for name in ("difference", "sd", "low", "high", "low_adjusted", "high_adjusted"):
+        np.testing.assert_allclose(scaled[name], 1.4 * before[name])
+    for name in ("p", "p_holm", "effect_size", "p_sign_flip", "seeds_needed"):
+        np.testing.assert_allclose(scaled[name], before[name], rtol=1e-6)
+    assert list(scaled["verdict"]) == list(before["verdict"])
+
+
+def test_the_order_of_cells_and_rows_changes_nothing(study: Builder) -> None:
+    plain = found(study(strategies=ALL, seeds=range(4), mixes=(0.1, 0.2)))
+    shuffled = found(study(strategies=ALL, seeds=range(4), mixes=(0.1, 0.2), shuffle=5))
+    for frame in ("outcomes", "pairs", "contrasts", "secondary", "aa", "doses"):
+        pd.testing.assert_frame_equal(getattr(plain, frame), getattr(shuffled, frame))
+
+
+def test_the_null_check_is_its_pairs_differences(study: Builder) -> None:
+    findings = found(study(strategies=ALL, seeds=range(4), slots={(schema.AA, 0.1, 2): "another order"}))
+    assert list(findings.aa.columns) == ["strategy", "mix", "seed", "difference"]
+    assert findings.aa["seed"].tolist() == [0, 1, 3]
+    assert findings.aa["difference"].mean() == pytest.approx(row(findings.contrasts, schema.AA)["difference"])
+    assert found(study()).aa.empty
+
+
+def test_secondary_measures_are_all_others_unadjusted(study: Builder) -> None:
+    secondary = found(study(seeds=range(4)), primary="forgetting_area", smallest_effect=0.01).secondary
+    assert set(secondary["measure"]) == set(MEASURES) - {"forgetting_area"}
+    assert not {"verdict", "p_holm", "low_adjusted", "p_equivalence", "seeds_needed"} & set(secondary)
+
+
+def test_a_pair_without_a_value_of_the_measure_is_counted_as_undefined(study: Builder) -> None:
+    findings = found(study(control=False))
+    retention = findings.secondary[findings.secondary["measure"] == "retention"]
+    assert (retention["n"] == 0).all()
+    assert (retention["n_undefined"] == 3).all()
+
+
+def test_looks_and_contrasts_share_alpha_and_agree_with_the_sequential_rule(study: Builder) -> None:
+    effects = {"difficulty_hard": -0.003, "difficulty_easy": 0.0004}
+    directory = study(seeds=range(5), effects=effects, mixes=(0.1, 0.2))
+    findings = found(directory, looks=(5, 10, 20), smallest_effect=0.002)
+    assert "The study has 3 looks" in findings.notes_on("contrasts")[0]
+    family = findings.contrasts[findings.contrasts["in_family"]]
+    np.testing.assert_allclose(family["p_holm"], np.minimum(1, family["p"] * 3 * 4))
+    assert adjusted_level(findings.settings, contrasts=4) == pytest.approx(1 - 0.05 / 12)
+    differences = {
+        key: group["forgetting_difference"].to_numpy()
+        for key, group in findings.pairs[findings.pairs["strategy"] != "none"].groupby(["strategy", "mix"])
+    }
+    expected = decide(differences, looks=(5, 10, 20), level=0.95, smallest_effect=0.002)
+    assert {
+        (s, m): v for s, m, v in family[["strategy", "mix", "verdict"]].itertuples(index=False)
+    } == expected
+    assert len(set(expected.values())) > 1
+    excluded = (family["low_adjusted"] > 0) | (family["high_adjusted"] < 0)
+    assert (excluded == (family["p_holm"] <= 0.05)).all()
+
+
+def test_adjusting_leaves_unknown_p_values_unknown() -> None:
+    p = np.array([0.01, math.nan, 0.02])
+    np.testing.assert_allclose(adjust(p, settings=Inference()), [0.03, math.nan, 0.04])
+    np.testing.assert_allclose(adjust(p, settings=Inference(looks=(3, 5))), [0.06, math.nan, 0.12])
+    assert len(adjust(np.array([]), settings=Inference())) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strategies": ("random",), "control": False},
+        {"strategies": ("difficulty_hard", "difficulty_easy")},
+        {"strategies": ("random",), "states": {("random", 0.1, seed): schema.FAILED for seed in range(3)}},
+    ],
+    ids=["baseline alone", "no baseline", "nothing done"],
+)
+def test_a_study_without_pairs_has_empty_pairs_and_no_verdict(
+    study: Builder, options: dict[str, object]
+) -> None:
+    findings = found(study(**options), smallest_effect=0.01)
+    assert findings.pairs.empty
+    assert set(findings.contrasts["verdict"]) <= {UNRESOLVED}
+    assert list(findings.contrasts.columns) == ["strategy", "mix", *CONTRAST_COLUMNS]
+    assert list(findings.secondary.columns) == ["strategy", "mix", *SECONDARY_COLUMNS]
+    assert findings.aa.empty
+    assert findings.variance.empty
+    assert findings.levels.empty
+    assert findings.notes is not None
+
+
+def test_between_looks_the_newest_look_is_reported_and_no_later_seed(study: Builder) -> None:
+    directory = study(strategies=ALL, seeds=range(7), effects=EFFECTS)
+    family = found(directory, looks=(5, 10)).contrasts
+    alone = found(study(strategies=ALL, seeds=range(5), effects=EFFECTS), looks=(5, 10)).contrasts
+    assert set(family["look"]) == {5.0}
+    pd.testing.assert_frame_equal(family, alone)
+
+
+def test_before_the_first_look_nothing_is_decided(study: Builder) -> None:
+    contrasts = found(study(seeds=range(4), effects=EFFECTS, noise=0.01), looks=(5, 10)).contrasts
+    hard = row(contrasts, "difficulty_hard")
+    assert (hard["n"], hard["verdict"]) == (4, UNRESOLVED)
+    assert hard["p_holm"] < 0.05
+    assert np.isnan(hard["look"])
+
+
+def test_seeds_beyond_a_look_that_decided_change_nothing(study: Builder) -> None:
+    directory = study(strategies=("random", "difficulty_hard"), seeds=range(12), effects=EFFECTS, noise=0.01)
+    hard = row(found(directory, looks=(5, 10)).contrasts, "difficulty_hard")
+    assert (hard["look"], hard["n"], hard["verdict"]) == (5, 5, DIFFERENT)
+
+
+def test_one_run_under_two_labels_is_no_question(study: Builder) -> None:
+    seeds = range(3)
+    merged = {("difficulty_hard", 0.1, seed): ("random", 0.1, seed) for seed in seeds}
+    contrasts = found(study(seeds=seeds, merged=merged), smallest_effect=0.01).contrasts
+    hard = row(contrasts, "difficulty_hard")
+    assert (hard["verdict"], hard["in_family"]) == (IDENTICAL, False)
+    assert np.isnan(hard["seeds_needed"])
+    easy = row(contrasts, "difficulty_easy")
+    assert easy["p_holm"] == easy["p"]

@@ -1,0 +1,217 @@
+"""Coverage, error rates and power where the truth is known: the evidence for what a report claims."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from analysis.findings.multiplicity import decide, look_level
+from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
+from analysis.stats.bands import SUP_T, simultaneous_band
+from analysis.stats.intervals import (
+    Values,
+    effect_size,
+    holm,
+    paired_p_values,
+    paired_test,
+    pointwise_interval,
+    tost,
+)
+from analysis.stats.power import (
+    detectable_difference,
+    equivalence_power,
+    seeds_for_difference,
+    seeds_for_equivalence,
+)
+
+pytestmark = pytest.mark.slow
+
+Draw = Callable[..., Values]
+
+REPETITIONS = 4000
+SIZES = pytest.mark.parametrize("n", [3, 5, 10])
+
+
+def random_walks(rng: np.random.Generator, *, n: int, points: int = 12) -> Values:
+    """Curves (n, points) around their true mean 0, from a fixed start, each step on top of the last."""
+    return np.concatenate([np.zeros((n, 1)), rng.normal(size=(n, points - 1)).cumsum(axis=1)], axis=1)
+
+
+def smooth_curves(rng: np.random.Generator, *, n: int, points: int = 12) -> Values:
+    """Curves (n, points) of one bent shape that differ in its size and in autocorrelated noise."""
+    shape = np.linspace(0, 1, points) ** 0.5
+    return shape * (rng.normal(size=(n, 1)) + 0.2 * random_walks(rng, n=n, points=points))
+
+
+def independent_points(rng: np.random.Generator, *, n: int, points: int = 12) -> Values:
+    """Curves (n, points) whose points know nothing of one another, from a fixed start."""
+    values = rng.normal(size=(n, points))
+    values[:, 0] = 0
+    return values
+
+
+CURVES = pytest.mark.parametrize("draw", [random_walks, smooth_curves, independent_points])
+
+
+def contrasts_with_one_baseline(rng: np.random.Generator, *, n: int, studies: int, contrasts: int) -> Values:
+    """Differences (n, studies, contrasts) of equally noisy runs from one baseline run a seed; the truth is 0."""
+    return rng.normal(size=(n, studies, contrasts)) - rng.normal(size=(n, studies, 1))
+
+
+def family_p_values(differences: Values) -> Values:
+    """The p values (studies, contrasts) of `differences` (n, studies, contrasts)."""
+    return paired_p_values(differences.reshape(len(differences), -1)).reshape(differences.shape[1:])
+
+
+@SIZES
+def test_the_paired_t_interval_covers_the_truth(n: int) -> None:
+    rng = np.random.default_rng(n)
+    tests = [paired_test(rng.normal(0.004, 0.002, n)) for _ in range(REPETITIONS)]
+    assert 0.93 < np.mean([test.low <= 0.004 <= test.high for test in tests]) < 0.97
+
+
+@SIZES
+def test_the_interval_of_a_family_and_its_looks_covers_the_truth(n: int) -> None:
+    level = look_level(0.95, looks=2, contrasts=3)
+    values = np.random.default_rng(n).normal(0.004, 0.002, size=(20_000, n))
+    band = pointwise_interval(values.T, level=level)
+    assert np.mean(np.abs(band.mean - 0.004) > band.half_width) == pytest.approx(0.05 / 6, rel=0.25)
+
+
+@SIZES
+@pytest.mark.parametrize("truth", [0.0, 0.5, 2.0])
+def test_the_effect_sizes_interval_covers_the_truth_and_its_value_is_unbiased(n: int, truth: float) -> None:
+    rng = np.random.default_rng(n)
+    sizes = [effect_size(rng.normal(truth, 1, n)) for _ in range(REPETITIONS)]
+    assert 0.93 < np.mean([size.low <= truth <= size.high for size in sizes]) < 0.97
+    if n > 3:  # at n = 3 the estimate's variance is infinite, and its mean over repetitions says nothing
+        assert np.mean([size.value for size in sizes]) == pytest.approx(truth, abs=0.06)
+
+
+@SIZES
+@CURVES
+def test_the_pointwise_band_covers_each_point_but_not_the_curve(n: int, draw: Draw) -> None:
+    rng = np.random.default_rng(n)
+    covered = []
+    for _ in range(REPETITIONS // 2):
+        band = pointwise_interval(draw(rng, n=n))
+        covered.append(np.abs(band.mean) <= band.half_width)
+    assert np.min(np.mean(covered, axis=0)[1:]) > 0.93
+    assert np.max(np.mean(covered, axis=0)[1:]) < 0.97
+    assert np.mean(np.all(covered, axis=1)) < 0.93
+
+
+@SIZES
+@CURVES
+def test_a_simultaneous_band_holds_the_whole_curve(n: int, draw: Draw) -> None:
+    assert whole_curve_coverage(draw, n=min(n, 9)) > 0.93
+
+
+@pytest.mark.parametrize("n", [10, 20])
+@CURVES
+def test_the_sup_t_band_holds_the_whole_curve_as_often_as_it_says(n: int, draw: Draw) -> None:
+    assert simultaneous_band(draw(np.random.default_rng(0), n=n))[1] == SUP_T
+    assert 0.93 < whole_curve_coverage(draw, n=n) < 0.97
+
+
+def whole_curve_coverage(draw: Draw, *, n: int) -> float:
+    rng = np.random.default_rng(n)
+    held = []
+    for _ in range(10_000 // n):
+        band, _ = simultaneous_band(draw(rng, n=n))
+        held.append((np.abs(band.mean) <= band.half_width).all())
+    return float(np.mean(held))
+
+
+@SIZES
+@pytest.mark.parametrize("contrasts", [4, 12])
+def test_holm_keeps_the_family_wise_error_of_contrasts_that_share_a_baseline(n: int, contrasts: int) -> None:
+    rng = np.random.default_rng(n)
+    p = family_p_values(contrasts_with_one_baseline(rng, n=n, studies=10_000, contrasts=contrasts))
+    assert np.mean([holm(each).min() <= 0.05 for each in p]) <= 0.055
+    assert np.mean(p.min(axis=1) <= 0.05) > 0.1  # uncorrected they err together far more often
+
+
+def test_holm_keeps_the_error_among_the_true_nulls_and_finds_what_is_there() -> None:
+    rng = np.random.default_rng(1)
+    noise = contrasts_with_one_baseline(rng, n=8, studies=10_000, contrasts=4)
+    p = family_p_values(np.array([0.0, 0.0, 3.0, 3.0]) + noise)
+    rejected = np.array([holm(each) for each in p]) <= 0.05
+    assert 0.03 < rejected[:, :2].any(axis=1).mean() <= 0.055
+    assert rejected[:, 2:].mean() > 0.9
+
+
+@SIZES
+def test_equivalence_is_claimed_at_the_margin_no_more_often_than_alpha(n: int) -> None:
+    rng = np.random.default_rng(n)
+    p = [tost(rng.normal(1.0, 1.0, n), 1.0) for _ in range(REPETITIONS)]
+    assert np.mean(np.array(p) <= 0.05) <= 0.055
+
+
+def test_the_size_of_tost_is_near_alpha_where_its_power_allows() -> None:
+    rng = np.random.default_rng(0)
+    p = np.array([tost(rng.normal(1.0, 0.5, 10), 1.0) for _ in range(REPETITIONS)])
+    assert 0.04 <= np.mean(p <= 0.05) <= 0.055
+
+
+@pytest.mark.parametrize("comparisons", [1, 4])
+def test_the_planned_seeds_have_the_power_they_were_planned_for(comparisons: int) -> None:
+    rng = np.random.default_rng(comparisons)
+    alpha = 0.05 / comparisons
+    detect = seeds_for_difference(1.0, 0.8, comparisons=comparisons)
+    equate = seeds_for_equivalence(1.0, 0.8, comparisons=comparisons)
+    assert detect is not None
+    assert equate is not None
+    found = paired_p_values(rng.normal(0.8, 1, size=(detect, REPETITIONS))) <= alpha
+    assert 0.78 < found.mean() < 0.86
+    shown = [tost(rng.normal(0, 1, equate), 0.8) <= alpha for _ in range(REPETITIONS)]
+    assert np.mean(shown) == pytest.approx(equivalence_power(0.8, equate, alpha=alpha), abs=0.025)
+
+
+@SIZES
+def test_the_detectable_difference_is_detected_as_often_as_it_says(n: int) -> None:
+    effect = detectable_difference(1.0, n, comparisons=3)
+    p = paired_p_values(np.random.default_rng(n).normal(effect, 1, size=(n, 20_000)))
+    assert np.mean(p <= 0.05 / 3) == pytest.approx(0.8, abs=0.015)
+
+
+LOOKS = (4, 8, 12)
+
+
+def run_studies(
+    effects: Values, *, repetitions: int, margin: float | None
+) -> list[tuple[dict[int, str], int]]:
+    """Return, of studies run by the sequential rule, the final verdicts and the seeds used."""
+    rng = np.random.default_rng(7)
+    noise = contrasts_with_one_baseline(rng, n=LOOKS[-1], studies=repetitions, contrasts=len(effects))
+    studies = []
+    for study in np.moveaxis(effects + noise, 1, 0):
+        for look in LOOKS:
+            blocks = dict(enumerate(study[:look].T))
+            verdicts = decide(blocks, looks=LOOKS, level=0.95, smallest_effect=margin)
+            if UNRESOLVED not in verdicts.values():
+                break
+        studies.append((verdicts, look))
+    return studies
+
+
+def test_looking_again_and_again_does_not_find_what_is_not_there() -> None:
+    studies = run_studies(np.zeros(3), repetitions=1000, margin=None)
+    assert np.mean([DIFFERENT in verdicts.values() for verdicts, _ in studies]) <= 0.055
+
+
+def test_looking_again_and_again_does_not_equate_what_differs_by_the_margin() -> None:
+    studies = run_studies(np.full(3, 3.0), repetitions=500, margin=3.0)
+    assert np.mean([EQUIVALENT in verdicts.values() for verdicts, _ in studies]) <= 0.055
+
+
+def test_the_sequential_rule_finds_large_effects_and_stops_early() -> None:
+    studies = run_studies(np.array([6.0, -6.0]), repetitions=500, margin=None)
+    assert np.mean([set(verdicts.values()) == {DIFFERENT} for verdicts, _ in studies]) > 0.95
+    assert np.mean([seeds for _, seeds in studies]) < 0.75 * LOOKS[-1]
+
+
+def test_the_sequential_rule_tells_difference_and_equivalence_apart() -> None:
+    studies = run_studies(np.array([6.0, 0.0]), repetitions=500, margin=3.0)
+    expected = {0: DIFFERENT, 1: EQUIVALENT}
+    assert np.mean([verdicts == expected for verdicts, _ in studies]) > 0.8

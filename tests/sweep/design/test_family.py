@@ -1,0 +1,78 @@
+"""The family is counted alike by the plan, by a look and by the report, with labels merged and strategies dropped."""
+
+from typing import Any
+
+import pytest
+
+from analysis.findings.family import Contrast, PlannedLabel, family, identical
+from analysis.findings.findings import find
+from analysis.reading.study import read_study
+from sweep.design.interim import count_sharing, judge_contrasts, planned_family
+from sweep.design.power_plan import Spread, describe_resolution
+from tests.sweep.pretence import Pretence
+
+WITH_WHOLE_POOL = {
+    "mix": [0, 0.5, 1.0],
+    "seeds": {"looks": [3, 6]},
+}  # at mix 1.0 all 12 examples are replayed
+
+
+def label(strategy: str, cell: str | None, *, seed: int = 0, mix: float = 0.5) -> PlannedLabel:
+    return PlannedLabel(Contrast(strategy, mix), seed, cell)
+
+
+def test_a_contrast_is_identical_only_where_every_seeds_run_is_known_to_be_the_baselines_own() -> None:
+    same = [label("random", "a"), label("hard", "a"), label("random", "b", seed=1)]
+    assert identical([*same, label("hard", "b", seed=1)]) == {Contrast("hard", 0.5)}
+    for other in ("c", None):
+        assert identical([*same, label("hard", other, seed=1)]) == set()
+        assert identical([*same, label("hard", other, seed=1)], first_seeds=1) == {Contrast("hard", 0.5)}
+    assert identical([label("random", None), label("hard", None)]) == set()
+
+
+def test_controls_are_no_part_of_the_family_and_what_never_ran_is() -> None:
+    labels = [label(name, None) for name in ("random", "random_aa", "none", "hard")]
+    assert family(labels) == [Contrast("hard", 0.5)]
+
+
+@pytest.fixture
+def pretence(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Pretence:
+    strategies = ["random", "difficulty_hard", "loss_descending"]
+    return Pretence({**study_values, "search": WITH_WHOLE_POOL | {"strategy": strategies}}, monkeypatch)
+
+
+def counts(pretence: Pretence, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the size of the family by the plan's words, by a look, and in the report."""
+    study, whole, ledger = pretence.study, pretence.whole(), pretence.ledger
+    sharing = count_sharing(study, whole.cells, ledger)
+    (line,) = [
+        each
+        for each in describe_resolution(study, Spread(0.01, "as given"), contrasts=sharing)
+        if "alpha" in each
+    ]
+    by_plan = int(line.split(" looks x ")[1].split()[0])
+    by_look: list[int] = []
+    monkeypatch.setattr(
+        "analysis.findings.multiplicity.look_level",
+        lambda level, looks, contrasts: by_look.append(contrasts) or 1 - (1 - level) / (looks * contrasts),
+    )
+    judge_contrasts(study, whole.of_seeds(range(3)).cells, ledger)
+    report = find(read_study(study.storage)).contrasts
+    return [by_plan, *by_look[:1], int(report["in_family"].sum())]
+
+
+def test_plan_looks_and_report_divide_alpha_by_the_same_number(
+    pretence: Pretence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = planned_family(pretence.whole().cells)
+    assert before == [Contrast("difficulty_hard", 0.5), Contrast("loss_descending", 0.5)], (
+        "known before Phase A"
+    )
+    pretence.phase_a()
+    pretence.end(
+        lambda label: 0.1 * (label.strategy == "difficulty_hard"), which=lambda label: label.seed < 3
+    )
+    assert counts(pretence, monkeypatch) == [2, 2, 2]
+    pretence.declare(search=WITH_WHOLE_POOL | {"strategy": ["random", "loss_descending"]})
+    pretence.open()
+    assert counts(pretence, monkeypatch) == [2, 2, 2], "a strategy that was dropped goes on sharing alpha"

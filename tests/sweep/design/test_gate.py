@@ -1,0 +1,104 @@
+"""The signal gate: a grid is run only where Phase A learned and something is forgotten without replay."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweep.design.gate import CLOSED, OPEN, WAITS, measure_change
+from tests.sweep.pretence import BEFORE, LEARNT, TOKENS, Pretence
+from trainables.ledger import schema
+from trainables.ledger.loss_means import token_weighted
+
+
+@pytest.fixture
+def pretence(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Pretence:
+    search = {"strategy": ["random", "difficulty_hard"], "mix": [0, 0.5], "seed": [4, 5]}
+    return Pretence({**study_values, "search": search, "gate": True}, monkeypatch)
+
+
+def forget(pretence: Pretence, rise: float, state: str = schema.DONE) -> None:
+    pretence.end(
+        lambda label: rise, which=lambda label: label.seed == 4 and label.strategy == "none", state=state
+    )
+
+
+def test_a_change_is_that_of_the_reported_loss() -> None:
+    change = measure_change(BEFORE, LEARNT, TOKENS)
+    assert change.value == pytest.approx(token_weighted(LEARNT, TOKENS) - token_weighted(BEFORE, TOKENS))
+
+
+def test_its_error_is_the_spread_over_samples_of_examples() -> None:
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(5, 50, (4000, 60))
+    changes = tokens * generator.normal(0.1, 0.3, tokens.shape)
+    found = [measure_change(np.zeros(60), each, sizes) for each, sizes in zip(changes, tokens, strict=True)]
+    spread = np.std([change.value for change in found])
+    assert np.mean([change.error for change in found]) == pytest.approx(spread, rel=0.05)
+
+
+def test_one_example_says_nothing_of_noise() -> None:
+    change = measure_change(np.zeros(1), np.ones(1), np.ones(1, int))
+    assert not change.rises
+    assert not change.falls
+
+
+def test_only_phase_a_and_one_run_without_replay_come_before_the_gate(pretence: Pretence) -> None:
+    assert pretence.due().gate.state == WAITS  # type: ignore[union-attr]
+    pretence.phase_a()
+    due = pretence.due()
+    assert due.gate is not None
+    assert due.gate.state == WAITS
+    assert due.halt is None
+    assert [cell.name for cell in due.stage.cells] == ["no replay, seed 4"]
+    assert len(due.plan.cells) == 6
+
+
+def test_the_grid_runs_once_something_is_forgotten(pretence: Pretence) -> None:
+    pretence.phase_a()
+    forget(pretence, 0.3)
+    due = pretence.due()
+    assert due.gate is not None
+    assert due.gate.state == OPEN
+    assert "no replay, seed 4: +0.3000 ± 0.0000" in due.gate.reason
+    assert due.halt is None
+    assert len(due.stage.pending) == 5
+
+
+@pytest.mark.parametrize("after", [BEFORE, BEFORE + TOKENS, BEFORE + np.array([-9.0, 8, -1, 1])])
+def test_nothing_runs_where_phase_a_did_not_learn_beyond_noise(pretence: Pretence, after: np.ndarray) -> None:
+    pretence.phase_a(after)
+    assert "Phase A did not learn" in str(pretence.due().halt)
+    assert "raise phase_a.epochs" in str(pretence.due().halt)
+
+
+@pytest.mark.parametrize("rise", [0.0, -0.3])
+def test_no_grid_runs_where_nothing_is_forgotten(pretence: Pretence, rise: float) -> None:
+    pretence.phase_a()
+    forget(pretence, rise)
+    assert pretence.due().gate.state == CLOSED  # type: ignore[union-attr]
+    assert f"no replay, seed 4: {rise:+.4f}" in str(pretence.due().halt)
+    assert "raise phase_b.epochs" in str(pretence.due().halt)
+    pretence.declare(gate=False)
+    assert pretence.due().halt is None
+
+
+def test_a_run_that_diverged_forgot_nothing_that_can_be_measured(pretence: Pretence) -> None:
+    pretence.phase_a()
+    forget(pretence, 0.3, state=schema.DIVERGED)
+    assert "no replay, seed 4: diverged" in str(pretence.due().halt)
+
+
+def test_a_run_that_failed_is_tried_once_a_run_of_the_study(pretence: Pretence) -> None:
+    pretence.phase_a()
+    forget(pretence, 0.3, state=schema.FAILED)
+    due = pretence.due()
+    assert due.halt is None
+    assert [cell.name for cell in due.stage.pending] == ["no replay, seed 4"]
+    assert "failed" in str(pretence.due(tried=due.stage.pending_keys).halt)
+
+
+def test_a_finished_study_has_nothing_left_to_stop(pretence: Pretence) -> None:
+    pretence.phase_a()
+    pretence.end(lambda label: 0.0)
+    assert pretence.due().halt is None

@@ -1,0 +1,1 @@
+"""Training and evaluation on one device: the loop, what fits, what is fast, what is kept."""

@@ -1,0 +1,243 @@
+"""The model that a worker trains: base weights and adapters, kept loaded from one cell to the next.
+
+The driver imports this module for `Setup` alone, so torch is imported where the model is built.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from trainables.model.sources import ModelError, ModelSource, load_base_model
+from trainables.settings import ModelSettings
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from trainables.engine.compute_plan import Tuning
+    from trainables.engine.device import Compute
+    from trainables.model.base_weights import BaseWeights
+    from trainables.model.lora import LoraModel
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs to build the model: the same for every cell of a study.
+
+    `cpus` and `gpus` are what a cell is given: a worker counts on that part of its machine's memory, or of
+    its GPU's, and on no more.
+    """
+
+    source: ModelSource
+    settings: ModelSettings
+    gpus: float
+    cpus: float
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether a cell is given a GPU or a part of one."""
+        return self.gpus > 0
+
+    @property
+    def memory_share(self) -> float:
+        """The part of the GPU's memory, or without one of the machine's, that a worker may count on."""
+        return min(1.0, self.gpus if self.use_gpu else self.cpus / (os.cpu_count() or 1))
+
+    @property
+    def base_model(self) -> str:
+        """The name written into adapter files, as PEFT looks it up."""
+        return self.source.location
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model ready to train and how it computes; `weights` are the shared ones it lies on, if any."""
+
+    setup: Setup
+    model: "LoraModel"
+    compute: "Compute"
+    tuning: "Tuning"
+    weights: "BaseWeights | None"
+
+    def check_weights(self) -> None:
+        """Raise SharedWeightsError where shared weights that were computed on have changed."""
+        if self.weights is not None and self.compute.device.type == "cpu":
+            self.weights.check()
+
+
+_loaded: dict[Setup, Trainee] = {}  # at most one: a process keeps the model from cell to cell
+
+
+def forget_trainee() -> None:
+    """Drop the loaded model, with all that was settled and compiled in this process."""
+    _loaded.clear()
+
+
+def load_trainee(
+    setup: Setup,
+    *,
+    weights: "BaseWeights | None" = None,
+    tuning: "Tuning | None" = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Trainee:
+    """Return the model on its device, with adapters that the caller must set.
+
+    `tuning` is how Phase A computed: its precision is kept, the rest is measured anew on another kind of
+    device; `warn` is told where layers that it compiled cannot be compiled here. Raises ModelError,
+    AdapterError, OutOfMemoryError, or CompilerError where compiling was asked for, if the model cannot be
+    trained here.
+    """
+    if setup not in _loaded:
+        _loaded.clear()
+        _loaded[setup] = _load(setup, weights, tuning, warn)
+    return _loaded[setup]
+
+
+def _load(
+    setup: Setup, weights: "BaseWeights | None", tuning: "Tuning | None", warn: Callable[[str], None]
+) -> Trainee:
+    from trainables.engine.device import Compute, choose_precision, device_name, limit_memory, open_device
+    from trainables.model.attention import AttentionError
+    from trainables.model.loss import LogitsError
+
+    device = open_device(use_gpu=setup.use_gpu)
+    limit_memory(device, setup.memory_share)
+    asked = setup.settings.dtype if tuning is None or setup.settings.dtype != "auto" else tuning.precision
+    precision = choose_precision(asked, device)
+    if weights is None or weights.precision != precision:
+        weights, base = None, load_base_model(setup.source, precision=precision)
+    else:
+        from trainables.model.base_weights import build_base_model
+
+        base = build_base_model(setup.source, weights)
+    _move(base, device)
+    known = (
+        tuning if tuning and (tuning.device, tuning.precision) == (device_name(device), precision) else None
+    )
+    try:
+        model, tuning = make_trainable(
+            base,
+            setup.settings,
+            tuning=known,
+            fingerprint=setup.source.fingerprint,
+            memory_share=setup.memory_share,
+            warn=warn,
+        )
+    except (AttentionError, LogitsError) as error:
+        raise ModelError(f"model.name: {setup.source.describe()}: {error}") from error
+    compute = Compute(device, precision, dict(tuning.tokens), compiled=tuning.compiled)
+    return Trainee(setup, model, compute, tuning, weights)
+
+
+def _move(base: "PreTrainedModel", device: "torch.device") -> None:
+    """Put the weights on the device. Raises OutOfMemoryError where they do not fit."""
+    from trainables.engine.device import ADVICE, OutOfMemoryError, if_it_fits
+
+    if if_it_fits(lambda: base.to(device)) is None:  # type: ignore[arg-type]
+        raise OutOfMemoryError(f"out of memory with the model's weights alone: {ADVICE}")
+
+
+def make_trainable(
+    base: "PreTrainedModel",
+    settings: ModelSettings,
+    *,
+    tuning: "Tuning | None",
+    fingerprint: str,
+    memory_share: float = 1.0,
+    warn: Callable[[str], None] = lambda message: None,
+) -> "tuple[LoraModel, Tuning]":
+    """Put lean layers, adapters and packed attention into `base`, on its device and in its precision.
+
+    Without a `tuning` the device is measured, or what was measured before under `fingerprint` is taken.
+    `memory_share` is the part of the GPU's or of the machine's memory that the model may count on.
+    Raises AdapterError, AttentionError or LogitsError where the model cannot be computed so, and
+    OutOfMemoryError where it does not fit. A broken compiler is told to `warn`, and is a CompilerError where
+    compiling was asked for.
+    """
+    from trainables.engine.autotune import tune
+    from trainables.model.attention import use_packed_attention
+    from trainables.model.fused_layers import slim
+    from trainables.model.lora import LoraModel
+
+    slim(base)
+    model = LoraModel(base, settings.lora)
+    if tuning is None:
+        tuning = tune(model, settings, fingerprint=fingerprint, memory_share=memory_share)
+    use_packed_attention(base, tuning.attention)
+    if tuning.checkpointing:
+        _recompute_layers(base)
+    if tuning.compiled:
+        tuning = _compile(model, settings, tuning, warn)
+    check_logits(base)
+    check_packing(base)
+    return model, tuning
+
+
+def _compile(
+    model: "LoraModel", settings: ModelSettings, tuning: "Tuning", warn: Callable[[str], None]
+) -> "Tuning":
+    """Compile the layers as Phase A did. A broken compiler costs time and rounding: said, unless it was asked for."""
+    from trainables.engine.compile import CompilerError, compile_now
+
+    try:
+        compile_now(model, token_budget=tuning.tokens["training"])
+    except CompilerError as error:
+        if settings.compile == "on":
+            raise CompilerError(f"model.compile is on, and {error}") from error
+        warn(f"{error}; they are computed plainly, which agrees with the study's other cells to rounding")
+        return replace(tuning, compiled=False)
+    return tuning
+
+
+def _recompute_layers(base: "PreTrainedModel") -> None:
+    """Keep each layer's input alone and compute the rest again in the backward pass (Chen et al. 2016)."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+    for module in base.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = (
+                True  # where it looks; the model stays in evaluation mode, without its own dropout
+            )
+
+
+def check_logits(base: "PreTrainedModel") -> None:
+    """Raise LogitsError if the model does more to its logits than the output layer does."""
+    import torch
+
+    from trainables.engine.autotune import probe_batch
+    from trainables.model.loss import LogitsError, hidden_states, model_inputs, output_layer
+
+    batch = probe_batch([8], lanes=1).to(base.device)
+    with torch.inference_mode():
+        ours = output_layer(base)(hidden_states(base, batch))
+        theirs = base(**model_inputs(batch)).logits
+    if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
+        raise LogitsError(
+            "the model scales or caps its logits after the output layer, which the chunked loss does not do"
+        )
+
+
+def check_packing(base: "PreTrainedModel") -> None:
+    """Raise AttentionError if an example's numbers depend on what it is packed with."""
+    import torch
+
+    from trainables.engine.autotune import probe_lane
+    from trainables.model.attention import AttentionError
+    from trainables.model.loss import hidden_states
+    from trainables.model.packing import pack
+
+    lane = probe_lane([8, 5])
+    apart = [replace(lane, examples=[example]) for example in lane.examples]
+    with torch.inference_mode():
+        together, *alone = (
+            hidden_states(base, pack([one], token_budget=13)[0].to(base.device))[0].float()
+            for one in (lane, *apart)
+        )
+    expected = torch.cat(alone)
+    if (together - expected).norm() > 5e-2 * expected.norm():
+        raise AttentionError(
+            "an example's hidden states depend on the examples packed beside it: the model mixes tokens by more "
+            "than attention"
+        )

@@ -1,0 +1,150 @@
+"""Packing examples into microbatches without padding between them.
+
+A microbatch has a row for each adapter that trains (a lane); whole examples lie in it end to end.
+"""
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from trainables.model.dropout import DropoutStream
+from trainables.tasks.tokenised import TokenisedExamples
+
+Example = tuple[TokenisedExamples, int]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LaneBatch:
+    """The examples that one lane computes at a time; `dropout` is None where nothing is dropped.
+
+    `loss_on` says which tokens are supervised, `step` is the optimiser step, for the masks.
+    """
+
+    examples: Sequence[Example]
+    loss_on: Literal["completion", "all"]
+    dropout: DropoutStream | None = None
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Microbatch:
+    """K rows of T tokens; positions in the flattened rows (K * T) are called flat.
+
+    `tokens`, `positions`: (K, T). `bounds`: (segments + 1,) int32, flat ends of the examples and of
+    the padding behind a row's last one; `longest` of them. `supervised`, `targets`: (s,) flat positions whose output
+    is supervised and the tokens they should predict, example by example. `counts`: (m,) supervised
+    tokens of each example; `lanes`, `places`: (m,) its row and where it stood in the lane's batch.
+    `mask_rows`: (layers, K * T) or None.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    bounds: torch.Tensor
+    longest: int
+    supervised: torch.Tensor
+    targets: torch.Tensor
+    counts: Ints
+    lanes: Ints
+    places: Ints
+    mask_rows: torch.Tensor | None
+
+    def to(self, device: torch.device) -> "Microbatch":
+        """Return the microbatch on `device`; to a GPU the copy runs while other work goes on."""
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {
+            field.name: value.pin_memory().to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        return replace(self, **moved)
+
+
+def pack(lanes: Sequence[LaneBatch], *, token_budget: int) -> list[Microbatch]:
+    """Return microbatches that hold every lane's examples once, of at most `token_budget` tokens each.
+
+    An example longer than its lane's share of the budget gets a row of its own. The longest examples
+    come first, so that memory runs out at once if it runs out at all.
+    """
+    share = max(1, token_budget // len(lanes))
+    bins = [_fill_bins(_lengths(lane.examples), share) for lane in lanes]
+    deepest = max(len(lane_bins) for lane_bins in bins)
+    return [
+        _lay_out(lanes, [lane_bins[number] if number < len(lane_bins) else [] for lane_bins in bins])
+        for number in range(deepest)
+    ]
+
+
+def _lengths(examples: Sequence[Example]) -> Ints:
+    return np.array([task.offsets[index + 1] - task.offsets[index] for task, index in examples], np.int64)
+
+
+def _fill_bins(lengths: Ints, capacity: int) -> list[list[int]]:
+    """Put every item into the fullest bin with room for it, longest item first (best-fit decreasing)."""
+    bins: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (tokens left, bin), ascending
+    for item in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[item])
+        fitting = bisect.bisect_left(room, (length, -1))
+        if fitting == len(room):
+            bins.append([item])
+            left, number = capacity - length, len(bins) - 1
+        else:
+            left, number = room.pop(fitting)
+            bins[number].append(item)
+            left -= length
+        if left > 0:
+            bisect.insort(room, (left, number))
+    return bins
+
+
+def _lay_out(lanes: Sequence[LaneBatch], chosen: Sequence[Sequence[int]]) -> Microbatch:
+    """Lay the chosen examples of each lane into its row."""
+    lengths = [_lengths([lane.examples[i] for i in row]) for lane, row in zip(lanes, chosen, strict=True)]
+    width, longest = int(max(map(np.sum, lengths))), int(np.concatenate(lengths).max())
+    tokens = np.zeros((len(lanes), width), np.int64)
+    positions = np.zeros_like(tokens)
+    layers = next((lane.dropout.layers for lane in lanes if lane.dropout is not None), None)
+    masks = None if layers is None else np.zeros((layers, len(lanes), width), np.int64)
+    bounds, supervised, targets = [0], [], []
+    counts, owners, places = [], [], []
+    for number, (lane, row) in enumerate(zip(lanes, chosen, strict=True)):
+        start = 0
+        for place in row:
+            task, index = lane.examples[place]
+            text = task.example(index)
+            end = start + len(text)
+            tokens[number, start:end] = text
+            positions[number, start:end] = np.arange(len(text))
+            if masks is not None and lane.dropout is not None:
+                masks[:, number, start:end] = lane.dropout.rows(lane.step, place, len(text))
+            first = 1 if lane.loss_on == "all" else int(task.prompt_lengths[index])
+            supervised.append(number * width + start + np.arange(first - 1, len(text) - 1))
+            targets.append(text[first:])
+            counts.append(len(text) - first)
+            owners.append(number)
+            places.append(place)
+            bounds.append(number * width + end)
+            start = end
+        for padding in range(start, width, longest):  # in pieces, so that it never looks like a long example
+            end = min(padding + longest, width)
+            positions[number, padding:end] = np.arange(end - padding)
+            bounds.append(number * width + end)
+    return Microbatch(
+        tokens=torch.from_numpy(tokens),
+        positions=torch.from_numpy(positions),
+        bounds=torch.tensor(bounds, dtype=torch.int32),
+        longest=longest,
+        supervised=torch.from_numpy(np.concatenate(supervised).astype(np.int64)),
+        targets=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        counts=np.array(counts, np.int64),
+        lanes=np.array(owners, np.int64),
+        places=np.array(places, np.int64),
+        mask_rows=None if masks is None or layers is None else torch.from_numpy(masks.reshape(layers, -1)),
+    )

@@ -1,0 +1,1 @@
+"""What is replayed, and in which order everything is trained on."""
