@@ -10,7 +10,7 @@ from analysis.histories.report import write_history_report
 from analysis.reading.errors import AnalysisError
 from analysis.reading.settings import Inference, read_settings
 from analysis.reading.storage import is_directory_location
-from analysis.reading.study import Study, read_study
+from analysis.reading.study import RecordedStudy, read_study
 from analysis.report.build import Report, report_directory, write_joint_report, write_report
 from analysis.report.comparison import distinct_names
 from analysis.report.figure_files import command_text
@@ -37,7 +37,7 @@ class Request:
         command = command_text(["analysis", *self.command])
         return Options(self.simultaneous, command, self._assumed(), apart=True)
 
-    def settings(self, study: Study) -> Inference:
+    def settings(self, study: RecordedStudy) -> Inference:
         """Return what a study declares, with what the command sets instead. Raises AnalysisError."""
         given: dict[str, Any] = {"primary": self.measure, "smallest_effect": self.smallest_effect}
         return replace(
@@ -83,7 +83,7 @@ def _check_distinct(locations: Sequence[str]) -> None:
             raise AnalysisError(f"the same study is given twice, {locations[position]}: name each study once")
 
 
-def _write(request: Request, studies: list[Study], target: Path, warn: Say) -> Report:
+def _write(request: Request, studies: list[RecordedStudy], target: Path, warn: Say) -> Report:
     def progress(step: str) -> None:
         warn(f"{step} ...")
 

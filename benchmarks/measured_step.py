@@ -1,6 +1,6 @@
 """Timing the engine's training and evaluation: useful tokens, and FLOP/s against the machine's own ceiling.
 
-What is timed is what a cell runs: lanes in a TrainingGroup, with dropout, batch assembly and AdamW.
+What is timed is what a cell runs: runs in a TrainingGroup, with dropout, batch assembly and AdamW.
 """
 
 import resource
@@ -15,7 +15,7 @@ from benchmarks.flops import Load, ModelSize, load_of, model_flops, needed_flops
 from benchmarks.machine import gemm_peak
 from trainables.engine.device import Compute
 from trainables.engine.evaluation import evaluate
-from trainables.engine.loop import Lane, TrainingGroup
+from trainables.engine.loop import AdapterRun, TrainingGroup
 from trainables.model.lora import LoraModel
 from trainables.model.packing import pack
 from trainables.replay.batch_order import Stream, phase_a_stream, realise
@@ -115,23 +115,23 @@ class Stopwatch:
         group = start_group(self.model, workload, cells=cells, batch_size=batch_size, compute=self.compute)
         for _ in range(WARM_UP_STEPS[self.compute.device.type]):
             group.step()
-        first = group.lanes[0].counters.step
+        first = group.runs[0].counters.step
         measured = self._measure("training", workload.name, group.step, cells=cells, batch_size=batch_size)
         steps = range(first, first + measured.steps)
         load = Load()
-        for lane in group.lanes:
-            load += load_of(example for step in steps for example in lane.batch(step).examples)
-        useful = useful_share(group.lanes, steps[:PACKED_STEPS], budget=self.compute.tokens["training"])
+        for run in group.runs:
+            load += load_of(example for step in steps for example in run.batch(step).examples)
+        useful = useful_share(group.runs, steps[:PACKED_STEPS], budget=self.compute.tokens["training"])
         group.keep([])
         return measured.of(load, size=self.size, useful=useful)
 
     def evaluation(self, name: str, tasks: Sequence[TokenisedExamples]) -> Measurement:
         """Measure one adapter on every example of `tasks`, one task after another as a cell does."""
-        bank = self.model.new_bank(1)
+        stack = self.model.new_stack(1)
 
         def measure_all() -> None:
             for task in tasks:
-                evaluate(self.model, task, bank=bank, compute=self.compute)
+                evaluate(self.model, task, stack=stack, compute=self.compute)
 
         measure_all()
         examples = [(task, index) for task in tasks for index in range(len(task))]
@@ -189,10 +189,10 @@ class _Timed:
 def start_group(
     model: LoraModel, workload: Workload, *, cells: int, batch_size: int, compute: Compute
 ) -> TrainingGroup:
-    """Return `cells` new lanes side by side; their seeds, and so their orders and masks, differ."""
+    """Return `cells` new runs side by side; their seeds, and so their orders and masks, differ."""
     training = PhaseBSettings(steps=STEPS, batch_size=batch_size)
-    lanes = [
-        Lane(
+    runs = [
+        AdapterRun(
             model.fresh_weights(seed=seed),
             stream=workload.stream(seed=seed, training=training),
             tasks=(workload.task_a, workload.task_b),
@@ -201,14 +201,14 @@ def start_group(
         )
         for seed in range(cells)
     ]
-    return TrainingGroup(model, lanes, compute=compute)
+    return TrainingGroup(model, runs, compute=compute)
 
 
-def useful_share(lanes: Sequence[Lane], steps: Iterable[int], *, budget: int) -> float:
-    """Return the examples' tokens over all that the microbatches hold: lanes are padded to equal width."""
+def useful_share(runs: Sequence[AdapterRun], steps: Iterable[int], *, budget: int) -> float:
+    """Return the examples' tokens over all that the microbatches hold: runs are padded to equal width."""
     useful = computed = 0
     for step in steps:
-        batches = [replace(lane.batch(step), dropout=None) for lane in lanes]
+        batches = [replace(run.batch(step), dropout=None) for run in runs]
         useful += sum(load_of(batch.examples).tokens for batch in batches)
         computed += sum(batch.tokens.numel() for batch in pack(batches, token_budget=budget))
     return useful / computed

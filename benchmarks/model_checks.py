@@ -13,15 +13,15 @@ from benchmarks.findings import DTYPES, Finding, Scene, normwise
 from benchmarks.lengths import make_up
 from benchmarks.plain import PlainModel, plain_base, same_base
 from trainables.engine.compile import undo_compilation
-from trainables.engine.compute_plan import Tuning, Work
+from trainables.engine.compute_plan import ComputePlan, Work
 from trainables.engine.device import device_name
 from trainables.engine.session import make_trainable
 from trainables.model import loss
 from trainables.model.attention import attentions_on
 from trainables.model.dropout import DropoutStream
-from trainables.model.lora import AdapterBank, LoraModel, accumulate_gradients
+from trainables.model.lora import AdapterStack, LoraModel, accumulate_gradients
 from trainables.model.loss import by_example, supervised_nll
-from trainables.model.packing import LaneBatch, Microbatch, pack
+from trainables.model.packing import AdapterBatch, Microbatch, pack
 from trainables.settings import LoraSettings, ModelSettings, Precision
 from trainables.tasks.tokenised import TokenisedExamples
 
@@ -37,23 +37,23 @@ Examples = list[tuple[TokenisedExamples, int]]
 
 @dataclass(frozen=True)
 class Result:
-    """Of lanes computed once: every example's nll (K, n), nats a token, and the adapters' gradients (K, P)."""
+    """Of runs computed once: every example's nll (K, n), nats a token, and the adapters' gradients (K, P)."""
 
     nll: np.ndarray
     gradients: torch.Tensor
 
 
 def check_attention_in_the_model(scene: Scene) -> Iterator[Finding]:
-    """A model with each attention, two lanes of unequal length and dropout, however its batch is cut."""
+    """A model with each attention, two runs of unequal length and dropout, however its batch is cut."""
     for precision, dtype in DTYPES.items():
-        examples = two_lanes(scene)
+        examples = two_runs(scene)
         plain = None
         for attention in attentions_on(scene.device, dtype, width=scene.head_width):
             model = trainable(scene, precision, attention=attention)
-            bank = adapters(model, len(examples))
-            plain = plain or plain_result(scene, precision, model, bank, examples)
+            stack = adapters(model, len(examples))
+            plain = plain or plain_result(scene, precision, model, stack, examples)
             for budget in BUDGETS:
-                found = compute(model, bank, examples, budget=budget)
+                found = compute(model, stack, examples, budget=budget)
                 title = f"model with {attention} attention, {precision}, {budget} tokens at a time"
                 yield from compare(title, found, plain, model, precision)
 
@@ -61,13 +61,13 @@ def check_attention_in_the_model(scene: Scene) -> Iterator[Finding]:
 def check_chunks(scene: Scene) -> Iterator[Finding]:
     """The loss and its gradient, however the vocabulary projection is cut."""
     for precision in DTYPES:
-        examples = two_lanes(scene)
+        examples = two_runs(scene)
         model = trainable(scene, precision)
-        bank = adapters(model, len(examples))
-        plain = plain_result(scene, precision, model, bank, examples)
+        stack = adapters(model, len(examples))
+        plain = plain_result(scene, precision, model, stack, examples)
         for rows in (1, 7, 2**16):
             with logits_in_chunk(scene, rows * scene.sizes["vocab_size"]):
-                found = compute(model, bank, examples, budget=2**20)
+                found = compute(model, stack, examples, budget=2**20)
             yield from compare(
                 f"loss in chunks of {rows} tokens, {precision}", found, plain, model, precision
             )
@@ -76,7 +76,7 @@ def check_chunks(scene: Scene) -> Iterator[Finding]:
 def check_checkpointing(scene: Scene) -> Iterator[Finding]:
     """Recomputing layers in the backward pass changes nothing, dropout included."""
     for precision in DTYPES:
-        examples, results = two_lanes(scene), []
+        examples, results = two_runs(scene), []
         for recompute in (False, True):
             model = trainable(scene, precision, checkpointing=recompute)
             results.append(compute(model, adapters(model, 2), examples, budget=700))
@@ -85,12 +85,12 @@ def check_checkpointing(scene: Scene) -> Iterator[Finding]:
 
 def check_compiled(scene: Scene) -> Iterator[Finding]:
     """Compiled layers, for microbatches of several sizes with one compilation."""
-    examples = two_lanes(scene)
+    examples = two_runs(scene)
     model = trainable(scene, "bf16", compiled=True)
-    bank = adapters(model, len(examples))
-    plain = plain_result(scene, "bf16", model, bank, examples)
+    stack = adapters(model, len(examples))
+    plain = plain_result(scene, "bf16", model, stack, examples)
     for budget in BUDGETS:
-        found = compute(model, bank, examples, budget=budget)
+        found = compute(model, stack, examples, budget=budget)
         title = f"compiled layers, bf16, {budget} tokens at a time"
         yield from compare(title, found, plain, model, "bf16")
     undo_compilation(model.base)
@@ -99,8 +99,8 @@ def check_compiled(scene: Scene) -> Iterator[Finding]:
 def check_copies(scene: Scene) -> Iterator[Finding]:
     """Microbatches copied from another thread while the GPU is busy arrive whole."""
     task = make_up(PAIRS * 8, vocabulary=scene.sizes["vocab_size"], seed=7)
-    lane = LaneBatch(all_of(task), "completion", DropoutStream(3, 16), 0)
-    batches = pack([lane] * 2, token_budget=700)
+    run = AdapterBatch(all_of(task), "completion", DropoutStream(3, 16), 0)
+    batches = pack([run] * 2, token_budget=700)
     load = scene.draw(MATRIX, MATRIX, dtype=torch.float32, seed=0)
     with ThreadPoolExecutor(1) as thread:
         moved = thread.submit(lambda: [batch.to(scene.device) for batch in batches])
@@ -113,49 +113,51 @@ def check_copies(scene: Scene) -> Iterator[Finding]:
 def trainable(
     scene: Scene, precision: Precision, *, attention: str | None = None, **choices: bool
 ) -> LoraModel:
-    """Return the scene's model as the engine trains it; `choices` are Tuning's."""
+    """Return the scene's model as the engine trains it; `choices` are ComputePlan's."""
     attention = attention or attentions_on(scene.device, DTYPES[precision], width=scene.head_width)[0]
     tokens: dict[Work, int] = {"training": 600, "evaluation": 600}
-    tuning = Tuning(
+    compute_plan = ComputePlan(
         device_name(scene.device), precision, attention, tokens, **({"checkpointing": False} | choices)
     )
     settings = ModelSettings(name="check", lora=LORA)
-    model, _ = make_trainable(same_base(scene, precision), settings, tuning=tuning, fingerprint="check")
+    model, _ = make_trainable(
+        same_base(scene, precision), settings, compute_plan=compute_plan, fingerprint="check"
+    )
     return model
 
 
-def adapters(model: LoraModel, cells: int) -> AdapterBank:
+def adapters(model: LoraModel, cells: int) -> AdapterStack:
     """Return adapters that do something: neither factor is zero."""
-    bank = model.new_bank(cells)
+    stack = model.new_stack(cells)
     for row in range(cells):
         drawn = torch.randn(model.size, generator=torch.Generator().manual_seed(row))
-        bank.weights[row] = 0.05 * drawn.to(model.device)
-    return bank
+        stack.weights[row] = 0.05 * drawn.to(model.device)
+    return stack
 
 
-def compute(model: LoraModel, bank: AdapterBank, lanes: Sequence[LaneBatch], *, budget: int) -> Result:
-    """Compute every lane's loss and gradient with the engine."""
-    model.install(bank)
-    bank.gradients.zero_()
-    nll = _nothing(lanes)
-    for batch in pack(lanes, token_budget=budget):
+def compute(model: LoraModel, stack: AdapterStack, runs: Sequence[AdapterBatch], *, budget: int) -> Result:
+    """Compute every run's loss and gradient with the engine."""
+    model.install(stack)
+    stack.gradients.zero_()
+    nll = _nothing(runs)
+    for batch in pack(runs, token_budget=budget):
         batch = batch.to(model.device)
         tokens = supervised_nll(model, batch)
         accumulate_gradients(tokens.sum())
-        nll[batch.lanes, batch.places] = by_example(tokens, batch) / batch.counts
-    return Result(nll, bank.gradients.clone())
+        nll[batch.runs, batch.places] = by_example(tokens, batch) / batch.counts
+    return Result(nll, stack.gradients.clone())
 
 
 def plain_result(
-    scene: Scene, precision: Precision, model: LoraModel, bank: AdapterBank, lanes: Sequence[LaneBatch]
+    scene: Scene, precision: Precision, model: LoraModel, stack: AdapterStack, runs: Sequence[AdapterBatch]
 ) -> Result:
     """Compute the same plainly, in fp32 on the same weights."""
-    nll = _nothing(lanes)
-    gradients = torch.zeros_like(bank.gradients)
-    for row, lane in enumerate(lanes):
-        plain = PlainModel(plain_base(scene, precision), LORA, model.export_weights(bank.weights[row]))
-        found = plain.step_nll(list(lane.examples), dropout=lane.dropout, step=lane.step)
-        counts = [task.supervised_counts("completion")[index] for task, index in lane.examples]
+    nll = _nothing(runs)
+    gradients = torch.zeros_like(stack.gradients)
+    for row, run in enumerate(runs):
+        plain = PlainModel(plain_base(scene, precision), LORA, model.export_weights(stack.weights[row]))
+        found = plain.step_nll(list(run.examples), dropout=run.dropout, step=run.step)
+        counts = [task.supervised_counts("completion")[index] for task, index in run.examples]
         nll[row, : len(found)] = np.array(found) / counts
         gradients[row] = model.import_weights(_gradients(plain))
     return Result(nll, gradients)
@@ -172,17 +174,17 @@ def logits_in_chunk(scene: Scene, numbers: int) -> Iterator[None]:
         loss.LOGITS_IN_CHUNK[scene.device.type] = before
 
 
-def _nothing(lanes: Sequence[LaneBatch]) -> np.ndarray:
-    return np.zeros((len(lanes), max(len(lane.examples) for lane in lanes)))
+def _nothing(runs: Sequence[AdapterBatch]) -> np.ndarray:
+    return np.zeros((len(runs), max(len(run.examples) for run in runs)))
 
 
-def two_lanes(scene: Scene) -> list[LaneBatch]:
-    """Return lanes of eight and of five examples, at different steps of different dropout streams."""
+def two_runs(scene: Scene) -> list[AdapterBatch]:
+    """Return runs of eight and of five examples, at different steps of different dropout streams."""
     task = make_up(PAIRS, vocabulary=scene.sizes["vocab_size"], seed=4)
     layers = len(LORA.target_modules) * scene.sizes["num_hidden_layers"]
     chosen: list[Examples] = [all_of(task), all_of(task)[4:1:-1] + all_of(task)[5:7]]
     return [
-        LaneBatch(examples, "completion", DropoutStream(seed, layers), step=3 * seed)
+        AdapterBatch(examples, "completion", DropoutStream(seed, layers), step=3 * seed)
         for seed, examples in enumerate(chosen)
     ]
 

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import RESULTS, describe_machine, gemm_peak, publish_result
 from trainables.engine.autotune import probe_batch
-from trainables.engine.session import Setup, load_trainee
+from trainables.engine.session import Setup, load_session
 from trainables.model.lora import LoraModel, accumulate_gradients
 from trainables.model.loss import supervised_nll
 from trainables.model.sources import resolve_model
@@ -30,15 +30,15 @@ def profile_step(model: str, folder: Path) -> None:
     """List the operations of a forward and backward pass by the time they take themselves."""
     settings = ModelSettings(name=model)
     setup = Setup(resolve_model(settings), settings, gpus=float(torch.cuda.is_available()), cpus=1)
-    trainee = load_trainee(setup)
-    operations, seconds = _profile(trainee.model)
+    session = load_session(setup)
+    operations, seconds = _profile(session.model)
     record = {
         "machine": describe_machine(),
         "model": model,
-        "tuning": trainee.tuning.record(),
+        "tuning": session.compute_plan.record(),
         "lengths": LENGTHS,
         "seconds_of_a_pass": seconds,
-        "gemm_peak": gemm_peak(trainee.model.device, trainee.model.dtype),
+        "gemm_peak": gemm_peak(session.model.device, session.model.dtype),
         "operations": operations,
     }
     publish_result("profile", record, folder=folder)
@@ -49,8 +49,8 @@ def profile_step(model: str, folder: Path) -> None:
 
 def _profile(model: LoraModel) -> tuple[list[dict[str, Any]], float]:
     """Return the slowest operations of one pass, and the seconds of a pass that is not profiled."""
-    model.install(model.new_bank(1))
-    batch = probe_batch(LENGTHS, lanes=1).to(model.device)
+    model.install(model.new_stack(1))
+    batch = probe_batch(LENGTHS, runs=1).to(model.device)
 
     def work() -> None:
         accumulate_gradients(supervised_nll(model, batch).sum())

@@ -13,7 +13,7 @@ from benchmarks.model_checks import LORA, PAIRS, adapters, all_of, trainable
 from benchmarks.plain import PlainModel, plain_base
 from trainables.engine.device import Compute
 from trainables.engine.evaluation import evaluate
-from trainables.engine.loop import Lane, TrainingGroup
+from trainables.engine.loop import AdapterRun, TrainingGroup
 from trainables.ledger.loss_means import token_weighted
 from trainables.model.lora import LoraModel
 from trainables.replay.batch_order import phase_a_stream
@@ -32,14 +32,14 @@ def check_fused(scene: Scene) -> Iterator[Finding]:
     """Four cells side by side, each alone, and the plain loop: every step's loss and the last evaluation."""
     model = trainable(scene, "fp32")
     task = make_up(PAIRS * 3, vocabulary=scene.sizes["vocab_size"], seed=5)
-    together, evaluated = run([lane_of(model, task, seed) for seed in range(CELLS)], model, task)
+    together, evaluated = run([run_of(model, task, seed) for seed in range(CELLS)], model, task)
     for seed in range(CELLS):
-        alone, alone_evaluated = run([lane_of(model, task, seed)], model, task)
+        alone, alone_evaluated = run([run_of(model, task, seed)], model, task)
         steps = np.abs(together[:, seed] - alone[:, 0]).max()
         yield Finding(f"cell {seed} of {CELLS} fused and alone, nats at a step", float(steps), NATS)
         last = abs(evaluated[seed] - alone_evaluated[0])
         yield Finding(f"cell {seed} of {CELLS} fused and alone, nats in evaluation", last, NATS)
-    plain, plain_evaluated = plain_run(scene, model, lane_of(model, task, 0), task)
+    plain, plain_evaluated = plain_run(scene, model, run_of(model, task, 0), task)
     yield Finding(
         "a run and the plain loop, nats at a step", float(np.abs(together[:, 0] - plain).max()), NATS
     )
@@ -51,7 +51,7 @@ def check_memory(scene: Scene) -> Iterator[Finding]:
     model = trainable(scene, "fp32")
     task = make_up([(400, 100)] * 48, vocabulary=scene.sizes["vocab_size"], seed=6)
     training = RUN.model_copy(update={"batch_size": len(task)})
-    enough, short = (lane_of(model, task, 0, training=training) for _ in range(2))
+    enough, short = (run_of(model, task, 0, training=training) for _ in range(2))
     expected, _ = run([enough], model, task, budget=2048, steps=1)
     compute_short = Compute(scene.device, "fp32", {"training": HUGE_BUDGET, "evaluation": 2048})
     group = TrainingGroup(model, [short], compute=compute_short)
@@ -68,9 +68,11 @@ def check_memory(scene: Scene) -> Iterator[Finding]:
     yield Finding("out of memory: the step's gradient", error, 1e-4)
 
 
-def lane_of(model: LoraModel, task: TokenisedExamples, seed: int, *, training: PhaseASettings = RUN) -> Lane:
+def run_of(
+    model: LoraModel, task: TokenisedExamples, seed: int, *, training: PhaseASettings = RUN
+) -> AdapterRun:
     """Return a cell of its own adapter, order and masks."""
-    return Lane(
+    return AdapterRun(
         adapters(model, CELLS).weights[seed],
         stream=phase_a_stream(len(task), seed=seed, training=training),
         tasks=(task, task),
@@ -80,35 +82,35 @@ def lane_of(model: LoraModel, task: TokenisedExamples, seed: int, *, training: P
 
 
 def run(
-    lanes: list[Lane], model: LoraModel, task: TokenisedExamples, *, budget: int = BUDGET, steps: int = 8
+    runs: list[AdapterRun], model: LoraModel, task: TokenisedExamples, *, budget: int = BUDGET, steps: int = 8
 ) -> tuple[np.ndarray, list[float]]:
-    """Train to the end; return every step's loss (steps, K), and each lane's loss on `task` then, nats a token."""
+    """Train to the end; return every step's loss (steps, K), and each run's loss on `task` then, nats a token."""
     device = model.device
     compute_here = Compute(device, "fp32", {"training": budget, "evaluation": budget})
-    group = TrainingGroup(model, lanes, compute=compute_here)
-    trained = np.zeros((steps, len(lanes)))
+    group = TrainingGroup(model, runs, compute=compute_here)
+    trained = np.zeros((steps, len(runs)))
     for step in range(steps):
         group.step()
-        trained[step] = [lane.counters.take_recent()["train_loss"] for lane in lanes]
+        trained[step] = [run.counters.take_recent()["train_loss"] for run in runs]
     counts = task.supervised_counts("completion")
-    nll = evaluate(model, task, bank=group.bank, compute=compute_here)
+    nll = evaluate(model, task, stack=group.stack, compute=compute_here)
     group.keep([])
     return trained, [token_weighted(values, counts) for values in nll]
 
 
 def plain_run(
-    scene: Scene, model: LoraModel, lane: Lane, task: TokenisedExamples
+    scene: Scene, model: LoraModel, run: AdapterRun, task: TokenisedExamples
 ) -> tuple[np.ndarray, float]:
-    """Return what `run` does for one lane, by torch's own loop over the plain model."""
-    plain = PlainModel(plain_base(scene, "fp32"), LORA, model.export_weights(lane.adapter))
+    """Return what `run` does for one run, by torch's own loop over the plain model."""
+    plain = PlainModel(plain_base(scene, "fp32"), LORA, model.export_weights(run.adapter))
     weights = list(plain.parameters.values())
     optimiser = torch.optim.AdamW(weights, lr=RUN.lr, weight_decay=RUN.weight_decay)
     scheduler = get_scheduler(
-        RUN.schedule, optimiser, num_warmup_steps=RUN.warmup_steps, num_training_steps=lane.stream.steps
+        RUN.schedule, optimiser, num_warmup_steps=RUN.warmup_steps, num_training_steps=run.stream.steps
     )
     trained = []
-    for step in range(lane.stream.steps):
-        batch = lane.batch(step)
+    for step in range(run.stream.steps):
+        batch = run.batch(step)
         supervised = _supervised(batch.examples)
         optimiser.zero_grad()
         nll = plain.step_nll(list(batch.examples), dropout=batch.dropout, step=step)

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from trainables.engine.compile import compile_layers
-from trainables.engine.compute_plan import Tuning
+from trainables.engine.compute_plan import ComputePlan
 from trainables.engine.device import Compute, choose_precision
 from trainables.engine.session import make_trainable
 from trainables.model.lora import LoraModel
@@ -47,7 +47,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def open_model(
     name: str, device: torch.device, *, compiled: bool = False
-) -> tuple[LoraModel, Compute, Tuning]:
+) -> tuple[LoraModel, Compute, ComputePlan]:
     """Return a model of SHAPES, or what `name` means to a study, as a worker would train it on `device`.
 
     `compiled` layers are compiled at their first use. Raises ModelError where the model is not found.
@@ -61,11 +61,11 @@ def open_model(
         source = resolve_model(settings)
         base, fingerprint = load_base_model(source, precision=precision), source.fingerprint
         base.to(device)  # type: ignore[arg-type]
-    model, tuning = make_trainable(base, settings, tuning=None, fingerprint=fingerprint)
+    model, compute_plan = make_trainable(base, settings, compute_plan=None, fingerprint=fingerprint)
     if compiled:
         compile_layers(model.base)
-        tuning = replace(tuning, compiled=True)
-    return model, Compute(device, precision, dict(tuning.tokens)), tuning
+        compute_plan = replace(compute_plan, compiled=True)
+    return model, Compute(device, precision, dict(compute_plan.tokens)), compute_plan
 
 
 def random_base(*, device: torch.device, dtype: torch.dtype, seed: int = 0, **sizes: Any) -> PreTrainedModel:

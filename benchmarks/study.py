@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmarks.comparison import OURS, Run, compare, print_comparison
 from benchmarks.machine import RESULTS, describe_machine, publish_result, read_result, without_places
 from benchmarks.processes import run_command
-from sweep.config.study import Study, load_study
+from sweep.config.study import StudyConfig, load_study
 from sweep.planning.cells import study_labels
 from trainables.ledger import schema
 
@@ -94,7 +94,7 @@ def complete_overrides(config: Path, overrides: tuple[str, ...], *, data: Path |
     return complete
 
 
-def warm_caches(chosen: Study) -> None:
+def warm_caches(chosen: StudyConfig) -> None:
     """Convert or fetch the model now, so that the first way measured does not pay for all."""
     from trainables.model.sources import load_empty_model, load_tokenizer, resolve_model
 
@@ -104,7 +104,7 @@ def warm_caches(chosen: Study) -> None:
 
 
 def run_round(
-    chosen: Study,
+    chosen: StudyConfig,
     config: Path,
     overrides: tuple[str, ...],
     *,
@@ -128,7 +128,7 @@ def run_round(
     return runs
 
 
-def run_ours(chosen: Study, words: Sequence[str], *, storage: Path) -> tuple[Run, Path]:
+def run_ours(chosen: StudyConfig, words: Sequence[str], *, storage: Path) -> tuple[Run, Path]:
     """Run our command on an empty directory; return the run and its Phase A artifact."""
     command = [sys.executable, "-m", "sweep", "run", *words, "--set", f"storage={storage}"]
     measured = run_command(command, log=storage.with_suffix(".log"))
@@ -136,7 +136,7 @@ def run_ours(chosen: Study, words: Sequence[str], *, storage: Path) -> tuple[Run
     return Run(OURS, measured.seconds, measured.peak_memory_gib, our_record(chosen, storage)), artifact
 
 
-def our_record(chosen: Study, storage: Path) -> Record:
+def our_record(chosen: StudyConfig, storage: Path) -> Record:
     """Return what our ledger tells, in the form of a baseline's record."""
     import analysis
 

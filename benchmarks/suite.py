@@ -54,17 +54,17 @@ def measure_model(
     name: str, *, device: torch.device, lengths: Lengths, plan: Plan, tell: Tell, compiled: bool = False
 ) -> dict[str, Any]:
     """Return a model's part of a result; a line is told for each measurement."""
-    model, compute, tuning = open_model(name, device, compiled=compiled)
+    model, compute, compute_plan = open_model(name, device, compiled=compiled)
     ceiling = Ceiling(device, model.dtype, seconds=plan.peak_seconds, age=plan.peak_age)
     stopwatch = Stopwatch(model, compute, seconds=plan.seconds, ceiling=ceiling)
-    tell(f"{name}: {stopwatch.size.parameters / 1e6:,.0f} million parameters; {tuning.describe()}")
+    tell(f"{name}: {stopwatch.size.parameters / 1e6:,.0f} million parameters; {compute_plan.describe()}")
     vocabulary = model.base.config.vocab_size
     alone = _tell_each(measure_alone(stopwatch, lengths, plan=plan, vocabulary=vocabulary), tell)
     together = _tell_each(measure_together(stopwatch, lengths, plan=plan, vocabulary=vocabulary), tell)
     return {
         "model": name,
         "size": asdict(stopwatch.size),
-        "tuning": tuning.record(),
+        "tuning": compute_plan.record(),
         "tokens_used": dict(compute.tokens),
         "threads": torch.get_num_threads(),
         "plan": asdict(plan),

@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.ledger.ledger import Ledger
 from sweep.ledger.provenance import provenance
 from sweep.planning import study_record
@@ -116,7 +116,7 @@ def _common(model: Path, *, folder: Path, name: str) -> dict[str, Any]:
     }
 
 
-def make_phase_a(study: Study, prepared: Prepared) -> Artifact:
+def make_phase_a(study: StudyConfig, prepared: Prepared) -> Artifact:
     """Run Phase A in this process unless its artifact is there; return the artifact."""
     job = PhaseAJob(
         prepared.setup,
@@ -134,7 +134,7 @@ def make_phase_a(study: Study, prepared: Prepared) -> Artifact:
     return artifact
 
 
-def make_up_ledger(study: Study) -> float:
+def make_up_ledger(study: StudyConfig) -> float:
     """Write the study's directory as if every cell had been run; return the seconds that its cells took."""
     prepared, ledger = prepare(study), Ledger(open_storage(study.storage))
     ledger.storage.make()

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from sweep.config.errors import ConfigurationError
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.ledger.ledger import Ledger, LedgerError
 from sweep.lr_search.search import check_kind
 from sweep.planning.study_record import Fingerprint, check_meaning
@@ -45,7 +45,7 @@ LASTING = (
 Say = Callable[[str], None]
 
 
-def check_before_compute(study: Study, *, address: str | None, say: Say) -> None:
+def check_before_compute(study: StudyConfig, *, address: str | None, say: Say) -> None:
     """Check what needs neither the model nor the tasks.
 
     Raises LocationError for storage that cannot be written to, and ClusterError for a cluster that
@@ -61,7 +61,7 @@ def check_before_compute(study: Study, *, address: str | None, say: Say) -> None
     go_offline_without_hub(study, say=say)
 
 
-def _is_new(study: Study) -> bool:
+def _is_new(study: StudyConfig) -> bool:
     try:
         patience = min(PATIENCE, study.resources.storage_patience)
         open_storage(study.storage, patience=patience).read(schema.STUDY_FILE)
@@ -70,7 +70,7 @@ def _is_new(study: Study) -> bool:
     return False
 
 
-def check_readable(study: Study, *, say: Say) -> None:
+def check_readable(study: StudyConfig, *, say: Say) -> None:
     """Check what can be checked of a study that is only to be looked at. Raises LocationError."""
     check_user()
     for field, path in _directories(study).items():
@@ -96,7 +96,7 @@ def check_user() -> None:
         os.environ["USER"] = f"uid{os.getuid()}"
 
 
-def _directories(study: Study) -> dict[str, Path]:
+def _directories(study: StudyConfig) -> dict[str, Path]:
     """Return where the study's files are to be, of what is on this machine, by the field that says so."""
     places = {"storage": study.storage, "phase_a.cache": study.phase_a.cache}
     return {field: Path(place) for field, place in places.items() if place and "://" not in place}
@@ -140,7 +140,7 @@ def _existing_part(path: Path, field: str) -> Path:
     return there
 
 
-def go_offline_without_hub(study: Study, *, say: Say) -> None:
+def go_offline_without_hub(study: StudyConfig, *, say: Say) -> None:
     """Let Hugging Face's libraries look in their cache alone where the hub cannot be reached: they ask for minutes.
 
     To be called before any of them is imported.

@@ -154,9 +154,9 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     """
     from sweep.checks import check_readable
     from sweep.config.study import load_study
-    from sweep.console.tables import print_course, print_plan
+    from sweep.console.tables import print_plan, print_progression
     from sweep.design.interim import count_sharing
-    from sweep.design.next_stage import find_due
+    from sweep.design.next_stage import find_next_stage
     from sweep.design.power_plan import describe_resolution, find_spread
     from sweep.driver import study_storage
     from sweep.ledger.ledger import Ledger
@@ -172,9 +172,9 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     check_meaning(ledger, prepared.fingerprint)
     whole = make_plan(study, prepared, ledger, say=click.echo)
     spread = find_spread(study, whole, ledger, pilot=pilot, given=paired_sd)
-    due = find_due(study, whole, ledger)
+    due = find_next_stage(study, whole, ledger)
     print_plan(due.plan, study=study, prepared=prepared, console=Console())
-    print_course(due, whole, console=Console())
+    print_progression(due, whole, console=Console())
     contrasts = count_sharing(study, whole.cells, ledger) if study.search.compares else 0
     for line in describe_resolution(study, spread, contrasts=contrasts):
         click.echo(line)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from sweep.checks import check_before_compute, check_study
 from sweep.cluster.signals import Interruption
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.console.progress import Progress
 from sweep.ledger.lease import held
-from sweep.ledger.ledger import Ledger, Standings
+from sweep.ledger.ledger import CellStatuses, Ledger
 from sweep.ledger.outages import Outages
 from sweep.ledger.provenance import provenance
 from sweep.lr_search.outcomes import write_outcomes
@@ -19,7 +19,7 @@ from sweep.lr_search.search import check_kind, open_search
 from sweep.planning import study_record
 from sweep.planning.inputs import Prepared, prepare
 from sweep.planning.plan import Plan
-from sweep.session import Run
+from sweep.session import Session
 from trainables.cache.code_identity import NUMERICS
 from trainables.ledger import schema
 from trainables.ledger.storage.base import PATIENCE, Storage, StoragePausedError
@@ -50,7 +50,7 @@ class Outcome:
 
 
 def run_study(
-    study: Study,
+    study: StudyConfig,
     *,
     address: str | None,
     progress: Progress,
@@ -83,9 +83,9 @@ def run_study(
     with held(storage, say=progress.say, on_lost=interruption.requested.set) as lease:
         ledger = Ledger(storage)
         outages = Outages(study.resources.storage_patience, interruption.requested, progress.say)
-        run = Run(study, prepared, ledger, lease, outages, interruption, progress, early_stopping)
+        session = Session(study, prepared, ledger, lease, outages, interruption, progress, early_stopping)
         try:
-            halted, known = _execute(run, address, thorough=thorough)
+            halted, known = _execute(session, address, thorough=thorough)
             lease.check()
             if early_stopping:
                 write_outcomes(ledger)
@@ -95,12 +95,12 @@ def run_study(
         return Outcome(study.storage, states, interruption.signal, outages.unresolved, halted)
 
 
-def study_storage(study: Study) -> Storage:
+def study_storage(study: StudyConfig) -> Storage:
     """Return where the study is kept; an operation that fails is tried again, at most for PATIENCE."""
     return open_storage(study.storage, patience=min(PATIENCE, study.resources.storage_patience))
 
 
-def _place_apart(study: Study, prepared: Prepared) -> Study:
+def _place_apart(study: StudyConfig, prepared: Prepared) -> StudyConfig:
     """Return the study at the first place, from its own on, whose finished cells it does not contradict."""
     for attempt in itertools.count(1):
         beside = study.storage if attempt == 1 else study_record.place_beside(study.storage, suffix=attempt)
@@ -112,45 +112,50 @@ def _place_apart(study: Study, prepared: Prepared) -> Study:
     raise AssertionError("itertools.count ended")
 
 
-def _execute(run: Run, address: str | None, *, thorough: bool) -> tuple[str | None, Standings | None]:
+def _execute(
+    session: Session, address: str | None, *, thorough: bool
+) -> tuple[str | None, CellStatuses | None]:
     """Compare the configuration with the ledger and run what is due.
 
     Returns why the gate let no grid run, and where the cells stand if nothing has changed that since.
     """
-    check_kind(run.ledger, early_stopping=run.early_stopping)
-    study_record.mend(run.ledger, say=run.progress.say)
-    study_record.check_meaning(run.ledger, run.prepared.fingerprint)
-    plan = run.plan(thorough=thorough)
-    run.sweep(plan)
-    run.warn_of_changed_looks(plan)
-    details = provenance(run.prepared.source) | {"tasks": run.prepared.task_records()}
-    if len(plan.pending) < len(plan.cells) and study_record.is_of_other_code(run.ledger, details):
-        run.progress.say(
+    check_kind(session.ledger, early_stopping=session.early_stopping)
+    study_record.mend(session.ledger, say=session.progress.say)
+    study_record.check_meaning(session.ledger, session.prepared.fingerprint)
+    plan = session.plan(thorough=thorough)
+    session.sweep(plan)
+    session.warn_of_changed_looks(plan)
+    details = provenance(session.prepared.source) | {"tasks": session.prepared.task_records()}
+    if len(plan.pending) < len(plan.cells) and study_record.is_of_other_code(session.ledger, details):
+        session.progress.say(
             f"finished cells are from other code of the same numerics ({NUMERICS}): they stay, and "
             "`status --check` tells which code each is from"
         )
-    if run.early_stopping:
-        open_search(run.ledger, run.study, steps=plan.cells[0].steps)
+    if session.early_stopping:
+        open_search(session.ledger, session.study, steps=plan.cells[0].steps)
     study_record.open_study(
-        run.ledger,
-        run.study,
-        fingerprint=run.prepared.fingerprint,
+        session.ledger,
+        session.study,
+        fingerprint=session.prepared.fingerprint,
         details=details,
-        precision=_precision(run, plan),
+        precision=_precision(session, plan),
         finished=len(plan.cells) - len(plan.pending),
     )
-    study_record.write_validation(run.ledger, run.prepared)
-    due = run.due(plan)
+    study_record.write_validation(session.ledger, session.prepared)
+    due = session.due(plan)
     if due.halt or not due.stage.open:
         return due.halt, plan.known
     from sweep.stages import compute  # imports Ray and torch, which a finished study needs not
 
-    run.warn_of_room(due.plan)
-    return compute(run, due, address=address), None
+    session.warn_of_room(due.plan)
+    return compute(session, due, address=address), None
 
 
-def _precision(run: Run, plan: Plan) -> str:
+def _precision(session: Session, plan: Plan) -> str:
     """Return the precision that the study is computed in; "auto" until its workers have agreed on one."""
-    if plan.tuning is not None:
-        return plan.tuning.precision
-    return study_record.settled_precision(run.ledger, run.prepared.fingerprint) or run.study.model.dtype
+    if plan.compute_plan is not None:
+        return plan.compute_plan.precision
+    return (
+        study_record.settled_precision(session.ledger, session.prepared.fingerprint)
+        or session.study.model.dtype
+    )

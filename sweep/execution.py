@@ -10,14 +10,14 @@ from rich.console import Console
 from sweep.cluster.signals import Interrupted, ending_at_once
 
 if TYPE_CHECKING:
-    from sweep.config.study import Study
+    from sweep.config.study import StudyConfig
     from sweep.driver import Outcome
 
 EXIT_FAILED = 1
 
 
 def execute(
-    study: "Study",
+    study: "StudyConfig",
     address: str | None,
     *,
     new_study: bool = False,

@@ -23,15 +23,15 @@ def export_original(ledger: Ledger, output: Path) -> list[Path]:
     check_kind(ledger, early_stopping=False)
     record = ledger.study_record()
     assert record is not None
-    planned = ledger.planned_standings()
+    planned = ledger.planned_statuses()
     several = len({entry["labels"][schema.SEED] for entry, _ in planned}) > 1
     further = [*([schema.SEED] if several else []), *record["axes"]]
     written = []
-    for entry, standing in planned:
-        if standing.state not in (schema.DONE, schema.DIVERGED):
+    for entry, status in planned:
+        if status.state not in (schema.DONE, schema.DIVERGED):
             continue
         path = output / _file_name(record, entry["labels"], further)
-        history = _history(record, entry["labels"], ledger.rows(entry["key"], standing=standing))
+        history = _history(record, entry["labels"], ledger.rows(entry["key"], status=status))
         try:
             publish_json(path, history)
         except OSError as error:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from sweep.cluster.signals import Interruption
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.console.progress import Progress
-from sweep.design.next_stage import Due, find_due, reached
+from sweep.design.next_stage import NextStage, find_next_stage, reached
 from sweep.ledger.lease import Lease
 from sweep.ledger.ledger import Ledger
 from sweep.ledger.outages import Outages
@@ -17,13 +17,13 @@ from trainables.artifact import sweep_artifact
 
 
 @dataclass(frozen=True)
-class Run:
+class Session:
     """A study that is being run, its ledger, and what may end or pause it.
 
     `early_stopping`: it is a learning-rate search.
     """
 
-    study: Study
+    study: StudyConfig
     prepared: Prepared
     ledger: Ledger
     lease: Lease
@@ -49,17 +49,17 @@ class Run:
         for seed in plan.made:
             sweep_artifact(self.prepared.artifacts[seed])
 
-    def due(self, whole: Plan, *, tried: frozenset[str] = frozenset()) -> Due:
+    def due(self, whole: Plan, *, attempted: frozenset[str] = frozenset()) -> NextStage:
         """Find what of the `whole` plan is due, publish its plan, and say what the looks and the gate say.
 
         A look is judged by what the published plan lists.
         """
-        at_hand = reached(self.study, whole)
-        self._publish(at_hand)
-        due = find_due(self.study, whole, self.ledger, tried=tried)
-        if len(due.plan.cells) != len(at_hand.cells):
+        current = reached(self.study, whole)
+        self._publish(current)
+        due = find_next_stage(self.study, whole, self.ledger, attempted=attempted)
+        if len(due.plan.cells) != len(current.cells):
             self._publish(due.plan)
-        self.progress.course(due)
+        self.progress.progression(due)
         return due
 
     def _publish(self, plan: Plan) -> None:

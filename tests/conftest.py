@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 
 if "PYTEST_XDIST_WORKER" in os.environ and "RAY_TMPDIR" not in os.environ:
     # Ray notes the newest cluster there, for address="auto": that of another process is none of this one's.
@@ -95,7 +95,7 @@ def tiny_study(model: Path, *, storage: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def study(study_values: dict[str, Any]) -> Study:
+def study(study_values: dict[str, Any]) -> StudyConfig:
     return validate_study(study_values, origin="test")
 
 

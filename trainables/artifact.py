@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load
 
-from trainables.engine.compute_plan import Tuning
+from trainables.engine.compute_plan import ComputePlan
 from trainables.ledger.digests import digest_json
 from trainables.ledger.leftovers import leftovers_beside, sweep
-from trainables.ledger.loss_means import token_weighted
+from trainables.ledger.loss_means import Losses, token_weighted
 from trainables.ledger.manifest import FILES, Record, read_listed, stored_name
 from trainables.ledger.schema import ADAPTER_DIRECTORY, ATTEMPT, LEASES_DIRECTORY
 from trainables.ledger.sealed_json import DamagedError
@@ -22,7 +22,6 @@ from trainables.model.lora_files import WEIGHTS_FILE, AdapterWeights
 MANIFEST_FILE = "manifest.json"
 LOSSES_FILE = "losses.safetensors"
 PARTIAL = "partial"  # where Phase A's checkpoints are until the artifact is whole
-Losses = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Artifact:
 
     `pool_nll`, `pool_tokens`: over task A's training pool, with the finished adapter.
     `validation_nll`, `validation_tokens`: over both validation sets (step 0 of every Phase B run).
-    `base_nll`: over both validation sets, before Phase A. `tuning`: how it was computed.
+    `base_nll`: over both validation sets, before Phase A. `compute_plan`: how it was computed.
     `content` is the digest of its numbers: two artifacts with the same one are the same, bit for bit.
     """
 
@@ -42,7 +41,7 @@ class Artifact:
     validation_nll: tuple[Losses, Losses]
     validation_tokens: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     base_nll: tuple[Losses, Losses]
-    tuning: Tuning
+    compute_plan: ComputePlan
 
     @property
     def pool_losses(self) -> Losses:
@@ -67,7 +66,7 @@ def load_artifact(storage: Storage) -> Artifact | None:
     if manifest is None:
         return None
     try:
-        return _read(storage, manifest, Tuning(**manifest["tuning"]))
+        return _read(storage, manifest, ComputePlan(**manifest["tuning"]))
     except (KeyError, TypeError, AttributeError) as error:  # whole, but written by another version
         raise DamagedError(f"{storage.describe(MANIFEST_FILE)} lacks {error}") from error
 
@@ -92,7 +91,7 @@ def sweep_artifact(storage: Storage) -> None:
         storage.delete_folder(PARTIAL)
 
 
-def _read(storage: Storage, manifest: Record, tuning: Tuning) -> Artifact:
+def _read(storage: Storage, manifest: Record, compute_plan: ComputePlan) -> Artifact:
     weights, files = f"{ADAPTER_DIRECTORY}/{WEIGHTS_FILE}", manifest[FILES]
     content = {
         name: read_listed(storage, manifest, name) for name in dict.fromkeys((*files, LOSSES_FILE, weights))
@@ -106,5 +105,5 @@ def _read(storage: Storage, manifest: Record, tuning: Tuning) -> Artifact:
         validation_nll=(arrays["task_a_nll"], arrays["task_b_nll"]),
         validation_tokens=(arrays["task_a_tokens"], arrays["task_b_tokens"]),
         base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
-        tuning=tuning,
+        compute_plan=compute_plan,
     )

@@ -1,4 +1,4 @@
-"""One Phase B cell: its lane, its rows so far, and what it leaves in the ledger."""
+"""One Phase B cell: its run, its rows so far, and what it leaves in the ledger."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.artifact import Artifact, Losses
+from trainables.artifact import Artifact
 from trainables.cache.code_identity import numerics_key
 from trainables.engine.cell_folder import CellStore, Row
 from trainables.engine.device import device_name
-from trainables.engine.loop import Lane
-from trainables.engine.session import Setup, Trainee
+from trainables.engine.loop import AdapterRun
+from trainables.engine.session import ModelSession, Setup
 from trainables.ledger import schema
-from trainables.ledger.loss_means import example_weighted, token_weighted
+from trainables.ledger.loss_means import Losses, example_weighted, token_weighted
 from trainables.model.lora_files import adapter_files
 from trainables.replay.batch_order import CellSpec, Realisation, realise
 from trainables.replay.random_streams import stream_integer
@@ -53,11 +53,11 @@ class _History:
 
 
 class Cell:
-    """A cell at work: its lane, its history, and its folder."""
+    """A cell at work: its run, its history, and its folder."""
 
-    def __init__(self, spec: CellSpec, *, shared: Shared, store: CellStore, trainee: Trainee) -> None:
+    def __init__(self, spec: CellSpec, *, shared: Shared, store: CellStore, session: ModelSession) -> None:
         """Continue from the newest checkpoint, or begin with step 0 as Phase A measured it."""
-        self.spec, self.shared, self.store, self.trainee = spec, shared, store, trainee
+        self.spec, self.shared, self.store, self.session = spec, shared, store, session
         self.realisation = realise(
             spec.strategy,
             mix=spec.mix,
@@ -69,12 +69,12 @@ class Cell:
         assert self.realisation.stream.digest == spec.order_hash, (
             "a worker realised another order than the driver"
         )
-        self.lane = Lane(
-            trainee.model.import_weights(shared.artifact.adapter),
+        self.run = AdapterRun(
+            session.model.import_weights(shared.artifact.adapter),
             stream=self.realisation.stream,
             tasks=(shared.task_a.train, shared.task_b.train),
             settings=spec.training,
-            dropout=trainee.model.dropout_stream(stream_integer(spec.seed, "dropout")),
+            dropout=session.model.dropout_stream(stream_integer(spec.seed, "dropout")),
         )
         self.history = _History([], ([], []))
         self.saved: tuple[int, int] | None = None  # what the newest checkpoint holds
@@ -86,7 +86,7 @@ class Cell:
             saved = None
         store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
         if saved is None and not self._starts_sound():
-            self.lane.diverged_at = 0
+            self.run.diverged_at = 0
         elif saved is None:
             self.add_row(shared.artifact.validation_nll, {"train_loss": None, "tokens_per_second": None})
         else:
@@ -103,29 +103,29 @@ class Cell:
     def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         points = tensors.pop("history.task_a_nll").numpy(), tensors.pop("history.task_b_nll").numpy()
         self.history = _History(values.pop("rows"), (list(points[0]), list(points[1])))
-        self.lane.restore(tensors, values)
+        self.run.restore(tensors, values)
 
     @property
     def due(self) -> bool:
         """Whether the step reached is an evaluation point that has no row yet."""
-        step = self.lane.counters.step
-        if self.lane.diverged_at is not None:
+        step = self.run.counters.step
+        if self.run.diverged_at is not None:
             return False
         measured = self.history.rows[-1][schema.STEP] == step
-        return not measured and (step % self.spec.training.eval_every == 0 or self.lane.finished)
+        return not measured and (step % self.spec.training.eval_every == 0 or self.run.finished)
 
     def add_row(self, nll: tuple[Losses, Losses], recent: dict[str, Any]) -> Row:
         """Record an evaluation point: `nll` of both validation sets, and the training since the last."""
-        counters, (tokens_a, tokens_b) = self.lane.counters, self.shared.artifact.validation_tokens
+        counters, (tokens_a, tokens_b) = self.run.counters, self.shared.artifact.validation_tokens
         row: Row = {
             schema.STEP: counters.step,
-            schema.EPOCH: self.lane.epoch,
+            schema.EPOCH: self.run.epoch,
             schema.TASK_A_LOSS: token_weighted(nll[0], tokens_a),
             schema.TASK_B_LOSS: token_weighted(nll[1], tokens_b),
             schema.TASK_A_LOSS_PER_EXAMPLE: example_weighted(nll[0], tokens_a),
             schema.TASK_B_LOSS_PER_EXAMPLE: example_weighted(nll[1], tokens_b),
             schema.TRAIN_LOSS: recent["train_loss"],
-            schema.LEARNING_RATE: self.lane.learning_rate,
+            schema.LEARNING_RATE: self.run.learning_rate,
             schema.TASK_A_EXAMPLES: counters.examples[0],
             schema.TASK_B_EXAMPLES: counters.examples[1],
             schema.TASK_A_TOKENS: counters.supervised[0],
@@ -148,13 +148,13 @@ class Cell:
         """Publish all that is needed to go on from the last completed step, unless it is published."""
         if self.saved == self._position:
             return
-        tensors, values = self.lane.state()
+        tensors, values = self.run.state()
         arrays = self.history.arrays()
         tensors |= {
             f"history.{name}": torch.from_numpy(arrays[name]) for name in ("task_a_nll", "task_b_nll")
         }
         self.store.checkpoint(
-            self.lane.counters.step, tensors, values | {"rows": self.history.rows, "origin": self._origin}
+            self.run.counters.step, tensors, values | {"rows": self.history.rows, "origin": self._origin}
         )
         self.saved = self._position
 
@@ -166,18 +166,18 @@ class Cell:
     @property
     def _position(self) -> tuple[int, int]:
         """The steps taken and the points measured."""
-        return self.lane.counters.step, len(self.history.rows)
+        return self.run.counters.step, len(self.history.rows)
 
     def finish(self, state: str, *, step: int) -> None:
         """Publish the result: from here on the cell is finished. Raises SharedWeightsError before it."""
-        self.trainee.check_weights()
+        self.session.check_weights()
         result = {
             "state": state,
             "step": step,
-            "total_steps": self.lane.stream.steps,
-            "seconds": self.lane.counters.seconds,
-            "computed_on": self.trainee.compute.describe(),
-            schema.WORKER: work_record(device_name(self.trainee.compute.device)),
+            "total_steps": self.run.stream.steps,
+            "seconds": self.run.counters.seconds,
+            "computed_on": self.session.compute.describe(),
+            schema.WORKER: work_record(device_name(self.session.compute.device)),
             "artifact": self.shared.artifact.content,
         }
         if state == schema.DONE and self.spec.training.keep_adapters:
@@ -186,7 +186,7 @@ class Cell:
 
     def _keep_adapter(self) -> None:
         setup = self.shared.setup
-        weights = self.trainee.model.export_weights(self.lane.adapter)
+        weights = self.session.model.export_weights(self.run.adapter)
         self.store.keep_adapter(adapter_files(weights, lora=setup.settings.lora, base_model=setup.base_model))
 
 

@@ -12,24 +12,25 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save
 
-from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, PARTIAL, Losses, load_artifact, sweep_artifact
+from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, PARTIAL, load_artifact, sweep_artifact
 from trainables.cache.code_identity import numerics_key
 from trainables.engine.autotune import FUSED, choose_cells
 from trainables.engine.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
 from trainables.engine.compile import check_compiler, compile_now, worth_compiling
-from trainables.engine.compute_plan import Tuning
+from trainables.engine.compute_plan import ComputePlan
 from trainables.engine.device import device_name
 from trainables.engine.evaluation import MEASURED, evaluate
-from trainables.engine.interruption import Pulse, StoppedError
-from trainables.engine.loop import Diverged, Lane, TrainingGroup
-from trainables.engine.session import Setup, Trainee, forget_trainee, load_trainee
+from trainables.engine.interruption import Heartbeat, StoppedError
+from trainables.engine.loop import AdapterRun, Diverged, TrainingGroup
+from trainables.engine.session import ModelSession, Setup, forget_session, load_session
 from trainables.ledger.fencing import Claim, ClaimLostError, take_claim
+from trainables.ledger.loss_means import Losses
 from trainables.ledger.manifest import FileSet
 from trainables.ledger.schema import ADAPTER_DIRECTORY, WORKER
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Storage
 from trainables.model.base_weights import BaseWeights
-from trainables.model.lora import AdapterBank
+from trainables.model.lora import AdapterStack
 from trainables.model.lora_files import adapter_files
 from trainables.model.lora_fit import read_fitting
 from trainables.model.sources import ModelError
@@ -67,22 +68,22 @@ def make_artifact(
     job: PhaseAJob,
     *,
     weights: BaseWeights | None = None,
-    term: int = 0,
-    pulse: Pulse = lambda: None,
+    fencing_token: int = 0,
+    heartbeat: Heartbeat = lambda: None,
     report: Callable[[int, int], None] = lambda step, steps: None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> bool:
     """Train or take over the adapter and publish the artifact; continue where an earlier try stopped.
 
     `report` is told the step reached and their number, `warn` of damaged files and of a broken compiler.
-    Returns False if `pulse` raised StoppedError, after a checkpoint. Raises ClaimLostError, StorageError,
-    what `load_trainee` raises, or CompilerError where compiling was asked for; Diverged, ModelError or
+    Returns False if `heartbeat` raised StoppedError, after a checkpoint. Raises ClaimLostError, StorageError,
+    what `load_session` raises, or CompilerError where compiling was asked for; Diverged, ModelError or
     AdapterError where another try would end alike.
     """
     if _is_whole(job.storage):
         return True
-    forget_trainee()  # an earlier try in this process may have compiled it
-    claim = take_claim(job.partial, term=term)
+    forget_session()  # an earlier try in this process may have compiled it
+    claim = take_claim(job.partial, fencing_token=fencing_token)
     if _is_whole(job.storage):  # ended by the attempt before, meanwhile
         sweep_artifact(job.storage)
         return True
@@ -91,23 +92,25 @@ def make_artifact(
     if saved is not None and saved[1].pop("numerics", None) != numerics_key():
         warn(f"{job.partial.describe()}: its checkpoint was made by code with other numbers: begun anew")
         saved = None
-    begun_with = Tuning(**saved[1].pop("tuning")) if saved else None  # another machine may measure another
+    begun_with = (
+        ComputePlan(**saved[1].pop("tuning")) if saved else None
+    )  # another machine may measure another
     if begun_with is not None and job.setup.settings.dtype not in ("auto", begun_with.precision):
         warn(f"{job.partial.describe()}: its checkpoint was made in {begun_with.precision}: begun anew")
         saved, begun_with = None, None
-    trainee = load_trainee(job.setup, weights=weights, tuning=begun_with, warn=warn)
-    trainee.compute.pulse = pulse
+    session = load_session(job.setup, weights=weights, compute_plan=begun_with, warn=warn)
+    session.compute.heartbeat = heartbeat
     if job.setup.settings.compile == "on":
-        check_compiler(trainee.compute.device)  # not after hours of training
+        check_compiler(session.compute.device)  # not after hours of training
     try:
         if job.settings.adapter is not None:
-            base = _validate(job, trainee, trainee.model.new_bank(1))
-            bank = trainee.model.new_bank(1)
-            bank.weights[0] = trainee.model.import_weights(read_fitting(job.settings.adapter, job.adapter))
+            base = _validate(job, session, session.model.new_stack(1))
+            stack = session.model.new_stack(1)
+            stack.weights[0] = session.model.import_weights(read_fitting(job.settings.adapter, job.adapter))
         else:
-            bank, base = _train(job, trainee, saved=saved, claim=claim, report=report)
-        tuning = _settle(job, trainee, warn)
-        _publish(job, trainee, bank=bank, base=base, tuning=tuning, claim=claim)
+            stack, base = _train(job, session, saved=saved, claim=claim, report=report)
+        compute_plan = _settle(job, session, warn)
+        _publish(job, session, stack=stack, base=base, compute_plan=compute_plan, claim=claim)
     except StoppedError:
         return False
     sweep_artifact(job.storage)
@@ -123,15 +126,15 @@ def _is_whole(storage: Storage) -> bool:
 
 def _train(
     job: PhaseAJob,
-    trainee: Trainee,
+    session: ModelSession,
     *,
     saved: tuple[Tensors, Values] | None,
     claim: Claim,
     report: Callable[[int, int], None],
-) -> tuple[AdapterBank, tuple[Losses, Losses]]:
+) -> tuple[AdapterStack, tuple[Losses, Losses]]:
     """Return the trained adapter and the base model's validation losses; a stop leaves a checkpoint."""
-    seed, model = stream_integer(job.settings.seed, "phase_a"), trainee.model
-    lane = Lane(
+    seed, model = stream_integer(job.settings.seed, "phase_a"), session.model
+    run = AdapterRun(
         model.fresh_weights(seed=seed),
         stream=phase_a_stream(len(job.task_a.train), seed=job.settings.seed, training=job.settings),
         tasks=(job.task_a.train, job.task_b.train),
@@ -139,41 +142,41 @@ def _train(
         dropout=model.dropout_stream(seed),
     )
     if saved is None:
-        base = _validate(job, trainee, model.new_bank(1))
+        base = _validate(job, session, model.new_stack(1))
     else:
         tensors, values = saved
         base = tensors.pop("base.task_a").numpy(), tensors.pop("base.task_b").numpy()
-        lane.restore(tensors, values)
-    group = TrainingGroup(model, [lane], compute=trainee.compute)
-    report(lane.counters.step, lane.stream.steps)
+        run.restore(tensors, values)
+    group = TrainingGroup(model, [run], compute=session.compute)
+    report(run.counters.step, run.stream.steps)
     try:
-        while not lane.finished:
+        while not run.finished:
             group.step()
-            if lane.diverged_at is not None:
-                raise Diverged(lane.diverged_at)
-            report(lane.counters.step, lane.stream.steps)
-            if lane.finished or lane.counters.step % job.settings.checkpoint_every == 0:
-                _checkpoint(job, trainee, lane, base=base, claim=claim)
+            if run.diverged_at is not None:
+                raise Diverged(run.diverged_at)
+            report(run.counters.step, run.stream.steps)
+            if run.finished or run.counters.step % job.settings.checkpoint_every == 0:
+                _checkpoint(job, session, run, base=base, claim=claim)
     except StoppedError:
-        _checkpoint(job, trainee, lane, base=base, claim=claim)
+        _checkpoint(job, session, run, base=base, claim=claim)
         raise
-    return group.bank, base
+    return group.stack, base
 
 
 def _checkpoint(
-    job: PhaseAJob, trainee: Trainee, lane: Lane, *, base: tuple[Losses, Losses], claim: Claim
+    job: PhaseAJob, session: ModelSession, run: AdapterRun, *, base: tuple[Losses, Losses], claim: Claim
 ) -> None:
     claim.check()
-    tensors, values = lane.state()
+    tensors, values = run.state()
     for name, nll in zip(("task_a", "task_b"), base, strict=True):
         tensors[f"base.{name}"] = torch.from_numpy(nll)
-    values |= {"tuning": trainee.tuning.record(), "numerics": numerics_key()}
-    save_checkpoint(claim, step=lane.counters.step, tensors=tensors, values=values)
+    values |= {"tuning": session.compute_plan.record(), "numerics": numerics_key()}
+    save_checkpoint(claim, step=run.counters.step, tensors=tensors, values=values)
 
 
-def _validate(job: PhaseAJob, trainee: Trainee, bank: AdapterBank) -> tuple[Losses, Losses]:
+def _validate(job: PhaseAJob, session: ModelSession, stack: AdapterStack) -> tuple[Losses, Losses]:
     task_a, task_b = (
-        evaluate(trainee.model, task.validation, bank=bank, compute=trainee.compute)[0]
+        evaluate(session.model, task.validation, stack=stack, compute=session.compute)[0]
         for task in (job.task_a, job.task_b)
     )
     return task_a, task_b
@@ -181,15 +184,15 @@ def _validate(job: PhaseAJob, trainee: Trainee, bank: AdapterBank) -> tuple[Loss
 
 def _publish(
     job: PhaseAJob,
-    trainee: Trainee,
+    session: ModelSession,
     *,
-    bank: AdapterBank,
+    stack: AdapterStack,
     base: tuple[Losses, Losses],
-    tuning: Tuning,
+    compute_plan: ComputePlan,
     claim: Claim,
 ) -> None:
-    (pool,) = evaluate(trainee.model, job.task_a.train, bank=bank, compute=trainee.compute)
-    after = _validate(job, trainee, bank)
+    (pool,) = evaluate(session.model, job.task_a.train, stack=stack, compute=session.compute)
+    after = _validate(job, session, stack)
     _refuse_unsound(job, base=base, pool=pool, after=after)
     arrays: dict[str, npt.NDArray[Any]] = {
         "pool_nll": pool,
@@ -199,8 +202,8 @@ def _publish(
         arrays[f"{name}_nll"] = after[position]
         arrays[f"{name}_base_nll"] = base[position]
         arrays[f"{name}_tokens"] = task.validation.supervised_counts(MEASURED).astype(np.int64)
-    trainee.check_weights()
-    weights = trainee.model.export_weights(bank.weights[0])
+    session.check_weights()
+    weights = session.model.export_weights(stack.weights[0])
     lora, base_model = job.setup.settings.lora, job.setup.base_model
     claim.check()
     files = FileSet(job.storage, claim.attempt)
@@ -208,9 +211,9 @@ def _publish(
     for name, content in adapter_files(weights, lora=lora, base_model=base_model).items():
         files.write(f"{ADAPTER_DIRECTORY}/{name}", content)
     how = {
-        "computed_on": trainee.compute.describe(),
-        WORKER: work_record(device_name(trainee.compute.device)),
-        "tuning": tuning.record(),
+        "computed_on": session.compute.describe(),
+        WORKER: work_record(device_name(session.compute.device)),
+        "tuning": compute_plan.record(),
     }
     if not files.create_record(MANIFEST_FILE, how):
         raise ClaimLostError(f"{job.storage.describe(MANIFEST_FILE)} is there already")
@@ -227,9 +230,9 @@ def _refuse_unsound(
         raise Diverged(0 if job.settings.adapter is not None else steps)
 
 
-def _settle(job: PhaseAJob, trainee: Trainee, warn: Callable[[str], None]) -> Tuning:
+def _settle(job: PhaseAJob, session: ModelSession, warn: Callable[[str], None]) -> ComputePlan:
     """Return how Phase B is computed, and compute so from here on: step 0 is measured as later points are."""
-    asked, model, compute = job.setup.settings.compile, trainee.model, trainee.compute
+    asked, model, compute = job.setup.settings.compile, session.model, session.compute
     if asked == "on":
         compile_now(model, token_budget=compute.tokens["training"])
     compute.compiled = asked == "on" or (
@@ -240,4 +243,4 @@ def _settle(job: PhaseAJob, trainee: Trainee, warn: Callable[[str], None]) -> Tu
         np.roll(lengths, shift * job.batch_size)[: job.batch_size].tolist() for shift in range(max(FUSED))
     ]
     cells = choose_cells(model, compute=compute, batches=batches)
-    return replace(trainee.tuning, tokens=dict(compute.tokens), compiled=compute.compiled, cells=cells)
+    return replace(session.compute_plan, tokens=dict(compute.tokens), compiled=compute.compiled, cells=cells)

@@ -18,7 +18,7 @@ BACKSTOP = 60.0  # seconds after which a process that does not even run Python c
 
 
 @dataclass(frozen=True)
-class Heart:
+class WorkerBeat:
     """A process at work, as its heartbeats name it: `node` is Ray's id, `mark` tells it from a later one."""
 
     node: str

@@ -21,7 +21,7 @@ from trainables.cell import Shared
 from trainables.engine.cell_folder import CellStore
 from trainables.engine.compile import CompilerError
 from trainables.engine.device import DeviceError, OutOfMemoryError
-from trainables.engine.interruption import Pulse, StoppedError
+from trainables.engine.interruption import Heartbeat, StoppedError
 from trainables.engine.loop import Diverged
 from trainables.ledger import schema
 from trainables.ledger.cell_result import is_finished
@@ -32,7 +32,7 @@ from trainables.model.lora_files import AdapterError
 from trainables.model.sources import ModelError
 from trainables.phase_b import run_cells
 from trainables.replay.batch_order import CellSpec
-from trainables.watchdog import Heart, Watchdog, process_mark
+from trainables.watchdog import Watchdog, WorkerBeat, process_mark
 from trainables.worker_identity import Requirement, identify
 
 T = TypeVar("T")
@@ -46,22 +46,22 @@ REPORTED = ("step", "task_a_loss", "task_b_loss")  # Tune keeps statistics of ea
 
 
 @dataclass(frozen=True)
-class Office:
-    """A worker's line to its driver: the study's storage, the driver's term of office, and its board.
+class DriverLink:
+    """A worker's line to its driver: the study's storage, the driver's fencing token, and its mailbox.
 
     A worker that makes no progress for `timeout` seconds is ended. `required` is what it must compute with.
     """
 
     storage: Storage
     _: KW_ONLY
-    term: int
-    board: "ActorHandle[Any]"
+    fencing_token: int
+    mailbox: "ActorHandle[Any]"
     timeout: float
     required: Requirement
 
     def say(self, message: str) -> None:
         """Pass a message on to the user."""
-        ray.get(self.board.say.remote(message))
+        ray.get(self.mailbox.say.remote(message))
 
     def proves(self) -> bool:
         """Return whether this process computes with what is required; the driver is told where it does not."""
@@ -70,39 +70,39 @@ class Office:
         if faults:
             address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
             line = f"{socket.gethostname()} ({address}): {'; '.join(faults)}"
-            ray.get(self.board.refuse.remote(line))
+            ray.get(self.mailbox.refuse.remote(line))
         return not faults
 
     @contextmanager
-    def watched(self, work: str) -> Iterator[Pulse]:
-        """Yield the pulse of a piece of work: it notes progress, and raises StoppedError on request.
+    def watched(self, work: str) -> Iterator[Heartbeat]:
+        """Yield the heartbeat of a piece of work: it notes progress, and raises StoppedError on request.
 
         Its heartbeats go to the driver too, which ends a process that cannot even end itself.
         """
         mark = process_mark(os.getpid())
         assert mark is not None, "this process runs"
         node = ray.get_runtime_context().get_node_id()
-        heart = Heart(node, socket.gethostname(), os.getpid(), mark, work)
+        worker = WorkerBeat(node, socket.gethostname(), os.getpid(), mark, work)
         with Watchdog(self.timeout, report=lambda message: self.say(f"{work}: {message}")) as watchdog:
-            ray.get(self.board.beat.remote(heart))
+            ray.get(self.mailbox.beat.remote(worker))
             try:
-                yield self._pulse(watchdog, heart)
+                yield self._heartbeat(watchdog, worker)
             finally:
-                self.board.rest.remote(heart)
+                self.mailbox.rest.remote(worker)
 
-    def _pulse(self, watchdog: Watchdog, heart: Heart) -> Callable[[], None]:
+    def _heartbeat(self, watchdog: Watchdog, worker: WorkerBeat) -> Callable[[], None]:
         asked = 0.0
 
-        def pulse() -> None:
+        def heartbeat() -> None:
             nonlocal asked
             watchdog.beat()
             if time.monotonic() - asked < ASK_SECONDS:
                 return
             asked = time.monotonic()
-            if ray.get(self.board.beat.remote(heart)):
+            if ray.get(self.mailbox.beat.remote(worker)):
                 raise StoppedError
 
-        return pulse
+        return heartbeat
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _fetch(reference: "ray.ObjectRef[T]") -> T:
     return ray.get(reference)
 
 
-def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> None:
+def train_cells(config: dict[str, Any], *, inputs: Inputs, link: DriverLink) -> None:
     """Run the cells whose keys are in `config["keys"]`.
 
     The base model's weights are mapped from the object store. The ledger's own checkpoints decide where
@@ -135,30 +135,33 @@ def train_cells(config: dict[str, Any], *, inputs: Inputs, office: Office) -> No
     """
     keys: list[str] = config["keys"]
     try:
-        with office.watched(inputs.work[keys[0]]) as pulse:
-            if office.proves():
-                pulse()
-                _train(keys, inputs, office, pulse)
+        with link.watched(inputs.work[keys[0]]) as heartbeat:
+            if link.proves():
+                heartbeat()
+                _train(keys, inputs, link, heartbeat)
     except StoppedError:
         return
     except ClaimLostError as error:
-        office.say(f"{error}: this worker leaves it alone")
+        link.say(f"{error}: this worker leaves it alone")
     except StoragePausedError as error:
-        ray.get(office.board.pause.remote(f"{socket.gethostname()}: {error}", error.needed))
+        ray.get(link.mailbox.pause.remote(f"{socket.gethostname()}: {error}", error.needed))
     except VERDICTS as error:
         what = f"{type(error).__name__}: {error}"
-        ray.get(office.board.fail.remote(keys, {"error": what, "log": traceback.format_exc()}))
+        ray.get(link.mailbox.fail.remote(keys, {"error": what, "log": traceback.format_exc()}))
 
 
-def _train(keys: list[str], inputs: Inputs, office: Office, pulse: Pulse) -> None:
+def _train(keys: list[str], inputs: Inputs, link: DriverLink, heartbeat: Heartbeat) -> None:
     weights, cells = _fetch(inputs.weights), _fetch(inputs.cells)
     shared = _fetch(inputs.shared[cells[keys[0]].seed])
-    folders = {key: office.storage.inside(f"{schema.CELLS_DIRECTORY}/{key}") for key in keys}
+    folders = {key: link.storage.inside(f"{schema.CELLS_DIRECTORY}/{key}") for key in keys}
     pending = [cells[key] for key, folder in folders.items() if not is_finished(folder)]
-    stores = {key: CellStore(folder, term=office.term, warn=office.say) for key, folder in folders.items()}
+    stores = {
+        key: CellStore(folder, fencing_token=link.fencing_token, warn=link.say)
+        for key, folder in folders.items()
+    }
     if not pending:
         return
-    for key, row in run_cells(pending, shared=shared, stores=stores, weights=weights, pulse=pulse):
+    for key, row in run_cells(pending, shared=shared, stores=stores, weights=weights, heartbeat=heartbeat):
         tune.report({"key": key} | {name: row[name] for name in REPORTED})
 
 

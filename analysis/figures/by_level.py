@@ -6,14 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, spread_sentence
-from analysis.figures.facet import Drawing, View
+from analysis.figures.facet import Drawing, Facet
 from analysis.figures.lettering import shown_text
 from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
     LineStyle,
     legend_handle,
-    mix_text,
     place_legend,
     place_title,
     plain_ticks,
@@ -21,6 +20,7 @@ from analysis.figures.style import (
 )
 from analysis.findings.outcomes import strategy_rank
 from analysis.stats.intervals import LEVEL, mean_interval
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 GROUPS = ("level", "type")
@@ -107,15 +107,15 @@ def ordered_values(levels: pd.DataFrame) -> list[object]:
     )
 
 
-def draw_levels(view: View) -> Drawing:
+def draw_levels(facet: Facet) -> Drawing:
     """Return the forgetting by group of one axis combination: columns are mixes, rows level and type."""
-    levels = view.part(view.findings.levels)
+    levels = facet.part(facet.findings.levels)
     if levels.empty:
-        notes = " ".join(view.findings.notes_on("levels"))
+        notes = " ".join(facet.findings.notes_on("levels"))
         return Drawing(None, f"Not drawn. {notes}".strip())
     groups = {name: levels[levels["group"] == name] for name in GROUPS if (levels["group"] == name).any()}
     values = {name: ordered_values(frame)[:MOST_VALUES] for name, frame in groups.items()}
-    mixes = view.mixes
+    mixes = facet.mixes
     lanes = levels[schema.STRATEGY].nunique()
     heights = [len(found) * max(0.17, LANE * lanes + 0.04) for found in values.values()]
     width = ONE_COLUMN if len(mixes) == 1 else TWO_COLUMNS
@@ -125,36 +125,36 @@ def draw_levels(view: View) -> Drawing:
     )
     for row, (name, frame) in enumerate(groups.items()):
         for column, mix in enumerate(mixes):
-            ax, part = axes[row, column], view.panel(frame, mix=mix)
-            plot_levels(part, ax, level=view.settings.level, styles=view.styles, values=values[name])
+            ax, part = axes[row, column], facet.panel(frame, mix=mix)
+            plot_levels(part, ax, level=facet.settings.level, styles=facet.styles, values=values[name])
             plain_ticks(ax, count=4, axes="x")
             if row == 0:
                 ax.set_title(f"mix {mix_text(mix)}" if mix else "no replay")
         axes[row, 0].set_ylabel(name)
-    axes[-1, len(mixes) // 2].set_xlabel(f"rise of {view.task_a} loss\n(nats/token)")
-    place_title(figure, view.title)
+    axes[-1, len(mixes) // 2].set_xlabel(f"rise of {facet.task_a} loss\n(nats/token)")
+    place_title(figure, facet.title)
     names = sorted(set(levels[schema.STRATEGY]), key=strategy_rank)
-    handles = [legend_handle(view.styles[name]) for name in names]
+    handles = [legend_handle(facet.styles[name]) for name in names]
     for handle in handles:
         handle.set_linestyle("-")
-    place_legend(figure, handles, [view.styles[name].label for name in names], title="")
+    place_legend(figure, handles, [facet.styles[name].label for name in names], title="")
     cut = [name for name, frame in groups.items() if frame["value"].nunique() > MOST_VALUES]
-    return Drawing(figure, caption(view, levels, cut=cut), {"levels": levels})
+    return Drawing(figure, caption(facet, levels, cut=cut), {"levels": levels})
 
 
-def caption(view: View, levels: pd.DataFrame, *, cut: list[str]) -> str:
+def caption(facet: Facet, levels: pd.DataFrame, *, cut: list[str]) -> str:
     """Return the caption of the forgetting by group."""
     keys = [schema.STRATEGY, schema.MIX, "group", "value"]
     counts = sorted({len(group) for _, group in levels.groupby(keys)})
     sizes = levels.groupby(["group", "value"])["examples"].max()
     smallest, largest = int(sizes.min()), int(sizes.max())
     return joined(
-        f"Rise of {view.study.task_a} validation loss from before Phase B to its end by its examples' {' and '.join(GROUPS)}, "
+        f"Rise of {facet.study.task_a} validation loss from before Phase B to its end by its examples' {' and '.join(GROUPS)}, "
         f"weighted by supervised tokens: right of 0, forgotten. In brackets: how many validation examples ({smallest} to {largest}), the "
         "same ones in every run. Small points: single seeds; large: their mean, from 3 seeds on.",
         f"Shown are the first {MOST_VALUES} values of {' and '.join(cut)}." if cut else "",
-        spread_sentence(view, counts, marks="Bars", kind="t"),
+        spread_sentence(facet, counts, marks="Bars", kind="t"),
         "They are not adjusted for the number of groups: exploratory." if max(counts) > 2 else "",
-        absent_sentence(view),
-        mix_sentence(view),
+        absent_sentence(facet),
+        mix_sentence(facet),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.figures.facet import View
+from analysis.figures.facet import Facet
 from analysis.findings.outcomes import BASELINE
 from analysis.reading.study import STATE
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
@@ -13,28 +13,28 @@ from analysis.wording.conditioning import conditioning, conditions, count_text, 
 from trainables.ledger import schema
 
 
-def measure_text(view: View) -> str:
+def measure_text(facet: Facet) -> str:
     """Return the primary measure as a caption calls it."""
-    return MEASURES[view.settings.primary].label
+    return MEASURES[facet.settings.primary].label
 
 
-def measure_heading(view: View) -> str:
+def measure_heading(facet: Facet) -> str:
     """Return the primary measure as the subject of a caption: 'Forgetting of math', 'Final task B loss'."""
-    label = measure_text(view)
-    of = "" if "task" in label or "hypervolume" in label else f" of {view.study.task_a}"
+    label = measure_text(facet)
+    of = "" if "task" in label or "hypervolume" in label else f" of {facet.study.task_a}"
     return f"{label[0].upper()}{label[1:]}{of}"
 
 
-def direction_text(view: View) -> str:
+def direction_text(facet: Facet) -> str:
     """Return what a difference above 0 means: 'forgetting is higher than with random (worse)'."""
-    measure = MEASURES[view.settings.primary]
+    measure = MEASURES[facet.settings.primary]
     judgement = "worse" if measure.higher_is_worse else "better"
     return f"{measure.label} is higher than with {BASELINE} ({judgement})"
 
 
-def measure_axis(view: View, *, difference: bool = False) -> str:
+def measure_axis(facet: Facet, *, difference: bool = False) -> str:
     """Return the label of an axis that shows the primary measure, or its difference from the baseline."""
-    label, unit = measure_text(view), MEASURES[view.settings.primary].unit
+    label, unit = measure_text(facet), MEASURES[facet.settings.primary].unit
     return f"{label}: strategy − {BASELINE}\n({unit})" if difference else f"{label} ({unit})"
 
 
@@ -43,20 +43,20 @@ def percent_text(level: float) -> str:
     return f"{100 * level:.4g} %"
 
 
-def spread_sentence(view: View, counts: Iterable[int], *, marks: str, kind: str) -> str:
+def spread_sentence(facet: Facet, counts: Iterable[int], *, marks: str, kind: str) -> str:
     """Return what `marks` are, and what they are over and conditional on; without intervals, why."""
     present = list(counts)
-    given = conditioning(view, n=present)
+    given = conditioning(facet, n=present)
     if not present or max(present) < FEWEST_FOR_INTERVAL:
         return given
-    return f"{marks}: {percent_text(view.settings.level)} {kind} intervals. {given}"
+    return f"{marks}: {percent_text(facet.settings.level)} {kind} intervals. {given}"
 
 
-def seeds_sentence(view: View, counts: Iterable[int]) -> str:
+def seeds_sentence(facet: Facet, counts: Iterable[int]) -> str:
     """Return what the points of a figure without intervals are over."""
     present = list(counts)
-    over = f" ({varied(view)})" if present and max(present) > 1 else ""
-    return f"n = {count_text(present, 'seed')}{over}; no interval is drawn; {conditions(view)}."
+    over = f" ({varied(facet)})" if present and max(present) > 1 else ""
+    return f"n = {count_text(present, 'seed')}{over}; no interval is drawn; {conditions(facet)}."
 
 
 def absent_text(cells: pd.DataFrame) -> str:
@@ -66,31 +66,33 @@ def absent_text(cells: pd.DataFrame) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
-def absent_sentence(view: View) -> str:
+def absent_sentence(facet: Facet) -> str:
     """Return the sentence that accounts for the planned cells without an outcome."""
-    absent = absent_text(view.cells)
+    absent = absent_text(facet.cells)
     if not absent:
-        return f"All {len(view.cells)} planned cells are done."
-    done = len(view.done)
-    return f"{done} of {len(view.cells)} planned cells are done; nothing stands in for the others ({absent})."
+        return f"All {len(facet.cells)} planned cells are done."
+    done = len(facet.done)
+    return (
+        f"{done} of {len(facet.cells)} planned cells are done; nothing stands in for the others ({absent})."
+    )
 
 
-def left_out_sentence(view: View) -> str:
+def left_out_sentence(facet: Facet) -> str:
     """Return the sentence that counts the pairs left out; empty where there are none."""
-    left_out = int((~view.pairs["matched"].astype(bool)).sum())
+    left_out = int((~facet.pairs["matched"].astype(bool)).sum())
     if not left_out:
         return ""
     return (
         f"Left out: {count_text([left_out], 'pair')} whose runs are not known to have seen the same "
-        f"{view.study.task_b} examples at the same steps."
+        f"{facet.study.task_b} examples at the same steps."
     )
 
 
-def mix_sentence(view: View) -> str:
+def mix_sentence(facet: Facet) -> str:
     """Return what the study's mix means."""
-    mode = view.combination.get("mix_mode", view.study.description.get("mix_mode"))
+    mode = facet.combination.get("mix_mode", facet.study.description.get("mix_mode"))
     where = {"add": "added to", "substitute": "in place of"}.get(str(mode), "among")
-    return f"Mix: replayed {view.study.task_a} examples per {view.study.task_b} example, {where} them."
+    return f"Mix: replayed {facet.study.task_a} examples per {facet.study.task_b} example, {where} them."
 
 
 def joined(*sentences: str) -> str:

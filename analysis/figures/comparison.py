@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.facet import Drawing, views
+from analysis.figures.facet import Drawing, facets
 from analysis.figures.forest import judged_pairs, plot_forest
 from analysis.figures.forest_legend import forest_keys
 from analysis.figures.lettering import shown_text
@@ -15,7 +15,7 @@ from analysis.figures.style import LineStyle, place_legend, plain_ticks, strateg
 from analysis.findings.findings import Findings
 from analysis.findings.outcomes import BASELINE
 from analysis.stats.measures import MEASURES
-from analysis.tables.labels import given
+from analysis.wording.conditioning import given
 from trainables.ledger import schema
 
 PANEL, ROW = 3.6, 0.19  # inches
@@ -67,12 +67,12 @@ def draw_comparison(studies: Sequence[Named]) -> Drawing:
 
 
 def _panels(study: Named) -> Iterator[Panel]:
-    for view in views(study.findings):
-        contrasts = view.part(study.findings.contrasts)
+    for facet in facets(study.findings):
+        contrasts = facet.part(study.findings.contrasts)
         family = contrasts[contrasts["in_family"].astype(bool)]
         if family["n"].any():
-            title = f"{study.name}, {view.title}" if view.title else study.name
-            yield Panel(title, study.findings, family, judged_pairs(view, family))
+            title = f"{study.name}, {facet.title}" if facet.title else study.name
+            yield Panel(title, study.findings, family, judged_pairs(facet, family))
 
 
 def _draw_panel(panel: Panel, ax: Axes, *, styles: dict[str, LineStyle]) -> None:

@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, percent_text
-from analysis.figures.facet import Drawing, View, seeds_per_mean
+from analysis.figures.facet import Drawing, Facet, seeds_per_mean
 from analysis.figures.style import (
     ONE_COLUMN,
     LineStyle,
     legend_handle,
-    mix_text,
     place_legend,
     place_title,
     plain_ticks,
@@ -24,6 +23,7 @@ from analysis.reading.study import STATE
 from analysis.stats.bands import band
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL, interval_name
 from analysis.wording.conditioning import conditioning, count_text
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 MARKED_POINTS = 6
@@ -141,58 +141,58 @@ def panel_limits(rows: pd.DataFrame, axes: Iterable[Axes], *, metric: str) -> tu
     return float(heights.min() - margin), float(heights.max() + margin)
 
 
-def draw_forgetting_curves(view: View) -> Drawing:
+def draw_forgetting_curves(facet: Facet) -> Drawing:
     """Return the curves of one axis combination: rows are the two losses, columns the mixes."""
-    if view.rows.empty:
+    if facet.rows.empty:
         return Drawing(None, "No cell has been evaluated yet.")
-    mixes = view.mixes
-    metrics = {schema.TASK_A_LOSS: view.task_a, schema.TASK_B_LOSS: view.task_b}
+    mixes = facet.mixes
+    metrics = {schema.TASK_A_LOSS: facet.task_a, schema.TASK_B_LOSS: facet.task_b}
     figure = Figure(figsize=(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 3.5), layout="constrained")
     axes = figure.subplots(2, len(mixes), sharex="col", sharey="row", squeeze=False)
     for column, mix in enumerate(mixes):
         for row, metric in enumerate(metrics):
-            _plot_panel(view, axes[row, column], mix=mix, metric=metric)
+            _plot_panel(facet, axes[row, column], mix=mix, metric=metric)
         axes[1, column].set_xlabel("optimiser step")
         axes[0, column].set_title(f"mix {mix_text(mix)}" if mix else "no replay")
     for row, (metric, task) in enumerate(metrics.items()):
-        limits = panel_limits(view.rows, axes[row], metric=metric)
+        limits = panel_limits(facet.rows, axes[row], metric=metric)
         if limits is not None:
             axes[row, 0].set_ylim(*limits)
         for ax, mix in zip(axes[row], mixes, strict=True):
-            mark_stopped(view.panel(view.rows, mix=mix), ax, metric=metric, styles=view.styles)
+            mark_stopped(facet.panel(facet.rows, mix=mix), ax, metric=metric, styles=facet.styles)
         axes[row, 0].set_ylabel(f"{task} loss\n(nats/token)")
-    _finish(figure, view)
-    points = view.rows[[*schema.LABEL_COLUMNS, STATE, schema.STEP, *metrics]]
-    return Drawing(figure, caption(view), {"evaluations": points})
+    _finish(figure, facet)
+    points = facet.rows[[*schema.LABEL_COLUMNS, STATE, schema.STEP, *metrics]]
+    return Drawing(figure, caption(facet), {"evaluations": points})
 
 
-def _plot_panel(view: View, ax: Axes, *, mix: float, metric: str) -> None:
-    frame, level = view.panel(view.rows, mix=mix), view.settings.level
-    plot_curves(frame, ax, metric=metric, styles=view.styles, level=level, simultaneous=view.simultaneous)
-    for start in view.starts[metric]:
+def _plot_panel(facet: Facet, ax: Axes, *, mix: float, metric: str) -> None:
+    frame, level = facet.panel(facet.rows, mix=mix), facet.settings.level
+    plot_curves(frame, ax, metric=metric, styles=facet.styles, level=level, simultaneous=facet.simultaneous)
+    for start in facet.starts[metric]:
         ax.axhline(start, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
     plain_ticks(ax, count=4)
 
 
-def _finish(figure: Figure, view: View) -> None:
-    handles = [legend_handle(style) for style in view.styles.values()]
-    labels = [style.label for style in view.styles.values()]
+def _finish(figure: Figure, facet: Facet) -> None:
+    handles = [legend_handle(style) for style in facet.styles.values()]
+    labels = [style.label for style in facet.styles.values()]
     handles.append(Line2D([], [], color="0.3", linestyle=":", linewidth=0.8))
     labels.append(START)
-    if view.cells[STATE].isin(STOPPED).any():
+    if facet.cells[STATE].isin(STOPPED).any():
         handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", markersize=4.5))
         labels.append("diverged or failed")
-    counts = seeds_per_mean(view)
-    kind = band_text(view, counts) if counts else ""
-    place_title(figure, view.title)
+    counts = seeds_per_mean(facet)
+    kind = band_text(facet, counts) if counts else ""
+    place_title(figure, facet.title)
     place_legend(figure, handles, labels, title=legend_title(counts, unit="seed", band=kind))
 
 
-def band_text(view: View, counts: Iterable[int]) -> str:
+def band_text(facet: Facet, counts: Iterable[int]) -> str:
     """Return the kind and level of the view's bands over `counts` replicates: '95 % pointwise t band'."""
     points = np.linspace([0.0, 0.0], [1.0, 2.0], max(max(counts), FEWEST_FOR_INTERVAL))
-    _, kind = band(points, level=view.settings.level, simultaneous=view.simultaneous)
-    return f"{percent_text(view.settings.level)} {kind} band"
+    _, kind = band(points, level=facet.settings.level, simultaneous=facet.simultaneous)
+    return f"{percent_text(facet.settings.level)} {kind} band"
 
 
 def legend_title(counts: list[int], *, unit: str, band: str = interval_name("pointwise t")) -> str:
@@ -204,31 +204,31 @@ def legend_title(counts: list[int], *, unit: str, band: str = interval_name("poi
     return f"thick: mean over {count_text(counts, unit)}; band: {band} over {unit}s"
 
 
-def caption(view: View) -> str:
+def caption(facet: Facet) -> str:
     """Return the caption of the forgetting curves, from what varied and what is there."""
-    counts = seeds_per_mean(view)
-    ignored = (view.cells[STATE] == schema.DIVERGED).any()
+    counts = seeds_per_mean(facet)
+    ignored = (facet.cells[STATE] == schema.DIVERGED).any()
     return joined(
-        f"Validation loss of {view.study.task_a} (top) and {view.study.task_b} (bottom) during Phase B, "
+        f"Validation loss of {facet.study.task_a} (top) and {facet.study.task_b} (bottom) during Phase B, "
         "in nats per supervised token. Dotted: the loss before Phase B.",
-        _lines_sentence(view, counts),
-        conditioning(view, n=counts),
-        absent_sentence(view),
+        _lines_sentence(facet, counts),
+        conditioning(facet, n=counts),
+        absent_sentence(facet),
         "Limits ignore diverged runs, whose curves may leave the panel." if ignored else "",
-        mix_sentence(view),
+        mix_sentence(facet),
     )
 
 
-def _lines_sentence(view: View, counts: list[int]) -> str:
+def _lines_sentence(facet: Facet, counts: list[int]) -> str:
     """Return what thick lines, thin lines and bands are, of those that there are."""
     means = [count for count in counts if count >= FEWEST_FOR_INTERVAL]
-    unfinished = "unfinished runs" if (view.rows[STATE] != schema.DONE).any() else ""
-    crowded = any(is_crowded(view.panel(view.rows, mix=mix)) for mix in view.mixes)
+    unfinished = "unfinished runs" if (facet.rows[STATE] != schema.DONE).any() else ""
+    crowded = any(is_crowded(facet.panel(facet.rows, mix=mix)) for mix in facet.mixes)
     singles = "" if crowded or not means else "single seeds"
     thin = " and ".join(words for words in (singles, unfinished) if words)
-    drawn = "edged" if view.simultaneous and len(view.styles) > MOST_FILLS else "shaded"
+    drawn = "edged" if facet.simultaneous and len(facet.styles) > MOST_FILLS else "shaded"
     return joined(
-        f"Thick: the mean; {drawn}: its {band_text(view, counts)}, which says where that one mean lies and is no test of a "
+        f"Thick: the mean; {drawn}: its {band_text(facet, counts)}, which says where that one mean lies and is no test of a "
         "difference."
         if means
         else "",

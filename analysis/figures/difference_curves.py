@@ -12,20 +12,13 @@ from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, left_out_sentence, mix_sentence
 from analysis.figures.curves import band_text, plot_replicates
-from analysis.figures.facet import Drawing, View
-from analysis.figures.style import (
-    ONE_COLUMN,
-    SMALLEST,
-    LineStyle,
-    draw_thin_lines,
-    mix_text,
-    place_title,
-    plain_ticks,
-)
+from analysis.figures.facet import Drawing, Facet
+from analysis.figures.style import ONE_COLUMN, SMALLEST, LineStyle, draw_thin_lines, place_title, plain_ticks
 from analysis.findings.outcomes import BASELINE, strategy_rank
 from analysis.reading.study import STATE
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL
 from analysis.wording.conditioning import conditioning
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 DIFFERENCE = "difference"
@@ -67,9 +60,9 @@ def plot_differences(
     return plot_replicates(table, ax, style=replace(style, dash="-"), level=level, simultaneous=simultaneous)
 
 
-def draw_difference_curves(view: View) -> Drawing:
+def draw_difference_curves(facet: Facet) -> Drawing:
     """Return the difference curves of one axis combination: rows are strategies, columns mixes."""
-    frame = curve_differences(view.rows, view.pairs, metric=schema.TASK_A_LOSS)
+    frame = curve_differences(facet.rows, facet.pairs, metric=schema.TASK_A_LOSS)
     if frame.empty:
         return Drawing(None, f"Not drawn: no strategy has a finished pair with {BASELINE!r}.")
     mixes = sorted(set(frame[schema.MIX]))
@@ -79,8 +72,8 @@ def draw_difference_curves(view: View) -> Drawing:
     axes = figure.subplots(len(names), len(mixes), sharex="col", sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         chosen = (frame[schema.STRATEGY] == names[row]) & (frame[schema.MIX] == mixes[column])
-        style, level = view.styles[names[row]], view.settings.level
-        plot_differences(frame[chosen], ax, style=style, level=level, simultaneous=view.simultaneous)
+        style, level = facet.styles[names[row]], facet.settings.level
+        plot_differences(frame[chosen], ax, style=style, level=level, simultaneous=facet.simultaneous)
         if not chosen.any():
             ax.text(0.5, 0.75, "no finished pair", transform=ax.transAxes, ha="center", fontsize=SMALLEST)
         plain_ticks(ax, count=4)
@@ -91,29 +84,29 @@ def draw_difference_curves(view: View) -> Drawing:
     for ax in axes[-1]:
         ax.set_xlabel("optimiser step")
     figure.supylabel(
-        f"{view.task_a} loss: strategy − {BASELINE}\n(nats/token)", fontsize=7.5, multialignment="center"
+        f"{facet.task_a} loss: strategy − {BASELINE}\n(nats/token)", fontsize=7.5, multialignment="center"
     )
-    place_title(figure, view.title)
-    return Drawing(figure, caption(view, frame), {"differences": frame})
+    place_title(figure, facet.title)
+    return Drawing(figure, caption(facet, frame), {"differences": frame})
 
 
-def caption(view: View, frame: pd.DataFrame) -> str:
+def caption(facet: Facet, frame: pd.DataFrame) -> str:
     """Return the caption of the difference curves."""
     groups = frame.groupby([schema.STRATEGY, schema.MIX])[schema.SEED]
     counts = [int(count) for count in groups.nunique()]
     means = [count for count in counts if count >= FEWEST_FOR_INTERVAL]
     thick = (
-        f"Thick: the mean; thin: single pairs; shaded: the {band_text(view, counts)} of the paired difference, not adjusted "
+        f"Thick: the mean; thin: single pairs; shaded: the {band_text(facet, counts)} of the paired difference, not adjusted "
         "for the number of strategies and mixes. Whether bands of two forgetting curves overlap is no test of their difference."
         if means
         else ""
     )
     return joined(
-        f"Validation loss of {view.study.task_a} minus that of {BASELINE} at the same seed, mix and step: above 0, more was "
+        f"Validation loss of {facet.study.task_a} minus that of {BASELINE} at the same seed, mix and step: above 0, more was "
         f"forgotten than with {BASELINE}.",
         thick,
         "Of fewer than 3 pairs each is a line with markers." if len(means) < len(counts) else "",
-        conditioning(view, n=counts),
-        left_out_sentence(view),
-        mix_sentence(view),
+        conditioning(facet, n=counts),
+        left_out_sentence(facet),
+        mix_sentence(facet),
     )

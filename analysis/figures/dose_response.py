@@ -16,7 +16,7 @@ from analysis.figures.captions import (
     percent_text,
     spread_sentence,
 )
-from analysis.figures.facet import Drawing, View
+from analysis.figures.facet import Drawing, Facet
 from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
@@ -110,11 +110,11 @@ def _plot_means(doses: pd.DataFrame, ax: Axes, *, shift: float, style: LineStyle
     )  # fmt: skip
 
 
-def draw_doses(view: View) -> Drawing:
+def draw_doses(facet: Facet) -> Drawing:
     """Return the dose-response of one axis combination: a panel a strategy, random in each for comparison."""
-    doses = view.part(view.findings.doses)
+    doses = facet.part(facet.findings.doses)
     measured = doses[doses["n"] > 0]
-    fits, runs = view.part(view.findings.dose_fits), single_runs(view)
+    fits, runs = facet.part(facet.findings.dose_fits), single_runs(facet)
     if measured[schema.MIX].nunique() < 2:
         return Drawing(None, "Not drawn: fewer than two mixes have a finished run.")
     names = sorted(set(measured[schema.STRATEGY]), key=strategy_rank)
@@ -127,27 +127,27 @@ def draw_doses(view: View) -> Drawing:
     for ax, name in zip(axes, others, strict=False):
         chosen = [name, *([BASELINE] if BASELINE in names else [])]
         own, law, single = (frame[frame[schema.STRATEGY].isin(chosen)] for frame in (measured, fits, runs))
-        plot_doses(own, ax, fits=law, runs=single, styles=view.styles)
-        plain_ticks(ax, count=4, axes="xy" if len(view.mixes) > MOST_TICKS else "y")
-        if len(view.mixes) <= MOST_TICKS:
+        plot_doses(own, ax, fits=law, runs=single, styles=facet.styles)
+        plain_ticks(ax, count=4, axes="xy" if len(facet.mixes) > MOST_TICKS else "y")
+        if len(facet.mixes) <= MOST_TICKS:
             ax.set_xticks([100 * mix for mix in sorted(set(measured[schema.MIX]))])
-        ax.set_title(view.styles[name].label)
+        ax.set_title(facet.styles[name].label)
         ax.tick_params(labelbottom=True)
     for ax in axes[len(others) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(others) - wide) : len(others)]:
         ax.set_xlabel("mix (%)")
-    figure.supylabel(measure_axis(view), fontsize=7.5)
-    place_title(figure, view.title)
-    _place_legend(figure, view, names, fitted=bool(fits["low"].notna().any()))
+    figure.supylabel(measure_axis(facet), fontsize=7.5)
+    place_title(figure, facet.title)
+    _place_legend(figure, facet, names, fitted=bool(fits["low"].notna().any()))
     data = {"doses": doses, "dose_fits": fits, "runs": runs}
-    return Drawing(figure, caption(view, measured, fits), data)
+    return Drawing(figure, caption(facet, measured, fits), data)
 
 
-def single_runs(view: View) -> pd.DataFrame:
+def single_runs(facet: Facet) -> pd.DataFrame:
     """Return every done run's primary measure: strategy, mix, seed, value; no replay belongs to each strategy."""
-    done = view.done[[*schema.LABEL_COLUMNS, view.settings.primary]].dropna()
-    runs = done.rename(columns={view.settings.primary: "value"})
+    done = facet.done[[*schema.LABEL_COLUMNS, facet.settings.primary]].dropna()
+    runs = done.rename(columns={facet.settings.primary: "value"})
     replayed = runs[runs[schema.STRATEGY] != schema.NO_REPLAY]
     control = runs[runs[schema.STRATEGY] == schema.NO_REPLAY]
     names = sorted(set(replayed[schema.STRATEGY]), key=strategy_rank)
@@ -155,36 +155,36 @@ def single_runs(view: View) -> pd.DataFrame:
     return pd.concat([replayed, *repeated], ignore_index=True)
 
 
-def _place_legend(figure: Figure, view: View, names: list[str], *, fitted: bool) -> None:
-    handles: list[Line2D | Patch] = [legend_handle(view.styles[name]) for name in names]
-    labels = [view.styles[name].label for name in names]
+def _place_legend(figure: Figure, facet: Facet, names: list[str], *, fitted: bool) -> None:
+    handles: list[Line2D | Patch] = [legend_handle(facet.styles[name]) for name in names]
+    labels = [facet.styles[name].label for name in names]
     for handle in handles:
         if not fitted and isinstance(handle, Line2D):
             handle.set_linestyle("")
     if fitted:
         handles.append(Patch(facecolor="0.3", alpha=0.15))
-        labels.append(f"{percent_text(view.settings.level)} band of the law")
+        labels.append(f"{percent_text(facet.settings.level)} band of the law")
     place_legend(figure, handles, labels, title="")
 
 
-def caption(view: View, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
+def caption(facet: Facet, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
     """Return the caption of the dose-response."""
     counts = [int(n) for n in measured["n"]]
     laws = sorted(set(fits["law"].astype(str))) if not fits.empty else []
-    band = f" with its {percent_text(view.settings.level)} band" if fits["low"].notna().any() else ""
+    band = f" with its {percent_text(facet.settings.level)} band" if fits["low"].notna().any() else ""
     law = (
         f"Lines: a fitted law ({', '.join(laws)}){band}; between the measured mixes it is the law's word, not the data's."
         if laws
         else ""
     )
-    notes = " ".join(view.findings.notes_on("dose_fits"))
+    notes = " ".join(facet.findings.notes_on("dose_fits"))
     return joined(
-        f"{measure_heading(view)} against the mix; a mix of 0 is the run without replay, the "
+        f"{measure_heading(facet)} against the mix; a mix of 0 is the run without replay, the "
         "same in every panel. Small points: single seeds; large, beside them: their "
         "mean, from 3 seeds on.",
         law or notes or "No law is fitted.",
         notes if law else "",
-        spread_sentence(view, counts, marks="Bars", kind="t"),
-        absent_sentence(view),
-        mix_sentence(view),
+        spread_sentence(facet, counts, marks="Bars", kind="t"),
+        absent_sentence(facet),
+        mix_sentence(facet),
     )

@@ -11,7 +11,7 @@ from analysis.figures.lettering import key_sentence, shown_text
 from analysis.figures.style import LineStyle, strategy_styles
 from analysis.findings.outcomes import grouped, select
 from analysis.reading.settings import Inference
-from analysis.reading.study import STATE, Study
+from analysis.reading.study import STATE, RecordedStudy
 from analysis.wording import conditioning
 from trainables.ledger import schema
 
@@ -36,7 +36,7 @@ class Drawing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class View:
+class Facet:
     """The planned cells, evaluation points and findings of one axis combination.
 
     `simultaneous`: bands are to hold a whole curve at once, not each point by itself.
@@ -50,7 +50,7 @@ class View:
     simultaneous: bool = False
 
     @property
-    def study(self) -> Study:
+    def study(self) -> RecordedStudy:
         return self.findings.study
 
     @property
@@ -104,14 +104,14 @@ class View:
         return frame[(frame[schema.MIX] == mix) | (frame[schema.STRATEGY] == schema.NO_REPLAY)]
 
 
-def views(findings: "Findings", *, simultaneous: bool = False) -> Iterator[View]:
+def facets(findings: "Findings", *, simultaneous: bool = False) -> Iterator[Facet]:
     """Yield a view for each combination of the study's further axes; one where there are none."""
     study = findings.study
     styles = strategy_styles(study.cells[schema.STRATEGY])
     for combination, cells in grouped(study.cells, keys=list(study.axes)):
-        yield View(findings, combination, cells, select(study.rows, combination), styles, simultaneous)
+        yield Facet(findings, combination, cells, select(study.rows, combination), styles, simultaneous)
 
 
-def seeds_per_mean(view: View) -> list[int]:
+def seeds_per_mean(facet: Facet) -> list[int]:
     """Return the number of done seeds behind each mean that is shown."""
-    return [len(group) for _, group in view.done.groupby([schema.STRATEGY, schema.MIX])]
+    return [len(group) for _, group in facet.done.groupby([schema.STRATEGY, schema.MIX])]

@@ -19,13 +19,12 @@ from analysis.figures.captions import (
     mix_sentence,
     percent_text,
 )
-from analysis.figures.facet import Drawing, View
+from analysis.figures.facet import Drawing, Facet
 from analysis.figures.forest_legend import ZONE, forest_keys
 from analysis.figures.style import (
     ONE_COLUMN,
     SMALLEST,
     LineStyle,
-    mix_text,
     place_legend,
     place_title,
     plain_ticks,
@@ -37,6 +36,7 @@ from analysis.findings.verdicts import UNRESOLVED
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.wording.conditioning import conditioning
 from analysis.wording.conditioning import count_text as count_words
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 ROW = 0.19  # inches
@@ -153,11 +153,11 @@ def _write(ax: Axes, height: float, text: str, *, place: float) -> Text:
     return ax.text(place, height, text, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALLEST)
 
 
-def draw_forest(view: View) -> Drawing:
+def draw_forest(facet: Facet) -> Drawing:
     """Return the forest plot of one axis combination's primary contrasts, or why there is none."""
-    contrasts = view.part(view.findings.contrasts)
+    contrasts = facet.part(facet.findings.contrasts)
     family = contrasts[contrasts["in_family"].astype(bool)]
-    if BASELINE not in set(view.cells[schema.STRATEGY]):
+    if BASELINE not in set(facet.cells[schema.STRATEGY]):
         return Drawing(None, f"Not drawn: the study has no strategy {BASELINE!r} to compare with.")
     if family.empty:
         return Drawing(None, f"Not drawn: the study has no strategy to compare with {BASELINE!r}.")
@@ -165,39 +165,39 @@ def draw_forest(view: View) -> Drawing:
         return Drawing(
             None, f"Not drawn yet: no strategy has a finished seed that {BASELINE!r} has finished too."
         )
-    settings = view.settings
+    settings = facet.settings
     figure = Figure(
         figsize=(ONE_COLUMN, 0.75 + ROW * (len(family) + family[schema.MIX].nunique())), layout="constrained"
     )
     ax = figure.subplots()
-    pairs = judged_pairs(view, family)
-    plot_forest(family, ax, pairs=pairs, smallest_effect=settings.smallest_effect, styles=view.styles)
+    pairs = judged_pairs(facet, family)
+    plot_forest(family, ax, pairs=pairs, smallest_effect=settings.smallest_effect, styles=facet.styles)
     plain_ticks(ax, count=4, axes="x")
-    ax.set_xlabel(measure_axis(view, difference=True))
-    place_title(figure, view.title)
-    _place_legend(figure, view, family)
+    ax.set_xlabel(measure_axis(facet, difference=True))
+    place_title(figure, facet.title)
+    _place_legend(figure, facet, family)
     used = pairs[pairs[schema.STRATEGY].isin(family[schema.STRATEGY])]
-    return Drawing(figure, caption(view, family), {"contrasts": family, "pairs": used})
+    return Drawing(figure, caption(facet, family), {"contrasts": family, "pairs": used})
 
 
-def judged_pairs(view: View, family: pd.DataFrame) -> pd.DataFrame:
+def judged_pairs(facet: Facet, family: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs that the contrasts are judged on: with looks, those of the newest look's seeds."""
-    looks = view.settings.looks
+    looks = facet.settings.looks
     if not looks:
-        return view.pairs
+        return facet.pairs
     taken = family["look"].iloc[0]
-    return view.pairs[view.pairs[schema.SEED] < (looks[0] if math.isnan(taken) else taken)]
+    return facet.pairs[facet.pairs[schema.SEED] < (looks[0] if math.isnan(taken) else taken)]
 
 
-def levels(view: View) -> tuple[float, float]:
+def levels(facet: Facet) -> tuple[float, float]:
     """Return the level of the raw interval, and that of each interval of the whole family."""
-    size = int(view.findings.contrasts["in_family"].sum())
-    return view.settings.level, adjusted_level(view.settings, contrasts=size)
+    size = int(facet.findings.contrasts["in_family"].sum())
+    return facet.settings.level, adjusted_level(facet.settings, contrasts=size)
 
 
-def _place_legend(figure: Figure, view: View, family: pd.DataFrame) -> None:
-    raw, adjusted = levels(view)
-    effect, intervals = view.settings.smallest_effect, bool(family["low"].notna().any())
+def _place_legend(figure: Figure, facet: Facet, family: pd.DataFrame) -> None:
+    raw, adjusted = levels(facet)
+    effect, intervals = facet.settings.smallest_effect, bool(family["low"].notna().any())
     keys = forest_keys(
         raw=f"mean, {percent_text(raw)} t" if intervals else "",
         adjusted=f"adjusted, {percent_text(adjusted)} t" if intervals else "",
@@ -206,38 +206,38 @@ def _place_legend(figure: Figure, view: View, family: pd.DataFrame) -> None:
     place_legend(figure, list(keys.values()), list(keys), title="")
 
 
-def caption(view: View, family: pd.DataFrame) -> str:
+def caption(facet: Facet, family: pd.DataFrame) -> str:
     """Return the caption of the forest plot, from what varied and what is there."""
-    raw, adjusted = levels(view)
-    size = int(view.findings.contrasts["in_family"].sum())
+    raw, adjusted = levels(facet)
+    size = int(facet.findings.contrasts["in_family"].sum())
     sentences = [
-        f"Paired difference from {BASELINE} in {measure_text(view)} at the same seed and mix: right of 0, "
-        f"{direction_text(view)}. Small points: the pairs."
+        f"Paired difference from {BASELINE} in {measure_text(facet)} at the same seed and mix: right of 0, "
+        f"{direction_text(facet)}. Small points: the pairs."
     ]
     if family["low"].notna().any():
         sentences.append(
             f"Thick: mean and {percent_text(raw)} paired t interval; thin: the interval at {percent_text(adjusted)}, "
-            f"adjusted for {count_words([size], 'primary contrast')}{looks_text(view)}."
+            f"adjusted for {count_words([size], 'primary contrast')}{looks_text(facet)}."
         )
-        sentences.append(verdict_sentence(view, needs=has_needs(family)))
-    if family["low"].notna().any() and not view.settings.looks and size > 1:
+        sentences.append(verdict_sentence(facet, needs=has_needs(family)))
+    if family["low"].notna().any() and not facet.settings.looks and size > 1:
         sentences.append("Holm may decide where the thin interval still holds 0.")
-    sentences.append(conditioning(view, n=[int(n) for n in family["n"] if n > 0]))
-    absent = absent_text(view.cells)
+    sentences.append(conditioning(facet, n=[int(n) for n in family["n"] if n > 0]))
+    absent = absent_text(facet.cells)
     sentences.append(f"Planned cells that are not done: {absent}; their pairs are absent." if absent else "")
-    return joined(*sentences, left_out_sentence(view), mix_sentence(view))
+    return joined(*sentences, left_out_sentence(facet), mix_sentence(facet))
 
 
-def looks_text(view: View) -> str:
+def looks_text(facet: Facet) -> str:
     """Return the words for the looks of a sequential study; none where there is one look."""
-    looks = len(view.settings.looks)
+    looks = len(facet.settings.looks)
     return f" at {looks} looks" if looks else ""
 
 
-def verdict_sentence(view: View, *, needs: bool) -> str:
+def verdict_sentence(facet: Facet, *, needs: bool) -> str:
     """Return what the verdicts mean under these settings."""
-    effect, alpha = view.settings.smallest_effect, view.settings.alpha
-    method = "Bonferroni over looks and contrasts" if view.settings.looks else "Holm"
+    effect, alpha = facet.settings.smallest_effect, facet.settings.alpha
+    method = "Bonferroni over looks and contrasts" if facet.settings.looks else "Holm"
     zone = (
         "No smallest effect of interest was declared, so none can be equivalent"
         if effect is None

@@ -20,22 +20,14 @@ from analysis.figures.captions import (
     mix_sentence,
     spread_sentence,
 )
-from analysis.figures.facet import Drawing, View
+from analysis.figures.facet import Drawing, Facet
 from analysis.figures.forest import raw_differences
-from analysis.figures.style import (
-    SMALLEST,
-    LineStyle,
-    decimals,
-    mix_text,
-    place_legend,
-    place_title,
-    signed_text,
-    strategy_styles,
-)
+from analysis.figures.style import SMALLEST, LineStyle, decimals, place_legend, place_title, strategy_styles
 from analysis.findings.outcomes import BASELINE, strategy_rank
 from analysis.findings.verdicts import UNRESOLVED, verdict_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
+from analysis.wording.terms import mix_text, signed_text
 from trainables.ledger import schema
 
 PALETTE = "blend:#5a9bd4,#f7f7f7,#e8924a"  # blue to orange, light enough for dark text throughout
@@ -158,11 +150,11 @@ def cell_text(record: dict[Any, Any], *, digits: int, pairs: pd.DataFrame | None
     return "\n".join(line for line in (value, count, verdict, *absent) if line)
 
 
-def draw_change_against_baseline(view: View) -> Drawing:
+def draw_change_against_baseline(facet: Facet) -> Drawing:
     """Return the heat map of one axis combination, or why there is none."""
-    if BASELINE not in set(view.cells[schema.STRATEGY]):
+    if BASELINE not in set(facet.cells[schema.STRATEGY]):
         return Drawing(None, f"Not drawn: the study has no strategy {BASELINE!r} to compare with.")
-    contrasts = view.part(view.findings.contrasts)
+    contrasts = facet.part(facet.findings.contrasts)
     frame = contrasts[contrasts[schema.STRATEGY] != schema.NO_REPLAY]
     if frame.empty:
         return Drawing(None, f"Not drawn: the study has no strategy besides {BASELINE!r}.")
@@ -171,18 +163,18 @@ def draw_change_against_baseline(view: View) -> Drawing:
             None, f"Not drawn yet: no strategy has a finished seed that {BASELINE!r} has finished too."
         )
     rows, mixes = frame[schema.STRATEGY].nunique(), frame[schema.MIX].nunique()
-    longest = max(len(view.styles[name].label) for name in frame[schema.STRATEGY])
+    longest = max(len(facet.styles[name].label) for name in frame[schema.STRATEGY])
     lines = max(
-        cell_text(record, digits=4, pairs=view.pairs).count("\n") + 1 for record in frame.to_dict("records")
+        cell_text(record, digits=4, pairs=facet.pairs).count("\n") + 1 for record in frame.to_dict("records")
     )
     size = (0.95 + 0.055 * longest + CELL_WIDTH * mixes, 0.75 + (0.1 + LINE_HEIGHT * lines) * rows)
     figure = Figure(figsize=size, layout="constrained")
-    effect = view.settings.smallest_effect
-    plot_heat_map(frame, figure.subplots(), pairs=view.pairs, smallest_effect=effect, styles=view.styles)
-    figure.axes[-1].set_ylabel(MEASURES[view.settings.primary].unit)
-    place_title(figure, view.title, f"{measure_text(view)}: strategy − {BASELINE}")
+    effect = facet.settings.smallest_effect
+    plot_heat_map(frame, figure.subplots(), pairs=facet.pairs, smallest_effect=effect, styles=facet.styles)
+    figure.axes[-1].set_ylabel(MEASURES[facet.settings.primary].unit)
+    place_title(figure, facet.title, f"{measure_text(facet)}: strategy − {BASELINE}")
     _place_legend(figure, frame)
-    return Drawing(figure, caption(view, frame), {"contrasts": frame})
+    return Drawing(figure, caption(facet, frame), {"contrasts": frame})
 
 
 def _place_legend(figure: Figure, frame: pd.DataFrame) -> None:
@@ -197,7 +189,7 @@ def _place_legend(figure: Figure, frame: pd.DataFrame) -> None:
         place_legend(figure, list(handles.values()), list(handles), title="")
 
 
-def caption(view: View, frame: pd.DataFrame) -> str:
+def caption(facet: Facet, frame: pd.DataFrame) -> str:
     """Return the caption of the heat map, from what varied and what is there."""
     counts = [int(n) for n in frame["n"] if n > 0]
     records = frame.to_dict("records")
@@ -221,12 +213,12 @@ def caption(view: View, frame: pd.DataFrame) -> str:
         else ""
     )
     return joined(
-        f"Paired difference from {BASELINE} in {measure_text(view)} ({MEASURES[view.settings.primary].unit}) at the same seed "
-        f"and mix: above 0 (orange), {direction_text(view)}.",
-        spread_sentence(view, counts, marks="±", kind="paired t"),
+        f"Paired difference from {BASELINE} in {measure_text(facet)} ({MEASURES[facet.settings.primary].unit}) at the same seed "
+        f"and mix: above 0 (orange), {direction_text(facet)}.",
+        spread_sentence(facet, counts, marks="±", kind="paired t"),
         resolved.strip(),
         crossed,
         control,
-        left_out_sentence(view),
-        mix_sentence(view),
+        left_out_sentence(facet),
+        mix_sentence(facet),
     )

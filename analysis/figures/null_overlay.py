@@ -18,12 +18,11 @@ from analysis.figures.captions import (
     mix_sentence,
     percent_text,
 )
-from analysis.figures.facet import Drawing, View
+from analysis.figures.facet import Drawing, Facet
 from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
     LineStyle,
-    mix_text,
     place_legend,
     place_title,
     plain_ticks,
@@ -33,6 +32,7 @@ from analysis.figures.style import (
 from analysis.findings.outcomes import BASELINE, strategy_rank
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL
 from analysis.wording.conditioning import conditioning
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 NULL = "0.86"
@@ -92,66 +92,66 @@ def control_first(differences: pd.DataFrame) -> list[str]:
     return sorted(names, key=lambda name: (name != schema.AA, strategy_rank(name)))
 
 
-def draw_null_overlay(view: View) -> Drawing:
+def draw_null_overlay(facet: Facet) -> Drawing:
     """Return the A/A overlay of one axis combination, a panel a mix, or why there is none."""
-    pairs = view.pairs[view.pairs["matched"].astype(bool)]
+    pairs = facet.pairs[facet.pairs["matched"].astype(bool)]
     pairs = pairs[pairs[schema.STRATEGY] != schema.NO_REPLAY]
-    measured = f"{view.settings.primary}_difference"
+    measured = f"{facet.settings.primary}_difference"
     shown = pairs[[*schema.LABEL_COLUMNS, measured]].rename(columns={measured: "difference"}).dropna()
     null = shown[shown[schema.STRATEGY] == schema.AA]
-    if schema.AA not in set(view.cells[schema.STRATEGY]):
+    if schema.AA not in set(facet.cells[schema.STRATEGY]):
         return Drawing(
             None, f"Not drawn: the study has no strategy {schema.AA!r}, {BASELINE} with another selection."
         )
     if null.empty:
         return Drawing(None, f"Not drawn yet: no finished pair of {schema.AA!r} and {BASELINE!r}.")
-    mixes = [mix for mix in view.mixes if mix in set(shown[schema.MIX])]
+    mixes = [mix for mix in facet.mixes if mix in set(shown[schema.MIX])]
     places = control_first(shown)
     panel = 0.55 + PLACE * len(places)
     wide = max(1, min(len(mixes), int(TWO_COLUMNS / panel)))
     tall = -(-len(mixes) // wide)
-    names = 0.04 * max(len(view.styles[name].label) for name in places)
+    names = 0.04 * max(len(facet.styles[name].label) for name in places)
     size = (max(ONE_COLUMN, wide * panel), (1.6 + names) * tall)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(tall, wide, sharey=True, squeeze=False)
     for ax, mix in zip(axes.ravel(), mixes, strict=False):
         part = shown[shown[schema.MIX] == mix]
-        plot_null_overlay(part, ax, level=view.settings.level, styles=view.styles, places=places)
+        plot_null_overlay(part, ax, level=facet.settings.level, styles=facet.styles, places=places)
         plain_ticks(ax, axes="y").set_title(f"mix {mix_text(mix)}")
     for ax in axes.ravel()[len(mixes) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel(measure_axis(view, difference=True))
-    place_title(figure, view.title)
-    _place_legend(figure, view, null)
-    return Drawing(figure, caption(view, shown, null), {"pairs": shown})
+        ax.set_ylabel(measure_axis(facet, difference=True))
+    place_title(figure, facet.title)
+    _place_legend(figure, facet, null)
+    return Drawing(figure, caption(facet, shown, null), {"pairs": shown})
 
 
-def _place_legend(figure: Figure, view: View, null: pd.DataFrame) -> None:
+def _place_legend(figure: Figure, facet: Facet, null: pd.DataFrame) -> None:
     handles: list[Patch | Line2D] = [Line2D([], [], color="0.3", marker="o", markersize=3, linestyle="")]
     labels = ["one pair"]
     if null.groupby(schema.MIX).size().max() >= FEWEST_FOR_INTERVAL:
         handles += [Line2D([], [], color="0.3", linewidth=1.8), Patch(facecolor=NULL)]
-        labels += ["mean", f"A/A: {percent_text(view.settings.level)} of such means"]
+        labels += ["mean", f"A/A: {percent_text(facet.settings.level)} of such means"]
     place_legend(figure, handles, labels, title="")
 
 
-def caption(view: View, shown: pd.DataFrame, null: pd.DataFrame) -> str:
+def caption(facet: Facet, shown: pd.DataFrame, null: pd.DataFrame) -> str:
     """Return the caption of the overlay."""
     counts = [len(group) for _, group in shown.groupby([schema.STRATEGY, schema.MIX])]
     enough = null.groupby(schema.MIX).size().max() >= FEWEST_FOR_INTERVAL
     band = (
-        f"Grey: where {percent_text(view.settings.level)} of means of as many A/A pairs would fall if nothing but "
+        f"Grey: where {percent_text(facet.settings.level)} of means of as many A/A pairs would fall if nothing but "
         "chance were at work (t around 0, from the A/A pairs of the same mix)."
         if enough
         else "No null spread is drawn: fewer than 3 A/A pairs at each mix."
     )
     return joined(
-        f"Paired differences from {BASELINE} in {measure_text(view)} (above 0, {direction_text(view)}), a point a seed, bars their "
+        f"Paired differences from {BASELINE} in {measure_text(facet)} (above 0, {direction_text(facet)}), a point a seed, bars their "
         f"means from 3 pairs on. {schema.AA} is {BASELINE} again with another selection stream: its differences are "
         f"what no effect looks like. {band}",
         "The grey zone is a picture of the noise; the test is the primary contrasts'." if enough else "",
-        conditioning(view, n=counts),
-        left_out_sentence(view),
-        mix_sentence(view),
+        conditioning(facet, n=counts),
+        left_out_sentence(facet),
+        mix_sentence(facet),
     )

@@ -6,17 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, mix_sentence, seeds_sentence
-from analysis.figures.facet import Drawing, View
-from analysis.figures.style import (
-    ONE_COLUMN,
-    SMALLEST,
-    TWO_COLUMNS,
-    LineStyle,
-    mix_text,
-    place_title,
-    strategy_styles,
-)
+from analysis.figures.facet import Drawing, Facet
+from analysis.figures.style import ONE_COLUMN, SMALLEST, TWO_COLUMNS, LineStyle, place_title, strategy_styles
 from analysis.findings.outcomes import strategy_rank
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 CELL = 0.3  # inches
@@ -63,16 +56,16 @@ def ordered_names(overlaps: pd.DataFrame) -> list[str]:
     return sorted({*overlaps[schema.STRATEGY], *overlaps["other"]}, key=strategy_rank)
 
 
-def draw_overlaps(view: View) -> Drawing:
+def draw_overlaps(facet: Facet) -> Drawing:
     """Return the overlap matrices of one axis combination, or why there are none."""
-    overlaps = view.part(view.findings.overlaps)
+    overlaps = facet.part(facet.findings.overlaps)
     known = overlaps[overlaps["n"] > 0]
     if known.empty:
-        notes = " ".join(view.findings.notes_on("selections")) or "No two strategies share a finished seed."
+        notes = " ".join(facet.findings.notes_on("selections")) or "No two strategies share a finished seed."
         return Drawing(None, f"Not drawn. {notes}")
     mixes = sorted(set(known[schema.MIX]))
     names = ordered_names(known)
-    longest = max(len(view.styles[name].label) for name in names)
+    longest = max(len(facet.styles[name].label) for name in names)
     side = CELL * (len(names) - 1)
     fitting = max(1, int((TWO_COLUMNS - 0.055 * longest) / (side + 0.25)))
     wide = min(len(mixes), fitting)
@@ -81,15 +74,15 @@ def draw_overlaps(view: View) -> Drawing:
     figure = Figure(figsize=(width, 0.15 + 0.045 * longest + tall * (side + 0.3)), layout="constrained")
     axes = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, mix in zip(axes, mixes, strict=False):
-        plot_overlaps(known[known[schema.MIX] == mix], ax, styles=view.styles, names=names)
+        plot_overlaps(known[known[schema.MIX] == mix], ax, styles=facet.styles, names=names)
         ax.set_title(f"mix {mix_text(float(mix))}")
     for ax in axes[len(mixes) :]:
         ax.set_visible(False)
-    place_title(figure, view.title, "overlap of replayed examples (%)")
-    return Drawing(figure, caption(view, known), {"overlaps": overlaps})
+    place_title(figure, facet.title, "overlap of replayed examples (%)")
+    return Drawing(figure, caption(facet, known), {"overlaps": overlaps})
 
 
-def caption(view: View, known: pd.DataFrame) -> str:
+def caption(facet: Facet, known: pd.DataFrame) -> str:
     """Return the caption of the overlap matrices, with what chance alone would give."""
     chance = known.groupby(schema.MIX)["expected"].mean().dropna()
     texts = [f"{100 * share:.1f} % at mix {mix_text(float(str(mix)))}" for mix, share in chance.items()]
@@ -99,9 +92,9 @@ def caption(view: View, known: pd.DataFrame) -> str:
         else "The study does not say how many examples there were to choose from, so chance overlap is unknown."
     )
     return joined(
-        f"Jaccard overlap of the {view.study.task_a} examples that two strategies replayed at the same seed, |A ∩ B| / |A ∪ B| "
+        f"Jaccard overlap of the {facet.study.task_a} examples that two strategies replayed at the same seed, |A ∩ B| / |A ∪ B| "
         f"in percent, mean over seeds: 100 would be the same examples; shades run evenly from "
         f"white at 0 to black at 110. {expected}",
-        seeds_sentence(view, [int(n) for n in known["n"]]),
-        mix_sentence(view),
+        seeds_sentence(facet, [int(n) for n in known["n"]]),
+        mix_sentence(facet),
     )

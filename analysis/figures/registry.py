@@ -7,7 +7,7 @@ from analysis.figures.by_level import draw_levels
 from analysis.figures.curves import draw_forgetting_curves
 from analysis.figures.difference_curves import draw_difference_curves
 from analysis.figures.dose_response import draw_doses
-from analysis.figures.facet import Drawing, View
+from analysis.figures.facet import Drawing, Facet
 from analysis.figures.forest import draw_forest
 from analysis.figures.heat_map import draw_change_against_baseline
 from analysis.figures.null_overlay import draw_null_overlay
@@ -21,7 +21,7 @@ class Entry(NamedTuple):
     """A figure's title, and the function that draws it from a view inside `style.publication_style`."""
 
     title: str
-    draw: Callable[[View], Drawing]
+    draw: Callable[[Facet], Drawing]
 
 
 FIGURES: dict[str, Entry] = {

@@ -6,18 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, mix_sentence, seeds_sentence
-from analysis.figures.facet import Drawing, View
+from analysis.figures.facet import Drawing, Facet
 from analysis.figures.lettering import shown_text
-from analysis.figures.style import (
-    SMALLEST,
-    TWO_COLUMNS,
-    LineStyle,
-    mix_text,
-    place_title,
-    plain_ticks,
-    strategy_styles,
-)
+from analysis.figures.style import SMALLEST, TWO_COLUMNS, LineStyle, place_title, plain_ticks, strategy_styles
 from analysis.findings.outcomes import strategy_rank
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 ROW = 0.17  # inches
@@ -84,11 +77,11 @@ def plot_lengths(selections: pd.DataFrame, ax: Axes, *, styles: dict[str, LineSt
     return ax
 
 
-def draw_selections(view: View) -> Drawing:
+def draw_selections(facet: Facet) -> Drawing:
     """Return what was replayed at each mix of one axis combination, or why it is not known."""
-    selections = view.part(view.findings.selections)
+    selections = facet.part(facet.findings.selections)
     if selections.empty:
-        return Drawing(None, f"Not drawn. {' '.join(view.findings.notes_on('selections'))}".strip())
+        return Drawing(None, f"Not drawn. {' '.join(facet.findings.notes_on('selections'))}".strip())
     sizes = selections.groupby(schema.MIX)[schema.STRATEGY].nunique()
     mixes = sizes.index.tolist()
     groups = [group for group in ("level", "type") if selections[group].notna().any()]
@@ -101,23 +94,23 @@ def draw_selections(view: View) -> Drawing:
     for row, mix in enumerate(mixes):
         part = selections[selections[schema.MIX] == mix]
         for ax, group in zip(axes[row], groups, strict=False):
-            plot_shares(part, ax, group=group, styles=view.styles).set_title(group)
+            plot_shares(part, ax, group=group, styles=facet.styles).set_title(group)
             ax.tick_params(labelbottom=row == len(mixes) - 1, labelleft=ax is axes[row, 0])
-        lengths = plot_lengths(part, axes[row, -1], styles=view.styles)
+        lengths = plot_lengths(part, axes[row, -1], styles=facet.styles)
         plain_ticks(lengths, count=4, axes="x").set_title("length (tokens)   ")
         lengths.text(1.02, 1.0, "total", transform=lengths.transAxes, va="bottom", fontsize=SMALLEST)
         axes[row, 0].set_ylabel(f"mix {mix_text(float(mix))}")
-    place_title(figure, view.title)
+    place_title(figure, facet.title)
     counts = selections.groupby([schema.STRATEGY, schema.MIX])[schema.SEED].nunique()
-    return Drawing(figure, caption(view, counts.tolist()), {"selections": selections})
+    return Drawing(figure, caption(facet, counts.tolist()), {"selections": selections})
 
 
-def caption(view: View, counts: list[int]) -> str:
+def caption(facet: Facet, counts: list[int]) -> str:
     """Return the caption of what was replayed."""
     return joined(
-        f"What each strategy replayed of {view.study.task_a}: shares of levels and types in percent of the examples, the darker "
+        f"What each strategy replayed of {facet.study.task_a}: shares of levels and types in percent of the examples, the darker "
         f"the more (mean over seeds; beyond the {MOST_VALUES} most frequent values, one column), and the examples' lengths: median, middle half "
         "(thick), middle 90 % (thin), and right of it the tokens of one selection, mean over seeds.",
-        seeds_sentence(view, counts),
-        mix_sentence(view),
+        seeds_sentence(facet, counts),
+        mix_sentence(facet),
     )

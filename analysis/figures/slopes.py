@@ -16,13 +16,12 @@ from analysis.figures.captions import (
     mix_sentence,
     seeds_sentence,
 )
-from analysis.figures.facet import Drawing, View
+from analysis.figures.facet import Drawing, Facet
 from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
     LineStyle,
     draw_thin_lines,
-    mix_text,
     place_legend,
     place_title,
     plain_ticks,
@@ -32,6 +31,7 @@ from analysis.figures.style import (
 )
 from analysis.findings.outcomes import BASELINE, strategy_rank
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 REACH = 0.3  # from a strategy's place to either end of its slopes
@@ -77,32 +77,32 @@ def plot_slopes(
     return slanted_names(ax, [styles[name].label for name in places])
 
 
-def draw_slopes(view: View) -> Drawing:
+def draw_slopes(facet: Facet) -> Drawing:
     """Return the slope graph of one axis combination, a panel a mix, or why there is none."""
-    measure = view.settings.primary
-    pairs = view.pairs[view.pairs["matched"].astype(bool)]
+    measure = facet.settings.primary
+    pairs = facet.pairs[facet.pairs["matched"].astype(bool)]
     pairs = pairs[pairs[schema.STRATEGY] != schema.NO_REPLAY].dropna(subset=[f"{measure}_difference"])
     if pairs.empty:
         return Drawing(None, f"Not drawn: no strategy has a finished pair with {BASELINE!r}.")
     mixes = sorted(set(pairs[schema.MIX]))
     places = sorted(set(pairs[schema.STRATEGY]), key=strategy_rank)
     width = min(TWO_COLUMNS, max(ONE_COLUMN, 0.7 + 0.55 * len(places)))
-    names = 0.04 * max(len(view.styles[name].label) for name in places)
+    names = 0.04 * max(len(facet.styles[name].label) for name in places)
     figure = Figure(figsize=(width, 0.25 + names + 1.45 * len(mixes)), layout="constrained")
     axes = figure.subplots(len(mixes), 1, squeeze=False)[:, 0]
     for ax, mix in zip(axes, mixes, strict=True):
-        plot_slopes(pairs[pairs[schema.MIX] == mix], ax, measure=measure, styles=view.styles, places=places)
+        plot_slopes(pairs[pairs[schema.MIX] == mix], ax, measure=measure, styles=facet.styles, places=places)
         plain_ticks(ax, count=4, axes="y").set_title(f"mix {mix_text(float(mix))}")
         ax.tick_params(axis="x", labelbottom=ax is axes[-1])
-    share_span(axes, axis="y", least=2 * (view.settings.smallest_effect or 0.0))
-    figure.supylabel(measure_axis(view), fontsize=7.5, multialignment="center")
-    place_title(figure, view.title)
+    share_span(axes, axis="y", least=2 * (facet.settings.smallest_effect or 0.0))
+    figure.supylabel(measure_axis(facet), fontsize=7.5, multialignment="center")
+    place_title(figure, facet.title)
     _place_legend(
         figure,
         mean=bool((pairs.groupby([schema.STRATEGY, schema.MIX]).size() >= FEWEST_FOR_INTERVAL).any()),
     )
     shown = pairs[[*schema.LABEL_COLUMNS, measure, f"{measure}_baseline"]]
-    return Drawing(figure, caption(view, pairs), {"pairs": shown})
+    return Drawing(figure, caption(facet, pairs), {"pairs": shown})
 
 
 def _place_legend(figure: Figure, *, mean: bool) -> None:
@@ -118,14 +118,14 @@ def _place_legend(figure: Figure, *, mean: bool) -> None:
     place_legend(figure, handles[:shown], labels[:shown], title="")
 
 
-def caption(view: View, pairs: pd.DataFrame) -> str:
+def caption(facet: Facet, pairs: pd.DataFrame) -> str:
     """Return the caption of the slope graph."""
     counts = [len(group) for _, group in pairs.groupby([schema.STRATEGY, schema.MIX])]
     return joined(
-        f"{measure_heading(view)} at each seed: from {BASELINE} (open circle) to the strategy; "
+        f"{measure_heading(facet)} at each seed: from {BASELINE} (open circle) to the strategy; "
         f"solid where the strategy's is lower, dashed where it is higher; black: the mean, from 3 pairs on. "
         "Heights differ by seed; what is compared is the slope. All panels have one scale, each shifted to its own data.",
-        seeds_sentence(view, counts),
-        left_out_sentence(view),
-        mix_sentence(view),
+        seeds_sentence(facet, counts),
+        left_out_sentence(facet),
+        mix_sentence(facet),
     )

@@ -23,8 +23,9 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from analysis.figures.lettering import FONT, distinct_labels, set_fonts, shown_text, text_width
 from analysis.findings.outcomes import BASELINE, strategy_rank
-from analysis.report.output import publish
+from analysis.wording.terms import strategy_text
 from trainables.ledger import schema
+from trainables.ledger.atomic_write import publish_file
 
 ONE_COLUMN = 3.5  # inches, as in most two-column journals
 TWO_COLUMNS = 7.2
@@ -127,22 +128,6 @@ def legend_handle(style: LineStyle) -> Line2D:
     )
 
 
-def strategy_text(strategy: str) -> str:
-    """Return a strategy as figures and tables call it."""
-    return "no replay" if strategy == schema.NO_REPLAY else strategy
-
-
-def mix_text(mix: float) -> str:
-    """Return a mix in percent."""
-    return f"{100 * mix:g} %"
-
-
-def signed_text(value: float, *, digits: int) -> str:
-    """Return `value` with its sign, a real minus among them; zero has none."""
-    text = f"{value:+.{digits}f}".replace("-", "\u2212")
-    return text if float(f"{value:.{digits}f}") else text[1:]
-
-
 def decimals(limit: float) -> int:
     """Return the decimals that show two significant digits of `limit`, from 4 to 6."""
     if not limit or not math.isfinite(limit):
@@ -189,7 +174,7 @@ def save_figure(figure: Figure, *paths: Path) -> list[Path]:
         if set_fonts(figure):
             matplotlib.rcParams["pdf.fonttype"] = 3  # outlines, which any kind of font has
         _lay_out(figure)
-        return [publish(path, partial(_write, figure, path.suffix.removeprefix("."))) for path in paths]
+        return [publish_file(path, partial(_write, figure, path.suffix.removeprefix("."))) for path in paths]
 
 
 def _lay_out(figure: Figure) -> None:

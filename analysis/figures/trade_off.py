@@ -11,14 +11,13 @@ from matplotlib.patches import Ellipse
 from scipy import stats
 
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, percent_text
-from analysis.figures.facet import Drawing, View, seeds_per_mean
+from analysis.figures.facet import Drawing, Facet, seeds_per_mean
 from analysis.figures.layout import point_towards
 from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
     LineStyle,
     legend_handle,
-    mix_text,
     place_legend,
     place_title,
     plain_ticks,
@@ -29,6 +28,7 @@ from analysis.findings.outcomes import BASELINE, strategy_rank
 from analysis.stats.intervals import LEVEL
 from analysis.stats.measures import FINAL_A, FINAL_B, MEASURES, NATS
 from analysis.wording.conditioning import conditions, count_text, varied
+from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 START = "before Phase B"
@@ -114,12 +114,12 @@ def within_reach(place: Place, ax: Axes) -> bool:
     )
 
 
-def draw_trade_off(view: View) -> Drawing:
+def draw_trade_off(facet: Facet) -> Drawing:
     """Return the trade-off planes of one axis combination, or why there are none."""
-    done = shown_runs(view)
+    done = shown_runs(facet)
     if done.empty:
         return Drawing(None, "Not drawn yet: no cell is done.")
-    mixes = view.mixes
+    mixes = facet.mixes
     wide = min(len(mixes), 3 if len(mixes) != 4 else 2)
     tall = -(-len(mixes) // wide)
     size = (ONE_COLUMN if wide == 1 else TWO_COLUMNS, 0.25 + (2.6 if wide < 3 else 2.1) * tall)
@@ -129,24 +129,24 @@ def draw_trade_off(view: View) -> Drawing:
     for ax in axes[len(mixes) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(mixes) - wide) : len(mixes)]:
-        ax.set_xlabel(f"final {view.task_a} loss (nats/token)")
+        ax.set_xlabel(f"final {facet.task_a} loss (nats/token)")
     for ax in axes[::wide]:
-        ax.set_ylabel(f"final {view.task_b} loss\n(nats/token)")
-    near = _draw_panels(view, panels, done=done)
-    _finish(figure, view, names=sorted(set(done[schema.STRATEGY]), key=strategy_rank), near=near)
-    return Drawing(figure, caption(view), {"outcomes": done[[*schema.LABEL_COLUMNS, FINAL_A, FINAL_B]]})
+        ax.set_ylabel(f"final {facet.task_b} loss\n(nats/token)")
+    near = _draw_panels(facet, panels, done=done)
+    _finish(figure, facet, names=sorted(set(done[schema.STRATEGY]), key=strategy_rank), near=near)
+    return Drawing(figure, caption(facet), {"outcomes": done[[*schema.LABEL_COLUMNS, FINAL_A, FINAL_B]]})
 
 
-def shown_runs(view: View) -> pd.DataFrame:
+def shown_runs(facet: Facet) -> pd.DataFrame:
     """Return the finished runs that are drawn: not those of the A/A control, which repeat random's."""
-    done = view.done
+    done = facet.done
     return done[done[schema.STRATEGY] != schema.AA]
 
 
-def _draw_panels(view: View, panels: dict[float, Axes], *, done: pd.DataFrame) -> bool:
+def _draw_panels(facet: Facet, panels: dict[float, Axes], *, done: pd.DataFrame) -> bool:
     """Draw `done` on one scale; return whether the losses before Phase B are in place in every panel."""
-    far = {mix: _draw_panel(view, ax, runs=view.panel(done, mix=mix)) for mix, ax in panels.items()}
-    effect = view.settings.smallest_effect if MEASURES[view.settings.primary].unit == NATS else None
+    far = {mix: _draw_panel(facet, ax, runs=facet.panel(done, mix=mix)) for mix, ax in panels.items()}
+    effect = facet.settings.smallest_effect if MEASURES[facet.settings.primary].unit == NATS else None
     for axis in "xy":
         share_span(panels.values(), axis=axis, least=2 * (effect or 0.0))
     for mix, ax in panels.items():
@@ -159,21 +159,21 @@ def _draw_panels(view: View, panels: dict[float, Axes], *, done: pd.DataFrame) -
     return not any(START in names for names in far.values())
 
 
-def _draw_panel(view: View, ax: Axes, *, runs: pd.DataFrame) -> Far:
+def _draw_panel(facet: Facet, ax: Axes, *, runs: pd.DataFrame) -> Far:
     """Draw one mix's runs, and what would not squeeze them: the runs without replay, the start; return the rest."""
     control = runs[runs[schema.STRATEGY] == schema.NO_REPLAY]
     replayed = runs.drop(control.index)
     first = control if replayed.empty else replayed
-    plot_trade_off(first, ax, styles=view.styles, level=view.settings.level)
+    plot_trade_off(first, ax, styles=facet.styles, level=facet.settings.level)
     ax.margins(0.12)
     far: Far = {}
     if len(first) < len(runs):
-        centre, style = mean_place(control), view.styles[schema.NO_REPLAY]
+        centre, style = mean_place(control), facet.styles[schema.NO_REPLAY]
         if within_reach(centre, ax):
-            plot_trade_off(control, ax, styles=view.styles, level=view.settings.level)
+            plot_trade_off(control, ax, styles=facet.styles, level=facet.settings.level)
         else:
             far[style.label] = (centre, style.colour)
-    starts = view.starts.set_axis([FINAL_A, FINAL_B], axis="columns")
+    starts = facet.starts.set_axis([FINAL_A, FINAL_B], axis="columns")
     if within_reach(mean_place(starts), ax):
         ax.plot(starts[FINAL_A], starts[FINAL_B], "*", color="0.3", markersize=6, linestyle="", zorder=2)
     else:
@@ -194,9 +194,9 @@ def _ink(ax: Axes) -> npt.NDArray[np.float64]:
     return np.concatenate([*drawn, *(ax.transData.inverted().transform(outline) for outline in outlines)])
 
 
-def _finish(figure: Figure, view: View, *, names: list[str], near: bool) -> None:
-    counts = seeds_per_mean(view)
-    handles = [legend_handle(view.styles[name]) for name in names]
+def _finish(figure: Figure, facet: Facet, *, names: list[str], near: bool) -> None:
+    counts = seeds_per_mean(facet)
+    handles = [legend_handle(facet.styles[name]) for name in names]
     if max(counts) < FEWEST_FOR_ELLIPSE:
         for handle in handles:
             handle.set_linestyle("")
@@ -205,43 +205,43 @@ def _finish(figure: Figure, view: View, *, names: list[str], near: bool) -> None
     else:
         title = f"small: one seed; large: mean over {count_text(counts, 'seed')}"
     if max(counts) >= FEWEST_FOR_ELLIPSE:
-        title += f"; ellipse: {percent_text(view.settings.level)} of the mean"
-    place_title(figure, view.title)
-    start = start_text(view, mark="star" if near else "star, or an arrow towards it")
-    place_legend(figure, handles, [view.styles[name].label for name in names], title=f"{title}\n{start}")
+        title += f"; ellipse: {percent_text(facet.settings.level)} of the mean"
+    place_title(figure, facet.title)
+    start = start_text(facet, mark="star" if near else "star, or an arrow towards it")
+    place_legend(figure, handles, [facet.styles[name].label for name in names], title=f"{title}\n{start}")
 
 
-def start_text(view: View, *, mark: str) -> str:
+def start_text(facet: Facet, *, mark: str) -> str:
     """Return what marks the losses before Phase B, with the numbers where there is one adapter."""
     words = f"{START} ({mark})"
-    if len(view.starts) > 1:
+    if len(facet.starts) > 1:
         return words
-    before_a, before_b = view.starts.to_numpy(float)[0]
+    before_a, before_b = facet.starts.to_numpy(float)[0]
     return f"{words}: {before_a:.3f}, {before_b:.3f}"
 
 
-def caption(view: View) -> str:
+def caption(facet: Facet) -> str:
     """Return the caption of the trade-off plane, from what varied and what is there."""
-    counts = seeds_per_mean(view)
-    given = conditions(view)
+    counts = seeds_per_mean(facet)
+    given = conditions(facet)
     if max(counts) >= FEWEST_FOR_ELLIPSE:
         few = f", none where n < {FEWEST_FOR_ELLIPSE}" if min(counts) < FEWEST_FOR_ELLIPSE else ""
         spread = (
-            f"Ellipses: {percent_text(view.settings.level)} regions of the mean of both losses (Hotelling's T²) over "
-            f"{count_text(counts, 'seed')} ({varied(view)}){few}; {given}. They are not paired by seed: whether two of them "
+            f"Ellipses: {percent_text(facet.settings.level)} regions of the mean of both losses (Hotelling's T²) over "
+            f"{count_text(counts, 'seed')} ({varied(facet)}){few}; {given}. They are not paired by seed: whether two of them "
             "overlap is no test."
         )
     else:
         spread = f"No ellipse below {FEWEST_FOR_ELLIPSE} seeds, here {count_text(counts, 'seed')}; {given}."
     return joined(
-        f"Final {view.study.task_a} loss against final {view.study.task_b} loss, in nats per supervised token: lower left is "
+        f"Final {facet.study.task_a} loss against final {facet.study.task_b} loss, in nats per supervised token: lower left is "
         "better at both. Small points: single seeds; large points: their mean, from 3 seeds on.",
         spread,
         "Star: the losses before Phase B. An arrow in a corner points to what it names, far outside the panel. "
         "All panels have one scale, each shifted to its own data.",
         f"{schema.AA}, which is {BASELINE} again, is left out."
-        if schema.AA in set(view.done[schema.STRATEGY])
+        if schema.AA in set(facet.done[schema.STRATEGY])
         else "",
-        absent_sentence(view),
-        mix_sentence(view),
+        absent_sentence(facet),
+        mix_sentence(facet),
     )

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.reading.per_example import GROUPS, Changes, Validation, Values
-from analysis.reading.study import CELL, Study
+from analysis.reading.study import CELL, RecordedStudy
 from trainables.ledger import schema
 
 LEVEL_COLUMNS = ("group", "value", "tokens", "examples", "forgetting")
 
 
-def find_levels(study: Study, *, changes: Changes) -> pd.DataFrame:
+def find_levels(study: RecordedStudy, *, changes: Changes) -> pd.DataFrame:
     """Return a row a run and group: strategy, mix, seed, *axes, LEVEL_COLUMNS; empty without such losses.
 
     `forgetting` is the rise of the group's loss from step 0 to the end: sum of nll / sum of tokens, both over

@@ -19,7 +19,7 @@ from analysis.findings.outcomes import BASELINE
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
 from analysis.findings.verdicts import IDENTICAL, UNRESOLVED
 from analysis.reading.settings import Inference
-from analysis.reading.study import CELL, Study
+from analysis.reading.study import CELL, RecordedStudy
 from analysis.stats.intervals import effect_size, paired_test, sign_flip, tost
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema
@@ -66,7 +66,7 @@ SECONDARY_COLUMNS = tuple(
 )
 
 
-def find_contrasts(planned: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
+def find_contrasts(planned: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
     """Return a row a planned contrast of the primary measure: strategy, mix, *axes, CONTRAST_COLUMNS.
 
     The family is every strategy but no replay and the A/A control, at every mix and axes: all that was
@@ -88,7 +88,7 @@ def find_contrasts(planned: pd.DataFrame, *, study: Study, settings: Inference) 
 
 
 def _family(
-    groups: Groups, *, study: Study, settings: Inference, first_seeds: float = math.inf
+    groups: Groups, *, study: RecordedStudy, settings: Inference, first_seeds: float = math.inf
 ) -> pd.DataFrame:
     """Return the contrasts of `groups` over the first seeds, judged together."""
     labels = planned_labels(study)
@@ -107,7 +107,7 @@ def _family(
     return frame
 
 
-def planned_labels(study: Study) -> list[PlannedLabel]:
+def planned_labels(study: RecordedStudy) -> list[PlannedLabel]:
     """Return every label of the study's plan, as the family is made of them."""
     names = [*schema.LABEL_COLUMNS, *study.axes, CELL]
     records = study.cells[names].to_dict("records")
@@ -125,13 +125,13 @@ def _contrast(label: Mapping[Any, Any], *, axes: Sequence[str]) -> Contrast:
     return Contrast(label[schema.STRATEGY], label[schema.MIX], tuple((name, label[name]) for name in axes))
 
 
-def _before_looks(groups: Groups, *, study: Study, settings: Inference) -> pd.DataFrame:
+def _before_looks(groups: Groups, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
     """Return the contrasts so far of a study whose first look has not come: none is decided."""
     frame = _family(groups, study=study, settings=settings, first_seeds=settings.looks[0])
     return frame.assign(verdict=frame["verdict"].where(~frame["in_family"], UNRESOLVED))
 
 
-def find_secondary(planned: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
+def find_secondary(planned: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
     """Return a row a contrast and every other measure, SECONDARY_COLUMNS: exploratory and unadjusted.
 
     No verdict rests on them: nothing is adjusted, tested for equivalence (the smallest effect is in the primary
@@ -148,7 +148,7 @@ def find_secondary(planned: pd.DataFrame, *, study: Study, settings: Inference) 
     return pd.DataFrame(rows, columns=[*_keys(study), *SECONDARY_COLUMNS])
 
 
-def find_aa(pairs: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
+def find_aa(pairs: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
     """Return the differences of the A/A control, what no difference looks like: matched pairs alone.
 
     Columns: strategy, mix, seed, *axes, difference (of the primary measure).
@@ -173,11 +173,11 @@ def contrast_notes(contrasts: pd.DataFrame, *, settings: Inference) -> tuple[str
     return tuple(notes)
 
 
-def _keys(study: Study) -> list[str]:
+def _keys(study: RecordedStudy) -> list[str]:
     return [schema.STRATEGY, schema.MIX, *study.axes]
 
 
-def _groups(planned: pd.DataFrame, *, study: Study) -> Groups:
+def _groups(planned: pd.DataFrame, *, study: RecordedStudy) -> Groups:
     """Return every contrast's label and planned pairs, in the order of `planned`."""
     keys = _keys(study)
     groups = planned.groupby(keys, sort=False)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.findings.outcomes import grouped, strategy_rank
 from analysis.reading.settings import Inference
-from analysis.reading.study import STATE, Study
+from analysis.reading.study import STATE, RecordedStudy
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, mean_interval, pointwise_interval
 from trainables.ledger import schema
 
@@ -32,7 +32,7 @@ class Laws(NamedTuple):
     notes: tuple[str, ...]
 
 
-def find_doses(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
+def find_doses(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
     """Return a row a strategy, mix and axes with a done run: strategy, mix, *axes, DOSE_COLUMNS.
 
     The mean and t interval of the primary measure over seeds. Mix 0 is the run without replay, on every
@@ -53,7 +53,7 @@ def _dose(values: Values, *, mix: float, settings: Inference) -> dict[str, Any]:
 
 
 def _tables(
-    outcomes: pd.DataFrame, *, study: Study, settings: Inference
+    outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inference
 ) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Return each strategy's table at each axes: a row a seed, a column a mix, NaN where the run is not done."""
     done = outcomes[(outcomes[STATE] == schema.DONE) & np.isfinite(outcomes[settings.primary])]
@@ -68,7 +68,7 @@ def _tables(
     return tables
 
 
-def fit_laws(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> Laws:
+def fit_laws(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> Laws:
     """Fit F(m) = floor + (start - floor) exp(-m / scale) to each strategy with FEWEST_MIXES mixes, 0 among them.
 
     Least squares on the means over the n seeds that have every mix. Intervals: the fit is linearised in the

@@ -18,14 +18,14 @@ from analysis.findings.selections import Selected, overlaps, pool_size, read_sel
 from analysis.findings.variance import Components, components, split
 from analysis.reading.per_example import Changes, read_changes
 from analysis.reading.settings import Inference, read_settings
-from analysis.reading.study import Study
+from analysis.reading.study import RecordedStudy
 
 
 @dataclass(frozen=True)
 class Findings:
     """The frames of one study. Each is computed at its first use; files of single examples are read only then."""
 
-    study: Study
+    study: RecordedStudy
     settings: Inference
 
     @cached_property
@@ -146,7 +146,7 @@ NOTED: dict[str, Callable[[Findings], tuple[str, ...]]] = {
 }
 
 
-def find(study: Study, *, settings: Inference | None = None) -> Findings:
+def find(study: RecordedStudy, *, settings: Inference | None = None) -> Findings:
     """Return the findings of `study`, inferred as its configuration declares unless `settings` say otherwise.
 
     Raises AnalysisError where the declared settings are not possible.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reading.study import CELL, SLOTS_HASH, STATE, Study
+from analysis.reading.study import CELL, SLOTS_HASH, STATE, RecordedStudy
 from analysis.stats.intervals import LEVEL, Interval, mean_interval, paired_interval
 from analysis.stats.measures import (
     FINAL_A,
@@ -43,7 +43,7 @@ HALF_WIDTH = "_half_width"
 Curves = dict[str, Curve]  # by cell
 
 
-def read_curves(study: Study) -> Curves:
+def read_curves(study: RecordedStudy) -> Curves:
     """Return the curve of every done cell, from the study's rows."""
     done = study.rows[study.rows[STATE] == schema.DONE].drop_duplicates([CELL, schema.STEP])
     names = (schema.STEP, schema.TASK_A_LOSS, schema.TASK_B_LOSS)
@@ -52,7 +52,7 @@ def read_curves(study: Study) -> Curves:
     return {str(key): Curve(*(column[points] for column in values)) for key, points in groups}
 
 
-def run_outcomes(study: Study, *, measures: Collection[str] = tuple(MEASURES)) -> pd.DataFrame:
+def run_outcomes(study: RecordedStudy, *, measures: Collection[str] = tuple(MEASURES)) -> pd.DataFrame:
     """Return the planned labels with every one of MEASURES, NaN unless it is asked for and the run is done.
 
     Retention is measured against the run without replay of the same seed and axes, forgetting at matched
@@ -128,7 +128,7 @@ def difference_from_baseline(pairs: pd.DataFrame, *, level: float = LEVEL) -> In
     return paired_interval(values, baseline, level=level)
 
 
-def summarise(study: Study, *, outcomes: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
+def summarise(study: RecordedStudy, *, outcomes: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
     """Return one row per strategy, mix and axes: counts of every state, means with half-widths at `level`, n."""
     keys = [*study.axes, schema.MIX, schema.STRATEGY]
     pairs_of = selector(pair_with_baseline(outcomes, axes=study.axes), keys=keys)

@@ -17,7 +17,7 @@ from analysis.findings.outcomes import (
     read_curves,
     strategy_rank,
 )
-from analysis.reading.study import CELL, SLOTS_HASH, STATE, Study
+from analysis.reading.study import CELL, SLOTS_HASH, STATE, RecordedStudy
 from analysis.stats.measures import MATCHED_FORGETTING, MEASURES
 from trainables.ledger import schema
 
@@ -33,7 +33,7 @@ STANDINGS = (PAIRED, UNMATCHED, schema.DIVERGED, schema.FAILED, UNFINISHED)
 
 
 def plan_pairs(
-    study: Study, outcomes: pd.DataFrame, *, measures: Collection[str] = tuple(MEASURES)
+    study: RecordedStudy, outcomes: pd.DataFrame, *, measures: Collection[str] = tuple(MEASURES)
 ) -> pd.DataFrame:
     """Return every planned pair, ordered by axes, mix, strategy and seed, with its `standing`.
 
@@ -82,7 +82,7 @@ def _standing(pairs: pd.DataFrame) -> np.ndarray:
     )
 
 
-def _match_task_b(pairs: pd.DataFrame, *, study: Study) -> None:
+def _match_task_b(pairs: pd.DataFrame, *, study: RecordedStudy) -> None:
     """Fill in the measure of a pair, forgetting at the task B loss that both runs reached."""
     curves = read_curves(study)
     cells = zip(pairs[CELL], pairs[CELL + BASELINE_SUFFIX], strict=True)

@@ -13,7 +13,7 @@ from analysis.reading.errors import shortened
 from analysis.reading.records import Folder, Record
 from analysis.reading.rows import is_number
 from analysis.reading.storage import StudyFiles
-from analysis.reading.study import CELL, STATE, Study
+from analysis.reading.study import CELL, STATE, RecordedStudy
 from trainables.ledger import schema
 
 SELECTION_COLUMNS = ("id", "level", "type", "tokens")
@@ -28,7 +28,7 @@ class Selected(NamedTuple):
     problems: tuple[str, ...]
 
 
-def read_selections(study: Study) -> Selected:
+def read_selections(study: RecordedStudy) -> Selected:
     """Read what every done run replayed: strategy, mix, seed, *axes, SELECTION_COLUMNS, a row an example."""
     labels = [*schema.LABEL_COLUMNS, *study.axes]
     empty = pd.DataFrame(columns=[*labels, *SELECTION_COLUMNS])
@@ -73,7 +73,7 @@ def _fault(record: Record) -> str | None:
     return f"its values must be texts and numbers, got {shortened(strange[0])}" if strange else None
 
 
-def pool_size(study: Study) -> int | None:
+def pool_size(study: RecordedStudy) -> int | None:
     """Return the number of examples that strategies chose from; None where the study does not say."""
     record: Any = study.description
     for name in ("fingerprint", "task_a", "train"):

@@ -10,9 +10,8 @@ import pandas as pd
 from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
 from analysis.reading.per_example import Changes
 from analysis.reading.settings import Inference
-from analysis.reading.study import CELL, STATE, Study
+from analysis.reading.study import CELL, START_LOSSES, STATE, RecordedStudy
 from analysis.stats.measures import FORGETTING, MEASURES
-from analysis.wording.conditioning import START_LOSSES
 from trainables.ledger import schema
 
 Values = npt.NDArray[np.float64]
@@ -40,7 +39,7 @@ class Components(NamedTuple):
     notes: tuple[str, ...]
 
 
-def split(pairs: pd.DataFrame, *, study: Study, changes: Changes) -> pd.DataFrame:
+def split(pairs: pd.DataFrame, *, study: RecordedStudy, changes: Changes) -> pd.DataFrame:
     """Return the standard errors of each contrast's forgetting: strategy, mix, *axes, SPLIT_COLUMNS.
 
     Over the matched pairs whose two runs have usable losses of single examples; see `split_errors`.
@@ -83,7 +82,7 @@ def split_errors(rises: Values, tokens: Values) -> dict[str, float]:
     return {"n": n, "examples": examples, "difference": difference, **errors, "se_both": float(both)}
 
 
-def components(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> Components:
+def components(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> Components:
     """Return the variance of the primary measure between Phase A adapters, between seeds, and left over.
 
     A mixed model (statsmodels MixedLM, REML): a fixed mean for each strategy, mix and axes; random effects
@@ -113,7 +112,7 @@ def components(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> 
     return Components(pd.DataFrame(rows, columns=list(COMPONENT_COLUMNS)), (f"Variances in ({unit})².",))
 
 
-def _modelled(outcomes: pd.DataFrame, *, study: Study, settings: Inference) -> pd.DataFrame:
+def _modelled(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
     """Return the done runs as numbers: value, arm, adapter (by its losses before Phase B), seed."""
     first = study.rows[study.rows[schema.STEP] == 0].drop_duplicates(CELL)
     adapters = first.groupby(START_LOSSES, sort=True).ngroup().set_axis(first[CELL])

@@ -21,10 +21,10 @@ from analysis.figures.style import (
     publication_style,
     save_figure,
     strategy_styles,
-    strategy_text,
 )
 from analysis.histories.read import LOSS_SUFFIX, History, group_replicates
 from analysis.reading.errors import AnalysisError, NothingToShowError
+from analysis.wording.terms import strategy_text
 from trainables.ledger import schema
 
 FORMATS = (".png", ".svg", ".pdf")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import strategy_text
 from analysis.reading.errors import AnalysisError, shortened
 from analysis.reading.regular_file import read_regular
 from analysis.reading.rows import is_number, is_real
+from analysis.wording.terms import strategy_text
 from trainables.ledger import schema
 
 STEPS = "steps"

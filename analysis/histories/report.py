@@ -8,14 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.facet import Drawing
 from analysis.figures.lettering import shown_text
-from analysis.figures.style import (
-    ONE_COLUMN,
-    legend_handle,
-    place_legend,
-    plain_ticks,
-    publication_style,
-    signed_text,
-)
+from analysis.figures.style import ONE_COLUMN, legend_handle, place_legend, plain_ticks, publication_style
 from analysis.histories.figure import (
     LONGEST_TITLE,
     PANEL_WIDTH,
@@ -36,6 +29,7 @@ from analysis.report.markdown import write_page
 from analysis.report.provenance import Facts, analysis_versions
 from analysis.tables.table import write_table
 from analysis.wording.conditioning import count_text
+from analysis.wording.terms import signed_text
 from analysis.wording.verdicts import Verdicts
 
 MISSING = {

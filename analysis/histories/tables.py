@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import strategy_text
 from analysis.histories.read import LOSS_SUFFIX, History
 from analysis.tables.table import ABSENT, Column, Entry, Table, count, number
+from analysis.wording.terms import strategy_text
 
 Groups = Mapping[str, list[History]]
 Row = Mapping[Any, Any]

@@ -15,7 +15,7 @@ from analysis.reading.errors import shortened
 from analysis.reading.records import Folder, Record, checksum
 from analysis.reading.rows import is_number
 from analysis.reading.storage import StudyFiles
-from analysis.reading.study import CELL, STATE, Study
+from analysis.reading.study import CELL, STATE, RecordedStudy
 from trainables.ledger import schema
 
 Values = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ class _Losses(NamedTuple):
     place: str  # of the file, as messages name it
 
 
-def read_changes(study: Study) -> Changes:
+def read_changes(study: RecordedStudy) -> Changes:
     """Read every done cell's losses of single examples; what cannot be used is named and left out."""
     if study.files is None:
         return Changes(None, None, {}, ("Losses of single examples: this input has none.",), ())

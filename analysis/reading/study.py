@@ -24,13 +24,14 @@ ERROR = "error"
 LOG = "log"
 SLOTS_HASH = "slots_hash"
 SELECTION_DIGEST = "selection_digest"
+START_LOSSES = [schema.TASK_A_LOSS, schema.TASK_B_LOSS]  # at step 0 they tell Phase A artifacts apart
 CELL_DETAILS = (CELL, STATE, ERROR, LOG, SLOTS_HASH, SELECTION_DIGEST)
 
 NO_CELL = Cell(schema.MISSING)
 
 
 @dataclass(frozen=True)
-class Study:
+class RecordedStudy:
     """A study as frames: `cells` has a row per planned label, `rows` one per evaluation point too.
 
     `files`: where the files of single examples are read, once a frame needs them; None where there are none.
@@ -66,13 +67,13 @@ def load_cells(location: str | PathLike[str]) -> pd.DataFrame:
     return _warn_of_problems(read_study(location)).cells.drop(columns=[SLOTS_HASH, SELECTION_DIGEST])
 
 
-def _warn_of_problems(study: Study) -> Study:
+def _warn_of_problems(study: RecordedStudy) -> RecordedStudy:
     for problem in study.problems:
         warnings.warn(visible(problem), LedgerWarning, stacklevel=4)
     return study
 
 
-def read_study(location: str | PathLike[str]) -> Study:
+def read_study(location: str | PathLike[str]) -> RecordedStudy:
     """Read the study at `location` into frames; raises AnalysisError where there is none."""
     ledger = read_ledger(location)
     labels = (*schema.LABEL_COLUMNS, *ledger.axes)
@@ -89,7 +90,7 @@ def read_study(location: str | PathLike[str]) -> Study:
     )
     cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
     rows = _point_frame(cells, planned)
-    return Study(ledger.study, ledger.axes, cells, rows, ledger.problems, open_study(location))
+    return RecordedStudy(ledger.study, ledger.axes, cells, rows, ledger.problems, open_study(location))
 
 
 def _point_frame(cells: pd.DataFrame, planned: list[Cell]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from analysis.findings.findings import Findings, find
 from analysis.reading.errors import NothingToShowError
 from analysis.reading.settings import Inference
 from analysis.reading.storage import is_directory_location
-from analysis.reading.study import Study
+from analysis.reading.study import RecordedStudy
 from analysis.report.comparison import write_comparison
 from analysis.report.document import Content, Section
 from analysis.report.figure_set import file_name
@@ -39,7 +39,7 @@ def report_directory(location: str | PathLike[str], *, name: str) -> Path:
 
 
 def write_report(
-    study: Study,
+    study: RecordedStudy,
     *,
     directory: Path,
     progress: Progress,
@@ -58,7 +58,7 @@ def write_report(
 
 
 def write_joint_report(
-    studies: Sequence[tuple[str, Study, Inference | None]],
+    studies: Sequence[tuple[str, RecordedStudy, Inference | None]],
     *,
     directory: Path,
     progress: Progress,
@@ -82,7 +82,7 @@ def write_joint_report(
     )
 
 
-def _checked(study: Study, *, settings: Inference | None) -> Findings:
+def _checked(study: RecordedStudy, *, settings: Inference | None) -> Findings:
     if study.rows.empty:
         raise NothingToShowError(
             f"study {study.name!r} has no evaluation yet in any of its {len(study.cells)} planned cells; "

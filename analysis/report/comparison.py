@@ -11,16 +11,16 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.comparison import Named, draw_comparison
-from analysis.figures.style import mix_text, publication_style, strategy_text
+from analysis.figures.style import publication_style
 from analysis.findings.findings import Findings
 from analysis.findings.outcomes import BASELINE
 from analysis.report.document import Section, Shown, picture_of
 from analysis.report.figure_files import Origin, save_drawing
 from analysis.stats.measures import MEASURES
 from analysis.tables.contrasts import pairs_entry, seeds_entry, verdict_entry
-from analysis.tables.labels import given
 from analysis.tables.table import Column, Entry, Table, interval, number, probability, write_table
-from analysis.wording.conditioning import count_text
+from analysis.wording.conditioning import count_text, given
+from analysis.wording.terms import mix_text, strategy_text
 from analysis.wording.verdicts import Verdicts
 from trainables.ledger import schema
 

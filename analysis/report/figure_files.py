@@ -16,7 +16,7 @@ import pandas as pd
 
 from analysis.figures.facet import Drawing
 from analysis.figures.style import save_figure
-from analysis.report.output import publish_text
+from trainables.ledger.atomic_write import publish_text
 
 FORMATS = ("png", "svg", "pdf")
 PACKAGES = ("forgetting-sweep", "matplotlib", "numpy", "pandas", "scipy", "seaborn", "statsmodels")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from analysis.figures.facet import View, views
+from analysis.figures.facet import Facet, facets
 from analysis.figures.registry import FIGURES
 from analysis.figures.style import publication_style
 from analysis.findings.findings import Findings
@@ -36,22 +36,22 @@ class FigureSet:
     simultaneous: bool = False
 
     @cached_property
-    def views(self) -> list[View]:
-        return list(views(self.findings, simultaneous=self.simultaneous))
+    def facets(self) -> list[Facet]:
+        return list(facets(self.findings, simultaneous=self.simultaneous))
 
     @cached_property
-    def planned(self) -> list[tuple[str, str, View]]:
+    def planned(self) -> list[tuple[str, str, Facet]]:
         """Every figure's kind, file stem and view; the stem names the view's axis values."""
-        return list(planned_figures(self.views))
+        return list(planned_figures(self.facets))
 
     def draw(self, position: int) -> Drawn:
         """Draw and save one of the planned figures."""
-        name, stem, view = self.planned[position]
+        name, stem, facet = self.planned[position]
         with publication_style():
-            drawing = FIGURES[name].draw(view).with_key()
+            drawing = FIGURES[name].draw(facet).with_key()
             place = f"{self.folder}{FIGURES_DIRECTORY}/{stem}"
             files = save_drawing(drawing, self.directory / place, sidecar=self.origin)
-        title = FIGURES[name].title + (f" ({view.title})" if view.title else "")
+        title = FIGURES[name].title + (f" ({facet.title})" if facet.title else "")
         return picture_of(drawing, title=title, path=place), files
 
 
@@ -101,17 +101,17 @@ def _draw(position: int) -> Drawn:
     return _taken.draw(position)
 
 
-def planned_figures(all_views: list[View]) -> Iterator[tuple[str, str, View]]:
+def planned_figures(all_views: list[Facet]) -> Iterator[tuple[str, str, Facet]]:
     """Yield every figure's kind, file stem and view; the stem names the view's axis values."""
     taken: set[str] = set()
     for name in FIGURES:
-        for view in all_views:
-            suffix = "".join(f"-{axis}_{value}" for axis, value in view.combination.items())
+        for facet in all_views:
+            suffix = "".join(f"-{axis}_{value}" for axis, value in facet.combination.items())
             stem = name + file_name(suffix)[:80]
             while stem in taken:
                 stem += "_"
             taken.add(stem)
-            yield name, stem, view
+            yield name, stem, facet
 
 
 def file_name(text: str) -> str:

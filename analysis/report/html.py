@@ -11,8 +11,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis.report.document import Content, Picture, inline_kind
-from analysis.report.output import publish_text
 from analysis.wording.conditioning import count_text
+from trainables.ledger.atomic_write import publish_text
 
 PAGE = "report.html"
 LONGEST_WHOLE = 18  # letters of a name that stays on one line

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from analysis.report.document import Content, Picture, Section, Shown
-from analysis.report.output import publish_text
 from analysis.report.provenance import Facts
 from analysis.tables.plan_matrix import SYMBOLS, Matrix
 from analysis.tables.table import escape_markdown, markdown_table
+from trainables.ledger.atomic_write import publish_text
 
 PAGE = "report.md"
 MOST_ROWS = 60  # of a table or matrix on the page; the files have all

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from analysis.findings.findings import Findings
 from analysis.reading.records import Folder, Record
 from analysis.reading.storage import StudyFiles
-from analysis.reading.study import CELL, STATE, Study
+from analysis.reading.study import CELL, STATE, RecordedStudy
 from analysis.report.figure_files import PACKAGES
 from analysis.wording.conditioning import count_text
 from trainables.ledger import schema
@@ -127,7 +127,7 @@ def _started(description: Record, recorded: Record) -> list[tuple[str, str]]:
     return [*facts, *_flat(_section(recorded, "environment"))]
 
 
-def _computed(study: Study) -> tuple[Counter[str], Counter[str]]:
+def _computed(study: RecordedStudy) -> tuple[Counter[str], Counter[str]]:
     """Return how many finished cells each machine computed, and each adapter began; from their results."""
     machines: Counter[str] = Counter()
     artifacts: Counter[str] = Counter()

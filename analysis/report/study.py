@@ -56,7 +56,10 @@ def write_study(
         files = [file for part in shown for file in write_table(part.table, directory=directory / folder)]
         drawn = draw(progress)
     files += [file for _, saved in drawn for file in saved]
-    absent, unpaired = absent_cells(study), [line for view in figures.views for line in unpaired_runs(view)]
+    absent, unpaired = (
+        absent_cells(study),
+        [line for facet in figures.facets for line in unpaired_runs(facet.study, facet.pairs)],
+    )
     section = Section(
         title=study.name,
         facts=facts_text(study),

@@ -12,9 +12,9 @@ from analysis.findings.outcomes import BASELINE
 from analysis.findings.verdicts import verdict_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
 from analysis.stats.measures import MEASURES
-from analysis.tables.labels import Row, given, label_columns, label_entries
+from analysis.tables.labels import Row, label_columns, label_entries
 from analysis.tables.table import ABSENT, Column, Entry, Table, count, interval, number, probability
-from analysis.wording.conditioning import count_text
+from analysis.wording.conditioning import count_text, given
 
 
 class Part(NamedTuple):

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.figures.style import mix_text, strategy_text
 from analysis.findings.findings import Findings
 from analysis.tables.table import Column, Entry, count
-from analysis.wording.conditioning import conditioning
+from analysis.wording.terms import mix_text, strategy_text
 from trainables.ledger import schema
 
 Row = Mapping[Any, Any]
@@ -35,9 +34,3 @@ def _value_entry(value: Any) -> Entry:
     if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
         return Entry(str(value), float(value))
     return Entry(str(value))
-
-
-def given(findings: Findings) -> str:
-    """Return the conditioning sentence of a study's contrasts."""
-    counts = findings.contrasts["n"].tolist()
-    return conditioning(findings.study, n=[int(n) for n in counts] or 0)

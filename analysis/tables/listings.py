@@ -11,10 +11,10 @@ from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED_BY
 from analysis.reading.study import CELL, ERROR, LOG, SELECTION_DIGEST, SLOTS_HASH, STATE
 from analysis.stats.measures import MEASURES
 from analysis.tables.contrasts import contrasts_table, secondary_table
-from analysis.tables.labels import given, label_columns, label_entries
+from analysis.tables.labels import label_columns, label_entries
 from analysis.tables.summary import summary_table
 from analysis.tables.table import ABSENT, MOST_PRINTED_ROWS, Column, Entry, Table, count, number
-from analysis.wording.conditioning import count_text
+from analysis.wording.conditioning import count_text, given
 from trainables.ledger import schema
 
 

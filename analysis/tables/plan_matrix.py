@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.figures.style import mix_text, strategy_text
 from analysis.findings.outcomes import UNFINISHED, count_states, strategy_rank
-from analysis.reading.study import STATE, Study
+from analysis.reading.study import STATE, RecordedStudy
 from analysis.tables.table import Column, Entry, Table, count
+from analysis.wording.terms import mix_text, strategy_text
 from trainables.ledger import schema
 
 SYMBOLS = {
@@ -41,7 +41,7 @@ class Matrix:
         return {state: symbol for state, symbol in SYMBOLS.items() if state in present}
 
 
-def plan_matrix(study: Study) -> Matrix:
+def plan_matrix(study: RecordedStudy) -> Matrix:
     """Return the planned-versus-run matrix: strategy × mix (× axes) by seed."""
     seeds = tuple(int(seed) for seed in sorted(set(study.cells[schema.SEED])))
     keys = [*study.axes, schema.MIX, schema.STRATEGY]
@@ -66,7 +66,7 @@ def _line_name(label: dict[str, object], axes: tuple[str, ...]) -> str:
     return strategy_text(strategy) + mix + "".join(f", {axis} = {label[axis]}" for axis in axes)
 
 
-def rates_table(study: Study) -> Table:
+def rates_table(study: RecordedStudy) -> Table:
     """Return, per strategy, how many planned runs ended how, and the rates of divergence and failure.
 
     The rate's interval is Wilson's score interval, over the runs that ended (done, diverged or failed).

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from analysis.figures.facet import View
-from analysis.figures.style import mix_text, strategy_text
+import pandas as pd
+
 from analysis.findings.outcomes import BASELINE, BASELINE_SUFFIX, MATCHED, count_states
-from analysis.reading.study import CELL, ERROR, LOG, SLOTS_HASH, STATE, Study
+from analysis.reading.study import CELL, ERROR, LOG, SLOTS_HASH, STATE, RecordedStudy
+from analysis.wording.terms import mix_text, strategy_text
 from trainables.ledger import schema
 
 LONGEST_ERROR = 200
 
 
-def facts_text(study: Study) -> str:
+def facts_text(study: RecordedStudy) -> str:
     """Return what the study is: its tasks, its model and precision."""
     named = [("model", "model"), ("dtype", "dtype")]
     facts = [
@@ -22,7 +23,7 @@ def facts_text(study: Study) -> str:
     return "; ".join(facts) + "."
 
 
-def damage_text(study: Study) -> str:
+def damage_text(study: RecordedStudy) -> str:
     """Return what damage means for the numbers, where there is any."""
     count = len(study.problems)
     if not count:
@@ -34,7 +35,7 @@ def damage_text(study: Study) -> str:
     )
 
 
-def state_counts(study: Study) -> str:
+def state_counts(study: RecordedStudy) -> str:
     """Return '15 planned: 12 done, 1 diverged, 1 failed, 1 unfinished'; merged labels count one by one."""
     planned, *states = count_states(study.cells).items()
     counts = ", ".join(f"{count} {state}" for state, count in states if count)
@@ -44,7 +45,7 @@ def state_counts(study: Study) -> str:
     return f"{planned[1]} planned{shared}: {counts}"
 
 
-def absent_cells(study: Study) -> list[str]:
+def absent_cells(study: RecordedStudy) -> list[str]:
     """Return a line for each cell that ended otherwise than done or has an error, and a count of the open ones."""
     open_ones = study.cells[STATE].isin([schema.MISSING, schema.PARTIAL]) & study.cells[ERROR].isna()
     named = study.cells[(study.cells[STATE] != schema.DONE) & ~open_ones].to_dict("records")
@@ -53,11 +54,11 @@ def absent_cells(study: Study) -> list[str]:
     return [*lines, *(f"{count} {state}: see the matrix" for state, count in counts.items())]
 
 
-def unpaired_runs(view: View) -> list[str]:
+def unpaired_runs(study: RecordedStudy, pairs: pd.DataFrame) -> list[str]:
     """Return a line for each pair of finished runs that did not see the same examples at the same steps."""
-    unpaired = view.pairs[~view.pairs[MATCHED].astype(bool)].to_dict("records")
+    unpaired = pairs[~pairs[MATCHED].astype(bool)].to_dict("records")
     return [
-        f"{label_text(pair, axes=view.study.axes)}: not known to have seen the same {view.study.task_b} examples at the "
+        f"{label_text(pair, axes=study.axes)}: not known to have seen the same {study.task_b} examples at the "
         f"same steps as {BASELINE} (slots hash {_hash_text(pair[SLOTS_HASH])}, {BASELINE} has "
         f"{_hash_text(pair[SLOTS_HASH + BASELINE_SUFFIX])})"
         for pair in unpaired

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from analysis.figures.style import mix_text, strategy_text
 from analysis.findings.findings import Findings
 from analysis.findings.outcomes import (
     BASELINE,
@@ -18,6 +17,7 @@ from analysis.stats.intervals import interval_name
 from analysis.stats.measures import FINAL_A, FINAL_B, FORGETTING, LARGEST_FORGETTING
 from analysis.tables.table import Column, Entry, Table, count, interval_text, pairs_text
 from analysis.wording.conditioning import conditions
+from analysis.wording.terms import mix_text, strategy_text
 from trainables.ledger import schema
 
 COUNTS = {

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.figures.style import signed_text
 from analysis.reading.safe_text import spreadsheet_frame, without_controls
-from analysis.report.output import publish, publish_text
+from analysis.wording.terms import probability_text, signed_text
+from trainables.ledger.atomic_write import publish_file, publish_text
 
 DECIMALS = 4
 ABSENT = "–"
@@ -122,7 +122,7 @@ def write_table(table: Table, *, directory: Path) -> list[Path]:
         "parquet": lambda path: frame.to_parquet(path, index=False),
     }
     return [
-        publish(_place(table, directory, suffix), frames[suffix])
+        publish_file(_place(table, directory, suffix), frames[suffix])
         if suffix in frames
         else publish_text(_place(table, directory, suffix), texts[suffix]())
         for suffix in table.suffixes
@@ -157,7 +157,9 @@ def interval(low: Any, high: Any, *, digits: int = DECIMALS) -> Entry:
 def probability(value: Any) -> Entry:
     """Return a p-value's entry: '0.012', or '< 0.001'."""
     plain = number(value, digits=3)
-    return Entry("< 0.001", plain.order) if plain.order is not None and plain.order < 0.001 else plain
+    if plain.order is None or math.isnan(plain.order):
+        return plain
+    return Entry(probability_text(plain.order), plain.order)
 
 
 def interval_text(mean: float, half_width: float, *, sign: bool) -> str:

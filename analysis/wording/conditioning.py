@@ -8,12 +8,11 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from analysis.findings.findings import Findings
 from analysis.reading.records import Record
-from analysis.reading.study import CELL, SELECTION_DIGEST, SLOTS_HASH, Study
+from analysis.reading.study import CELL, SELECTION_DIGEST, SLOTS_HASH, START_LOSSES, RecordedStudy
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from trainables.ledger import schema
-
-START_LOSSES = [schema.TASK_A_LOSS, schema.TASK_B_LOSS]
 
 
 class StudyPart(Protocol):
@@ -120,9 +119,9 @@ def _selection_part(part: StudyPart) -> str:
     return f"selection by {' and '.join(sorted(varying))}" if fixed else "selection"
 
 
-def _study(part: Any) -> Study:
+def _study(part: Any) -> RecordedStudy:
     """Return the study that `part` is, or is a view of."""
-    study: Study = part if isinstance(part, Study) else part.study
+    study: RecordedStudy = part if isinstance(part, RecordedStudy) else part.study
     return study
 
 
@@ -130,3 +129,9 @@ def _nested(record: Any, *names: str) -> Record:
     for name in names:
         record = record.get(name) if isinstance(record, dict) else None
     return record if isinstance(record, dict) else {}
+
+
+def given(findings: Findings) -> str:
+    """Return the conditioning sentence of a study's contrasts."""
+    counts = findings.contrasts["n"].tolist()
+    return conditioning(findings.study, n=[int(n) for n in counts] or 0)

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.figures.style import mix_text, strategy_text
 from analysis.findings.findings import Findings
 from analysis.findings.outcomes import BASELINE
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOLVED
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
-from analysis.tables.table import probability
 from analysis.wording import caveats
+from analysis.wording.terms import mix_text, probability_text, strategy_text
 from trainables.ledger import schema
 
 Row = Mapping[Any, Any]
@@ -172,7 +171,7 @@ def _group_name(found: list[dict[Any, Any]], findings: Findings) -> str:
 
 
 def _p_text(value: float) -> str:
-    text = probability(value).text
+    text = probability_text(value)
     return text if text.startswith("<") else f"= {text}"
 
 

@@ -28,7 +28,7 @@ from benchmarks.baselines.records import (
     whole_record,
 )
 from benchmarks.machine import publish_result, read_result
-from sweep.config.study import Study, load_study
+from sweep.config.study import StudyConfig, load_study
 from sweep.planning.cells import study_labels
 
 PHASE_A_FOLDER = "phase_a"
@@ -61,7 +61,7 @@ def padded_trainer(
 
 
 def run_processes(
-    study: Study, folder: Path, *, arguments: list[str], artifact: Path | None, cells: int | None
+    study: StudyConfig, folder: Path, *, arguments: list[str], artifact: Path | None, cells: int | None
 ) -> dict[str, Any]:
     """Run Phase A and every cell, each in a process of its own, as a shell script would."""
     started = time.perf_counter()
@@ -101,7 +101,7 @@ def _start_up(record: dict[str, Any]) -> float:
     return float(record["process_seconds"] - seconds["training"] - seconds["evaluation"])
 
 
-def _run_phase_a(study: Study, folder: Path, *, started: float) -> None:
+def _run_phase_a(study: StudyConfig, folder: Path, *, started: float) -> None:
     from benchmarks.baselines.phases import train_phase_a
 
     place = _open(study, folder)
@@ -112,7 +112,7 @@ def _run_phase_a(study: Study, folder: Path, *, started: float) -> None:
     _publish(phase_a.record, folder, opened=opened)
 
 
-def _run_cell(study: Study, folder: Path, cell: str, *, artifact: Path | None, started: float) -> None:
+def _run_cell(study: StudyConfig, folder: Path, cell: str, *, artifact: Path | None, started: float) -> None:
     from benchmarks.baselines.phases import train_cell
 
     label = find_label(cell, study=study)
@@ -123,7 +123,7 @@ def _run_cell(study: Study, folder: Path, cell: str, *, artifact: Path | None, s
     _publish(record, folder, opened=opened)
 
 
-def _open(study: Study, folder: Path) -> Any:
+def _open(study: StudyConfig, folder: Path) -> Any:
     """Read and tokenise the tasks anew, as every process of this baseline must."""
     from benchmarks.baselines.trainer import Manner, Workplace
     from sweep.planning.inputs import prepare

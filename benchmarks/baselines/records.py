@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.planning.cells import Label, study_labels
 from trainables.ledger.schema import ADAPTER_DIRECTORY, NO_REPLAY
 from trainables.replay.batch_order import replay_count
@@ -37,7 +37,7 @@ def baseline_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def planned_steps(label: Label, *, study: Study) -> int:
+def planned_steps(label: Label, *, study: StudyConfig) -> int:
     """Return the optimiser steps of one cell, from the configuration alone."""
     settings = study.training_at(dict(label.axes))
     replayed = 0 if label.strategy == NO_REPLAY else replay_count(label.mix, study.task_b.train)
@@ -45,7 +45,7 @@ def planned_steps(label: Label, *, study: Study) -> int:
     return settings.steps or -(-total // settings.batch_size) * (settings.epochs or 0)
 
 
-def find_label(text: str, *, study: Study) -> Label:
+def find_label(text: str, *, study: StudyConfig) -> Label:
     """Return the label that describes itself as `text`. Raises ValueError naming those there are."""
     labels = {label.describe(): label for label in study_labels(study)}
     if text not in labels:
@@ -72,7 +72,7 @@ def start_of_cells(own: Path, *, artifact: Path | None) -> tuple[Path, Floats | 
 
 
 def whole_record(
-    study: Study,
+    study: StudyConfig,
     *,
     phase_a: dict[str, Any],
     cells: Sequence[dict[str, Any]],

@@ -31,7 +31,7 @@ from benchmarks.baselines.examples import (
     sorted_set,
     training_set,
 )
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.planning.inputs import Prepared
 from trainables.engine.device import choose_precision
 from trainables.ledger.schema import STEP, TASK_A_LOSS, TASK_B_LOSS
@@ -107,7 +107,7 @@ class StudyTrainer(Trainer):
 class Workplace:
     """A study and where one process works on it; `on_row` is told each evaluation."""
 
-    study: Study
+    study: StudyConfig
     prepared: Prepared
     manner: Manner
     folder: Path

@@ -26,7 +26,7 @@ from benchmarks.baselines.records import (
     whole_record,
 )
 from benchmarks.machine import publish_result
-from sweep.config.study import Study, load_study
+from sweep.config.study import StudyConfig, load_study
 from sweep.planning.cells import Label, study_labels
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def tune_trainer(
 
 
 def run_tuner(
-    study: Study, folder: Path, *, artifact: Path | None, cells: int | None, started: float
+    study: StudyConfig, folder: Path, *, artifact: Path | None, cells: int | None, started: float
 ) -> dict[str, Any]:
     """Train Phase A here, then every cell (or the first ones) as a trial; return the record."""
     from benchmarks.baselines.phases import train_phase_a
@@ -73,7 +73,7 @@ def run_tuner(
     )
 
 
-def open_workplace(study: Study, folder: Path) -> "Workplace":
+def open_workplace(study: StudyConfig, folder: Path) -> "Workplace":
     """Read and tokenise both tasks: once for the whole study."""
     from benchmarks.baselines.trainer import Manner, Workplace
     from sweep.planning.inputs import prepare
@@ -117,7 +117,7 @@ def _run_trials(
     return [json.loads((grid[trial].metrics or {})["record"]) for trial in range(len(grid))], at_once
 
 
-def _trials_at_once(study: Study, held: dict[str, float]) -> int:
+def _trials_at_once(study: StudyConfig, held: dict[str, float]) -> int:
     resources = study.resources
     fitting = [held["CPU"] / resources.cpus]
     if resources.gpus:

@@ -2,10 +2,10 @@
 
 import time
 
-from trainables.watchdog import Heart
+from trainables.watchdog import WorkerBeat
 
 
-class Board:
+class Mailbox:
     """An actor through which the driver stops its workers, and they tell it what the user should know."""
 
     def __init__(self) -> None:
@@ -15,31 +15,31 @@ class Board:
         self._pauses: list[tuple[str, int]] = []
         self._refusals: dict[str, None] = {}
         self._failures: dict[str, dict[str, str]] = {}
-        self._beats: dict[Heart, float] = {}
-        self._resting: dict[Heart, float] = {}
+        self._beats: dict[WorkerBeat, float] = {}
+        self._resting: dict[WorkerBeat, float] = {}
 
     def stop(self) -> None:
         self._stopping = True
 
-    def beat(self, heart: Heart) -> bool:
+    def beat(self, worker: WorkerBeat) -> bool:
         """Note that a worker makes progress; return whether it is to stop."""
-        self._beats[heart] = time.monotonic()
+        self._beats[worker] = time.monotonic()
         self._resting = {
-            each: since for each, since in self._resting.items() if each.process != heart.process
+            each: since for each, since in self._resting.items() if each.process != worker.process
         }
         return self._stopping
 
-    def rest(self, heart: Heart) -> None:
+    def rest(self, worker: WorkerBeat) -> None:
         """Note that a piece of work has ended: its process is to take up the next, or to leave."""
-        if self._beats.pop(heart, None) is not None:
-            self._resting[heart] = time.monotonic()
+        if self._beats.pop(worker, None) is not None:
+            self._resting[worker] = time.monotonic()
 
-    def forget(self, heart: Heart) -> None:
+    def forget(self, worker: WorkerBeat) -> None:
         """Note that a process has ended."""
-        self._beats.pop(heart, None)
-        self._resting.pop(heart, None)
+        self._beats.pop(worker, None)
+        self._resting.pop(worker, None)
 
-    def silent(self, seconds: float) -> list[tuple[Heart, bool]]:
+    def silent(self, seconds: float) -> list[tuple[WorkerBeat, bool]]:
         """Return the processes not heard of for that long, and whether each was at work; each counts anew.
 
         One between two pieces of work may be stopped as well, with the next one waiting for it. If it is idle
@@ -47,10 +47,10 @@ class Board:
         """
         now = time.monotonic()
         silent = []
-        for hearts, at_work in ((self._beats, True), (self._resting, False)):
-            late = [heart for heart, heard in hearts.items() if now - heard >= seconds]
-            hearts |= dict.fromkeys(late, now)
-            silent += [(heart, at_work) for heart in late]
+        for workers, at_work in ((self._beats, True), (self._resting, False)):
+            late = [worker for worker, heard in workers.items() if now - heard >= seconds]
+            workers |= dict.fromkeys(late, now)
+            silent += [(worker, at_work) for worker in late]
         return silent
 
     def fail(self, keys: list[str], failure: dict[str, str]) -> None:

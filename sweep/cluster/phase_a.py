@@ -9,7 +9,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from sweep.config.errors import PhaseAError
-from sweep.config.study import ResourceSettings, Study
+from sweep.config.study import ResourceSettings, StudyConfig
 from sweep.console.progress import Progress
 from sweep.ledger.outages import Outages
 from sweep.planning.inputs import Prepared
@@ -19,7 +19,7 @@ from trainables.ledger.redaction import redact
 from trainables.ledger.storage.base import StoragePausedError
 from trainables.model.base_weights import BaseWeights, read_base_weights
 from trainables.phase_a import PhaseAJob, make_artifact
-from trainables.worker import VERDICTS, Office, Verdict
+from trainables.worker import VERDICTS, DriverLink, Verdict
 
 POLL_SECONDS = 1.0
 STORE_SHARE = (
@@ -27,7 +27,9 @@ STORE_SHARE = (
 )
 
 
-def share_base_weights(study: Study, setup: Setup, office: Office) -> "ray.ObjectRef[BaseWeights | None]":
+def share_base_weights(
+    study: StudyConfig, setup: Setup, link: DriverLink
+) -> "ray.ObjectRef[BaseWeights | None]":
     """Put the base weights into the object store, read once by a worker; None if they are too large for it.
 
     The driver's node keeps them: a worker's result would be lost with its node, and made again only once a
@@ -40,7 +42,7 @@ def share_base_weights(study: Study, setup: Setup, office: Office) -> "ray.Objec
     )
     task = _task(_base_weights_task, study.resources, cpus=study.resources.cpus)
     try:
-        weights = ray.get(task.remote(setup, room, office))
+        weights = ray.get(task.remote(setup, room, link))
     except RayError as error:
         raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
     _end_on_verdict([weights], "the base model could not be loaded")
@@ -64,12 +66,12 @@ def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: fl
     return remote(num_cpus=cpus, num_gpus=resources.gpus, max_calls=once, **options)(function)
 
 
-def _base_weights_task(setup: Setup, room: float, office: Office) -> BaseWeights | Verdict | None:
+def _base_weights_task(setup: Setup, room: float, link: DriverLink) -> BaseWeights | Verdict | None:
     precision = setup.settings.dtype
     assert precision != "auto", "the nodes have agreed on a precision"
     try:
-        with office.watched("reading the base model"):
-            if not office.proves():
+        with link.watched("reading the base model"):
+            if not link.proves():
                 return None
             weights = read_base_weights(setup.source, precision=precision)
     except VERDICTS as error:
@@ -80,39 +82,39 @@ def _base_weights_task(setup: Setup, room: float, office: Office) -> BaseWeights
 PhaseAEnd = bool | StoragePausedError | Verdict
 
 
-def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, office: Office, cpus: float) -> PhaseAEnd:
+def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, link: DriverLink, cpus: float) -> PhaseAEnd:
     """Return whether the artifact is whole now, or what was wrong with the storage, the model or the adapter."""
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
     try:
-        with office.watched(f"Phase A, seed {job.settings.seed}") as pulse:
-            if not office.proves():
+        with link.watched(f"Phase A, seed {job.settings.seed}") as heartbeat:
+            if not link.proves():
                 return False
             return make_artifact(
                 job,
                 weights=weights,
-                term=office.term,
-                pulse=pulse,
-                report=lambda step, steps: office.board.tell_phase_a.remote(job.settings.seed, step, steps),
-                warn=office.say,
+                fencing_token=link.fencing_token,
+                heartbeat=heartbeat,
+                report=lambda step, steps: link.mailbox.tell_phase_a.remote(job.settings.seed, step, steps),
+                warn=link.say,
             )
     except (StoragePausedError, *VERDICTS) as error:
         return error  # not raised, so that Ray tries nothing again
     except ClaimLostError as error:
-        office.say(f"{error}: this worker leaves it alone")
+        link.say(f"{error}: this worker leaves it alone")
         return False
 
 
 def run_phase_a(
-    study: Study,
+    study: StudyConfig,
     prepared: Prepared,
     *,
     weights: "ray.ObjectRef[BaseWeights | None]",
-    offices: dict[int, Office],
+    links: dict[int, DriverLink],
     outages: Outages,
     progress: Progress,
     tokens: float,
 ) -> bool:
-    """Make the artifacts of the seeds in `offices`, as many at a time as fit on the cluster.
+    """Make the artifacts of the seeds in `links`, as many at a time as fit on the cluster.
 
     Returns False if a stop, or storage that stays away, ended it early. `tokens` are those that one worker
     will train on in Phase B. Its threads follow from the configuration and not from the machine, so that
@@ -129,9 +131,9 @@ def run_phase_a(
             storage=prepared.artifacts[seed],
             adapter=prepared.fingerprint["phase_a"].get("adapter"),
         )
-        for seed in offices
+        for seed in links
     ]
-    board = next(iter(offices.values())).board
+    mailbox = next(iter(links.values())).mailbox
     cpus = study.resources.phase_a_cpus or study.resources.cpus
     task = _task(
         _phase_a_task,
@@ -141,15 +143,15 @@ def run_phase_a(
         retry_exceptions=True,
     )
     while jobs:
-        before: Any = ray.get(board.phase_a.remote())
-        tasks = [task.remote(job, weights, offices[job.settings.seed], cpus) for job in jobs]
-        ends = _follow(tasks, board, progress)
+        before: Any = ray.get(mailbox.phase_a.remote())
+        tasks = [task.remote(job, weights, links[job.settings.seed], cpus) for job in jobs]
+        ends = _follow(tasks, mailbox, progress)
         _end_on_verdict(ends, "Phase A failed; nothing of task B was run")
         if False in ends:
             return False
         paused = [end for end in ends if isinstance(end, StoragePausedError)]
         jobs = [job for job, end in zip(jobs, ends, strict=True) if isinstance(end, StoragePausedError)]
-        if ray.get(board.phase_a.remote()) > before:
+        if ray.get(mailbox.phase_a.remote()) > before:
             outages.note_progress()
         pauses = [(str(error), error.needed) for error in paused]
         if pauses and not outages.wait_out(pauses, storage=jobs[0].storage):
@@ -158,11 +160,11 @@ def run_phase_a(
 
 
 def _follow(
-    tasks: "list[ray.ObjectRef[PhaseAEnd]]", board: "ActorHandle[Any]", progress: Progress
+    tasks: "list[ray.ObjectRef[PhaseAEnd]]", mailbox: "ActorHandle[Any]", progress: Progress
 ) -> list[PhaseAEnd]:
     """Show how far Phase A is until every task has ended."""
     while len(ray.wait(tasks, num_returns=len(tasks), timeout=POLL_SECONDS)[0]) < len(tasks):
-        progress.phase_a(*ray.get(board.phase_a.remote()))
+        progress.phase_a(*ray.get(mailbox.phase_a.remote()))
     try:
         return ray.get(tasks)
     except RayError as error:

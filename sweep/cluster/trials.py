@@ -15,7 +15,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from sweep.cluster.grouping import group_cells, group_rates
 from sweep.cluster.signals import Interruption
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.console.progress import Progress
 from sweep.ledger.lease import Lease
 from sweep.ledger.ledger import Ledger
@@ -28,7 +28,7 @@ from trainables.ledger import schema
 from trainables.ledger.storage.base import StorageError
 from trainables.model.base_weights import BaseWeights
 from trainables.replay.batch_order import CellSpec
-from trainables.worker import Inputs, Office, name_work, train_cells
+from trainables.worker import DriverLink, Inputs, name_work, train_cells
 
 
 class _DriverOnly:
@@ -117,7 +117,7 @@ class Trials:
     ledger: Ledger
     _: KW_ONLY
     weights: "ray.ObjectRef[BaseWeights | None]"
-    office: Office
+    link: DriverLink
     lease: Lease
     outages: Outages
     progress: Progress
@@ -125,7 +125,7 @@ class Trials:
     early_stopping: bool = False
     attempts: Counter[str] = field(default_factory=Counter)  # that failed, by cell
 
-    def run(self, study: Study, prepared: Prepared, plan: Plan, *, slots: int) -> None:
+    def run(self, study: StudyConfig, prepared: Prepared, plan: Plan, *, slots: int) -> None:
         """Execute the pending cells; record in the ledger those that ran out of retries.
 
         `slots` is how many trials run at a time. Cells that the storage stopped go on once it is back.
@@ -142,7 +142,7 @@ class Trials:
         retries = study.resources.retries
         while specs and not self.interruption.requested.is_set():
             failed |= self._attempt(study, shared, self._group(study, plan, specs, slots))
-            pauses: list[Pause] = ray.get(self.office.board.take_pauses.remote())
+            pauses: list[Pause] = ray.get(self.link.mailbox.take_pauses.remote())
             if pauses and not self.outages.wait_out(pauses, storage=self.ledger.storage):
                 break
             left = [spec for spec in specs if spec.key not in failed and not self._finished(spec.key)]
@@ -152,21 +152,23 @@ class Trials:
             if not pauses and (retries := retries - 1) < 0:  # left by workers that lost their claim
                 break
         self.lease.check()
-        if ray.get(self.office.board.refusals.remote()):
+        if ray.get(self.link.mailbox.refusals.remote()):
             return  # what failed on a node that has no business here has not failed
         for key, failure in failed.items():
             self.ledger.record_failure(key, attempts=self.attempts[key], **failure)
 
-    def _group(self, study: Study, plan: Plan, specs: list[CellSpec], slots: int) -> list[list[CellSpec]]:
-        assert plan.tuning is not None
+    def _group(
+        self, study: StudyConfig, plan: Plan, specs: list[CellSpec], slots: int
+    ) -> list[list[CellSpec]]:
+        assert plan.compute_plan is not None
         if self.early_stopping:
             return group_rates(specs)
         asked = study.resources.cells_per_worker
-        together = plan.tuning.cells if asked == "auto" else asked
+        together = plan.compute_plan.cells if asked == "auto" else asked
         return group_cells(specs, together=together, slots=slots, phase_a_seed=plan.phase_a_seed)
 
     def _attempt(
-        self, study: Study, shared: "dict[int, ray.ObjectRef[Shared]]", groups: list[list[CellSpec]]
+        self, study: StudyConfig, shared: "dict[int, ray.ObjectRef[Shared]]", groups: list[list[CellSpec]]
     ) -> dict[str, dict[str, str]]:
         """Run every group; then each companion of a failed cell alone, so that one cannot fail the others."""
         failed = self._execute(study, shared, groups)
@@ -180,7 +182,7 @@ class Trials:
         return failed
 
     def _execute(
-        self, study: Study, shared: "dict[int, ray.ObjectRef[Shared]]", groups: list[list[CellSpec]]
+        self, study: StudyConfig, shared: "dict[int, ray.ObjectRef[Shared]]", groups: list[list[CellSpec]]
     ) -> dict[str, dict[str, str]]:
         """Run every group to its end; return the error and log of each cell that ran out of retries."""
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a cell that is tried again is no news
@@ -196,7 +198,7 @@ class Trials:
 
     def _take_verdicts(self) -> dict[str, dict[str, str]]:
         """Return the error and log of each cell that no other try would have helped."""
-        told: Any = ray.get(self.office.board.take_failures.remote())
+        told: Any = ray.get(self.link.mailbox.take_failures.remote())
         verdicts = {key: failure for key, failure in told.items() if not self._finished(key)}
         for key in verdicts:
             self.attempts[key] += 1
@@ -208,7 +210,7 @@ class Trials:
 
     def _tuner(
         self,
-        study: Study,
+        study: StudyConfig,
         shared: "dict[int, ray.ObjectRef[Shared]]",
         groups: list[list[CellSpec]],
         scratch: Path,
@@ -217,7 +219,7 @@ class Trials:
         cells = {spec.key: spec for group in groups for spec in group}
         work = {group[0].key: name_work(group) for group in groups}
         inputs = Inputs(shared=shared, weights=self.weights, cells=ray.put(cells), work=work)
-        trainable = tune.with_parameters(train_cells, inputs=inputs, office=self.office)
+        trainable = tune.with_parameters(train_cells, inputs=inputs, link=self.link)
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
             param_space={"keys": tune.grid_search([[spec.key for spec in group] for group in groups])},

@@ -96,7 +96,7 @@ class InferenceSettings(Settings):
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
 
 
-class Study(Settings):
+class StudyConfig(Settings):
     """One study: everything that `run` needs to know. Paths are absolute once validated.
 
     `storage` is a directory, or s3://bucket/prefix with pyarrow's options as its query. `gate`: the grid is
@@ -199,7 +199,7 @@ class Study(Settings):
             raise ValueError(f"search: {point} is not possible: {faults}") from error
 
 
-def load_study(path: Path, overrides: tuple[str, ...] = ()) -> Study:
+def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudyConfig:
     """Read and validate the configuration file at `path`, with `key.path=value` overrides applied.
 
     Raises ConfigurationError naming every field at fault.
@@ -221,12 +221,12 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> Study:
     return validate_study(values, origin=str(path))
 
 
-def validate_study(values: dict[str, Any], *, origin: str) -> Study:
+def validate_study(values: dict[str, Any], *, origin: str) -> StudyConfig:
     """Return the validated study. Raises ConfigurationError with one line for each fault."""
     try:
-        return Study.model_validate(values)
+        return StudyConfig.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {line}" for line in islice(describe_faults(error, model=Study), MOST_FAULTS)]
+        lines = [f"  {line}" for line in islice(describe_faults(error, model=StudyConfig), MOST_FAULTS)]
         more = error.error_count() - MOST_FAULTS
         ending = [f"  ... and {more} more"] if more > 0 else []
         raise ConfigurationError("\n".join([f"{origin}:", *lines, *ending])) from error

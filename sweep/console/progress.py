@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.reading.safe_text import visible
-from sweep.design.next_stage import Due
+from sweep.design.next_stage import NextStage
 from sweep.planning.inputs import Prepared
 from sweep.planning.plan import Plan
 from trainables.ledger import schema
@@ -70,18 +70,18 @@ class Progress:
             f"task B loss {summary['task_b_loss_before']:.4f} -> {summary['task_b_loss_after']:.4f}"
         )
 
-    def course(self, due: Due) -> None:
+    def progression(self, due: NextStage) -> None:
         """Say what each look said, what comes next, and how the gate stands, where there is news."""
         if due.gate is not None and due.gate.reason != self._gate and due.halt is None:
             self._gate = due.gate.reason
             self.say(f"gate: {due.gate.reason}")
-        if due.course is None or len(due.course.taken) in self._looks:
+        if due.progression is None or len(due.progression.taken) in self._looks:
             return
-        self._looks.add(len(due.course.taken))
-        for look in due.course.taken[-1:]:
+        self._looks.add(len(due.progression.taken))
+        for look in due.progression.taken[-1:]:
             for line in look.describe():
                 self.say(line)
-        self.say(due.course.describe())
+        self.say(due.progression.describe())
 
     def start(self, plan: Plan, *, workers: int, together: int) -> None:
         """Begin with the cells of `plan`, on `workers` at a time that train up to `together` cells each."""

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.reading.safe_text import visible
-from sweep.config.study import Study
-from sweep.design.next_stage import Due
-from sweep.ledger.ledger import Ledger, Standing, count_runs
+from sweep.config.study import StudyConfig
+from sweep.design.next_stage import NextStage
+from sweep.ledger.ledger import CellStatus, Ledger, count_runs
 from sweep.ledger.mixed_code import mixed_code
 from sweep.ledger.records import read_checked
 from sweep.lr_search.outcomes import at_edge, best_rate, rate_outcomes
@@ -25,7 +25,7 @@ from trainables.ledger import schema
 from trainables.ledger.sealed_json import DamagedError
 
 
-def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console) -> None:
+def print_plan(plan: Plan, *, study: StudyConfig, prepared: Prepared, console: Console) -> None:
     """Print every cell with its state and size, then the totals."""
     console.print(f"model: {prepared.source.describe()}", highlight=False, soft_wrap=True)
     for letter, task in (("A", prepared.task_a), ("B", prepared.task_b)):
@@ -35,18 +35,18 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
         phase_a = "done" if artifact else f"{plan.phase_a_steps} steps"
         key = prepared.artifacts[seed].prefix.rpartition("/")[2]
         console.print(f"Phase A, seed {seed}: {phase_a} (artifact {key})", highlight=False)
-    computed = plan.tuning.describe() if plan.tuning else "settled when Phase A starts"
+    computed = plan.compute_plan.describe() if plan.compute_plan else "settled when Phase A starts"
     console.print(f"computing: {computed}", highlight=False, soft_wrap=True)
     minutes = "" if plan.seconds_a_cell is None else f"{plan.seconds_a_cell / 60:.1f}"
     rows = []
-    for cell, standing in zip(plan.cells, plan.standings, strict=True):
+    for cell, status in zip(plan.cells, plan.statuses, strict=True):
         tokens = f"{cell.tokens:,}" if cell.spec else f"about {cell.tokens:,}"
-        rows.append((cell.name, standing.state, str(cell.steps), tokens, minutes))
+        rows.append((cell.name, status.state, str(cell.steps), tokens, minutes))
     console.print(
         _lay_out(("cell", "state", "steps", "tokens", "minutes"), rows, width=console.width), crop=False
     )
     labels = sum(len(cell.labels) for cell in plan.cells)
-    counted = Counter(standing.state for standing in plan.standings)
+    counted = Counter(status.state for status in plan.statuses)
     states = ", ".join(f"{count} {state}" for state, count in counted.items())
     console.print(f"{labels} labels, {len(plan.cells)} cells: {states}", highlight=False)
     pending = plan.pending
@@ -70,18 +70,21 @@ def print_plan(plan: Plan, *, study: Study, prepared: Prepared, console: Console
         )
 
 
-def print_course(due: Due, whole: Plan, *, console: Console) -> None:
+def print_progression(due: NextStage, whole: Plan, *, console: Console) -> None:
     """Print what each look of a study has said, at which it is of its `whole` plan, and how its gate stands."""
-    course = due.course
-    if course is not None:
-        if course.seeds < course.looks[-1]:
-            most = f"up to the last look, at {course.looks[-1]} seeds, there may be {len(whole.cells)}"
-            console.print(f"these are the cells of {course.seeds} seeds; {most}", highlight=False)
-        for look in course.taken:
+    progression = due.progression
+    if progression is not None:
+        if progression.seeds < progression.looks[-1]:
+            most = f"up to the last look, at {progression.looks[-1]} seeds, there may be {len(whole.cells)}"
+            console.print(f"these are the cells of {progression.seeds} seeds; {most}", highlight=False)
+        for look in progression.taken:
             for line in look.describe():
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
         console.print(
-            f"looks {list(course.looks)}: {course.describe()}", highlight=False, markup=False, soft_wrap=True
+            f"looks {list(progression.looks)}: {progression.describe()}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
     if due.gate is not None:
         console.print(
@@ -96,7 +99,7 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
     """
     record = ledger.study_record()
     assert record is not None
-    planned = ledger.planned_standings(thorough=thorough)
+    planned = ledger.planned_statuses(thorough=thorough)
     counts = count_runs(planned)
     total = sum(counts.values())
     console.print(
@@ -113,10 +116,10 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
             )
         _print_mixed_code(mixed_code(ledger, planned), console=console)
     rows = []
-    for entry, standing in planned:
-        if standing.state != schema.DONE:
+    for entry, status in planned:
+        if status.state != schema.DONE:
             label = ", ".join(f"{name} {value}" for name, value in entry["labels"].items())
-            rows.append((label, standing.state, _detail(ledger, entry["key"], standing)))
+            rows.append((label, status.state, _detail(ledger, entry["key"], status)))
     if rows:
         console.print(_lay_out(("cell", "state", "detail"), rows, width=console.width), crop=False)
 
@@ -199,17 +202,17 @@ def _length(text: str) -> int:
     return len(text) if text.isascii() else cell_len(text)
 
 
-def _detail(ledger: Ledger, key: str | None, standing: Standing) -> str:
+def _detail(ledger: Ledger, key: str | None, status: CellStatus) -> str:
     if key is None:
         return "waits for Phase A"
     try:
-        if standing.damage is not None:
-            return f"{standing.damage}; runs again"
-        if standing.state == schema.FAILED:
+        if status.damage is not None:
+            return f"{status.damage}; runs again"
+        if status.state == schema.FAILED:
             failure = ledger.failure(key)
             log = ledger.storage.describe(failure["log"])
             return f"{failure['error']} (after {failure['attempts']} attempts; log: {log})"
-        rows = ledger.rows(key, standing=standing) if standing.state != schema.MISSING else []
+        rows = ledger.rows(key, status=status) if status.state != schema.MISSING else []
     except DamagedError as error:
         return str(error)
     return f"at step {rows[-1][schema.STEP]}" if rows else ""

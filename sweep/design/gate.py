@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.ledger.ledger import Ledger
 from sweep.planning.cells import PlannedCell
 from sweep.planning.plan import Plan
@@ -68,7 +68,7 @@ def measure_change(before: Floats, after: Floats, tokens: npt.NDArray[np.int64])
     return Change(ratio, float(np.sqrt(count / (count - 1) * squares) / total))
 
 
-def gate_cells(study: Study, plan: Plan) -> Plan:
+def gate_cells(study: StudyConfig, plan: Plan) -> Plan:
     """Return the part of `plan` that is run before the grid: the first seed's cells without replay."""
     first = study.search.seed[0]
     return plan.part(
@@ -76,10 +76,12 @@ def gate_cells(study: Study, plan: Plan) -> Plan:
     )
 
 
-def judge_gate(study: Study, plan: Plan, ledger: Ledger, *, tried: frozenset[str] = frozenset()) -> Gate:
+def judge_gate(
+    study: StudyConfig, plan: Plan, ledger: Ledger, *, attempted: frozenset[str] = frozenset()
+) -> Gate:
     """Return where the gate of `study` stands, from what the ledger has; nothing is computed anew.
 
-    `tried` are the keys of cells that this run has run: one of them that failed is not run again.
+    `attempted` are the keys of cells that this run has run: one of them that failed is not run again.
     """
     artifact = plan.artifacts[study.phase_a.seed_of(study.search.seed[0])]
     if artifact is None:
@@ -88,8 +90,10 @@ def judge_gate(study: Study, plan: Plan, ledger: Ledger, *, tried: frozenset[str
     if not learned.falls:
         return Gate(CLOSED, _unlearned(learned))
     block = gate_cells(study, plan)
-    both = list(zip(block.cells, block.standings, strict=True))
-    failed = [cell for cell, at in both if at.state == schema.FAILED and cell.spec and cell.spec.key in tried]
+    both = list(zip(block.cells, block.statuses, strict=True))
+    failed = [
+        cell for cell, at in both if at.state == schema.FAILED and cell.spec and cell.spec.key in attempted
+    ]
     if failed:
         return Gate(CLOSED, f"{failed[0].name} failed, so forgetting cannot be measured")
     if block.pending:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.findings.family import Contrast, PlannedLabel, family, in_family
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.design.looks import Verdict
 from sweep.ledger.ledger import Entry, Ledger
 from sweep.planning.cells import PlannedCell, plan_record
@@ -20,7 +20,7 @@ from trainables.ledger.schema import LABEL_COLUMNS, MIX, SEED, STRATEGY
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.reading.study import Study as RecordedStudy
+    from analysis.reading.study import RecordedStudy
 
 Differences = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def planned_family(cells: Iterable[PlannedCell]) -> list[Contrast]:
     )
 
 
-def count_sharing(study: Study, cells: Sequence[PlannedCell], ledger: Ledger) -> int:
+def count_sharing(study: StudyConfig, cells: Sequence[PlannedCell], ledger: Ledger) -> int:
     """Return how many contrasts share alpha where `cells` are judged: those that the configuration has no more, too.
 
     They were looked at. So they are in the plan on record, of which the report counts every one.
@@ -59,7 +59,7 @@ def _label(entry: Entry, axes: list[str]) -> PlannedLabel:
     return PlannedLabel(contrast, seed, entry["key"])
 
 
-def judge_contrasts(study: Study, cells: list[PlannedCell], ledger: Ledger) -> dict[Contrast, Verdict]:
+def judge_contrasts(study: StudyConfig, cells: list[PlannedCell], ledger: Ledger) -> dict[Contrast, Verdict]:
     """Return the verdict on every primary contrast from the finished pairs among `cells`.
 
     A contrast is judged on the pairs that are there, and n says how many they are: pairs of which a run
@@ -79,7 +79,9 @@ def judge_contrasts(study: Study, cells: list[PlannedCell], ledger: Ledger) -> d
     return {contrast: Verdict(verdicts[contrast], len(values)) for contrast, values in found.items()}
 
 
-def paired_differences(study: Study, cells: list[PlannedCell], ledger: Ledger) -> dict[Contrast, Differences]:
+def paired_differences(
+    study: StudyConfig, cells: list[PlannedCell], ledger: Ledger
+) -> dict[Contrast, Differences]:
     """Return the primary measure's differences from the baseline, (n,) for each primary contrast of `cells`."""
     axes = {cell.spec.key: cell.labels[0].axes for cell in cells if cell.spec}
     values: dict[Contrast, list[float]] = {contrast: [] for contrast in planned_family(cells)}

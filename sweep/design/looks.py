@@ -44,7 +44,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Course:
+class Progression:
     """How far a study of `looks` has come: the looks `taken`, the last of them the newest."""
 
     looks: tuple[int, ...]
@@ -80,7 +80,7 @@ def follow_looks(
     *,
     ended: Callable[[int], bool],
     judge: Callable[[int], Mapping[Contrast, Verdict]],
-) -> Course:
+) -> Progression:
     """Return the course of a study whose first n seeds have `ended`, or not, and which `judge` judges at n.
 
     A look is taken once its seeds have ended, failed cells included, and no later one is where it decided
@@ -93,4 +93,4 @@ def follow_looks(
         taken.append(Look(count, judge(count)))
         if taken[-1].decided:
             break
-    return Course(tuple(looks), tuple(taken))
+    return Progression(tuple(looks), tuple(taken))

@@ -5,25 +5,25 @@ Decided from the ledger alone, so that every run of the study, and `plan`, find 
 
 from dataclasses import dataclass
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.design.gate import CLOSED, WAITS, Gate, gate_cells, judge_gate
 from sweep.design.interim import judge_contrasts
-from sweep.design.looks import Course, follow_looks
+from sweep.design.looks import Progression, follow_looks
 from sweep.ledger.ledger import Ledger
 from sweep.planning.plan import Plan
 from trainables.ledger import schema
 
 
 @dataclass(frozen=True)
-class Due:
+class NextStage:
     """The `plan` of the seeds that are due, and the part of it, `stage`, that runs next.
 
-    `course` is None where the seeds are fixed, `gate` where there is none. `halt` says why nothing may run.
+    `progression` is None where the seeds are fixed, `gate` where there is none. `halt` says why nothing may run.
     """
 
     plan: Plan
     stage: Plan
-    course: Course | None
+    progression: Progression | None
     gate: Gate | None
 
     @property
@@ -32,7 +32,7 @@ class Due:
         return self.gate.reason if closed and self.gate and self.plan.pending else None
 
 
-def find_course(study: Study, whole: Plan, ledger: Ledger) -> Course | None:
+def find_progression(study: StudyConfig, whole: Plan, ledger: Ledger) -> Progression | None:
     """Return how far the looks of `study` have come in its `whole` plan; None where its seeds are fixed."""
     if not study.search.looks:
         return None
@@ -43,7 +43,7 @@ def find_course(study: Study, whole: Plan, ledger: Ledger) -> Course | None:
     )
 
 
-def reached(study: Study, whole: Plan) -> Plan:
+def reached(study: StudyConfig, whole: Plan) -> Plan:
     """Return the plan up to the first look whose seeds have not ended; all of it where seeds are fixed."""
     for count in study.search.looks:
         plan = whole.of_seeds(range(count))
@@ -52,19 +52,21 @@ def reached(study: Study, whole: Plan) -> Plan:
     return whole
 
 
-def find_due(study: Study, whole: Plan, ledger: Ledger, *, tried: frozenset[str] = frozenset()) -> Due:
+def find_next_stage(
+    study: StudyConfig, whole: Plan, ledger: Ledger, *, attempted: frozenset[str] = frozenset()
+) -> NextStage:
     """Return what of the `whole` plan is due.
 
-    `tried` are the keys of cells that this run has run: one of them that failed is not run again by it.
+    `attempted` are the keys of cells that this run has run: one of them that failed is not run again by it.
     """
-    course = find_course(study, whole, ledger)
-    plan = whole if course is None else whole.of_seeds(range(course.seeds))
-    gate = judge_gate(study, plan, ledger, tried=tried) if study.gate else None
+    progression = find_progression(study, whole, ledger)
+    plan = whole if progression is None else whole.of_seeds(range(progression.seeds))
+    gate = judge_gate(study, plan, ledger, attempted=attempted) if study.gate else None
     stage = gate_cells(study, plan) if gate is not None and gate.state == WAITS else plan
-    return Due(plan, _without_failed(stage, tried), course, gate)
+    return NextStage(plan, _without_failed(stage, attempted), progression, gate)
 
 
-def _without_failed(stage: Plan, tried: frozenset[str]) -> Plan:
-    both = zip(stage.cells, stage.standings, strict=True)
-    failed = {cell for cell, standing in both if standing.state == schema.FAILED}
-    return stage.part(lambda cell: not (cell in failed and cell.spec and cell.spec.key in tried))
+def _without_failed(stage: Plan, attempted: frozenset[str]) -> Plan:
+    both = zip(stage.cells, stage.statuses, strict=True)
+    failed = {cell for cell, status in both if status.state == schema.FAILED}
+    return stage.part(lambda cell: not (cell in failed and cell.spec and cell.spec.key in attempted))

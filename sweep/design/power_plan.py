@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweep.config.errors import ConfigurationError
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.design.interim import Differences, contrast_differences, paired_differences, pooled_deviation
 from sweep.ledger.ledger import Ledger
 from sweep.planning.plan import Plan
 
 if TYPE_CHECKING:
-    from analysis.reading.study import Study as RecordedStudy
+    from analysis.reading.study import RecordedStudy
 
 UNKNOWN = "detectable difference: unknown: no pilot. Finish two seeds or more, or give --pilot STUDY or --paired-sd X"
 
@@ -31,7 +31,7 @@ class Spread:
 
 
 def find_spread(
-    study: Study, plan: Plan, ledger: Ledger, *, pilot: str | None = None, given: float | None = None
+    study: StudyConfig, plan: Plan, ledger: Ledger, *, pilot: str | None = None, given: float | None = None
 ) -> Spread | None:
     """Return the spread that a user has `given`, of the `pilot` at a location, or of the study's own pairs.
 
@@ -56,7 +56,7 @@ def find_spread(
     return _pool(paired_differences(study, plan.cells, ledger), origin="this study")
 
 
-def _other_tasks(study: Study, other: "RecordedStudy") -> str:
+def _other_tasks(study: StudyConfig, other: "RecordedStudy") -> str:
     """Return in words which tasks the pilot was on, where they are not the study's."""
     tasks = (other.task_a, other.task_b)
     return (
@@ -78,7 +78,7 @@ def _pool(differences: Mapping[Any, Differences], *, origin: str) -> Spread | No
     )
 
 
-def describe_resolution(study: Study, spread: Spread | None, *, contrasts: int) -> list[str]:
+def describe_resolution(study: StudyConfig, spread: Spread | None, *, contrasts: int) -> list[str]:
     """Return what the configured seeds detect, and how many the declared smallest effect needs, in lines.
 
     `contrasts` share alpha.
@@ -106,7 +106,7 @@ def describe_resolution(study: Study, spread: Spread | None, *, contrasts: int) 
     ]
 
 
-def _asked(study: Study, contrasts: int) -> dict[str, Any]:
+def _asked(study: StudyConfig, contrasts: int) -> dict[str, Any]:
     looks = max(1, len(study.search.looks))
     settings = study.inference
     return {
@@ -116,7 +116,7 @@ def _asked(study: Study, contrasts: int) -> dict[str, Any]:
     }
 
 
-def _split(study: Study, contrasts: int) -> str:
+def _split(study: StudyConfig, contrasts: int) -> str:
     alpha, looks = 1 - study.inference.level, len(study.search.looks)
     shared = f"{contrasts} contrast{'s' if contrasts > 1 else ''}"
     if looks:
@@ -124,7 +124,7 @@ def _split(study: Study, contrasts: int) -> str:
     return f"{alpha:.3g} / {shared} (Holm's first step)"
 
 
-def _needed(study: Study, spread: Spread, asked: dict[str, Any]) -> list[str]:
+def _needed(study: StudyConfig, spread: Spread, asked: dict[str, Any]) -> list[str]:
     from analysis.stats.power import seeds_for_difference, seeds_for_equivalence
 
     smallest = study.inference.smallest_effect
@@ -144,7 +144,7 @@ def _seeds(count: int | None) -> str:
     return "more than 10,000 seeds" if count is None else f"{count:,} seeds"
 
 
-def _without_smallest(study: Study) -> list[str]:
+def _without_smallest(study: StudyConfig) -> list[str]:
     if study.inference.smallest_effect is not None:
         return []
     return [

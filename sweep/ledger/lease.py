@@ -1,6 +1,6 @@
 """Which driver works on a study: one lease at a time, kept alive by a heartbeat.
 
-A lease is a file numbered by its term of office; whoever creates the next number holds the study. Nobody's
+A lease is a file numbered by its fencing token; whoever creates the next number holds the study. Nobody's
 clock is trusted, nor the storage's speed: a lease has lapsed once a watcher, who writes as often as its holder
 should, has read it LAPSE times without a change.
 """
@@ -93,13 +93,18 @@ def _boot() -> str:
 
 
 class Lease:
-    """A held lease. `term` numbers its holder; `on_lost` is called once another driver has the study."""
+    """A held lease. `fencing_token` numbers its holder; `on_lost` is called once another driver has the study."""
 
     def __init__(
-        self, leases: Storage, *, term: int, record: Record, on_lost: Callable[[], None] = lambda: None
+        self,
+        leases: Storage,
+        *,
+        fencing_token: int,
+        record: Record,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.leases = replace(leases, patience=min(leases.patience, BEAT_SECONDS))
-        self.term, self.record, self.on_lost = term, record, on_lost
+        self.fencing_token, self.record, self.on_lost = fencing_token, record, on_lost
         self.lost = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True, name="lease")
@@ -119,12 +124,14 @@ class Lease:
         self._thread.join()
         if not self.lost:
             with suppress(StorageError):  # it will lapse
-                self.leases.write_record(_name(self.term), self.record | {"released": True})
+                self.leases.write_record(_name(self.fencing_token), self.record | {"released": True})
 
     def _is_ours(self) -> bool:
-        held = _read(self.leases, self.term)
+        held = _read(self.leases, self.fencing_token)
         return (
-            _newest(self.leases) <= self.term and held is not None and held["nonce"] == self.record["nonce"]
+            _newest(self.leases) <= self.fencing_token
+            and held is not None
+            and held["nonce"] == self.record["nonce"]
         )
 
     def _keep(self) -> None:
@@ -132,7 +139,7 @@ class Lease:
             try:
                 self.check()
                 self.record["beats"] += 1
-                self.leases.touch(_name(self.term), self.record)
+                self.leases.touch(_name(self.fencing_token), self.record)
             except LeaseLostError:
                 self.on_lost()
                 return
@@ -172,31 +179,31 @@ def acquire(
         newest = _newest(leases)
         if newest:
             _wait_until_free(leases, newest, say=say, stop=stop)
-        term = newest + 1
+        fencing_token = newest + 1
         record = {"nonce": uuid.uuid4().hex, "owner": asdict(this_process()), "beats": 0, "released": False}
-        if leases.create_record(_name(term), record) and _newest(leases) == term:
+        if leases.create_record(_name(fencing_token), record) and _newest(leases) == fencing_token:
             for name in leases.files():
                 if name < _name(newest) or name == WAITING_FILE:
                     leases.delete(name)
-            return Lease(leases, term=term, record=record, on_lost=on_lost)
+            return Lease(leases, fencing_token=fencing_token, record=record, on_lost=on_lost)
 
 
 def _wait_until_free(
-    leases: Storage, term: int, *, say: Callable[[str], None], stop: threading.Event
+    leases: Storage, fencing_token: int, *, say: Callable[[str], None], stop: threading.Event
 ) -> None:
     """Return once the holder of a term has released it, ended or let it lapse, or a newer term has begun."""
-    before, unchanged = _look(leases, term), 0
+    before, unchanged = _look(leases, fencing_token), 0
     if not _free(before[0]):
         who = Owner(**before[0]["owner"]).describe() if before[0] else "another driver"
         say(
             f"{who} works on this study: waiting until it ends, or has been silent for {LAPSE * BEAT_SECONDS:g} s"
         )
-    while unchanged < LAPSE and not _free(before[0]) and _newest(leases) == term:
+    while unchanged < LAPSE and not _free(before[0]) and _newest(leases) == fencing_token:
         if stop.wait(BEAT_SECONDS):
             raise WaitEndedError(f"stopped while another driver worked on {leases.describe()}")
         with suppress(StorageError):  # takes at least as long as the holder's next sign of life
             leases.write_record(WAITING_FILE, asdict(this_process()))
-        now = _look(leases, term)
+        now = _look(leases, fencing_token)
         unchanged = unchanged + 1 if now == before else 0
         before = now
 
@@ -205,17 +212,19 @@ def _free(record: Record | None) -> bool:
     return record is not None and (record["released"] or Owner(**record["owner"]).gone())
 
 
-def _look(leases: Storage, term: int) -> tuple[Record | None, float]:
+def _look(leases: Storage, fencing_token: int) -> tuple[Record | None, float]:
     """Return a lease and its date, one of which changes with every beat of its holder."""
-    record = _read(leases, term)  # first: a network's file system asks for a new date once a file is opened
-    found = leases.files().get(_name(term))
+    record = _read(
+        leases, fencing_token
+    )  # first: a network's file system asks for a new date once a file is opened
+    found = leases.files().get(_name(fencing_token))
     return record, found.modified if found else 0.0
 
 
-def _read(leases: Storage, term: int) -> Record | None:
+def _read(leases: Storage, fencing_token: int) -> Record | None:
     """Return a lease as it stands; None where it cannot be read, as while it is being created."""
     try:
-        record = leases.read_record(_name(term))
+        record = leases.read_record(_name(fencing_token))
         return record if record and Owner(**record["owner"]) else None
     except (DamagedError, KeyError, TypeError):
         return None
@@ -225,5 +234,5 @@ def _newest(leases: Storage) -> int:
     return max((int(name[:8]) for name in leases.files() if name[:8].isdigit()), default=0)
 
 
-def _name(term: int) -> str:
-    return f"{term:08d}.json"
+def _name(fencing_token: int) -> str:
+    return f"{fencing_token:08d}.json"

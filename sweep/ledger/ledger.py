@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.ledger.records import read_checked
 from sweep.ledger.result_cache import keep_results, recall_results, stamp
 from trainables.ledger import schema
@@ -36,7 +36,7 @@ class LedgerError(ValueError):
 
 
 @dataclass(frozen=True)
-class Standing:
+class CellStatus:
     """Where a cell stands: one of schema.CELL_STATES, or STOPPED in a learning-rate search.
 
     `seconds` it took and the digest of the `artifact` it began from, once it is finished; `damage` names the
@@ -52,9 +52,9 @@ class Standing:
     leftovers: tuple[str, ...] = ()
 
 
-Standings = dict[str | None, Standing]
+CellStatuses = dict[str | None, CellStatus]
 NOTHING = Listing()
-REMEMBERED = ("state", "seconds", "artifact", "attempt")  # of a finished cell's standing
+REMEMBERED = ("state", "seconds", "artifact", "attempt")  # of a finished cell's status
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Ledger:
     def cell(self, key: str) -> Storage:
         return self.storage.inside(f"{schema.CELLS_DIRECTORY}/{key}")
 
-    def standings(self, keys: Iterable[str | None], *, thorough: bool = False) -> Standings:
+    def statuses(self, keys: Iterable[str | None], *, thorough: bool = False) -> CellStatuses:
         """Return where each of several cells stands, by key; the key None is of a cell not yet known.
 
         One listing of all cells, and one read of each result; where the listing tells sizes and dates, only of
@@ -78,12 +78,12 @@ class Ledger:
         place = self.storage.describe()
         remembered = recall_results(place) if any(stamps.values()) and not thorough else {}
 
-        def look(key: str | None) -> Standing:
+        def look(key: str | None) -> CellStatus:
             if key is None:
-                return Standing(schema.MISSING)
+                return CellStatus(schema.MISSING)
             if key in remembered and remembered[key][0] == stamps[key]:
-                return Standing(**remembered[key][1])
-            return self._standing(key, folders.get(key, NOTHING), thorough=thorough)
+                return CellStatus(**remembered[key][1])
+            return self._status(key, folders.get(key, NOTHING), thorough=thorough)
 
         found = dict(zip(known, read_each(look, known, readers=READERS), strict=True))
         fresh = {
@@ -95,21 +95,21 @@ class Ledger:
         return found
 
     def state(self, key: str) -> str:
-        """Return the state of a cell, as its Standing has it."""
-        return self._standing(key, self.cell(key).listing()).state
+        """Return the state of a cell, as its CellStatus has it."""
+        return self._status(key, self.cell(key).listing()).state
 
     def _folders(self) -> dict[str, Listing]:
         """Return what is in the folder of each cell, by key."""
         return self.storage.listing(schema.CELLS_DIRECTORY).by_folder()
 
-    def _standing(self, key: str, found: Listing, *, thorough: bool = False) -> Standing:
+    def _status(self, key: str, found: Listing, *, thorough: bool = False) -> CellStatus:
         if not found.files and not found.links:
-            return Standing(schema.MISSING, leftovers=tuple(sorted(found.temporary)))
+            return CellStatus(schema.MISSING, leftovers=tuple(sorted(found.temporary)))
         cell, damage = self.cell(key), None
         try:
             result = read_result(cell, found, thorough=thorough)
             if result is not None:
-                return Standing(
+                return CellStatus(
                     result["state"],
                     result["seconds"],
                     result["artifact"],
@@ -124,13 +124,13 @@ class Ledger:
         elif schema.FAILURE_FILE in found.files and damage is None:
             state = schema.FAILED
         of_no_use = () if damage else leftovers(found, None)
-        return Standing(state, damage=damage, attempt=current_attempt(found), leftovers=of_no_use)
+        return CellStatus(state, damage=damage, attempt=current_attempt(found), leftovers=of_no_use)
 
-    def sweep(self, standings: Standings) -> None:
+    def sweep(self, statuses: CellStatuses) -> None:
         """Delete what kills and given-up attempts have left behind in cells, and in the study's own folder."""
-        for key, standing in standings.items():
+        for key, status in statuses.items():
             if key is not None:
-                sweep(self.cell(key), standing.leftovers)
+                sweep(self.cell(key), status.leftovers)
         for folder in (self.storage, self.storage.inside(schema.LEASES_DIRECTORY)):
             found = folder.listing(deep=False)
             sweep(folder, (*sorted(found.temporary), *(found.files.keys() & {PROBE_FILE})))
@@ -158,25 +158,25 @@ class Ledger:
                 )
         return entries
 
-    def planned_standings(
-        self, *, thorough: bool = False, known: Standings | None = None
-    ) -> list[tuple[Entry, Standing]]:
-        """Return every planned label's entry beside the standing of its cell, looked up in `known` if given."""
+    def planned_statuses(
+        self, *, thorough: bool = False, known: CellStatuses | None = None
+    ) -> list[tuple[Entry, CellStatus]]:
+        """Return every planned label's entry beside the status of its cell, looked up in `known` if given."""
         entries = self.plan()
         keys = [entry["key"] for entry in entries]
-        standings = self.standings(keys, thorough=thorough) if known is None else known
-        return [(entry, standings[entry["key"]]) for entry in entries]
+        statuses = self.statuses(keys, thorough=thorough) if known is None else known
+        return [(entry, statuses[entry["key"]]) for entry in entries]
 
-    def counts(self, *, known: Standings | None = None) -> Counter[str]:
+    def counts(self, *, known: CellStatuses | None = None) -> Counter[str]:
         """Return how many distinct runs are in each state, as `known` if given."""
-        return count_runs(self.planned_standings(known=known))
+        return count_runs(self.planned_statuses(known=known))
 
-    def rows(self, key: str, *, standing: Standing | None = None) -> list[dict[str, Any]]:
+    def rows(self, key: str, *, status: CellStatus | None = None) -> list[dict[str, Any]]:
         """Return the evaluation points of a cell so far. Raises DamagedError if they cannot be read.
 
-        Looks where the cell stands, if `standing` does not say it.
+        Looks where the cell stands, if `status` does not say it.
         """
-        found = standing or self._standing(key, self.cell(key).listing())
+        found = status or self._status(key, self.cell(key).listing())
         record = read_checked(self.cell(key), stored_name(schema.ROWS_FILE, found.attempt))
         return record["rows"] if record else []
 
@@ -208,7 +208,7 @@ class Ledger:
             if not KEY.fullmatch(key):
                 continue
             try:
-                attempt = self._standing(key, found).attempt
+                attempt = self._status(key, found).attempt
                 record = read_checked(self.cell(key), stored_name(schema.CELL_FILE, attempt))
             except DamagedError:
                 continue
@@ -230,9 +230,9 @@ class Ledger:
         return record
 
 
-def count_runs(planned: Iterable[tuple[Entry, Standing]]) -> Counter[str]:
+def count_runs(planned: Iterable[tuple[Entry, CellStatus]]) -> Counter[str]:
     """Count distinct runs by state; a label without a key is its own run."""
-    runs = {entry["key"] or json.dumps(entry["labels"]): standing.state for entry, standing in planned}
+    runs = {entry["key"] or json.dumps(entry["labels"]): status.state for entry, status in planned}
     return Counter(runs.values())
 
 
@@ -244,7 +244,7 @@ def open_existing(location: str) -> Ledger:
     return ledger
 
 
-def stored_study(ledger: Ledger) -> Study:
+def stored_study(ledger: Ledger) -> StudyConfig:
     """Return the configuration a study was last run with, at the place it is in now."""
     record = ledger.study_record()
     assert record is not None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sweep.ledger.ledger import READERS, Entry, Ledger, Standing
+from sweep.ledger.ledger import READERS, CellStatus, Entry, Ledger
 from trainables.ledger import schema
 from trainables.ledger.reading import read_each
 from trainables.ledger.sealed_json import DamagedError
@@ -11,7 +11,7 @@ from trainables.ledger.sealed_json import DamagedError
 MOST_NAMED = 3  # cells that one line names
 
 
-def mixed_code(ledger: Ledger, planned: Iterable[tuple[Entry, Standing]]) -> list[str]:
+def mixed_code(ledger: Ledger, planned: Iterable[tuple[Entry, CellStatus]]) -> list[str]:
     """Return one line for each code that finished cells were computed with, where there are several; else none.
 
     Reads every result. Those of early studies, which do not say it, are left out.

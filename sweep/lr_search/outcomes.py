@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sweep.ledger.ledger import Ledger, Standing
+from sweep.ledger.ledger import CellStatus, Ledger
 from sweep.ledger.records import read_checked
 from sweep.lr_search.search import RATE
 from trainables.ledger import schema
@@ -37,16 +37,16 @@ class RateOutcome:
 
 def rate_outcomes(ledger: Ledger) -> list[RateOutcome]:
     """Return what became of every rate ever searched here, in rising order."""
-    found = ledger.planned_standings()
+    found = ledger.planned_statuses()
     cells = cells_by_rate(entry for entry, _ in found)
-    standings = {entry["key"]: standing for entry, standing in found}
-    return [_outcome(lr, keys, standings, ledger) for lr, keys in sorted(cells.items())]
+    statuses = {entry["key"]: status for entry, status in found}
+    return [_outcome(lr, keys, statuses, ledger) for lr, keys in sorted(cells.items())]
 
 
 def _outcome(
-    lr: float, keys: Sequence[str | None], standings: dict[str | None, Standing], ledger: Ledger
+    lr: float, keys: Sequence[str | None], statuses: dict[str | None, CellStatus], ledger: Ledger
 ) -> RateOutcome:
-    states = {standings[key].state for key in keys}
+    states = {statuses[key].state for key in keys}
     points = mean_points({key: cell_points(ledger, key) for key in keys if key is not None})
     step = max(points, default=0)
     losses = points.get(step, (None, None))

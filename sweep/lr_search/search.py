@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from sweep.config.errors import ConfigurationError
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.ledger.ledger import Ledger, LedgerError
 from sweep.ledger.records import read_checked
 from sweep.planning.study_record import place_beside, place_inside
@@ -21,8 +21,8 @@ SEEDS = (10_000, 10_001)  # far from those that studies count up from 0
 
 
 def search_study(
-    study: Study, *, rates: Sequence[float], seeds: Sequence[int] = SEEDS, mix: float | None = None
-) -> Study:
+    study: StudyConfig, *, rates: Sequence[float], seeds: Sequence[int] = SEEDS, mix: float | None = None
+) -> StudyConfig:
     """Return the study that trains the baseline at every rate, at one mix of `study` and on other seeds.
 
     `mix` is the first above 0 unless given. It starts from the same Phase A adapter, which is made where
@@ -61,7 +61,7 @@ def _check_rates(rates: Sequence[float]) -> None:
         )
 
 
-def _check_axes(study: Study) -> None:
+def _check_axes(study: StudyConfig) -> None:
     for name, values in study.search.axes.items():
         if name == RATE:
             raise ConfigurationError(
@@ -75,7 +75,7 @@ def _check_axes(study: Study) -> None:
             )
 
 
-def _check_seeds(seeds: Sequence[int], study: Study) -> None:
+def _check_seeds(seeds: Sequence[int], study: StudyConfig) -> None:
     """Raise ConfigurationError where a rate would be chosen on seeds that the study's estimates are over."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigurationError(f"--seed must name different seeds, got {list(seeds)}")
@@ -88,7 +88,7 @@ def _check_seeds(seeds: Sequence[int], study: Study) -> None:
         )
 
 
-def _choose_mix(study: Study, mix: float | None) -> float:
+def _choose_mix(study: StudyConfig, mix: float | None) -> float:
     replayed = [value for value in study.search.mix if value > 0]
     if mix is None and replayed:
         return replayed[0]
@@ -120,7 +120,7 @@ def check_kind(ledger: Ledger, *, early_stopping: bool) -> None:
         )
 
 
-def open_search(ledger: Ledger, study: Study, *, steps: int) -> None:
+def open_search(ledger: Ledger, study: StudyConfig, *, steps: int) -> None:
     """Mark the place as a search, before anything of it is run.
 
     Raises LedgerError if one on other seeds or at another mix is there: its rates would not compare.

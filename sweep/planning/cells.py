@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared
 from trainables.ledger.digests import digest_json
 from trainables.ledger.schema import MIX, NO_REPLAY, SEED, STRATEGY
@@ -67,7 +67,7 @@ class PlannedCell:
         return " = ".join(label.describe() for label in self.labels)
 
 
-def study_labels(study: Study) -> list[Label]:
+def study_labels(study: StudyConfig) -> list[Label]:
     """Return every label of the search space once; mix 0 is one label a seed, whatever the strategy.
 
     Ordered seed by seed, so that an interrupted study holds whole replicates.
@@ -94,7 +94,7 @@ class Origin:
     pool_losses: Floats | None
 
 
-def plan_cells(study: Study, prepared: Prepared, *, origins: Mapping[int, Origin]) -> list[PlannedCell]:
+def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, Origin]) -> list[PlannedCell]:
     """Return the cells of the study; labels that train on the same stream share one.
 
     `origins` are by Phase A seed. Raises ValueError where a strategy cannot order the pool, or the pool
@@ -126,7 +126,7 @@ def plan_cells(study: Study, prepared: Prepared, *, origins: Mapping[int, Origin
     return list(cells.values())
 
 
-def check_selectable(study: Study, pool: Pool, *, task_b_size: int) -> None:
+def check_selectable(study: StudyConfig, pool: Pool, *, task_b_size: int) -> None:
     """Raise SelectionError if task A's pool cannot serve every strategy and mix of the study."""
     most = max(study.search.mix)
     if replay_count(most, task_b_size) > pool.size:
@@ -148,7 +148,7 @@ def _slots_of(label: Label) -> tuple[int, Axes, float]:
     return label.seed, label.axes, label.mix
 
 
-def _training_by_axes(study: Study) -> Callable[[Axes], PhaseBSettings]:
+def _training_by_axes(study: StudyConfig) -> Callable[[Axes], PhaseBSettings]:
     return cache(lambda axes: study.training_at(dict(axes)))
 
 
@@ -198,7 +198,9 @@ def _specify(label: Label, stream: Stream, *, training: PhaseBSettings, meaning:
     return CellSpec(key, strategy, label.mix, label.seed, training, order_hash)
 
 
-def plan_record(cells: Iterable[PlannedCell], *, study: Study, axes: Iterable[str]) -> list[dict[str, Any]]:
+def plan_record(
+    cells: Iterable[PlannedCell], *, study: StudyConfig, axes: Iterable[str]
+) -> list[dict[str, Any]]:
     """Return the plan as the ledger keeps it: one entry a label, with its cell's key once known.
 
     Every label names the value of every axis in `axes`, searched now or not.

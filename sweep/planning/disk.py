@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.planning.cells import PlannedCell
 from sweep.planning.inputs import Prepared
 from trainables.ledger.schema import KEPT_CHECKPOINTS
@@ -26,7 +26,7 @@ class DiskNeed:
         return f"about {kept:,.0f} MiB, and {self.worker / 2**20:,.1f} MiB for each cell that is training"
 
 
-def disk_need(cells: list[PlannedCell], *, study: Study, prepared: Prepared) -> DiskNeed:
+def disk_need(cells: list[PlannedCell], *, study: StudyConfig, prepared: Prepared) -> DiskNeed:
     """Return the room that these cells take, and Phase A."""
     adapter = prepared.adapter_parameters * FLOAT32
     validation = len(prepared.task_a.validation) + len(prepared.task_b.validation)
@@ -44,6 +44,6 @@ def disk_need(cells: list[PlannedCell], *, study: Study, prepared: Prepared) -> 
     )
 
 
-def _points(cell: PlannedCell, study: Study) -> int:
+def _points(cell: PlannedCell, study: StudyConfig) -> int:
     every = cell.spec.training.eval_every if cell.spec else study.phase_b.eval_every
     return 2 + cell.steps // every

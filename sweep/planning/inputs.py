@@ -10,7 +10,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from trainables.cache.code_identity import NUMERICS
 from trainables.engine.model_fit import check_model
 from trainables.engine.session import Setup
@@ -61,7 +61,7 @@ class Prepared:
         return {"task_a": self.task_a.record(), "task_b": self.task_b.record()}
 
 
-def prepare(study: Study, *, say: Callable[[str], None] = lambda message: None) -> Prepared:
+def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: None) -> Prepared:
     """Resolve the model, check that it can be trained, tokenise both tasks, check a user's adapter.
 
     `say` is told how far that is.
@@ -98,7 +98,7 @@ def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTas
 
 
 def _prepare_tasks(
-    study: Study, source: ModelSource, *, say: Callable[[str], None]
+    study: StudyConfig, source: ModelSource, *, say: Callable[[str], None]
 ) -> tuple[PreparedTask, PreparedTask]:
     tokenizer, identity = cache(partial(load_tokenizer, source)), tokenizer_identity(source)
     task_a, task_b = (
@@ -109,7 +109,7 @@ def _prepare_tasks(
 
 
 def _fingerprint(
-    study: Study, source: ModelSource, tasks: tuple[PreparedTask, PreparedTask]
+    study: StudyConfig, source: ModelSource, tasks: tuple[PreparedTask, PreparedTask]
 ) -> dict[str, Any]:
     """Return all that gives a finished cell its meaning, by section; a change of it is refused."""
     model = study.model.model_dump(mode="json")

@@ -4,13 +4,13 @@ import statistics
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from sweep.config.study import Study
-from sweep.ledger.ledger import Ledger, LedgerError, Standing, Standings
+from sweep.config.study import StudyConfig
+from sweep.ledger.ledger import CellStatus, CellStatuses, Ledger, LedgerError
 from sweep.planning import study_record
 from sweep.planning.cells import Origin, PlannedCell, plan_cells, plan_record
 from sweep.planning.inputs import Prepared
 from trainables.artifact import Artifact, load_artifact
-from trainables.engine.compute_plan import Tuning
+from trainables.engine.compute_plan import ComputePlan
 from trainables.ledger import schema
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Storage
@@ -22,17 +22,17 @@ class Plan:
     """The cells of a study beside where they stand, and the Phase A artifacts they start from.
 
     `artifacts` are by Phase A seed, None until made, `phase_a_steps` those of one; `phase_a_seed` tells which
-    one a replicate starts from. `known` are the standings that were looked up, also those of cells that an earlier
+    one a replicate starts from. `known` are the statuses that were looked up, also those of cells that an earlier
     plan has left.
     """
 
     cells: list[PlannedCell]
-    standings: list[Standing]
+    statuses: list[CellStatus]
     artifacts: dict[int, Artifact | None]
     phase_a_steps: int
     seconds_a_cell: float | None
     phase_a_seed: Callable[[int], int]
-    known: Standings = field(default_factory=dict)
+    known: CellStatuses = field(default_factory=dict)
 
     @property
     def phase_a_done(self) -> bool:
@@ -44,16 +44,16 @@ class Plan:
         return {seed: artifact for seed, artifact in self.artifacts.items() if artifact is not None}
 
     @property
-    def tuning(self) -> Tuning | None:
+    def compute_plan(self) -> ComputePlan | None:
         """Return how the study is computed, as its first artifact settled it; None before there is one."""
-        return next((artifact.tuning for artifact in self.made.values()), None)
+        return next((artifact.compute_plan for artifact in self.made.values()), None)
 
     @property
     def pending(self) -> list[PlannedCell]:
         """Return the cells that `run` would execute."""
         finished = (schema.DONE, schema.DIVERGED, schema.STOPPED)
-        both = zip(self.cells, self.standings, strict=True)
-        return [cell for cell, standing in both if standing.state not in finished]
+        both = zip(self.cells, self.statuses, strict=True)
+        return [cell for cell, status in both if status.state not in finished]
 
     @property
     def open(self) -> bool:
@@ -63,24 +63,24 @@ class Plan:
     @property
     def damaged(self) -> dict[str, str]:
         """Return what is damaged of each cell that was finished, by key."""
-        both = zip(self.cells, self.standings, strict=True)
-        return {cell.spec.key: standing.damage for cell, standing in both if cell.spec and standing.damage}
+        both = zip(self.cells, self.statuses, strict=True)
+        return {cell.spec.key: status.damage for cell, status in both if cell.spec and status.damage}
 
     @property
     def ended(self) -> bool:
         """Whether nothing here is left to run, failed cells not counted."""
         over = (schema.DONE, schema.DIVERGED, schema.STOPPED, schema.FAILED)
-        return all(standing.state in over for standing in self.standings)
+        return all(status.state in over for status in self.statuses)
 
     def part(self, belongs: Callable[[PlannedCell], bool]) -> "Plan":
         """Return the plan of those cells alone, and of the artifacts they start from."""
-        both = zip(self.cells, self.standings, strict=True)
-        kept = [(cell, standing) for cell, standing in both if belongs(cell)]
+        both = zip(self.cells, self.statuses, strict=True)
+        kept = [(cell, status) for cell, status in both if belongs(cell)]
         seeds = {self.phase_a_seed(cell.seed) for cell, _ in kept}
         return replace(
             self,
             cells=[cell for cell, _ in kept],
-            standings=[standing for _, standing in kept],
+            statuses=[status for _, status in kept],
             artifacts={seed: artifact for seed, artifact in self.artifacts.items() if seed in seeds},
         )
 
@@ -104,7 +104,7 @@ class Plan:
 
 
 def make_plan(
-    study: Study,
+    study: StudyConfig,
     prepared: Prepared,
     ledger: Ledger,
     *,
@@ -124,15 +124,15 @@ def make_plan(
     }
     cells = plan_cells(study, prepared, origins=origins)
     keys = [cell.spec.key if cell.spec else None for cell in cells]
-    found = ledger.standings([*keys, *(entry["key"] for entry in ledger.plan())], thorough=thorough)
-    standings = [found[key] for key in keys]
-    for cell, standing in zip(cells, standings, strict=True):
-        _check_origin(artifacts[study.phase_a.seed_of(cell.seed)], standing, ledger)
+    found = ledger.statuses([*keys, *(entry["key"] for entry in ledger.plan())], thorough=thorough)
+    statuses = [found[key] for key in keys]
+    for cell, status in zip(cells, statuses, strict=True):
+        _check_origin(artifacts[study.phase_a.seed_of(cell.seed)], status, ledger)
     done = [each for each in found.values() if each.state == schema.DONE]
     seconds = [each.seconds for each in done if each.seconds is not None]
     average = statistics.mean(seconds) if seconds else None
     steps = _phase_a_steps(study, prepared)
-    return Plan(cells, standings, artifacts, steps, average, study.phase_a.seed_of, found)
+    return Plan(cells, statuses, artifacts, steps, average, study.phase_a.seed_of, found)
 
 
 def _read_artifact(storage: Storage, say: Callable[[str], None]) -> Artifact | None:
@@ -143,8 +143,8 @@ def _read_artifact(storage: Storage, say: Callable[[str], None]) -> Artifact | N
         return None
 
 
-def _check_origin(artifact: Artifact | None, standing: Standing, ledger: Ledger) -> None:
-    if artifact is not None and standing.artifact not in (None, artifact.content):
+def _check_origin(artifact: Artifact | None, status: CellStatus, ledger: Ledger) -> None:
+    if artifact is not None and status.artifact not in (None, artifact.content):
         raise LedgerError(
             f"{ledger.storage.describe()}: finished cells began from another Phase A adapter than the one that is "
             "there now. It was trained again or replaced, and its numbers differ (other hardware?): bring the old "
@@ -153,7 +153,7 @@ def _check_origin(artifact: Artifact | None, standing: Standing, ledger: Ledger)
 
 
 def publish_plan(
-    plan: Plan, *, study: Study, ledger: Ledger, say: Callable[[str], None] = lambda message: None
+    plan: Plan, *, study: StudyConfig, ledger: Ledger, say: Callable[[str], None] = lambda message: None
 ) -> None:
     """Record the plan in the ledger; `say` is told of labels of an earlier one that are left out."""
     axes = study_record.searched_axes(ledger, study)
@@ -161,7 +161,7 @@ def publish_plan(
     study_record.publish_plan(ledger, entries, known=plan.known or None, say=say)
 
 
-def _phase_a_steps(study: Study, prepared: Prepared) -> int:
+def _phase_a_steps(study: StudyConfig, prepared: Prepared) -> int:
     if study.phase_a.adapter:
         return 0
     return phase_a_stream(len(prepared.task_a.train), seed=study.phase_a.seed, training=study.phase_a).steps

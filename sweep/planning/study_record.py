@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sweep.config.study import Study
-from sweep.ledger.ledger import Entry, Ledger, LedgerError, Standings
+from sweep.config.study import StudyConfig
+from sweep.ledger.ledger import CellStatuses, Entry, Ledger, LedgerError
 from sweep.ledger.records import read_checked
 from sweep.planning.inputs import Prepared
 from trainables.ledger import schema
@@ -53,7 +53,7 @@ def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
     record = ledger.study_record()
     differences = [] if record is None else list(_differences(record["fingerprint"], fingerprint))
     finished = (schema.DONE, schema.DIVERGED, schema.STOPPED)
-    if differences and any(standing.state in finished for _, standing in ledger.planned_standings()):
+    if differences and any(status.state in finished for _, status in ledger.planned_statuses()):
         lines = "\n".join(f"  {line}" for line in differences)
         raise OtherStudyError(
             f"{ledger.storage.describe()} holds finished cells of another configuration:\n{lines}\n"
@@ -63,7 +63,7 @@ def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
 
 def open_study(
     ledger: Ledger,
-    study: Study,
+    study: StudyConfig,
     *,
     fingerprint: Fingerprint,
     details: dict[str, Any],
@@ -94,7 +94,7 @@ def open_study(
     ledger.write(schema.STUDY_FILE, record)
 
 
-def _declarations(ledger: Ledger, study: Study, *, finished: int) -> list[dict[str, Any]]:
+def _declarations(ledger: Ledger, study: StudyConfig, *, finished: int) -> list[dict[str, Any]]:
     """Return what has been declared of the inference, oldest first, with what `study` declares now."""
     record = ledger.study_record()
     earlier: list[dict[str, Any]] = record.get("declarations", []) if record else []
@@ -128,7 +128,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def changed_looks(ledger: Ledger, study: Study) -> list[int] | None:
+def changed_looks(ledger: Ledger, study: StudyConfig) -> list[int] | None:
     """Return the looks that were declared before, if `study` declares others and there were any."""
     record = ledger.study_record()
     earlier = record.get("declarations", []) if record else []
@@ -182,7 +182,7 @@ def settled_precision(ledger: Ledger, fingerprint: Fingerprint) -> Precision | N
     return settled
 
 
-def searched_axes(ledger: Ledger, study: Study) -> list[str]:
+def searched_axes(ledger: Ledger, study: StudyConfig) -> list[str]:
     """Return the further axes that this study or an earlier run of it searched."""
     record = ledger.study_record()
     return sorted(set(study.search.axes) | set(record["axes"] if record else []))
@@ -192,12 +192,12 @@ def publish_plan(
     ledger: Ledger,
     entries: Iterable[Entry],
     *,
-    known: Standings | None = None,
+    known: CellStatuses | None = None,
     say: Say = lambda message: None,
 ) -> None:
     """Record the plan, and keep the labels of cells that an earlier plan has finished.
 
-    Their standings are looked up in `known` if given; `say` is told of those that are left out because a file of
+    Their statuses are looked up in `known` if given; `say` is told of those that are left out because a file of
     theirs is damaged.
     """
     planned = list(entries)
@@ -211,16 +211,16 @@ def publish_plan(
     axes = [name for name in planned[0]["labels"] if name not in schema.LABEL_COLUMNS]
     earlier = [entry for entry in ledger.plan() if dropped(entry)]
     if known is None or any(entry["key"] not in known for entry in earlier):
-        known = ledger.standings(entry["key"] for entry in earlier) if earlier else {}
+        known = ledger.statuses(entry["key"] for entry in earlier) if earlier else {}
     ended = (schema.DONE, schema.DIVERGED, schema.STOPPED)
     kept = []
     for entry in earlier:
-        standing = known[entry["key"]]
+        status = known[entry["key"]]
         try:
-            if standing.state in ended:
-                kept.append(_with_axes(ledger, entry, axes, attempt=standing.attempt))
-            elif standing.damage:
-                raise DamagedError(standing.damage)
+            if status.state in ended:
+                kept.append(_with_axes(ledger, entry, axes, attempt=status.attempt))
+            elif status.damage:
+                raise DamagedError(status.damage)
         except DamagedError as error:
             say(f"{error}: {entry['labels']}, which is no longer planned, is left out")
     ledger.write(schema.PLAN_FILE, _plan_record(planned + [entry for entry in kept if dropped(entry)]))

@@ -18,7 +18,7 @@ from benchmarks.baselines.phases import train_cell, train_phase_a
 from benchmarks.baselines.records import find_label, planned_steps
 from benchmarks.baselines.trainer import Manner, Workplace, largest_divisor
 from benchmarks.baselines.tune_trainer import run_tuner
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.planning.cells import Label, study_labels
 from tests.trainables.learning import Learning, folder_of, learn, path_of, run_cell
 from trainables.ledger.schema import ADAPTER_DIRECTORY, STEP, TASK_A_LOSS, TASK_B_LOSS, TRAIN_LOSS
@@ -238,7 +238,7 @@ def test_the_tune_baseline_runs_the_studys_cells_from_the_given_adapter(
         assert cell["rows"][-1][TASK_B_LOSS] < summary["task_b_loss_after"]
 
 
-def test_an_unknown_cell_is_refused_with_those_there_are(study: Study) -> None:
+def test_an_unknown_cell_is_refused_with_those_there_are(study: StudyConfig) -> None:
     with pytest.raises(ValueError, match="no cell 'random 0.7, seed 0' .* choose one of no replay, seed 0; "):
         find_label("random 0.7, seed 0", study=study)
 

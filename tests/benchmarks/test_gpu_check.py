@@ -76,8 +76,8 @@ def test_the_dry_run_passes_without_what_a_bare_machine_lacks(tmp_path: Path) ->
     names = "\n".join(finding["name"] for finding in record["findings"])
     assert "a later worker: flash attention is chosen" in names
     assert "model with flash attention, bf16, 300 tokens at a time" in names
-    tuning = record["step"][0]["tuning"]
-    assert (tuning["precision"], tuning["attention"], tuning["tokens"]["training"]) == (
+    compute_plan = record["step"][0]["tuning"]
+    assert (compute_plan["precision"], compute_plan["attention"], compute_plan["tokens"]["training"]) == (
         "bf16",
         "flash",
         32768,

@@ -26,12 +26,12 @@ from benchmarks.machine import read_result
 from benchmarks.measured_step import Ceiling, Workload, useful_share
 from benchmarks.shapes import SHAPES, open_model, random_base
 from benchmarks.suite import PLANS, mixed_lengths
-from trainables.engine.compute_plan import Tuning
-from trainables.engine.loop import Lane
+from trainables.engine.compute_plan import ComputePlan
+from trainables.engine.loop import AdapterRun
 from trainables.engine.session import make_trainable
 from trainables.model.lora import accumulate_gradients
 from trainables.model.loss import supervised_nll
-from trainables.model.packing import LaneBatch, pack
+from trainables.model.packing import AdapterBatch, pack
 from trainables.settings import ModelSettings, PhaseBSettings
 
 CPU = torch.device("cpu")
@@ -71,13 +71,15 @@ def test_the_formulas_are_what_torch_counts_of_a_frozen_model(tied: bool) -> Non
 
 
 def test_the_stricter_formula_is_what_the_engine_computes_for_completions_alone() -> None:
-    tuning = Tuning("CPU", "fp32", "eager", {"training": 1024, "evaluation": 1024}, checkpointing=False)
+    compute_plan = ComputePlan(
+        "CPU", "fp32", "eager", {"training": 1024, "evaluation": 1024}, checkpointing=False
+    )
     base = random_base(device=CPU, dtype=torch.float32, **SIZES)
-    model, _ = make_trainable(base, ModelSettings(name="x"), tuning=tuning, fingerprint="x")
+    model, _ = make_trainable(base, ModelSettings(name="x"), compute_plan=compute_plan, fingerprint="x")
     task = make_up(PAIRS, vocabulary=SIZES["vocab_size"])
     examples = [(task, index) for index in range(len(task))]
     with FlopCounterMode(display=False) as counter:
-        for batch in pack([LaneBatch(examples, "completion")], token_budget=1024):
+        for batch in pack([AdapterBatch(examples, "completion")], token_budget=1024):
             accumulate_gradients(supervised_nll(model, batch).sum())
     size, load = ModelSize.of(model.base), load_of(examples)
     assert (load.tokens, load.supervised) == (225, 85)
@@ -134,12 +136,12 @@ def test_a_batch_of_the_mix_holds_a_tenth_as_much_replay() -> None:
     assert counts.tolist() == [len(mix.task_b) // 10, len(mix.task_b)]
 
 
-def test_padding_of_unequal_lanes_is_not_useful() -> None:
+def test_padding_of_unequal_runs_is_not_useful() -> None:
     long, short = (make_up([(length, 1)] * 4, vocabulary=9) for length in (100, 50))
     model, _, _ = open_model("tiny-shape", CPU)
     training = PhaseBSettings(steps=4, batch_size=1)
-    lanes = [
-        Lane(
+    runs = [
+        AdapterRun(
             model.fresh_weights(seed=0),
             stream=Workload("", task, task).stream(seed=0, training=training),
             tasks=(task, task),
@@ -148,8 +150,8 @@ def test_padding_of_unequal_lanes_is_not_useful() -> None:
         )
         for task in (long, short)
     ]
-    assert useful_share(lanes, range(4), budget=1000) == 0.75
-    assert useful_share(lanes[:1], range(4), budget=1000) == 1
+    assert useful_share(runs, range(4), budget=1000) == 0.75
+    assert useful_share(runs[:1], range(4), budget=1000) == 1
 
 
 def test_a_peak_is_measured_again_once_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +214,9 @@ def test_layers_are_compiled_where_that_was_asked_for(
     """Without compiling them here, which takes half a minute."""
     handed_over: list[Any] = []
     monkeypatch.setattr(shapes, "compile_layers", handed_over.append)
-    model, _, tuning = open_model("tiny-shape", CPU, compiled=compiled)
+    model, _, compute_plan = open_model("tiny-shape", CPU, compiled=compiled)
     assert handed_over == ([model.base] if compiled else [])
-    assert tuning.compiled == compiled
+    assert compute_plan.compiled == compiled
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from sweep.cluster.ray_cluster import connected
 from sweep.cluster.signals import HANDLED
 from sweep.ledger import lease
 from tests.chaos.driver import ROOT, Driver, driving
-from tests.chaos.patient import Patient, Values
-from tests.chaos.watch import Journal, Lane, Watch
+from tests.chaos.study_under_test import StudyUnderTest, Values
+from tests.chaos.watch import AdapterRun, Journal, Watch
 from tests.conftest import make_tiny_model, tiny_study
 from tests.sweep.object_store import CREDENTIALS
 from trainables.ledger.digests import digest_json
@@ -63,45 +63,45 @@ class Bench:
     model: Path
     workers: int = 2
     screen: io.StringIO = field(default_factory=io.StringIO)
-    steps: dict[str, list[tuple[Lane, int]]] = field(
+    steps: dict[str, list[tuple[AdapterRun, int]]] = field(
         default_factory=dict
     )  # taken for a kept study, by location
-    _kept: dict[str, Patient] = field(default_factory=dict)
+    _kept: dict[str, StudyUnderTest] = field(default_factory=dict)
     _count: int = 0
 
     @property
     def journal(self) -> Journal:
         return Journal(self.folder / "journal")
 
-    def patient(self, **changes: Any) -> Patient:
+    def under_test(self, **changes: Any) -> StudyUnderTest:
         """Return a new study: STUDY, with sections changed."""
         self._count += 1
         values = tiny_study(self.model, storage=str(self.folder / f"study-{self._count}"))
         for section, value in [*STUDY.items(), *changes.items()]:
             values[section] = values.get(section, {}) | value if isinstance(value, dict) else value
-        return Patient.create(self.folder / f"study-{self._count}.yaml", values)
+        return StudyUnderTest.create(self.folder / f"study-{self._count}.yaml", values)
 
-    def changed(self, patient: Patient, **changes: Any) -> Patient:
+    def changed(self, under_test: StudyUnderTest, **changes: Any) -> StudyUnderTest:
         """Return a study at the same place with another configuration."""
         self._count += 1
         values = {
             name: value | changes.get(name, {}) if isinstance(value, dict) else changes.get(name, value)
-            for name, value in patient.values.items()
+            for name, value in under_test.values.items()
         }
-        return Patient.create(self.folder / f"changed-{self._count}.yaml", values)
+        return StudyUnderTest.create(self.folder / f"changed-{self._count}.yaml", values)
 
-    def copy(self, patient: Patient) -> Patient:
+    def copy(self, under_test: StudyUnderTest) -> StudyUnderTest:
         """Return a copy of a study as it stands, with a configuration of its own."""
         self._count += 1
-        values = patient.values | {"storage": str(self.folder / f"study-{self._count}")}
-        shutil.copytree(patient.path, values["storage"])
-        return Patient.create(self.folder / f"study-{self._count}.yaml", values)
+        values = under_test.values | {"storage": str(self.folder / f"study-{self._count}")}
+        shutil.copytree(under_test.path, values["storage"])
+        return StudyUnderTest.create(self.folder / f"study-{self._count}.yaml", values)
 
-    def watch(self, patient: Patient, *, copy_of: Patient | None = None) -> Watch:
+    def watch(self, under_test: StudyUnderTest, *, copy_of: StudyUnderTest | None = None) -> Watch:
         """Follow a study from now on."""
-        return Watch(patient, self.journal, self.steps[copy_of.location] if copy_of else ())
+        return Watch(under_test, self.journal, self.steps[copy_of.location] if copy_of else ())
 
-    def keep(self, name: str, make: Callable[[], Patient]) -> Patient:
+    def keep(self, name: str, make: Callable[[], StudyUnderTest]) -> StudyUnderTest:
         """Return the study that `make` ran the first time; it stays as it is, to be compared with and copied."""
         if name not in self._kept:
             mark = self.journal.mark()
@@ -109,25 +109,29 @@ class Bench:
             self.steps.setdefault(made.location, self.journal.steps(since=mark))
         return self._kept[name]
 
-    def reference(self, patient: Patient) -> Patient:
+    def reference(self, under_test: StudyUnderTest) -> StudyUnderTest:
         """Return the undisturbed twin of a study."""
 
-        def undisturbed() -> Patient:
+        def undisturbed() -> StudyUnderTest:
             place = self.folder / f"reference-{name}"
-            twin = Patient.create(place.with_suffix(".yaml"), patient.values | {"storage": str(place)})
+            twin = StudyUnderTest.create(
+                place.with_suffix(".yaml"), under_test.values | {"storage": str(place)}
+            )
             ended = self.run(twin)
             assert ended.code == 0, ended.output
             return twin
 
         values = {
-            name: value for name, value in patient.values.items() if name not in ("storage", "resources")
+            name: value for name, value in under_test.values.items() if name not in ("storage", "resources")
         }
         name = digest_json(values)
         return self.keep(name, undisturbed)
 
-    def run(self, patient: Patient, *arguments: str, meanwhile: Callable[[], None] = lambda: None) -> Ended:
+    def run(
+        self, under_test: StudyUnderTest, *arguments: str, meanwhile: Callable[[], None] = lambda: None
+    ) -> Ended:
         """Run a study in this process, with `meanwhile` in a thread beside it."""
-        return self.command("run", str(patient.config), *arguments, meanwhile=meanwhile)
+        return self.command("run", str(under_test.config), *arguments, meanwhile=meanwhile)
 
     def command(self, *arguments: str, meanwhile: Callable[[], None] = lambda: None) -> Ended:
         """Run the command line in this process, on the cluster it is connected to."""

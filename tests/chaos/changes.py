@@ -14,7 +14,7 @@ from tests.chaos.bench import SITE, Bench
 from tests.chaos.damage import half_done_study
 from tests.chaos.driver import ROOT
 from tests.chaos.outcome import Outcome, total
-from tests.chaos.patient import Patient, Values
+from tests.chaos.study_under_test import StudyUnderTest, Values
 from trainables.cache.code_identity import NUMERICS
 from trainables.ledger import schema
 from trainables.ledger.sealed_json import checksum
@@ -37,20 +37,20 @@ NUMBERS = ("trainables/cache/code_identity.py", f"NUMERICS = {NUMERICS}", f"NUME
 def change_the_study(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Change hyperparameters, data, weights or the numbers of the code of a half-done study: refused before any compute."""
     original = bench.keep("half done", partial(half_done_study, bench))
-    reference = bench.reference(bench.patient())
+    reference = bench.reference(bench.under_test())
     _run_beside(bench, original)
-    patient = bench.copy(original)
-    watch = bench.watch(patient, copy_of=original)
+    under_test = bench.copy(original)
+    watch = bench.watch(under_test, copy_of=original)
     names = [*CHANGES, "the weights", "the code's numbers"]
     for name in [names[place] for place in generator.permutation(len(names))[:injections]]:
-        before = _contents(patient)
-        code, output, expected = _change(bench, patient, name)
+        before = _contents(under_test)
+        code, output, expected = _change(bench, under_test, name)
         assert code == REFUSED, f"{name}: {output}"
         assert expected in output, f"{name}: {output}"
         assert "cluster" not in output, f"{name}: {output}"
-        assert _contents(patient) == before, f"{name} changed the study"
+        assert _contents(under_test) == before, f"{name} changed the study"
         watch.injected(workers=0)
-    ended = bench.run(patient)
+    ended = bench.run(under_test)
     assert ended.code == 0, ended.output
     note = (
         "refused with exit code 2 and what differs, before any compute; --new-study runs it beside the study"
@@ -58,11 +58,11 @@ def change_the_study(bench: Bench, injections: int, generator: np.random.Generat
     return watch.outcome(reference, note=note)
 
 
-def _change(bench: Bench, patient: Patient, name: str) -> tuple[int, str, str]:
+def _change(bench: Bench, under_test: StudyUnderTest, name: str) -> tuple[int, str, str]:
     """Run with one thing changed; return the exit code, the output and what it must name."""
     if name == "the code's numbers":
         expected = f"engine.numerics: finished with {NUMERICS}, now {NUMERICS + 1}"
-        return *_run_with_other_code(bench, patient), expected
+        return *_run_with_other_code(bench, under_test), expected
     if name == "the weights":
         changes, expected = (
             {"model": {"name": str(_other_weights(bench))}},
@@ -70,7 +70,7 @@ def _change(bench: Bench, patient: Patient, name: str) -> tuple[int, str, str]:
         )
     else:
         changes, expected = CHANGES[name]
-    ended = bench.run(bench.changed(patient, **changes))
+    ended = bench.run(bench.changed(under_test, **changes))
     return ended.code, ended.output, expected
 
 
@@ -86,10 +86,10 @@ def _other_code(bench: Bench, change: tuple[str, str, str]) -> Path:
     return copy
 
 
-def _run_with_other_code(bench: Bench, patient: Patient) -> tuple[int, str]:
+def _run_with_other_code(bench: Bench, under_test: StudyUnderTest) -> tuple[int, str]:
     """Run the study with other code."""
     copy = _other_code(bench, NUMBERS)
-    command = [sys.executable, "-W", "ignore", "-m", "sweep", "run", str(patient.config)]
+    command = [sys.executable, "-W", "ignore", "-m", "sweep", "run", str(under_test.config)]
     paths = os.pathsep.join([str(copy), os.environ["PYTHONPATH"]])
     ended = subprocess.run(
         command, cwd=copy, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
@@ -107,13 +107,13 @@ def join_with_other_code(bench: Bench, injections: int, generator: np.random.Gen
 
 
 def _join_with_other_code(bench: Bench) -> Outcome:
-    patient = bench.patient()
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test()
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
     paths = {"PYTHONPATH": os.pathsep.join([str(SITE), str(_other_code(bench, CODE))])}
     node = bench.cluster.add_node(num_cpus=1, env_vars=paths)
     try:
-        with bench.driver("run", str(patient.config), folder=bench.folder) as driver:
+        with bench.driver("run", str(under_test.config), folder=bench.folder) as driver:
             code = driver.end()
         assert code == REFUSED, driver.said
         assert f"{CODE[0]}: not the driver's code" in driver.said, driver.said
@@ -121,7 +121,7 @@ def _join_with_other_code(bench: Bench) -> Outcome:
         watch.injected(workers=0)
     finally:
         bench.cluster.remove_node(node)
-    ended = bench.run(patient)
+    ended = bench.run(under_test)
     assert ended.code == 0, ended.output
     return watch.outcome(reference)
 
@@ -137,38 +137,38 @@ def _other_weights(bench: Bench) -> Path:
     return copy
 
 
-def _run_beside(bench: Bench, original: Patient) -> None:
+def _run_beside(bench: Bench, original: StudyUnderTest) -> None:
     """Run another configuration with --new-study: it gets a place of its own, and the study stays as it is."""
-    patient = bench.copy(original)
-    before = _contents(patient)
+    under_test = bench.copy(original)
+    before = _contents(under_test)
     changes, _ = CHANGES["a hyperparameter"]
-    ended = bench.run(bench.changed(patient, **changes), "--new-study")
+    ended = bench.run(bench.changed(under_test, **changes), "--new-study")
     assert ended.code == 0, ended.output
-    beside = patient.moved(Path(f"{patient.location}-2"))
+    beside = under_test.moved(Path(f"{under_test.location}-2"))
     assert len(beside.finished()) == 3, ended.output
-    assert _contents(patient) == before, "--new-study changed the study it was run beside"
+    assert _contents(under_test) == before, "--new-study changed the study it was run beside"
 
 
-def _contents(patient: Patient) -> dict[str, str]:
+def _contents(under_test: StudyUnderTest) -> dict[str, str]:
     """Return the digest of every file, but for the leases that each command takes."""
-    names = [name for name in patient.storage.files() if schema.LEASES_DIRECTORY not in name]
-    return {name: checksum(patient.storage.read(name)) for name in names}
+    names = [name for name in under_test.storage.files() if schema.LEASES_DIRECTORY not in name]
+    return {name: checksum(under_test.storage.read(name)) for name in names}
 
 
 def move_the_study(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Move a half-done study to another directory, or copy it; `resume` it where it is now."""
     original = bench.keep("half done", partial(half_done_study, bench))
-    reference = bench.reference(bench.patient())
+    reference = bench.reference(bench.under_test())
     outcomes = []
     for position in range(injections):
-        patient = bench.copy(original)
+        under_test = bench.copy(original)
         place = bench.folder / f"moved-{position}" / "a new place"
         place.parent.mkdir()
         if position % 2 == 0:
-            patient.path.rename(place)
-        watch = bench.watch(patient.moved(place) if position % 2 == 0 else patient, copy_of=original)
+            under_test.path.rename(place)
+        watch = bench.watch(under_test.moved(place) if position % 2 == 0 else under_test, copy_of=original)
         watch.injected(workers=0)
-        ended = bench.command("resume", watch.patient.location)
+        ended = bench.command("resume", watch.under_test.location)
         assert ended.code == 0, ended.output
         outcomes.append(watch.outcome(reference))
     return total(

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.chaos.bench import Bench
 from tests.chaos.outcome import Outcome, total
-from tests.chaos.patient import Patient
+from tests.chaos.study_under_test import StudyUnderTest
 from tests.sweep.waiting import wait_for
 from trainables.ledger import schema
 
@@ -41,33 +41,34 @@ DAMAGES: dict[str, Callable[[bytes, np.random.Generator], bytes] | None] = {
 }
 
 
-def half_done_study(bench: Bench) -> Patient:
+def half_done_study(bench: Bench) -> StudyUnderTest:
     """Return a study stopped with a cell done, and one half done that is on record as failed."""
-    patient = bench.patient(resources={"max_concurrent": 1})
-    watch = bench.watch(patient)
+    under_test = bench.under_test(resources={"max_concurrent": 1})
+    watch = bench.watch(under_test)
 
     def inside_the_second_cell() -> bool:
-        names = patient.checkpoints()
+        names = under_test.checkpoints()
         return (
-            bool(patient.finished()) and len([name for name in names if schema.CELLS_DIRECTORY in name]) > 1
+            bool(under_test.finished())
+            and len([name for name in names if schema.CELLS_DIRECTORY in name]) > 1
         )
 
-    stop_when(inside_the_second_cell, bench, patient)
-    (half_done,) = {name.split("/")[1] for name in patient.checkpoints()}
-    patient.ledger.record_failure(half_done, error="chaos", log="chaos", attempts=1)
+    stop_when(inside_the_second_cell, bench, under_test)
+    (half_done,) = {name.split("/")[1] for name in under_test.checkpoints()}
+    under_test.ledger.record_failure(half_done, error="chaos", log="chaos", attempts=1)
     assert watch.recomputed() == 0
-    return patient
+    return under_test
 
 
-def study_in_phase_a(bench: Bench) -> Patient:
+def study_in_phase_a(bench: Bench) -> StudyUnderTest:
     """Return a study stopped in the middle of Phase A."""
-    patient = bench.patient()
-    watch = bench.watch(patient)
-    stop_when(lambda: watch.steps() >= 8, bench, patient)
-    return patient
+    under_test = bench.under_test()
+    watch = bench.watch(under_test)
+    stop_when(lambda: watch.steps() >= 8, bench, under_test)
+    return under_test
 
 
-def stop_when(ready: Callable[[], bool], bench: Bench, patient: Patient) -> None:
+def stop_when(ready: Callable[[], bool], bench: Bench, under_test: StudyUnderTest) -> None:
     """Run a study and stop it with a signal at that moment."""
 
     def stop() -> None:
@@ -75,12 +76,12 @@ def stop_when(ready: Callable[[], bool], bench: Bench, patient: Patient) -> None
         os.kill(os.getpid(), signal.SIGTERM)
 
     with bench.ordered("pace", "0.1"):
-        ended = bench.run(patient, meanwhile=stop)
+        ended = bench.run(under_test, meanwhile=stop)
     assert ended.code == 128 + signal.SIGTERM, ended.output
 
 
-STATES: dict[str, Callable[[Bench], Patient]] = {
-    "finished": lambda bench: bench.reference(bench.patient()),
+STATES: dict[str, Callable[[Bench], StudyUnderTest]] = {
+    "finished": lambda bench: bench.reference(bench.under_test()),
     "half done": half_done_study,
     "in Phase A": study_in_phase_a,
 }
@@ -88,10 +89,13 @@ STATES: dict[str, Callable[[Bench], Patient]] = {
 
 def damage_files(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
     """Damage one file of a finished or half-done study, each kind of file in each way; `run` it to its end."""
-    reference = bench.reference(bench.patient())
-    patients = {state: bench.keep(state, partial(make, bench)) for state, make in STATES.items()}
+    reference = bench.reference(bench.under_test())
+    under_test = {state: bench.keep(state, partial(make, bench)) for state, make in STATES.items()}
     possible = [
-        (patient, name, way) for patient in patients.values() for name in _kinds(patient) for way in DAMAGES
+        (under_test, name, way)
+        for under_test in under_test.values()
+        for name in _kinds(under_test)
+        for way in DAMAGES
     ]
     chosen = generator.permutation(len(possible))[:injections]
     outcomes = [
@@ -104,15 +108,15 @@ def damage_files(bench: Bench, injections: int, generator: np.random.Generator) 
     return total(outcomes, note=note)
 
 
-def _kinds(patient: Patient) -> list[str]:
+def _kinds(under_test: StudyUnderTest) -> list[str]:
     """Return one file of each kind: of several cells' in one state, and of several checkpoints, the last one."""
-    finished = patient.finished()
+    finished = under_test.finished()
     found: dict[str, str] = {}
-    for name in sorted(patient.storage.files()):
+    for name in sorted(under_test.storage.files()):
         kind = NUMBER.sub("*", name)
         for key in finished:
             kind = kind.replace(key, "finished")
-        for key in patient.described():
+        for key in under_test.described():
             kind = kind.replace(key, "begun")
         found[kind] = name
     return [*found.values()]
@@ -120,20 +124,20 @@ def _kinds(patient: Patient) -> list[str]:
 
 def _damage_one(
     bench: Bench,
-    original: Patient,
+    original: StudyUnderTest,
     name: str,
     way: str,
     *,
-    reference: Patient,
+    reference: StudyUnderTest,
     generator: np.random.Generator,
 ) -> Outcome:
-    patient = bench.copy(original)
+    under_test = bench.copy(original)
     cost = _cost(original, name)
-    inflict(DAMAGES[way], patient.path / name, generator)
-    watch = bench.watch(patient, copy_of=original)
+    inflict(DAMAGES[way], under_test.path / name, generator)
+    watch = bench.watch(under_test, copy_of=original)
     watch.injected(workers=0)
     watch.bound = cost
-    ended = bench.run(patient, "--check")
+    ended = bench.run(under_test, "--check")
     where = f"{name} {way}:\n{ended.output}"
     assert ended.code == 0, where
     assert "Traceback" not in ended.output, where
@@ -154,25 +158,26 @@ def inflict(
         assert path.read_bytes() != content
 
 
-def _matters(patient: Patient, name: str) -> bool:
+def _matters(under_test: StudyUnderTest, name: str) -> bool:
     """Say whether a file is one that the next run would read and use as it is."""
     top, _, rest = name.partition("/")
     if top == schema.ARTIFACTS_DIRECTORY:
         return not rest.endswith(schema.CLAIM_FILE) and schema.LEASES_DIRECTORY not in rest
     if top == schema.CELLS_DIRECTORY:
-        return rest.partition("/")[0] in patient.finished() or name in patient.checkpoints()
+        return rest.partition("/")[0] in under_test.finished() or name in under_test.checkpoints()
     return top in (schema.STUDY_FILE, schema.PLAN_FILE)
 
 
-def _cost(patient: Patient, name: str) -> int:
+def _cost(under_test: StudyUnderTest, name: str) -> int:
     """Return how many steps may be taken again for the loss of a file."""
-    if name in patient.checkpoints():
+    if name in under_test.checkpoints():
         return max(
-            int(patient.values["phase_a"]["checkpoint_every"]), int(patient.values["phase_b"]["eval_every"])
+            int(under_test.values["phase_a"]["checkpoint_every"]),
+            int(under_test.values["phase_b"]["eval_every"]),
         )
     if name.startswith(schema.ARTIFACTS_DIRECTORY):
         return PHASE_A_STEPS
     key = name.partition("/")[2].partition("/")[0]
     return max(
-        (step for cell, step in patient.rows() if cell == key and key in patient.finished()), default=0
+        (step for cell, step in under_test.rows() if cell == key and key in under_test.finished()), default=0
     )

@@ -7,17 +7,17 @@ import numpy as np
 from tests.chaos.bench import Bench
 from tests.chaos.changes import change_the_study, join_with_other_code, move_the_study
 from tests.chaos.damage import damage_files
-from tests.chaos.kills import kill_the_driver, kill_workers, lose_nodes, stop_the_driver, stop_the_group
-from tests.chaos.mishaps import explode, hang, hold_a_write, never_fit, run_out_of_memory, stop_a_worker
-from tests.chaos.outages import fill_the_disk, suspend_the_object_store, take_the_directory_away
-from tests.chaos.outcome import Outcome
-from tests.chaos.rivals import (
+from tests.chaos.driver_contention import (
     delay_a_put,
     kill_the_first_driver,
     start_two_drivers,
     step_the_clock,
     suspend_the_first_driver,
 )
+from tests.chaos.kills import kill_the_driver, kill_workers, lose_nodes, stop_the_driver, stop_the_group
+from tests.chaos.outages import fill_the_disk, suspend_the_object_store, take_the_directory_away
+from tests.chaos.outcome import Outcome
+from tests.chaos.worker_faults import explode, hang, hold_a_write, never_fit, run_out_of_memory, stop_a_worker
 
 Fault = Callable[[Bench, int, np.random.Generator], Outcome]
 

@@ -10,7 +10,7 @@ import psutil
 
 from tests.chaos.bench import Bench
 from tests.chaos.outcome import Outcome, total
-from tests.chaos.patient import Patient
+from tests.chaos.study_under_test import StudyUnderTest
 from tests.chaos.watch import Watch
 from tests.sweep.waiting import wait_for
 
@@ -26,20 +26,20 @@ def kill_the_driver(bench: Bench, injections: int, generator: np.random.Generato
     outcomes: list[Outcome] = []
     left = injections
     while left:
-        patient = _long_study(bench) if injections > MANY else bench.patient()
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
+        under_test = _long_study(bench) if injections > MANY else bench.under_test()
+        reference = bench.reference(under_test)
+        watch = bench.watch(under_test)
         while left and _kill_once(bench, watch, generator):
             left -= 1
-        ended = bench.run(patient)
+        ended = bench.run(under_test)
         assert ended.code == 0, ended.output
         outcomes.append(watch.outcome(reference))
     note = f"driver and local cluster killed at random moments of {len(outcomes)} studies, Phase A included"
     return total(outcomes, note=note)
 
 
-def _long_study(bench: Bench) -> Patient:
-    return bench.patient(
+def _long_study(bench: Bench) -> StudyUnderTest:
+    return bench.under_test(
         phase_a={"epochs": 30, "checkpoint_every": 5}, phase_b={"epochs": 20}, search={"seed": [0, 1, 2]}
     )
 
@@ -47,7 +47,7 @@ def _long_study(bench: Bench) -> Patient:
 def _kill_once(bench: Bench, watch: Watch, generator: np.random.Generator) -> bool:
     """Start the driver and kill it at a random moment; return whether it was still at work then."""
     began, steps = watch.steps(), int(generator.integers(1, 60))
-    with bench.driver("run", str(watch.patient.config), local=True) as driver:
+    with bench.driver("run", str(watch.under_test.config), local=True) as driver:
         if generator.random() < STARTING:
             time.sleep(generator.uniform(0, START_SECONDS))
         else:
@@ -65,13 +65,13 @@ def stop_the_driver(bench: Bench, injections: int, generator: np.random.Generato
     """Send SIGUSR1, SIGTERM or SIGINT during Phase A, a step or an evaluation; go on with `resume`."""
     outcomes: list[Outcome] = []
     for begin in range(0, injections, len(STOPS)):
-        patient = bench.patient()
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
+        under_test = bench.under_test()
+        reference = bench.reference(under_test)
+        watch = bench.watch(under_test)
         for position in range(begin, min(injections, begin + len(STOPS))):
             number = STOPS[(position + position // len(STOPS)) % len(STOPS)]  # each at each moment, in nine
             _stop_once(bench, watch, number, moment=position % len(STOPS), generator=generator)
-        ended = bench.command("resume", patient.location)
+        ended = bench.command("resume", under_test.location)
         assert ended.code == 0, ended.output
         outcomes.append(watch.outcome(reference))
     note = "exit code 128 + signal, a checkpoint, and the command to go on; SIGINT to the whole process group"
@@ -92,7 +92,7 @@ def _stop_once(
 
     with bench.ordered("linger", "1" if moment == 1 else "0"), bench.ordered("pace", PACE):
         if number is signal.SIGINT:
-            with bench.driver("run", str(watch.patient.config), local=True) as driver:
+            with bench.driver("run", str(watch.under_test.config), local=True) as driver:
                 driver.wait_for(reached, "the moment to stop at")
                 driver.send(number, group=True)
                 code, said = driver.end(), driver.said
@@ -102,11 +102,11 @@ def _stop_once(
                 wait_for(reached, "the moment to stop at", seconds=180)
                 os.kill(os.getpid(), number)
 
-            ended = bench.run(watch.patient, meanwhile=stop)
+            ended = bench.run(watch.under_test, meanwhile=stop)
             code, said = ended.code, ended.output
     assert code == 128 + number, said
-    assert f"python -m sweep resume {watch.patient.location}" in said
-    assert watch.patient.checkpoints() or watch.patient.has_phase_a(), said
+    assert f"python -m sweep resume {watch.under_test.location}" in said
+    assert watch.under_test.checkpoints() or watch.under_test.has_phase_a(), said
     watch.injected(workers=0)
 
 
@@ -114,12 +114,12 @@ def stop_the_group(bench: Bench, injections: int, generator: np.random.Generator
     """Send SIGTERM to the whole process group of a driver with a local cluster, as systemd and `timeout` do."""
     outcomes: list[Outcome] = []
     for begin in range(0, injections, MANY):
-        patient = bench.patient()
-        reference = bench.reference(patient)
-        watch = bench.watch(patient)
+        under_test = bench.under_test()
+        reference = bench.reference(under_test)
+        watch = bench.watch(under_test)
         for _ in range(begin, min(injections, begin + MANY)):
             _stop_the_group_once(bench, watch, steps=int(generator.integers(3, 15)))
-        ended = bench.command("resume", patient.location)
+        ended = bench.command("resume", under_test.location)
         assert ended.code == 0, ended.output
         outcomes.append(watch.outcome(reference))
     return total(
@@ -131,13 +131,13 @@ def _stop_the_group_once(bench: Bench, watch: Watch, *, steps: int) -> None:
     began = watch.steps()
     with (
         bench.ordered("pace", PACE),
-        bench.driver("run", str(watch.patient.config), local=True) as driver,
+        bench.driver("run", str(watch.under_test.config), local=True) as driver,
     ):
         driver.wait_for(lambda: watch.steps() >= began + steps, "steps")
         driver.send(signal.SIGTERM, group=True)
         assert driver.end() == 128 + signal.SIGTERM, driver.said
-    assert f"python -m sweep resume {watch.patient.location}" in driver.said
-    assert watch.patient.checkpoints() or watch.patient.has_phase_a(), driver.said
+    assert f"python -m sweep resume {watch.under_test.location}" in driver.said
+    assert watch.under_test.checkpoints() or watch.under_test.has_phase_a(), driver.said
     watch.injected(workers=0)
 
 
@@ -151,12 +151,12 @@ def kill_workers(bench: Bench, injections: int, generator: np.random.Generator) 
 
 def _kill_workers_of_a_study(bench: Bench, most: int, generator: np.random.Generator) -> Outcome:
     """Kill a worker after random numbers of steps until the study is at its end."""
-    patient = bench.patient(resources={"retries": 20})
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test(resources={"retries": 20})
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
 
     def ended() -> bool:
-        return reference.finished() <= patient.finished()
+        return reference.finished() <= under_test.finished()
 
     def reaches(steps: int) -> bool:
         wait_for(lambda: watch.steps() >= steps or ended(), "steps", seconds=300)
@@ -171,7 +171,7 @@ def _kill_workers_of_a_study(bench: Bench, most: int, generator: np.random.Gener
                 watch.injected(workers=1)
 
     with bench.ordered("pace", PACE):
-        run = bench.run(patient, meanwhile=kill)
+        run = bench.run(under_test, meanwhile=kill)
     assert run.code == 0, run.output
     assert "Traceback" not in run.output, run.output
     return watch.outcome(reference)
@@ -187,9 +187,9 @@ def lose_nodes(bench: Bench, injections: int, generator: np.random.Generator) ->
 
 
 def _lose_a_node(bench: Bench, *, steps: int, raylet_alone: bool) -> Outcome:
-    patient = bench.patient(resources={"retries": 20, "cpus": 1})  # one cell on each node
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test(resources={"retries": 20, "cpus": 1})  # one cell on each node
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
     (node,) = bench.cluster.worker_nodes
     raylet = node.all_processes["raylet"][0].process
 
@@ -205,7 +205,7 @@ def _lose_a_node(bench: Bench, *, steps: int, raylet_alone: bool) -> Outcome:
         bench.cluster.remove_node(node, allow_graceful=not raylet_alone)
 
     with bench.ordered("pace", PACE):
-        run = bench.run(patient, meanwhile=lose)
+        run = bench.run(under_test, meanwhile=lose)
     bench.cluster.add_node(num_cpus=1)  # here, for Ray sets signal handlers
     assert run.code == 0, run.output
     return watch.outcome(reference)

@@ -15,7 +15,7 @@ import psutil
 from tests.chaos.bench import Bench, UnavailableError
 from tests.chaos.kills import PACE
 from tests.chaos.outcome import Outcome, total
-from tests.chaos.patient import Patient
+from tests.chaos.study_under_test import StudyUnderTest
 from tests.chaos.watch import Watch
 from tests.sweep.object_store import serve_objects
 from tests.sweep.waiting import wait_for
@@ -32,7 +32,7 @@ class Outage:
     the outage knows. `sign` is what the user is told; `patience` the study's.
     """
 
-    begins: Callable[[Patient], AbstractContextManager[None]]
+    begins: Callable[[StudyUnderTest], AbstractContextManager[None]]
     place: Callable[[str], str]
     sign: str
     patience: float
@@ -59,7 +59,7 @@ def suspend_the_object_store(bench: Bench, injections: int, generator: np.random
         server = psutil.Process(store.pid)
 
         @contextmanager
-        def silent(patient: Patient) -> Iterator[None]:
+        def silent(under_test: StudyUnderTest) -> Iterator[None]:
             server.suspend()
             try:
                 yield
@@ -85,9 +85,9 @@ def _disturb(
 
 def _strike(bench: Bench, outage: Outage, position: int, *, steps: int) -> Outcome:
     patience = {"storage_patience": outage.patience}
-    patient = bench.patient(storage=outage.place(f"outage-{position}"), resources=patience)
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test(storage=outage.place(f"outage-{position}"), resources=patience)
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
     strike = _strike_for_a_while if position % 2 == 0 else _strike_until_given_up
     with bench.ordered("pace", PACE):
         strike(bench, outage, watch, steps)
@@ -100,11 +100,11 @@ def _strike_for_a_while(bench: Bench, outage: Outage, watch: Watch, steps: int) 
     def disturb() -> None:
         wait_for(lambda: watch.steps() >= steps, "steps", seconds=180)
         watch.injected(workers=bench.workers)
-        with outage.begins(watch.patient):
+        with outage.begins(watch.under_test):
             wait_for(lambda: "paused: " in bench.said, "the pause", seconds=300)
         wait_for(lambda: USABLE in bench.said, "the end of the pause", seconds=60)
 
-    ended = bench.run(watch.patient, meanwhile=disturb)
+    ended = bench.run(watch.under_test, meanwhile=disturb)
     assert ended.code == 0, ended.output
     assert outage.sign in ended.output, ended.output
     assert "Traceback" not in ended.output, ended.output
@@ -117,20 +117,20 @@ def _strike_until_given_up(bench: Bench, outage: Outage, watch: Watch, steps: in
     def disturb() -> None:
         wait_for(lambda: watch.steps() >= steps, "steps", seconds=180)
         watch.injected(workers=bench.workers)
-        with outage.begins(watch.patient):
+        with outage.begins(watch.under_test):
             assert given_up.wait(180), "the driver did not give up"
 
     with ThreadPoolExecutor(1) as beside:
         disturbance = beside.submit(disturb)
         try:
-            ended = bench.run(watch.patient)
+            ended = bench.run(watch.under_test)
         finally:
             given_up.set()
         disturbance.result()
     assert ended.code == 1, ended.output
     assert outage.sign in ended.output, ended.output
     assert "Traceback" not in ended.output, ended.output
-    ended = bench.run(watch.patient)
+    ended = bench.run(watch.under_test)
     assert ended.code == 0, ended.output
 
 
@@ -148,9 +148,9 @@ def _small_disk(place: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _full(patient: Patient) -> Iterator[None]:
+def _full(under_test: StudyUnderTest) -> Iterator[None]:
     """Fill the disk to its last byte while the block runs."""
-    filler = patient.path.parent / "filler"
+    filler = under_test.path.parent / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 12))
@@ -162,11 +162,11 @@ def _full(patient: Patient) -> Iterator[None]:
 
 
 @contextmanager
-def _away(patient: Patient) -> Iterator[None]:
-    elsewhere = patient.path.with_name(f"{patient.path.name}-away")
-    patient.path.rename(elsewhere)
+def _away(under_test: StudyUnderTest) -> Iterator[None]:
+    elsewhere = under_test.path.with_name(f"{under_test.path.name}-away")
+    under_test.path.rename(elsewhere)
     try:
         yield
     finally:
-        assert not patient.path.exists(), "something was written where the study had been"
-        elsewhere.rename(patient.path)
+        assert not under_test.path.exists(), "something was written where the study had been"
+        elsewhere.rename(under_test.path)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.outcome import Outcome, total
-from tests.chaos.patient import Patient
 from tests.chaos.report import Verdict, describe, write_report
+from tests.chaos.study_under_test import StudyUnderTest
 from tests.chaos.watch import Journal, Watch
 
 KEPT = Outcome(
@@ -48,18 +48,18 @@ def watch_with(tmp_path: Path, lines: list[str]) -> Watch:
     """Return a watch whose journal has gained these lines since it began."""
     journal = Journal(tmp_path / "journal")
     journal.path.write_text("step before 0.1 1 7\n")
-    watch = Watch(Patient(tmp_path / "study.yaml", {"storage": str(tmp_path / "study")}), journal)
+    watch = Watch(StudyUnderTest(tmp_path / "study.yaml", {"storage": str(tmp_path / "study")}), journal)
     with journal.path.open("a") as file:
         file.write("".join(f"{line}\n" for line in lines))
     return watch
 
 
-def test_steps_taken_again_are_counted_by_lane(tmp_path: Path) -> None:
+def test_steps_taken_again_are_counted_by_run(tmp_path: Path) -> None:
     watch = watch_with(tmp_path, ["step a 0.1 1 7", "step b 0.1 1 8", "step a 0.1 2 7", "step a 0.1 2 9"])
     assert (watch.steps(), watch.recomputed(), watch.worker()) == (4, 1, 9)
 
 
-def test_another_learning_rate_is_another_lane(tmp_path: Path) -> None:
+def test_another_learning_rate_is_another_run(tmp_path: Path) -> None:
     assert watch_with(tmp_path, ["step a 0.1 1 7", "step a 0.2 1 7"]).recomputed() == 0
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.outcome import Outcome
-from tests.chaos.patient import Patient, Row, misplaced_rows
+from tests.chaos.study_under_test import Row, StudyUnderTest, misplaced_rows
 from trainables.ledger import schema
 
-Lane = tuple[str, str]  # the digest of a training stream, and the learning rate
+AdapterRun = tuple[str, str]  # the digest of a training stream, and the learning rate
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Journal:
             file.seek(since)
             return [line.split() for line in file.read().decode().splitlines()]
 
-    def steps(self, *, since: int = 0) -> list[tuple[Lane, int]]:
+    def steps(self, *, since: int = 0) -> list[tuple[AdapterRun, int]]:
         """Return the steps taken after a mark, in order."""
         lines = self.lines(since=since)
         return [((line[1], line[2]), int(line[3])) for line in lines if line[0] == "step"]
@@ -43,9 +43,9 @@ class Watch:
     `before` are the steps that were taken in a study of which this one is a copy.
     """
 
-    patient: Patient
+    under_test: StudyUnderTest
     journal: Journal
-    before: Sequence[tuple[Lane, int]] = ()
+    before: Sequence[tuple[AdapterRun, int]] = ()
     injections: int = 0
     bound: int = 0
     finished: dict[str, int] = field(
@@ -59,16 +59,16 @@ class Watch:
     @property
     def most_at_work(self) -> int:
         """The workers that may have steps to lose where the study is now: Phase A has one."""
-        return int(self.patient.values["resources"]["max_concurrent"]) if self._phase_a_done() else 1
+        return int(self.under_test.values["resources"]["max_concurrent"]) if self._phase_a_done() else 1
 
     @property
     def interval(self) -> int:
         """The steps that one worker's kill may cost where the study is now."""
         phase, name = ("phase_b", "eval_every") if self._phase_a_done() else ("phase_a", "checkpoint_every")
-        return int(self.patient.values[phase][name])
+        return int(self.under_test.values[phase][name])
 
     def _phase_a_done(self) -> bool:
-        names = self.patient.storage.files(schema.ARTIFACTS_DIRECTORY)
+        names = self.under_test.storage.files(schema.ARTIFACTS_DIRECTORY)
         return any(name.endswith("/manifest.json") for name in names)
 
     def injected(self, *, workers: int) -> None:
@@ -79,9 +79,9 @@ class Watch:
 
     def look(self) -> None:
         """Take note of the rows and finished cells that there are, none of which may be lost or repeated."""
-        for place, rows in self.patient.rows().items():
+        for place, rows in self.under_test.rows().items():
             self.seen.setdefault(place, rows[0])
-        done = self.patient.finished() - self.finished.keys()
+        done = self.under_test.finished() - self.finished.keys()
         self.finished |= dict.fromkeys(done, self.journal.mark())
 
     def steps(self) -> int:
@@ -103,25 +103,25 @@ class Watch:
 
     def repeated(self) -> int:
         """Return how many cells took a step after they had been seen finished."""
-        described = self.patient.described()
+        described = self.under_test.described()
         again = 0
         for key, mark in self.finished.items():
             record = described[key]
-            lane = (record["order_hash"], repr(record["hyperparameters"]["lr"]))
-            again += any(lane == taken for taken, _ in self.journal.steps(since=mark))
+            run = (record["order_hash"], repr(record["hyperparameters"]["lr"]))
+            again += any(run == taken for taken, _ in self.journal.steps(since=mark))
         return again
 
-    def outcome(self, reference: Patient, *, note: str = "", within: float = 0.0) -> Outcome:
+    def outcome(self, reference: StudyUnderTest, *, note: str = "", within: float = 0.0) -> Outcome:
         """Compare the study, now at its end, with an undisturbed one: bit for bit, or within some nats."""
-        rows = self.patient.rows()
+        rows = self.under_test.rows()
         changed = sum(rows.get(place) != [row] for place, row in self.seen.items())
         return Outcome(
             injections=self.injections,
-            cells_lost=len(reference.finished() - self.patient.finished()),
+            cells_lost=len(reference.finished() - self.under_test.finished()),
             cells_repeated=self.repeated(),
-            rows_lost_or_doubled=max(changed, misplaced_rows(self.patient, reference)),
+            rows_lost_or_doubled=max(changed, misplaced_rows(self.under_test, reference)),
             steps_recomputed=self.recomputed(),
             bound=self.bound,
-            tables_equal=self.patient.equals(reference, within=within),
+            tables_equal=self.under_test.equals(reference, within=within),
             note=note,
         )

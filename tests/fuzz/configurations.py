@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from sweep.config.study import Study, load_study, validate_study
+from sweep.config.study import StudyConfig, load_study, validate_study
 from tests.fuzz.errors import own_errors
 from tests.fuzz.values import NESTING, ODD_TEXTS, mutations
 from tests.fuzz.values import VALUES as ANY_VALUES
@@ -120,7 +120,7 @@ TEXTS = st.one_of(
 
 _BASES = st.sampled_from([yaml.safe_load(text) for text in CONFIG_TEXTS])
 VALUES = _BASES.flatmap(mutations) | st.dictionaries(
-    st.sampled_from([*Study.model_fields]) | st.integers() | st.text(max_size=5), ANY_VALUES, max_size=5
+    st.sampled_from([*StudyConfig.model_fields]) | st.integers() | st.text(max_size=5), ANY_VALUES, max_size=5
 )
 
 
@@ -134,7 +134,7 @@ def _paths(model: Any, prefix: str = "") -> list[str]:
 
 
 _NAMES = (
-    st.sampled_from(_paths(Study))
+    st.sampled_from(_paths(StudyConfig))
     | st.text(max_size=8)
     | st.sampled_from(("a.b.c", "study.a", "a..b", "", "." * 3000))
 )
@@ -168,7 +168,7 @@ def check_overrides(overrides: list[str]) -> None:
         check_study(load_study(CONFIGS[0], tuple(overrides)))
 
 
-def check_study(study: Study) -> None:
+def check_study(study: StudyConfig) -> None:
     """A study that was accepted can be recorded, and what was recorded is the same study."""
     record = study.model_dump(mode="json")
     text = json.dumps(record, allow_nan=False)

@@ -16,7 +16,7 @@ from sweep.config.study import ResourceSettings, validate_study
 from sweep.console.progress import Progress
 from sweep.driver import run_study
 from sweep.planning.study_record import OtherStudyError
-from tests.sweep.pretence import Pretence
+from tests.sweep.fake_study import FakeStudy
 from trainables.ledger.storage.base import ForeignStorageError
 from trainables.ledger.storage.location import LocationError
 
@@ -106,13 +106,13 @@ def test_an_address_where_no_cluster_is_is_refused_within_seconds(
 def test_storage_of_another_study_is_refused_and_left_as_it_is(
     study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretence = Pretence(study_values, monkeypatch)
-    pretence.phase_a()
-    pretence.end(lambda label: 0.0)
-    before = tree(pretence.root)
+    fake = FakeStudy(study_values, monkeypatch)
+    fake.phase_a()
+    fake.end(lambda label: 0.0)
+    before = tree(fake.root)
     with pytest.raises(OtherStudyError, match="phase_b.lr"):
         attempt({**study_values, "phase_b": study_values["phase_b"] | {"lr": 0.5}})
-    assert tree(pretence.root) == before
+    assert tree(fake.root) == before
 
 
 def test_a_generated_task_refuses_at_once_more_examples_than_it_makes(study_values: dict[str, Any]) -> None:
@@ -155,16 +155,16 @@ def test_the_users_word_on_the_hub_wins(
 
 
 def test_the_way_to_the_hub_leads_over_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[tuple[str, int]] = []
+    attempted: list[tuple[str, int]] = []
 
     def refuse(place: tuple[str, int], timeout: float) -> None:
-        tried.append(place)
+        attempted.append(place)
         raise OSError
 
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     monkeypatch.setattr(checks.socket, "create_connection", refuse)
     assert not checks._reachable("huggingface.co", 443, scheme="https")
-    assert tried == [("proxy.example", 3128)]
+    assert attempted == [("proxy.example", 3128)]
 
 
 def test_a_user_without_a_name_gets_one_and_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

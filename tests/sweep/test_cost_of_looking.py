@@ -16,8 +16,8 @@ from sweep.console.progress import Progress
 from sweep.console.tables import print_status
 from sweep.driver import run_study
 from sweep.ledger.ledger import Ledger
+from tests.sweep.fake_study import FakeStudy
 from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
-from tests.sweep.pretence import Pretence
 from trainables.ledger import schema
 from trainables.ledger.storage.location import open_storage
 from trainables.ledger.storage.s3 import ObjectStorage
@@ -84,20 +84,20 @@ def _scanned(scandir: Any) -> Any:
 
 
 @pytest.fixture
-def finished(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Pretence:
+def finished(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeStudy:
     study_values["search"] = {"strategy": ["random", "difficulty_hard"], "mix": [0, 0.5], "seed": [0, 1, 2]}
-    pretence = Pretence(study_values, monkeypatch)
-    pretence.phase_a()
-    pretence.end(lambda label: 0.1)
-    for cell in pretence.whole().cells:
+    fake = FakeStudy(study_values, monkeypatch)
+    fake.phase_a()
+    fake.end(lambda label: 0.1)
+    for cell in fake.whole().cells:
         assert cell.spec is not None
-        adapter = pretence.root / schema.CELLS_DIRECTORY / cell.spec.key / schema.ADAPTER_DIRECTORY
+        adapter = fake.root / schema.CELLS_DIRECTORY / cell.spec.key / schema.ADAPTER_DIRECTORY
         adapter.mkdir()
-    return pretence
+    return fake
 
 
 def test_looking_at_a_finished_cell_takes_three_operations_at_most(
-    finished: Pretence, monkeypatch: pytest.MonkeyPatch
+    finished: FakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {cell.spec.key for cell in finished.whole().cells if cell.spec}
     assert len(keys) == 9
@@ -111,7 +111,7 @@ def test_looking_at_a_finished_cell_takes_three_operations_at_most(
 
 
 def test_a_run_sweeps_what_kills_left_behind_and_nothing_that_counts(
-    finished: Pretence, monkeypatch: pytest.MonkeyPatch
+    finished: FakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, other = [cell.spec.key for cell in finished.whole().cells if cell.spec][:2]
     cells = finished.root / schema.CELLS_DIRECTORY
@@ -151,10 +151,10 @@ def test_an_object_stores_results_are_read_once_and_then_only_where_a_listing_sh
     monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path / "cache"))
     study_values |= {"storage": object_store.uri()}
     study_values["search"] = {"strategy": ["random"], "mix": [0, 0.5], "seed": [0]}
-    pretence = Pretence(study_values, monkeypatch)
-    pretence.phase_a()
-    pretence.end(lambda label: 0.1)
-    keys = [cell.spec.key for cell in pretence.whole().cells if cell.spec]
+    fake = FakeStudy(study_values, monkeypatch)
+    fake.phase_a()
+    fake.end(lambda label: 0.1)
+    keys = [cell.spec.key for cell in fake.whole().cells if cell.spec]
     read: list[str] = []
     listed: list[str] = []
     plain_read, plain_listing = ObjectStorage._read, ObjectStorage._listing
@@ -169,18 +169,18 @@ def test_an_object_stores_results_are_read_once_and_then_only_where_a_listing_sh
 
     monkeypatch.setattr(ObjectStorage, "_read", reading)
     monkeypatch.setattr(ObjectStorage, "_listing", listing)
-    ledger = Ledger(open_storage(pretence.study.storage))
-    first = ledger.standings(keys)
+    ledger = Ledger(open_storage(fake.study.storage))
+    first = ledger.statuses(keys)
     read.clear()
     listed.clear()
-    assert ledger.standings(keys) == first
+    assert ledger.statuses(keys) == first
     assert (read, listed) == ([], [schema.CELLS_DIRECTORY])
     rows = f"{schema.CELLS_DIRECTORY}/{keys[0]}"
     ledger.cell(keys[0]).write(schema.ROWS_FILE, b"{")
-    found = ledger.standings(keys)
+    found = ledger.statuses(keys)
     assert found[keys[0]].state == schema.PARTIAL
     assert "rows.json is damaged: it has 1 of" in str(found[keys[0]].damage)
     assert read == [f"{rows}/{schema.RESULT_FILE}"]
     assert found[keys[1]] == first[keys[1]]
-    assert ledger.standings(keys, thorough=True)[keys[1]] == first[keys[1]]
+    assert ledger.statuses(keys, thorough=True)[keys[1]] == first[keys[1]]
     assert len(read) > 4

@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.console.tables import print_plan, print_status
-from sweep.ledger.ledger import Ledger, Standing
+from sweep.ledger.ledger import CellStatus, Ledger
 from sweep.planning import cells as cells_module
 from sweep.planning import study_record
 from sweep.planning.cells import Label, Origin, PlannedCell, plan_cells, plan_record, study_labels
@@ -71,7 +71,7 @@ def values(study_values: dict[str, Any]) -> dict[str, Any]:
     return {**study_values, "search": search}
 
 
-def prepared_study(values: dict[str, Any]) -> tuple[Study, Prepared]:
+def prepared_study(values: dict[str, Any]) -> tuple[StudyConfig, Prepared]:
     study = validate_study(values, origin="test")
     return study, prepare(study)
 
@@ -84,12 +84,12 @@ def losses_of(prepared: Prepared) -> np.ndarray:
     return np.random.default_rng(0).random(len(prepared.task_a.train)).round(1)  # with ties
 
 
-def planned(study: Study, prepared: Prepared) -> list[PlannedCell]:
+def planned(study: StudyConfig, prepared: Prepared) -> list[PlannedCell]:
     return plan_cells(study, prepared, origins={0: Origin("a", losses_of(prepared))})
 
 
 @pytest.fixture
-def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Study, Prepared, Ledger]:
+def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[StudyConfig, Prepared, Ledger]:
     """A study whose every second cell is finished, every fourth half done, the others missing."""
     study, prepared = prepared_study(values)
     artifact = SimpleNamespace(pool_losses=losses_of(prepared), content="c")
@@ -114,12 +114,12 @@ def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[S
     return study, prepared, ledger
 
 
-def test_planning_reads_the_plan_and_every_cell_once(finished: tuple[Study, Prepared, Ledger]) -> None:
+def test_planning_reads_the_plan_and_every_cell_once(finished: tuple[StudyConfig, Prepared, Ledger]) -> None:
     study, prepared, ledger = finished
     with reads(root_of(ledger)) as counts:
         plan = make_plan(study, prepared, ledger, say=pytest.fail)
     assert set(counts.values()) == {1}
-    finished_cells = [standing for standing in plan.standings if standing.state == schema.DONE]
+    finished_cells = [status for status in plan.statuses if status.state == schema.DONE]
     files = {name for name in counts if name.endswith(".json")}
     assert files == {name for name in files if name.endswith(schema.RESULT_FILE)} | {schema.PLAN_FILE}
     assert len(files) == len(finished_cells) + 1
@@ -127,18 +127,18 @@ def test_planning_reads_the_plan_and_every_cell_once(finished: tuple[Study, Prep
     assert plan.seconds_a_cell == 2.0
 
 
-def test_status_reads_every_file_once(finished: tuple[Study, Prepared, Ledger]) -> None:
+def test_status_reads_every_file_once(finished: tuple[StudyConfig, Prepared, Ledger]) -> None:
     ledger = finished[2]
     with reads(root_of(ledger)) as counts:
         print_status(ledger, thorough=False, console=Console(file=io.StringIO()))
-    states = Counter(standing.state for _, standing in ledger.planned_standings())
+    states = Counter(status.state for _, status in ledger.planned_statuses())
     assert set(counts.values()) == {1}
     read = [name for name in counts if name.endswith(".json")]
     assert len(read) == 2 + states[schema.DONE] + states[schema.PARTIAL]  # study, plan, results, rows
 
 
 def test_an_unchanged_plan_is_published_without_reading_a_cell(
-    finished: tuple[Study, Prepared, Ledger],
+    finished: tuple[StudyConfig, Prepared, Ledger],
 ) -> None:
     ledger = finished[2]
     before = ledger.plan()
@@ -149,14 +149,14 @@ def test_an_unchanged_plan_is_published_without_reading_a_cell(
 
 
 def test_a_smaller_plan_keeps_what_was_finished_and_reads_only_that(
-    finished: tuple[Study, Prepared, Ledger],
+    finished: tuple[StudyConfig, Prepared, Ledger],
 ) -> None:
     ledger = finished[2]
-    before = ledger.planned_standings()
+    before = ledger.planned_statuses()
     entries = [entry for entry, _ in before[:5]]
     with reads(root_of(ledger)) as counts:
         study_record.publish_plan(ledger, entries)
-    kept = [entry for entry, standing in before[5:] if standing.state == schema.DONE]
+    kept = [entry for entry, status in before[5:] if status.state == schema.DONE]
     assert set(counts.values()) == {1}
     assert len([name for name in counts if name.endswith(schema.RESULT_FILE)]) == len(kept)
     assert ledger.plan() == entries + kept
@@ -227,7 +227,7 @@ def test_every_cell_is_what_a_worker_realises_from_its_label_alone(
     assert [(cell.labels, cell.spec.key, cell.steps, cell.tokens) for cell in found if cell.spec] == expected
 
 
-def _one_by_one(study: Study, prepared: Prepared) -> list[tuple[Any, ...]]:
+def _one_by_one(study: StudyConfig, prepared: Prepared) -> list[tuple[Any, ...]]:
     """Plan without sharing anything between labels: the definition of a cell's key and size."""
     train, pool_b = prepared.task_a.train, prepared.task_b.train
     pool = Pool(len(train), train.difficulty, losses_of(prepared))
@@ -257,7 +257,7 @@ def _one_by_one(study: Study, prepared: Prepared) -> list[tuple[Any, ...]]:
 def test_a_long_plan_prints_the_same_table_as_row_by_row(values: dict[str, Any], width: int) -> None:
     study, prepared = prepared_study(values)
     cells = [PlannedCell((Label("random", 0.5, seed),), None, 3, 10**6 + seed) for seed in range(207)]
-    plan = Plan(cells, [Standing(schema.MISSING)] * len(cells), {0: None}, 5, None, lambda seed: 0)
+    plan = Plan(cells, [CellStatus(schema.MISSING)] * len(cells), {0: None}, 5, None, lambda seed: 0)
     shown = Console(file=io.StringIO(), width=width)
     print_plan(plan, study=study, prepared=prepared, console=shown)
     expected = Table("cell", "state", "steps", "tokens", "minutes", box=None)

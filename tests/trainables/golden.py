@@ -42,7 +42,7 @@ def golden_losses(learning: Learning, manner: str) -> Curves:
     curves: Curves = {name: [] for name in names.values()}
     for company in companies:
         stores = {spec.key: learning.store(f"{manner}-{spec.key}") for spec in company}
-        for key, row in run_cells(company, shared=shared, stores=stores, pulse=lambda: None):
+        for key, row in run_cells(company, shared=shared, stores=stores, heartbeat=lambda: None):
             curves[names[key]].append([row[TASK_A_LOSS], row[TASK_B_LOSS]])
     return curves
 

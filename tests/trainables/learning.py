@@ -8,20 +8,20 @@ from typing import Any
 
 import torch
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.planning.inputs import Prepared, prepare
 from trainables.artifact import MANIFEST_FILE, Artifact, load_artifact
 from trainables.cell import Shared
 from trainables.engine.cell_folder import CellStore, Row
-from trainables.engine.interruption import Pulse, StoppedError
-from trainables.engine.session import Trainee, load_trainee
+from trainables.engine.interruption import Heartbeat, StoppedError
+from trainables.engine.session import ModelSession, load_session
 from trainables.ledger import schema
 from trainables.ledger.cell_result import current_attempt
 from trainables.ledger.manifest import stored_name
 from trainables.ledger.storage.base import Storage
 from trainables.ledger.storage.directory import DirectoryStorage
 from trainables.ledger.storage.location import open_storage
-from trainables.model.lora import AdapterBank
+from trainables.model.lora import AdapterStack
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.phase_b import run_cells
 from trainables.replay.batch_order import CellSpec, realise
@@ -33,7 +33,7 @@ from trainables.settings import PhaseBSettings
 class Learning:
     """A prepared study with its model, ready to train without Ray."""
 
-    study: Study
+    study: StudyConfig
     prepared: Prepared
 
     @property
@@ -50,17 +50,17 @@ class Learning:
             adapter=prepared.fingerprint["phase_a"].get("adapter"),
         )
 
-    def trainee(self) -> Trainee:
-        return load_trainee(self.prepared.setup)
+    def session(self) -> ModelSession:
+        return load_session(self.prepared.setup)
 
-    def bank(self, *seeds: int) -> AdapterBank:
+    def stack(self, *seeds: int) -> AdapterStack:
         """Return adapters that already do something (B is not zero), one a seed."""
-        model = self.trainee().model
-        bank = model.new_bank(len(seeds))
+        model = self.session().model
+        stack = model.new_stack(len(seeds))
         for row, seed in enumerate(seeds):
             drawn = torch.randn(model.size, generator=torch.Generator().manual_seed(seed))
-            bank.weights[row] = 0.05 * drawn
-        return bank
+            stack.weights[row] = 0.05 * drawn
+        return stack
 
     def shared(self) -> Shared:
         """Make the Phase A artifact if need be, and return what every cell shares."""
@@ -87,28 +87,28 @@ class Learning:
         return CellStore(open_storage(self.study.storage).inside(f"cells/{name}"))
 
 
-def learn(study: Study) -> Learning:
+def learn(study: StudyConfig) -> Learning:
     open_storage(study.storage).make()
     return Learning(study, prepare(study))
 
 
 def run_cell(
-    spec: CellSpec, *, shared: Shared, store: CellStore, pulse: Pulse = lambda: None
+    spec: CellSpec, *, shared: Shared, store: CellStore, heartbeat: Heartbeat = lambda: None
 ) -> Iterator[Row]:
     """Run one cell by itself and yield its rows."""
-    for _, row in run_cells([spec], shared=shared, stores={spec.key: store}, pulse=pulse):
+    for _, row in run_cells([spec], shared=shared, stores={spec.key: store}, heartbeat=heartbeat):
         yield row
 
 
-def stop_at(count: int) -> Pulse:
+def stop_at(count: int) -> Heartbeat:
     """Return a pulse that asks to stop when it is called for the `count`-th time."""
     calls = itertools.count(1)
 
-    def pulse() -> None:
+    def heartbeat() -> None:
         if next(calls) == count:
             raise StoppedError
 
-    return pulse
+    return heartbeat
 
 
 def folder_of(store: CellStore | Storage) -> Path:

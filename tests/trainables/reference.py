@@ -18,7 +18,7 @@ def peft_model(learning: Learning, adapter: torch.Tensor) -> Any:
     """Return PEFT's model of the study with the adapter of a bank's row, in fp32, without dropout."""
     base = AutoModelForCausalLM.from_pretrained(learning.study.model.name)
     model = get_peft_model(base, lora_config(learning.study.model.lora))
-    weights = learning.trainee().model.export_weights(adapter)
+    weights = learning.session().model.export_weights(adapter)
     set_peft_model_state_dict(model, {name: torch.from_numpy(array) for name, array in weights.items()})
     return model.eval()
 

@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.planning.inputs import prepare
 from tests.trainables.learning import artifact_of, folder_of, learn, path_of, stop_at
 from tests.trainables.reference import plain_losses
@@ -24,14 +24,14 @@ from trainables.model.sources import load_empty_model, resolve_model
 from trainables.phase_a import make_artifact
 
 
-def test_phase_a_lowers_the_loss_of_task_a(study: Study) -> None:
+def test_phase_a_lowers_the_loss_of_task_a(study: StudyConfig) -> None:
     learning = learn(study)
     assert make_artifact(learning.job)
     summary = artifact_of(learning).summary()
     assert summary["task_a_loss_after"] < summary["task_a_loss_before"] - 0.05
 
 
-def test_the_adapter_loads_with_peft_and_gives_the_recorded_losses(study: Study) -> None:
+def test_the_adapter_loads_with_peft_and_gives_the_recorded_losses(study: StudyConfig) -> None:
     learning = learn(study)
     make_artifact(learning.job)
     artifact = artifact_of(learning)
@@ -45,7 +45,7 @@ def test_the_adapter_loads_with_peft_and_gives_the_recorded_losses(study: Study)
         np.testing.assert_allclose(plain_losses(model, task)[0], recorded, rtol=1e-5)
 
 
-def test_the_base_losses_are_those_of_the_model_without_adapter(study: Study) -> None:
+def test_the_base_losses_are_those_of_the_model_without_adapter(study: StudyConfig) -> None:
     learning = learn(study)
     make_artifact(learning.job)
     artifact = artifact_of(learning)
@@ -60,7 +60,7 @@ def test_an_interrupted_phase_a_gives_the_same_artifact(study_values: dict[str, 
         learning = learn(validate_study({**study_values, "storage": str(tmp_path / name)}, origin="test"))
         if name == "interrupted":
             for stopped_at in (1, 4, 3):  # before the first step, and between two of them
-                assert not make_artifact(learning.job, pulse=stop_at(stopped_at))
+                assert not make_artifact(learning.job, heartbeat=stop_at(stopped_at))
         assert make_artifact(learning.job)
         artifacts.append(artifact_of(learning))
     whole, interrupted = artifacts
@@ -122,7 +122,7 @@ def test_a_users_adapter_takes_the_place_of_training(study_values: dict[str, Any
         make_artifact(job)
 
 
-def test_what_is_left_beside_a_whole_artifact_is_swept_but_for_its_lease(study: Study) -> None:
+def test_what_is_left_beside_a_whole_artifact_is_swept_but_for_its_lease(study: StudyConfig) -> None:
     learning = learn(study)
     make_artifact(learning.job)
     folder = folder_of(learning.prepared.artifacts[0])
@@ -154,7 +154,7 @@ def test_a_users_adapter_of_another_rank_is_refused(study_values: dict[str, Any]
         "adapter/adapter_config.json",
     ],
 )
-def test_a_damaged_artifact_is_refused_by_name(study: Study, name: str) -> None:
+def test_a_damaged_artifact_is_refused_by_name(study: StudyConfig, name: str) -> None:
     learning = learn(study)
     make_artifact(learning.job)
     path = path_of(learning.prepared.artifacts[0], name)
@@ -165,15 +165,15 @@ def test_a_damaged_artifact_is_refused_by_name(study: Study, name: str) -> None:
         artifact_of(learning)
 
 
-def test_a_phase_a_begun_in_another_precision_is_begun_anew_and_says_so(study: Study) -> None:
+def test_a_phase_a_begun_in_another_precision_is_begun_anew_and_says_so(study: StudyConfig) -> None:
     learning, said = learn(study), []
     job = learning.job
-    assert not make_artifact(job, pulse=stop_at(3), warn=said.append)
+    assert not make_artifact(job, heartbeat=stop_at(3), warn=said.append)
     other = replace(
         job, setup=replace(job.setup, settings=job.setup.settings.model_copy(update={"dtype": "bf16"}))
     )
     assert not said
-    assert not make_artifact(other, pulse=stop_at(1), warn=said.append)
+    assert not make_artifact(other, heartbeat=stop_at(1), warn=said.append)
     assert "its checkpoint was made in fp32: begun anew" in said[0]
 
 

@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from tests.trainables.learning import (
     Learning,
     folder_of,
@@ -22,9 +22,9 @@ from tests.trainables.learning import (
     stop_at,
 )
 from tests.trainables.reference import plain_losses
-from trainables.engine import session as trainee_module
+from trainables.engine import session as session_module
 from trainables.engine.cell_folder import Row
-from trainables.engine.session import load_trainee
+from trainables.engine.session import load_session
 from trainables.ledger import schema
 from trainables.model.base_weights import SharedWeightsError, read_base_weights
 from trainables.phase_b import run_cells
@@ -45,7 +45,7 @@ def stored(learning: Learning, name: str) -> list[Row]:
     return rows
 
 
-def test_rows_come_at_step_zero_every_interval_and_the_last_step(study: Study) -> None:
+def test_rows_come_at_step_zero_every_interval_and_the_last_step(study: StudyConfig) -> None:
     learning = learn(study)
     rows = run(learning, "cell")
     assert [row["step"] for row in rows] == [0, 2, 4, 6, 8, 10]
@@ -53,7 +53,7 @@ def test_rows_come_at_step_zero_every_interval_and_the_last_step(study: Study) -
     assert stored(learning, "cell") == rows
 
 
-def test_step_zero_is_phase_as_last_measurement(study: Study) -> None:
+def test_step_zero_is_phase_as_last_measurement(study: StudyConfig) -> None:
     learning = learn(study)
     first = run(learning, "cell")[0]
     summary = learning.shared().artifact.summary()
@@ -61,20 +61,22 @@ def test_step_zero_is_phase_as_last_measurement(study: Study) -> None:
     assert first["task_b_loss"] == summary["task_b_loss_after"]
 
 
-def test_training_on_task_b_lowers_its_loss(study: Study) -> None:
+def test_training_on_task_b_lowers_its_loss(study: StudyConfig) -> None:
     rows = run(learn(study), "cell", None, mix=0)
     assert rows[-1]["task_b_loss"] < rows[0]["task_b_loss"] - 0.1
 
 
 @pytest.mark.slow
-def test_a_cell_stopped_after_any_microbatch_and_resumed_equals_an_uninterrupted_one(study: Study) -> None:
+def test_a_cell_stopped_after_any_microbatch_and_resumed_equals_an_uninterrupted_one(
+    study: StudyConfig,
+) -> None:
     """Ten steps and five evaluations of two tasks: a stop may come in the middle of each."""
     learning = learn(study)
     expected, shared, spec = run(learning, "whole"), learning.shared(), learning.spec()
     for stopped_at in range(1, 21):
         name = f"stopped-{stopped_at}"
         store = learning.store(name)
-        list(run_cell(spec, shared=shared, store=store, pulse=stop_at(stopped_at)))
+        list(run_cell(spec, shared=shared, store=store, heartbeat=stop_at(stopped_at)))
         assert result_of(store) is None
         list(run_cell(spec, shared=shared, store=learning.store(name)))
         assert measured(stored(learning, name)) == measured(expected)
@@ -84,28 +86,30 @@ def test_a_cell_stopped_after_any_microbatch_and_resumed_equals_an_uninterrupted
         assert all(np.array_equal(whole[array], resumed[array]) for array in whole)
 
 
-def test_a_resumed_cell_equals_an_uninterrupted_one_whatever_ran_in_between(study: Study) -> None:
+def test_a_resumed_cell_equals_an_uninterrupted_one_whatever_ran_in_between(study: StudyConfig) -> None:
     learning = learn(study)
     expected = run(learning, "whole")
     list(
-        run_cell(learning.spec(), shared=learning.shared(), store=learning.store("stopped"), pulse=stop_at(7))
+        run_cell(
+            learning.spec(), shared=learning.shared(), store=learning.store("stopped"), heartbeat=stop_at(7)
+        )
     )
     run(learning, "other", "difficulty_hard", seed=3)  # another cell, in the same process
     run(learning, "stopped")
     assert measured(stored(learning, "stopped")) == measured(expected)
 
 
-def test_a_cell_goes_on_with_other_microbatches_to_the_same_numbers(study: Study) -> None:
+def test_a_cell_goes_on_with_other_microbatches_to_the_same_numbers(study: StudyConfig) -> None:
     learning = learn(study)
     expected, shared = run(learning, "whole"), learning.shared()
-    list(run_cell(learning.spec(), shared=shared, store=learning.store("cell"), pulse=stop_at(7)))
-    tuning = replace(shared.artifact.tuning, tokens={"training": 200, "evaluation": 300})
-    smaller = replace(shared, artifact=replace(shared.artifact, tuning=tuning))
+    list(run_cell(learning.spec(), shared=shared, store=learning.store("cell"), heartbeat=stop_at(7)))
+    compute_plan = replace(shared.artifact.compute_plan, tokens={"training": 200, "evaluation": 300})
+    smaller = replace(shared, artifact=replace(shared.artifact, compute_plan=compute_plan))
     list(run_cell(learning.spec(), shared=smaller, store=learning.store("cell")))
     assert_equal_runs(stored(learning, "cell"), expected, nats=1e-5)
 
 
-def test_a_cell_killed_between_two_steps_loses_at_most_one_interval(study: Study) -> None:
+def test_a_cell_killed_between_two_steps_loses_at_most_one_interval(study: StudyConfig) -> None:
     learning = learn(study)
     expected = run(learning, "whole")
     store = learning.store("killed")
@@ -118,7 +122,7 @@ def test_a_cell_killed_between_two_steps_loses_at_most_one_interval(study: Study
     assert measured(stored(learning, "killed")) == measured(expected)
 
 
-def test_strategies_at_one_seed_and_mix_see_the_same_task_b_data(study: Study) -> None:
+def test_strategies_at_one_seed_and_mix_see_the_same_task_b_data(study: StudyConfig) -> None:
     learning = learn(study)
     for strategy in ("random", "difficulty_hard", "loss_ascending"):
         run(learning, strategy, strategy)
@@ -134,7 +138,7 @@ def test_strategies_at_one_seed_and_mix_see_the_same_task_b_data(study: Study) -
     assert seen[0] == seen[1]
 
 
-def test_the_selection_is_recorded_example_by_example(study: Study) -> None:
+def test_the_selection_is_recorded_example_by_example(study: StudyConfig) -> None:
     """Fault: `level` was read from the unfiltered set with indices of the filtered one."""
     learning = learn(study)
     run(learning, "cell", "difficulty_hard")
@@ -147,7 +151,7 @@ def test_the_selection_is_recorded_example_by_example(study: Study) -> None:
     assert min(train.difficulty[selection["index"]]) >= max(train.difficulty[list(left_out)])
 
 
-def test_the_final_adapter_loads_with_peft_and_gives_the_last_row(study: Study) -> None:
+def test_the_final_adapter_loads_with_peft_and_gives_the_last_row(study: StudyConfig) -> None:
     learning = learn(study)
     rows = run(learning, "cell")
     base = AutoModelForCausalLM.from_pretrained(study.model.name)
@@ -163,7 +167,7 @@ def test_adapters_are_kept_only_where_asked(study_values: dict[str, Any]) -> Non
     assert not path_of(learning.store("cell"), "adapter").exists()
 
 
-def test_a_finished_cell_leaves_no_checkpoint_behind(study: Study) -> None:
+def test_a_finished_cell_leaves_no_checkpoint_behind(study: StudyConfig) -> None:
     learning = learn(study)
     run(learning, "cell")
     assert not list(folder_of(learning.store("cell")).glob("*checkpoint-*"))
@@ -181,7 +185,7 @@ def test_a_diverged_cell_is_an_outcome_with_finite_rows(study_values: dict[str, 
 
 
 @pytest.mark.parametrize("spoilt", ["adapter", "validation_nll", "pool_nll"])
-def test_a_cell_that_begins_with_what_is_not_finite_has_diverged(study: Study, spoilt: str) -> None:
+def test_a_cell_that_begins_with_what_is_not_finite_has_diverged(study: StudyConfig, spoilt: str) -> None:
     learning = learn(study)
     shared = learning.shared()
     artifact = replace(shared.artifact, **{spoilt: with_nan(getattr(shared.artifact, spoilt))})
@@ -231,7 +235,7 @@ def assert_equal_runs(found: list[Row], expected: list[Row], *, nats: float) -> 
             assert ours[name] == pytest.approx(value, abs=nats), name
 
 
-def test_cells_trained_together_equal_their_solo_runs(study: Study, tmp_path: Path) -> None:
+def test_cells_trained_together_equal_their_solo_runs(study: StudyConfig, tmp_path: Path) -> None:
     """Dropout included, through cells that end early and leave the others training."""
     learning = learn(study)
     fused = together(learning, mixed_cells(learning))
@@ -255,18 +259,18 @@ def test_cells_trained_together_equal_their_solo_runs(study: Study, tmp_path: Pa
 
 @pytest.mark.parametrize("stop_after", [1, 4, 7])
 def test_cells_stopped_together_may_go_on_in_other_company(
-    study: Study, tmp_path: Path, stop_after: int
+    study: StudyConfig, tmp_path: Path, stop_after: int
 ) -> None:
     learning = learn(study)
     specs = mixed_cells(learning)
-    together(learning, specs, pulse=stop_at(stop_after))
+    together(learning, specs, heartbeat=stop_at(stop_after))
     resumed = together(learning, specs[:1]) | together(learning, specs[1:])
     alone = learn(study.model_copy(update={"storage": str(tmp_path / "alone")}))
     for spec in mixed_cells(alone):
         assert_equal_runs(resumed[spec.key], together(alone, [spec])[spec.key], nats=1e-4)
 
 
-def test_a_cell_that_diverges_leaves_its_companions_as_they_were(study: Study, tmp_path: Path) -> None:
+def test_a_cell_that_diverges_leaves_its_companions_as_they_were(study: StudyConfig, tmp_path: Path) -> None:
     learning = learn(study)
     wild = study.phase_b.model_copy(update={"lr": 1e30, "gradient_clipping": None})
     steady, diverging = learning.spec("random", seed=1), learning.spec("random", seed=2, training=wild)
@@ -278,10 +282,10 @@ def test_a_cell_that_diverges_leaves_its_companions_as_they_were(study: Study, t
     assert_equal_runs(rows, together(alone, [alone.spec("random", seed=1)])[steady.key], nats=1e-4)
 
 
-def test_overwritten_shared_weights_end_the_cell_without_a_result(study: Study) -> None:
+def test_overwritten_shared_weights_end_the_cell_without_a_result(study: StudyConfig) -> None:
     learning = learn(study)
     shared, spec = learning.shared(), learning.spec()
-    trainee_module._loaded.clear()
+    session_module._loaded.clear()
     weights = read_base_weights(learning.prepared.source, precision="fp32")
     store = learning.store(spec.key)
     cell = run_cells([spec], shared=shared, stores={spec.key: store}, weights=weights)
@@ -290,14 +294,14 @@ def test_overwritten_shared_weights_end_the_cell_without_a_result(study: Study) 
     with pytest.raises(SharedWeightsError, match="overwritten"):
         list(cell)
     assert result_of(store) is None
-    trainee_module._loaded.clear()
+    session_module._loaded.clear()
 
 
-def test_shared_weights_give_the_numbers_of_weights_of_ones_own(study: Study) -> None:
+def test_shared_weights_give_the_numbers_of_weights_of_ones_own(study: StudyConfig) -> None:
     learning = learn(study)
     shared, spec = learning.shared(), learning.spec()
     rows = run(learning, "own")
-    trainee_module._loaded.clear()
+    session_module._loaded.clear()
     weights = read_base_weights(learning.prepared.source, precision="fp32")
     found = [
         row
@@ -305,7 +309,7 @@ def test_shared_weights_give_the_numbers_of_weights_of_ones_own(study: Study) ->
             [spec], shared=shared, stores={spec.key: learning.store("lent")}, weights=weights
         )
     ]
-    mapped = load_trainee(learning.prepared.setup).model.base.get_input_embeddings().weight
+    mapped = load_session(learning.prepared.setup).model.base.get_input_embeddings().weight
     assert any(mapped.data_ptr() == array.ctypes.data for array in weights.arrays.values())
     assert measured(found) == measured(rows)
-    trainee_module._loaded.clear()
+    session_module._loaded.clear()

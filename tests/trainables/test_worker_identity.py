@@ -13,7 +13,7 @@ from trainables.cache.code_identity import NUMERICS, module_digests
 from trainables.engine.device import DeviceError, open_device
 from trainables.model.sources import ModelSource, fingerprint_here, resolve_model
 from trainables.settings import ModelSettings
-from trainables.worker import Office
+from trainables.worker import DriverLink
 from trainables.worker_identity import Device, identify, requirement, work_record
 
 CUDA_13 = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"  # what wheels for CUDA 13.0 hold
@@ -72,11 +72,11 @@ def test_a_worker_that_is_shown_more_than_its_own_gpu_is_a_fault_and_a_node_with
     (said,) = required.faults_of_worker(found)
     assert "sees 4 GPUs where Ray gave it one" in said
     assert "unset RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES" in said
-    board = MagicMock()
-    office = Office(MagicMock(), term=1, board=board, timeout=9.0, required=required)
+    mailbox = MagicMock()
+    link = DriverLink(MagicMock(), fencing_token=1, mailbox=mailbox, timeout=9.0, required=required)
     monkeypatch.setattr(worker, "ray", MagicMock())
-    assert not office.proves()
-    assert board.refuse.remote.call_args.args[0].endswith(said)
+    assert not link.proves()
+    assert mailbox.refuse.remote.call_args.args[0].endswith(said)
 
 
 @pytest.mark.parametrize(

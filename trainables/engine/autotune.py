@@ -1,6 +1,6 @@
 """What is found out about a device before it trains: attention, tokens at a time, cells at a time.
 
-Measured once for a model on a device; what was found is a Tuning.
+Measured once for a model on a device; what was found is a ComputePlan.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.engine.compute_plan import Tuning, Work, cached
+from trainables.engine.compute_plan import ComputePlan, Work, cached
 from trainables.engine.device import (
     ADVICE,
     SMALLEST_BUDGET,
@@ -31,7 +31,7 @@ from trainables.model.attention import (
 )
 from trainables.model.lora import LoraModel, accumulate_gradients
 from trainables.model.loss import supervised_nll
-from trainables.model.packing import LaneBatch, Microbatch, pack
+from trainables.model.packing import AdapterBatch, Microbatch, pack
 from trainables.settings import ModelSettings, Precision
 from trainables.tasks.tokenised import TokenisedExamples
 
@@ -128,19 +128,19 @@ def _kept_bytes(model: LoraModel) -> float:
             kept[storage.data_ptr()] = min(storage.nbytes(), tensor.nbytes * 4)
         return tensor
 
-    batch = probe_batch([PROBE_TOKENS], lanes=1).to(model.device)
+    batch = probe_batch([PROBE_TOKENS], runs=1).to(model.device)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         supervised_nll(model, batch).sum()
     return sum(kept.values()) / PROBE_TOKENS
 
 
-def probe_batch(lengths: Sequence[int], *, lanes: int) -> Microbatch:
-    """Return a microbatch of made-up examples of these lengths in every lane, one row each."""
-    (batch,) = pack([probe_lane(lengths)] * lanes, token_budget=sum(lengths) * lanes)
+def probe_batch(lengths: Sequence[int], *, runs: int) -> Microbatch:
+    """Return a microbatch of made-up examples of these lengths in every run, one row each."""
+    (batch,) = pack([probe_run(lengths)] * runs, token_budget=sum(lengths) * runs)
     return batch
 
 
-def probe_lane(lengths: Sequence[int]) -> LaneBatch:
+def probe_run(lengths: Sequence[int]) -> AdapterBatch:
     """Return made-up examples of these lengths, the second half of each supervised."""
     n = len(lengths)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
@@ -148,7 +148,7 @@ def probe_lane(lengths: Sequence[int]) -> LaneBatch:
     prompts = np.array([max(1, length // 2) for length in lengths], np.int32)
     none = (None,) * n
     task = TokenisedExamples(tokens, offsets, prompts, np.full(n, np.nan), none, none, ("",) * n)
-    return LaneBatch([(task, index) for index in range(n)], "completion")
+    return AdapterBatch([(task, index) for index in range(n)], "completion")
 
 
 def choose_cells(model: LoraModel, *, compute: Compute, batches: Sequence[Sequence[int]]) -> int:
@@ -176,10 +176,10 @@ def choose_cells(model: LoraModel, *, compute: Compute, batches: Sequence[Sequen
 def _fused_speed(
     model: LoraModel, compute: Compute, batches: Sequence[Sequence[int]], token_budget: int
 ) -> float:
-    """Return useful tokens a second when these batches train side by side, one a lane."""
-    model.install(model.new_bank(len(batches)))
-    lanes = [probe_lane(lengths) for lengths in batches]
-    packed = [batch.to(compute.device) for batch in pack(lanes, token_budget=token_budget)]
+    """Return useful tokens a second when these batches train side by side, one a run."""
+    model.install(model.new_stack(len(batches)))
+    runs = [probe_run(lengths) for lengths in batches]
+    packed = [batch.to(compute.device) for batch in pack(runs, token_budget=token_budget)]
 
     def train() -> None:
         for batch in packed:
@@ -188,7 +188,7 @@ def _fused_speed(
     return sum(map(sum, batches)) / seconds_of(train, compute.device)
 
 
-def tune(model: LoraModel, settings: ModelSettings, *, fingerprint: str, memory_share: float) -> Tuning:
+def tune(model: LoraModel, settings: ModelSettings, *, fingerprint: str, memory_share: float) -> ComputePlan:
     """Measure the device, or take what was measured before for this model on this kind of device.
 
     Leaves the model with the attention that was chosen. Raises AttentionError where the one that was asked
@@ -207,12 +207,12 @@ def tune(model: LoraModel, settings: ModelSettings, *, fingerprint: str, memory_
         "torch": torch.__version__,
     }
 
-    def measure() -> Tuning:
+    def measure() -> ComputePlan:
         attention = _attention(model, settings)
         use_packed_attention(model.base, attention)
         tokens, checkpointing = choose_tokens(model, memory_share=memory_share)
         precision: Precision = "bf16" if model.dtype == torch.bfloat16 else "fp32"
-        return Tuning(device_name(model.device), precision, attention, tokens, checkpointing)
+        return ComputePlan(device_name(model.device), precision, attention, tokens, checkpointing)
 
     return cached(key, measure)
 

@@ -20,20 +20,20 @@ Row = dict[str, float | int | None]
 class CellStore:
     """Where one cell keeps what it has; every method leaves the folder fit to continue from.
 
-    `term` is the driver's: a worker of an earlier driver, or one that was given up, may no longer write.
+    `fencing_token` is the driver's: a worker of an earlier driver, or one that was given up, may no longer write.
     `warn` is told of damaged files. Methods raise ClaimLostError or StorageError.
     """
 
     def __init__(
-        self, storage: Storage, *, term: int = 0, warn: Callable[[str], None] = lambda message: None
+        self, storage: Storage, *, fencing_token: int = 0, warn: Callable[[str], None] = lambda message: None
     ) -> None:
-        self.storage, self.term, self.warn = storage, term, warn
+        self.storage, self.fencing_token, self.warn = storage, fencing_token, warn
         self._claim: Claim | None = None
         self._files: FileSet | None = None
 
     def take(self) -> tuple[Tensors, Values] | None:
         """Claim the cell for this worker; return its newest checkpoint, None if it has none."""
-        self._claim = take_claim(self.storage, term=self.term)
+        self._claim = take_claim(self.storage, fencing_token=self.fencing_token)
         if schema.RESULT_FILE in self._claim.found and is_finished(self.storage):
             self.storage.delete(schema.CLAIM_FILE)
             raise ClaimLostError(f"{self.storage.describe()} was finished by another worker")

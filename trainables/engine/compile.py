@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trainables.cache.machine import cache_directory
-from trainables.engine.autotune import probe_lane, seconds_of
+from trainables.engine.autotune import probe_run, seconds_of
 from trainables.engine.device import Compute, if_it_fits
 from trainables.model.attention import keep_attention_out_of_graphs
 from trainables.model.lora import LoraModel, accumulate_gradients
@@ -136,8 +136,8 @@ def _seconds_a_token(model: LoraModel, token_budget: int) -> float:
 
 def _compute_probe(model: LoraModel, token_budget: int) -> None:
     """Evaluate and train once, with an adapter that is thrown away."""
-    model.install(model.new_bank(1))
-    for batch in pack([probe_lane(PROBE)], token_budget=token_budget):
+    model.install(model.new_stack(1))
+    for batch in pack([probe_run(PROBE)], token_budget=token_budget):
         batch = batch.to(model.device)
         with torch.inference_mode():
             supervised_nll(model, batch)

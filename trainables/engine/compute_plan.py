@@ -17,7 +17,7 @@ Work = Literal["training", "evaluation"]
 
 
 @dataclass(frozen=True)
-class Tuning:
+class ComputePlan:
     """How a model is computed on one kind of device.
 
     `tokens` of a microbatch, per kind of work; `checkpointing` recomputes layers in the backward pass;
@@ -45,12 +45,12 @@ class Tuning:
         )
 
 
-def cached(key: dict[str, Any], measure: Callable[[], Tuning]) -> Tuning:
+def cached(key: dict[str, Any], measure: Callable[[], ComputePlan]) -> ComputePlan:
     """Return what was measured under `key` before on this machine, else measure and keep it."""
     name = digest_json(key | {"version": VERSION})
     kept = recall("tuning", name)
     if kept is not None:
-        return Tuning(**json.loads(kept))
-    tuning = measure()
-    keep("tuning", name, json.dumps(tuning.record()).encode())
-    return tuning
+        return ComputePlan(**json.loads(kept))
+    compute_plan = measure()
+    keep("tuning", name, json.dumps(compute_plan.record()).encode())
+    return compute_plan

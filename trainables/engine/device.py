@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from trainables.engine.compute_plan import Work
-from trainables.engine.interruption import Pulse
+from trainables.engine.interruption import Heartbeat
 from trainables.settings import Precision
 
 T = TypeVar("T")
@@ -32,13 +32,13 @@ ADVICE = (
 class Compute:
     """A device with its precision, and the tokens of a microbatch that fit on it so far.
 
-    `compiled` says whether the model's layers are. `pulse` is called after every microbatch, and may raise to end the work there.
+    `compiled` says whether the model's layers are. `heartbeat` is called after every microbatch, and may raise to end the work there.
     """
 
     device: torch.device
     precision: Precision
     tokens: dict[Work, int] = field(default_factory=dict)
-    pulse: Pulse = lambda: None
+    heartbeat: Heartbeat = lambda: None
     compiled: bool = False
 
     def describe(self) -> str:

@@ -10,35 +10,35 @@ from typing import Literal
 import numpy as np
 import torch
 
-from trainables.artifact import Losses
 from trainables.engine.device import Compute
-from trainables.model.lora import AdapterBank, LoraModel
+from trainables.ledger.loss_means import Losses
+from trainables.model.lora import AdapterStack, LoraModel
 from trainables.model.loss import by_example, supervised_nll
-from trainables.model.packing import LaneBatch, Microbatch, pack
+from trainables.model.packing import AdapterBatch, Microbatch, pack
 from trainables.tasks.tokenised import TokenisedExamples
 
 MEASURED: Literal["completion"] = "completion"
 
 
 def evaluate(
-    model: LoraModel, examples: TokenisedExamples, *, bank: AdapterBank, compute: Compute
+    model: LoraModel, examples: TokenisedExamples, *, stack: AdapterStack, compute: Compute
 ) -> list[Losses]:
-    """Return, for each adapter of `bank`, each example's summed nll: (n,) nats, in the order of `examples`."""
+    """Return, for each adapter of `stack`, each example's summed nll: (n,) nats, in the order of `examples`."""
 
     def measure(token_budget: int) -> list[Losses]:
-        nll = np.empty((len(bank), len(examples)), np.float64)
-        for batch in _packed(examples, len(bank), token_budget):
+        nll = np.empty((len(stack), len(examples)), np.float64)
+        for batch in _packed(examples, len(stack), token_budget):
             with torch.inference_mode():
                 tokens = supervised_nll(model, batch.to(compute.device))
-            nll[batch.lanes, batch.places] = by_example(tokens, batch)
-            compute.pulse()
+            nll[batch.runs, batch.places] = by_example(tokens, batch)
+            compute.heartbeat()
         return list(nll)
 
-    model.install(bank)
+    model.install(stack)
     return compute.within_memory("evaluation", measure)
 
 
 @lru_cache(maxsize=4)  # both validation sets, alone and side by side: packed once for all evaluation points
-def _packed(examples: TokenisedExamples, lanes: int, token_budget: int) -> list[Microbatch]:
-    everything = LaneBatch([(examples, index) for index in range(len(examples))], MEASURED)
-    return pack([everything] * lanes, token_budget=token_budget)
+def _packed(examples: TokenisedExamples, runs: int, token_budget: int) -> list[Microbatch]:
+    everything = AdapterBatch([(examples, index) for index in range(len(examples))], MEASURED)
+    return pack([everything] * runs, token_budget=token_budget)

@@ -1,8 +1,8 @@
-"""How long work in a worker is ended early: a pulse between two pieces of it, which may raise."""
+"""How long work in a worker is ended early: a heartbeat between two pieces of it, which may raise."""
 
 from collections.abc import Callable
 
-Pulse = Callable[[], None]  # called after every microbatch; raises StoppedError to end the work there
+Heartbeat = Callable[[], None]  # called after every microbatch; raises StoppedError to end the work there
 
 
 class StoppedError(Exception):

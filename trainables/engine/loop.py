@@ -1,6 +1,6 @@
-"""The one training loop: Phase A and every Phase B cell are lanes of a TrainingGroup.
+"""The one training loop: Phase A and every Phase B cell are runs of a TrainingGroup.
 
-A lane is one adapter with its own stream, optimiser and dropout. Lanes in one group share the frozen
+A run is one adapter with its own stream, optimiser and dropout. Adapter runs in one group share the frozen
 layers' work and nothing else. Evaluating, recording and checkpointing are the caller's.
 """
 
@@ -16,9 +16,9 @@ from transformers import get_scheduler
 
 from trainables.engine.device import Compute
 from trainables.model.dropout import DropoutStream
-from trainables.model.lora import AdapterBank, LoraModel, accumulate_gradients
+from trainables.model.lora import AdapterStack, LoraModel, accumulate_gradients
 from trainables.model.loss import by_example, supervised_nll
-from trainables.model.packing import Example, LaneBatch, Microbatch, pack
+from trainables.model.packing import AdapterBatch, Example, Microbatch, pack
 from trainables.replay.batch_order import Stream
 from trainables.settings import TrainingSettings
 from trainables.tasks.tokenised import TokenisedExamples
@@ -70,7 +70,7 @@ class Counters:
         return taken
 
 
-class Lane:
+class AdapterRun:
     """One adapter in training: its order, its optimiser, its dropout and how far it is.
 
     `adapter` is the row (P,) it begins from. `tasks` are the training pools of task A and task B, as
@@ -111,11 +111,11 @@ class Lane:
     def finished(self) -> bool:
         return self.counters.step == self.stream.steps
 
-    def batch(self, step: int) -> LaneBatch:
+    def batch(self, step: int) -> AdapterBatch:
         """Return what optimiser step `step` (from 0) trains on."""
         sources, indices = self.stream.batch(step)
         examples: list[Example] = [(self.tasks[s], int(i)) for s, i in zip(sources, indices, strict=True)]
-        return LaneBatch(examples, self.settings.loss_on, self.dropout, step)
+        return AdapterBatch(examples, self.settings.loss_on, self.dropout, step)
 
     def supervised(self) -> int:
         """Return the number of supervised tokens of the next step's batch."""
@@ -186,83 +186,83 @@ def _schedule(settings: TrainingSettings) -> str:
 
 
 class TrainingGroup:
-    """Lanes that take their steps together; one that is finished or diverged is taken out by its owner."""
+    """Adapter runs that take their steps together; one that is finished or diverged is taken out by its owner."""
 
-    def __init__(self, model: LoraModel, lanes: Sequence[Lane], *, compute: Compute) -> None:
+    def __init__(self, model: LoraModel, runs: Sequence[AdapterRun], *, compute: Compute) -> None:
         self.model, self.compute = model, compute
         self._assembler = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ahead: _Ahead | None = None
-        self.lanes: list[Lane] = []
-        self.bank = model.new_bank(1)
-        self.keep(lanes)
+        self.runs: list[AdapterRun] = []
+        self.stack = model.new_stack(1)
+        self.keep(runs)
 
-    def keep(self, lanes: Sequence[Lane]) -> None:
-        """Go on with these lanes alone."""
-        self.lanes = list(lanes)
-        if not lanes:
+    def keep(self, runs: Sequence[AdapterRun]) -> None:
+        """Go on with these runs alone."""
+        self.runs = list(runs)
+        if not runs:
             self._assembler.shutdown(cancel_futures=True)
             return
-        bank = self.model.new_bank(len(lanes))
-        for row, lane in enumerate(lanes):
-            bank.weights[row].copy_(lane.adapter.detach())
-            lane.adapter.data, lane.adapter.grad = bank.weights[row], bank.gradients[row]
-        self.bank = bank
+        stack = self.model.new_stack(len(runs))
+        for row, run in enumerate(runs):
+            stack.weights[row].copy_(run.adapter.detach())
+            run.adapter.data, run.adapter.grad = stack.weights[row], stack.gradients[row]
+        self.stack = stack
 
-    def bank_of(self, lanes: Sequence[Lane]) -> AdapterBank:
-        """Return a bank that holds these lanes' adapters as they are now."""
-        if len(lanes) == len(self.lanes):
-            return self.bank
-        rows = [self.lanes.index(lane) for lane in lanes]
-        return AdapterBank(self.bank.weights[rows], self.bank.gradients[rows])
+    def stack_of(self, runs: Sequence[AdapterRun]) -> AdapterStack:
+        """Return a stack that holds these runs' adapters as they are now."""
+        if len(runs) == len(self.runs):
+            return self.stack
+        rows = [self.runs.index(run) for run in runs]
+        return AdapterStack(self.stack.weights[rows], self.stack.gradients[rows])
 
     def step(self) -> None:
-        """Take one optimiser step in every lane; a lane whose loss is not sound marks itself."""
+        """Take one optimiser step in every run; a run whose loss is not sound marks itself."""
         started = time.perf_counter()
-        self.model.install(self.bank)
+        self.model.install(self.stack)
         nll = self.compute.within_memory("training", self._accumulate)
-        seconds = (time.perf_counter() - started) / len(self.lanes)
-        for lane, value in zip(self.lanes, nll, strict=True):
-            lane.advance(value, seconds=seconds)
+        seconds = (time.perf_counter() - started) / len(self.runs)
+        for run, value in zip(self.runs, nll, strict=True):
+            run.advance(value, seconds=seconds)
 
     def _accumulate(self, token_budget: int) -> list[float]:
-        """Leave each lane's whole-batch mean gradient in the bank; return each lane's summed nll."""
-        self.bank.gradients.zero_()
+        """Leave each run's whole-batch mean gradient in the stack; return each run's summed nll."""
+        self.stack.gradients.zero_()
         batches = self._take(token_budget)
-        shares = 1 / np.array([lane.supervised() for lane in self.lanes])
+        shares = 1 / np.array([run.supervised() for run in self.runs])
         results = []
         for batch in batches:
             nll = supervised_nll(self.model, batch)
-            weights = np.repeat(shares[batch.lanes], batch.counts).astype(np.float32)
+            weights = np.repeat(shares[batch.runs], batch.counts).astype(np.float32)
             accumulate_gradients((nll * torch.from_numpy(weights).to(nll.device)).sum())
             results.append((batch, nll.detach()))
-            self.compute.pulse()
-        totals = np.zeros(len(self.lanes))
+            self.compute.heartbeat()
+        totals = np.zeros(len(self.runs))
         for batch, tokens in results:
-            np.add.at(totals, batch.lanes, by_example(tokens, batch))
+            np.add.at(totals, batch.runs, by_example(tokens, batch))
         return totals.tolist()
 
     def _take(self, token_budget: int) -> list[Microbatch]:
         """Return this step's microbatches, and begin to assemble the next step's beside the training."""
-        steps = [lane.counters.step for lane in self.lanes]
+        steps = [run.counters.step for run in self.runs]
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.made_for == (self.lanes, steps, token_budget):
+        if ahead is not None and ahead.made_for == (self.runs, steps, token_budget):
             batches = ahead.batches.result()
         else:
-            batches = self._assemble(self.lanes, steps, token_budget)
+            batches = self._assemble(self.runs, steps, token_budget)
         following = [step + 1 for step in steps]
-        if all(step < lane.stream.steps for lane, step in zip(self.lanes, following, strict=True)):
-            work = (self.lanes, following, token_budget)
+        if all(step < run.stream.steps for run, step in zip(self.runs, following, strict=True)):
+            work = (self.runs, following, token_budget)
             self._ahead = _Ahead(work, self._assembler.submit(self._assemble, *work))
         return batches
 
-    def _assemble(self, lanes: list[Lane], steps: list[int], token_budget: int) -> list[Microbatch]:
-        batches = [lane.batch(step) for lane, step in zip(lanes, steps, strict=True)]
+    def _assemble(self, runs: list[AdapterRun], steps: list[int], token_budget: int) -> list[Microbatch]:
+        batches = [run.batch(step) for run, step in zip(runs, steps, strict=True)]
         return [batch.to(self.compute.device) for batch in pack(batches, token_budget=token_budget)]
 
 
 @dataclass(frozen=True)
 class _Ahead:
-    """Microbatches in the making: the lanes, steps and token budget they are for."""
+    """Microbatches in the making: the runs, steps and token budget they are for."""
 
-    made_for: tuple[list[Lane], list[int], int]
+    made_for: tuple[list[AdapterRun], list[int], int]
     batches: "Future[list[Microbatch]]"

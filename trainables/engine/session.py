@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from trainables.engine.compute_plan import Tuning
+    from trainables.engine.compute_plan import ComputePlan
     from trainables.engine.device import Compute
     from trainables.model.base_weights import BaseWeights
     from trainables.model.lora import LoraModel
@@ -51,13 +51,13 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Trainee:
+class ModelSession:
     """A model ready to train and how it computes; `weights` are the shared ones it lies on, if any."""
 
     setup: Setup
     model: "LoraModel"
     compute: "Compute"
-    tuning: "Tuning"
+    compute_plan: "ComputePlan"
     weights: "BaseWeights | None"
 
     def check_weights(self) -> None:
@@ -66,44 +66,51 @@ class Trainee:
             self.weights.check()
 
 
-_loaded: dict[Setup, Trainee] = {}  # at most one: a process keeps the model from cell to cell
+_loaded: dict[Setup, ModelSession] = {}  # at most one: a process keeps the model from cell to cell
 
 
-def forget_trainee() -> None:
+def forget_session() -> None:
     """Drop the loaded model, with all that was settled and compiled in this process."""
     _loaded.clear()
 
 
-def load_trainee(
+def load_session(
     setup: Setup,
     *,
     weights: "BaseWeights | None" = None,
-    tuning: "Tuning | None" = None,
+    compute_plan: "ComputePlan | None" = None,
     warn: Callable[[str], None] = lambda message: None,
-) -> Trainee:
+) -> ModelSession:
     """Return the model on its device, with adapters that the caller must set.
 
-    `tuning` is how Phase A computed: its precision is kept, the rest is measured anew on another kind of
+    `compute_plan` is how Phase A computed: its precision is kept, the rest is measured anew on another kind of
     device; `warn` is told where layers that it compiled cannot be compiled here. Raises ModelError,
     AdapterError, OutOfMemoryError, or CompilerError where compiling was asked for, if the model cannot be
     trained here.
     """
     if setup not in _loaded:
         _loaded.clear()
-        _loaded[setup] = _load(setup, weights, tuning, warn)
+        _loaded[setup] = _load(setup, weights, compute_plan, warn)
     return _loaded[setup]
 
 
 def _load(
-    setup: Setup, weights: "BaseWeights | None", tuning: "Tuning | None", warn: Callable[[str], None]
-) -> Trainee:
+    setup: Setup,
+    weights: "BaseWeights | None",
+    compute_plan: "ComputePlan | None",
+    warn: Callable[[str], None],
+) -> ModelSession:
     from trainables.engine.device import Compute, choose_precision, device_name, limit_memory, open_device
     from trainables.model.attention import AttentionError
     from trainables.model.loss import LogitsError
 
     device = open_device(use_gpu=setup.use_gpu)
     limit_memory(device, setup.memory_share)
-    asked = setup.settings.dtype if tuning is None or setup.settings.dtype != "auto" else tuning.precision
+    asked = (
+        setup.settings.dtype
+        if compute_plan is None or setup.settings.dtype != "auto"
+        else compute_plan.precision
+    )
     precision = choose_precision(asked, device)
     if weights is None or weights.precision != precision:
         weights, base = None, load_base_model(setup.source, precision=precision)
@@ -113,21 +120,23 @@ def _load(
         base = build_base_model(setup.source, weights)
     _move(base, device)
     known = (
-        tuning if tuning and (tuning.device, tuning.precision) == (device_name(device), precision) else None
+        compute_plan
+        if compute_plan and (compute_plan.device, compute_plan.precision) == (device_name(device), precision)
+        else None
     )
     try:
-        model, tuning = make_trainable(
+        model, compute_plan = make_trainable(
             base,
             setup.settings,
-            tuning=known,
+            compute_plan=known,
             fingerprint=setup.source.fingerprint,
             memory_share=setup.memory_share,
             warn=warn,
         )
     except (AttentionError, LogitsError) as error:
         raise ModelError(f"model.name: {setup.source.describe()}: {error}") from error
-    compute = Compute(device, precision, dict(tuning.tokens), compiled=tuning.compiled)
-    return Trainee(setup, model, compute, tuning, weights)
+    compute = Compute(device, precision, dict(compute_plan.tokens), compiled=compute_plan.compiled)
+    return ModelSession(setup, model, compute, compute_plan, weights)
 
 
 def _move(base: "PreTrainedModel", device: "torch.device") -> None:
@@ -142,14 +151,14 @@ def make_trainable(
     base: "PreTrainedModel",
     settings: ModelSettings,
     *,
-    tuning: "Tuning | None",
+    compute_plan: "ComputePlan | None",
     fingerprint: str,
     memory_share: float = 1.0,
     warn: Callable[[str], None] = lambda message: None,
-) -> "tuple[LoraModel, Tuning]":
+) -> "tuple[LoraModel, ComputePlan]":
     """Put lean layers, adapters and packed attention into `base`, on its device and in its precision.
 
-    Without a `tuning` the device is measured, or what was measured before under `fingerprint` is taken.
+    Without a `compute_plan` the device is measured, or what was measured before under `fingerprint` is taken.
     `memory_share` is the part of the GPU's or of the machine's memory that the model may count on.
     Raises AdapterError, AttentionError or LogitsError where the model cannot be computed so, and
     OutOfMemoryError where it does not fit. A broken compiler is told to `warn`, and is a CompilerError where
@@ -162,32 +171,32 @@ def make_trainable(
 
     slim(base)
     model = LoraModel(base, settings.lora)
-    if tuning is None:
-        tuning = tune(model, settings, fingerprint=fingerprint, memory_share=memory_share)
-    use_packed_attention(base, tuning.attention)
-    if tuning.checkpointing:
+    if compute_plan is None:
+        compute_plan = tune(model, settings, fingerprint=fingerprint, memory_share=memory_share)
+    use_packed_attention(base, compute_plan.attention)
+    if compute_plan.checkpointing:
         _recompute_layers(base)
-    if tuning.compiled:
-        tuning = _compile(model, settings, tuning, warn)
+    if compute_plan.compiled:
+        compute_plan = _compile(model, settings, compute_plan, warn)
     check_logits(base)
     check_packing(base)
-    return model, tuning
+    return model, compute_plan
 
 
 def _compile(
-    model: "LoraModel", settings: ModelSettings, tuning: "Tuning", warn: Callable[[str], None]
-) -> "Tuning":
+    model: "LoraModel", settings: ModelSettings, compute_plan: "ComputePlan", warn: Callable[[str], None]
+) -> "ComputePlan":
     """Compile the layers as Phase A did. A broken compiler costs time and rounding: said, unless it was asked for."""
     from trainables.engine.compile import CompilerError, compile_now
 
     try:
-        compile_now(model, token_budget=tuning.tokens["training"])
+        compile_now(model, token_budget=compute_plan.tokens["training"])
     except CompilerError as error:
         if settings.compile == "on":
             raise CompilerError(f"model.compile is on, and {error}") from error
         warn(f"{error}; they are computed plainly, which agrees with the study's other cells to rounding")
-        return replace(tuning, compiled=False)
-    return tuning
+        return replace(compute_plan, compiled=False)
+    return compute_plan
 
 
 def _recompute_layers(base: "PreTrainedModel") -> None:
@@ -209,7 +218,7 @@ def check_logits(base: "PreTrainedModel") -> None:
     from trainables.engine.autotune import probe_batch
     from trainables.model.loss import LogitsError, hidden_states, model_inputs, output_layer
 
-    batch = probe_batch([8], lanes=1).to(base.device)
+    batch = probe_batch([8], runs=1).to(base.device)
     with torch.inference_mode():
         ours = output_layer(base)(hidden_states(base, batch))
         theirs = base(**model_inputs(batch)).logits
@@ -223,17 +232,17 @@ def check_packing(base: "PreTrainedModel") -> None:
     """Raise AttentionError if an example's numbers depend on what it is packed with."""
     import torch
 
-    from trainables.engine.autotune import probe_lane
+    from trainables.engine.autotune import probe_run
     from trainables.model.attention import AttentionError
     from trainables.model.loss import hidden_states
     from trainables.model.packing import pack
 
-    lane = probe_lane([8, 5])
-    apart = [replace(lane, examples=[example]) for example in lane.examples]
+    run = probe_run([8, 5])
+    apart = [replace(run, examples=[example]) for example in run.examples]
     with torch.inference_mode():
         together, *alone = (
             hidden_states(base, pack([one], token_budget=13)[0].to(base.device))[0].float()
-            for one in (lane, *apart)
+            for one in (run, *apart)
         )
     expected = torch.cat(alone)
     if (together - expected).norm() > 5e-2 * expected.norm():

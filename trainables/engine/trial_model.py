@@ -114,7 +114,7 @@ def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
         check_logits(empty)
         window = _smallest_window(empty)
         use_packed_attention(empty, "eager")
-        accumulate_gradients(supervised_nll(LoraModel(empty, lora), probe_batch([8], lanes=1)).sum())
+        accumulate_gradients(supervised_nll(LoraModel(empty, lora), probe_batch([8], runs=1)).sum())
         return window
     except AdapterError:
         raise
@@ -166,13 +166,13 @@ def _states(model: PreTrainedModel, *, attention: str) -> torch.Tensor:
     """Return the hidden states of one example, with an attention that transformers knows by this name."""
     model.set_attn_implementation(attention)
     with torch.inference_mode():
-        return hidden_states(model, probe_batch([8], lanes=1))
+        return hidden_states(model, probe_batch([8], runs=1))
 
 
 def _check_attention(model: PreTrainedModel, expected: torch.Tensor) -> None:
     """Raise AttentionError where the model's own attention gives other hidden states than ours."""
     with torch.inference_mode():
-        ours = hidden_states(model, probe_batch([8], lanes=1))
+        ours = hidden_states(model, probe_batch([8], runs=1))
     if (ours - expected).norm() > SAME * expected.norm():
         raise AttentionError(
             "its own attention is not the causal one that is computed here: it looks ahead, as an encoder's does, or "

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,26 @@ def _write_new(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def publish_file(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let `write` fill a file beside `path`, of the same suffix, and rename it to `path` once it is synced."""
+    make_folder(path.parent)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{path.suffix}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        write(temporary)
+        _sync_file(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def publish_text(path: Path, text: str) -> Path:
+    """Write `text` in UTF-8; half a surrogate pair, which JSON can hold and UTF-8 cannot, is spelled out."""
+    publish_bytes(path, text.encode(errors="backslashreplace"))
+    return path
 
 
 def publish_json(path: Path, value: Any) -> None:

@@ -39,16 +39,16 @@ class Claim:
             raise ClaimLostError(f"another worker has taken over {self.storage.describe()}")
 
 
-def take_claim(storage: Storage, *, term: int) -> Claim:
+def take_claim(storage: Storage, *, fencing_token: int) -> Claim:
     """Take over the work in `storage` for the driver of this term. Raises ClaimLostError if a later one has it."""
     held = _read(storage)
-    if held is not None and held.get("term", 0) > term:
+    if held is not None and held.get("term", 0) > fencing_token:
         raise ClaimLostError(f"a later driver works on {storage.describe()}")
     found = tuple(storage.listing().files)
     before = [] if held is None else [str(held.get(ATTEMPT))]
     claim = Claim(storage, _next_attempt([*before, *(split_name(name)[0] for name in found)]), found)
     who = {"host": socket.gethostname(), "pid": os.getpid()}
-    storage.write_record(CLAIM_FILE, {ATTEMPT: claim.attempt, "term": term, **who})
+    storage.write_record(CLAIM_FILE, {ATTEMPT: claim.attempt, "term": fencing_token, **who})
     claim.check()  # another may have taken it in between
     return claim
 

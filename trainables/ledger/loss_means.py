@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+Losses = npt.NDArray[np.float64]  # summed nll an example, in nats
+
 
 def token_weighted(nll: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]) -> float:
     """Return the reported loss: sum of nll over sum of tokens (nats a token)."""

@@ -107,19 +107,19 @@ class LeanAttention(torch.nn.Module):
         past_key_values: None = None,
         **options: Any,
     ) -> tuple[torch.Tensor, None]:
-        lanes, length, _ = hidden_states.shape
-        cos, sin = (angle.expand(lanes, -1, -1).flatten(0, 1) for angle in position_embeddings)
+        runs, length, _ = hidden_states.shape
+        cos, sin = (angle.expand(runs, -1, -1).flatten(0, 1) for angle in position_embeddings)
         *inputs, output = self.children()
         query, key, value = (
-            projection(hidden_states).view(lanes * length, -1, self.head_dim) for projection in inputs
+            projection(hidden_states).view(runs * length, -1, self.head_dim) for projection in inputs
         )
         query, key = (_Rotation.apply(heads, cos, sin) for heads in (query, key))  # type: ignore[no-untyped-call]
-        heads = (one.view(lanes, length, -1, self.head_dim).transpose(1, 2) for one in (query, key, value))
+        heads = (one.view(runs, length, -1, self.head_dim).transpose(1, 2) for one in (query, key, value))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
         mixed, _ = attend(self, *heads, attention_mask, scaling=self.scaling, **options)
-        result: torch.Tensor = output(mixed.reshape(lanes, length, -1))
+        result: torch.Tensor = output(mixed.reshape(runs, length, -1))
         return result, None
 
 

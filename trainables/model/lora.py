@@ -71,7 +71,7 @@ def _mask(x: torch.Tensor, table: torch.Tensor | None, rows: torch.Tensor | None
 
 
 class AdaptedLinear(torch.nn.Module):
-    """A frozen linear layer with a low-rank update per adapter; `a` and `b` are views of the bank."""
+    """A frozen linear layer with a low-rank update per adapter; `a` and `b` are views of the stack."""
 
     a: torch.Tensor
     b: torch.Tensor
@@ -99,7 +99,7 @@ class AdaptedLinear(torch.nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterBank:
+class AdapterStack:
     """K adapters as flat fp32 arrays: `weights` and `gradients` are (K, P), row k is adapter k."""
 
     weights: torch.Tensor
@@ -112,7 +112,7 @@ class AdapterBank:
 class LoraModel:
     """A frozen base model with an AdaptedLinear in place of every target projection.
 
-    `adapters` names them in the order their numbers lie in a bank's row.
+    `adapters` names them in the order their numbers lie in a stack's row.
     """
 
     def __init__(self, base: PreTrainedModel, lora: LoraSettings) -> None:
@@ -127,8 +127,8 @@ class LoraModel:
             setattr(base.get_submodule(parent), leaf, self.adapters[name])
         self.size = sum(sum(adapter.sizes) for adapter in self.adapters.values())
         self._set_mask_tables()
-        self._bank: AdapterBank | None = None
-        self.install(self.new_bank(1))
+        self._stack: AdapterStack | None = None
+        self.install(self.new_stack(1))
 
     @property
     def device(self) -> torch.device:
@@ -146,21 +146,21 @@ class LoraModel:
         for adapter in self.adapters.values():
             adapter.mask_table = tables.of_width(adapter.in_features)
 
-    def new_bank(self, cells: int) -> AdapterBank:
-        """Return a bank of `cells` adapters that are zero, so the model computes what it did before."""
+    def new_stack(self, cells: int) -> AdapterStack:
+        """Return a stack of `cells` adapters that are zero, so the model computes what it did before."""
         weights, gradients = (torch.zeros(cells, self.size, device=self.device) for _ in range(2))
-        return AdapterBank(weights, gradients)
+        return AdapterStack(weights, gradients)
 
-    def install(self, bank: AdapterBank) -> None:
-        """Compute with the adapters of `bank` from now on, and accumulate their gradients into it."""
-        if bank is self._bank:
+    def install(self, stack: AdapterStack) -> None:
+        """Compute with the adapters of `stack` from now on, and accumulate their gradients into it."""
+        if stack is self._stack:
             return
-        self._bank = bank
+        self._stack = stack
         position = 0
         for adapter in self.adapters.values():
             size_a, size_b = adapter.sizes
-            adapter.a = _leaf(bank, position, (adapter.rank, adapter.in_features))
-            adapter.b = _leaf(bank, position + size_a, (adapter.out_features, adapter.rank))
+            adapter.a = _leaf(stack, position, (adapter.rank, adapter.in_features))
+            adapter.b = _leaf(stack, position + size_a, (adapter.out_features, adapter.rank))
             position += size_a + size_b
 
     def dropout_stream(self, seed: int) -> DropoutStream | None:
@@ -173,7 +173,7 @@ class LoraModel:
             adapter.mask_rows = None if rows is None else rows[number]
 
     def export_weights(self, flat: torch.Tensor) -> AdapterWeights:
-        """Return a copy of one adapter, a row (P,) of a bank, named as PEFT names it in files."""
+        """Return a copy of one adapter, a row (P,) of a stack, named as PEFT names it in files."""
         numbers = flat.detach().float().cpu().numpy()
         weights, position = {}, 0
         for name, shape in self.shapes.items():
@@ -183,7 +183,7 @@ class LoraModel:
         return weights
 
     def import_weights(self, weights: AdapterWeights) -> torch.Tensor:
-        """Return an adapter as the row (P,) of a bank, on the model's device."""
+        """Return an adapter as the row (P,) of a stack, on the model's device."""
         parts = [np.ravel(weights[name]) for name in self.shapes]
         return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(self.device)
 
@@ -199,18 +199,18 @@ class LoraModel:
 
 
 def accumulate_gradients(objective: torch.Tensor) -> None:
-    """Add the objective's gradient to that of the installed bank."""
+    """Add the objective's gradient to that of the installed stack."""
     with warnings.catch_warnings():
-        # A bank keeps each adapter together, so a layer's part of several adapters is strided; meant so.
+        # A stack keeps each adapter together, so a layer's part of several adapters is strided; meant so.
         warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
         objective.backward()  # type: ignore[no-untyped-call]
 
 
-def _leaf(bank: AdapterBank, start: int, shape: tuple[int, int]) -> torch.Tensor:
-    """Return a layer's part of every adapter: (K, *shape), whose gradient is the bank's memory."""
+def _leaf(stack: AdapterStack, start: int, shape: tuple[int, int]) -> torch.Tensor:
+    """Return a layer's part of every adapter: (K, *shape), whose gradient is the stack's memory."""
     span = slice(start, start + math.prod(shape))
-    leaf = bank.weights[:, span].view(len(bank), *shape).requires_grad_()
-    leaf.grad = bank.gradients[:, span].view(len(bank), *shape)
+    leaf = stack.weights[:, span].view(len(stack), *shape).requires_grad_()
+    leaf.grad = stack.gradients[:, span].view(len(stack), *shape)
     return leaf
 
 
@@ -220,7 +220,7 @@ def peft_name(module: str, factor: str) -> str:
 
 
 def adapter_shapes(base: PreTrainedModel, lora: LoraSettings) -> dict[str, tuple[int, int]]:
-    """Return the shape of every adapter weight by PEFT's name, in a bank's order.
+    """Return the shape of every adapter weight by PEFT's name, in a stack's order.
 
     Raises AdapterError if a target module is not in the model, which may be on the meta device.
     """

@@ -1,6 +1,6 @@
 """Packing examples into microbatches without padding between them.
 
-A microbatch has a row for each adapter that trains (a lane); whole examples lie in it end to end.
+A microbatch has a row for each adapter that trains (a run); whole examples lie in it end to end.
 """
 
 import bisect
@@ -20,8 +20,8 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class LaneBatch:
-    """The examples that one lane computes at a time; `dropout` is None where nothing is dropped.
+class AdapterBatch:
+    """The examples that one run computes at a time; `dropout` is None where nothing is dropped.
 
     `loss_on` says which tokens are supervised, `step` is the optimiser step, for the masks.
     """
@@ -39,7 +39,7 @@ class Microbatch:
     `tokens`, `positions`: (K, T). `bounds`: (segments + 1,) int32, flat ends of the examples and of
     the padding behind a row's last one; `longest` of them. `supervised`, `targets`: (s,) flat positions whose output
     is supervised and the tokens they should predict, example by example. `counts`: (m,) supervised
-    tokens of each example; `lanes`, `places`: (m,) its row and where it stood in the lane's batch.
+    tokens of each example; `runs`, `places`: (m,) its row and where it stood in the run's batch.
     `mask_rows`: (layers, K * T) or None.
     """
 
@@ -50,7 +50,7 @@ class Microbatch:
     supervised: torch.Tensor
     targets: torch.Tensor
     counts: Ints
-    lanes: Ints
+    runs: Ints
     places: Ints
     mask_rows: torch.Tensor | None
 
@@ -66,17 +66,17 @@ class Microbatch:
         return replace(self, **moved)
 
 
-def pack(lanes: Sequence[LaneBatch], *, token_budget: int) -> list[Microbatch]:
-    """Return microbatches that hold every lane's examples once, of at most `token_budget` tokens each.
+def pack(runs: Sequence[AdapterBatch], *, token_budget: int) -> list[Microbatch]:
+    """Return microbatches that hold every run's examples once, of at most `token_budget` tokens each.
 
-    An example longer than its lane's share of the budget gets a row of its own. The longest examples
+    An example longer than its run's share of the budget gets a row of its own. The longest examples
     come first, so that memory runs out at once if it runs out at all.
     """
-    share = max(1, token_budget // len(lanes))
-    bins = [_fill_bins(_lengths(lane.examples), share) for lane in lanes]
-    deepest = max(len(lane_bins) for lane_bins in bins)
+    share = max(1, token_budget // len(runs))
+    bins = [_fill_bins(_lengths(run.examples), share) for run in runs]
+    deepest = max(len(run_bins) for run_bins in bins)
     return [
-        _lay_out(lanes, [lane_bins[number] if number < len(lane_bins) else [] for lane_bins in bins])
+        _lay_out(runs, [run_bins[number] if number < len(run_bins) else [] for run_bins in bins])
         for number in range(deepest)
     ]
 
@@ -104,27 +104,27 @@ def _fill_bins(lengths: Ints, capacity: int) -> list[list[int]]:
     return bins
 
 
-def _lay_out(lanes: Sequence[LaneBatch], chosen: Sequence[Sequence[int]]) -> Microbatch:
-    """Lay the chosen examples of each lane into its row."""
-    lengths = [_lengths([lane.examples[i] for i in row]) for lane, row in zip(lanes, chosen, strict=True)]
+def _lay_out(runs: Sequence[AdapterBatch], chosen: Sequence[Sequence[int]]) -> Microbatch:
+    """Lay the chosen examples of each run into its row."""
+    lengths = [_lengths([run.examples[i] for i in row]) for run, row in zip(runs, chosen, strict=True)]
     width, longest = int(max(map(np.sum, lengths))), int(np.concatenate(lengths).max())
-    tokens = np.zeros((len(lanes), width), np.int64)
+    tokens = np.zeros((len(runs), width), np.int64)
     positions = np.zeros_like(tokens)
-    layers = next((lane.dropout.layers for lane in lanes if lane.dropout is not None), None)
-    masks = None if layers is None else np.zeros((layers, len(lanes), width), np.int64)
+    layers = next((run.dropout.layers for run in runs if run.dropout is not None), None)
+    masks = None if layers is None else np.zeros((layers, len(runs), width), np.int64)
     bounds, supervised, targets = [0], [], []
     counts, owners, places = [], [], []
-    for number, (lane, row) in enumerate(zip(lanes, chosen, strict=True)):
+    for number, (run, row) in enumerate(zip(runs, chosen, strict=True)):
         start = 0
         for place in row:
-            task, index = lane.examples[place]
+            task, index = run.examples[place]
             text = task.example(index)
             end = start + len(text)
             tokens[number, start:end] = text
             positions[number, start:end] = np.arange(len(text))
-            if masks is not None and lane.dropout is not None:
-                masks[:, number, start:end] = lane.dropout.rows(lane.step, place, len(text))
-            first = 1 if lane.loss_on == "all" else int(task.prompt_lengths[index])
+            if masks is not None and run.dropout is not None:
+                masks[:, number, start:end] = run.dropout.rows(run.step, place, len(text))
+            first = 1 if run.loss_on == "all" else int(task.prompt_lengths[index])
             supervised.append(number * width + start + np.arange(first - 1, len(text) - 1))
             targets.append(text[first:])
             counts.append(len(text) - first)
@@ -144,7 +144,7 @@ def _lay_out(lanes: Sequence[LaneBatch], chosen: Sequence[Sequence[int]]) -> Mic
         supervised=torch.from_numpy(np.concatenate(supervised).astype(np.int64)),
         targets=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
         counts=np.array(counts, np.int64),
-        lanes=np.array(owners, np.int64),
+        runs=np.array(owners, np.int64),
         places=np.array(places, np.int64),
         mask_rows=None if masks is None or layers is None else torch.from_numpy(masks.reshape(layers, -1)),
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.by_level import draw_levels, plot_levels
 from analysis.figures.dose_response import draw_doses
-from analysis.figures.facet import Drawing, View, views
+from analysis.figures.facet import Drawing, Facet, facets
 from analysis.figures.forest import draw_forest, plot_forest
 from analysis.figures.heat_map import draw_change_against_baseline
 from analysis.figures.null_overlay import draw_null_overlay, null_half_width
@@ -36,29 +36,29 @@ def style() -> Iterator[None]:
         yield
 
 
-def declared(directory: Path, *, smallest_effect: float) -> View:
-    (view,) = views(find(read_study(directory), settings=Inference(smallest_effect=smallest_effect)))
-    return view
+def declared(directory: Path, *, smallest_effect: float) -> Facet:
+    (facet,) = facets(find(read_study(directory), settings=Inference(smallest_effect=smallest_effect)))
+    return facet
 
 
-def drawn(view: View, name: str) -> Figure:
-    figure = FIGURES[name].draw(view).figure
+def drawn(facet: Facet, name: str) -> Figure:
+    figure = FIGURES[name].draw(facet).figure
     assert figure is not None
     return figure
 
 
 def test_the_forest_has_a_row_for_every_primary_contrast_and_no_other(study: Builder) -> None:
-    view = only_view(study(**SIX))
-    figure = drawn(view, "forest")
+    facet = only_view(study(**SIX))
+    figure = drawn(facet, "forest")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["difficulty_easy", "difficulty_hard"] * 2
     assert {"mix 10 %", "mix 20 %"} <= {text.get_text() for text in figure.axes[0].texts}
 
 
 def test_the_forest_draws_both_intervals_and_every_pair(study: Builder) -> None:
-    view = only_view(study(**SIX))
-    family = view.findings.contrasts[view.findings.contrasts["in_family"]]
-    ax = drawn(view, "forest").axes[0]
+    facet = only_view(study(**SIX))
+    family = facet.findings.contrasts[facet.findings.contrasts["in_family"]]
+    ax = drawn(facet, "forest").axes[0]
     ends = {tuple(np.round(line.get_xdata(), 9)) for line in ax.lines}
     for row in family.to_dict("records"):
         assert tuple(np.round((row["low"], row["high"]), 9)) in ends
@@ -69,8 +69,8 @@ def test_the_forest_draws_both_intervals_and_every_pair(study: Builder) -> None:
 
 @pytest.mark.parametrize(("effect", "said"), [(0.05, "equivalent"), (1e-9, "different")])
 def test_the_forest_says_each_verdict_and_draws_the_zone(study: Builder, effect: float, said: str) -> None:
-    view = declared(study(**SIX, effects={"difficulty_hard": 0.01}, noise=0.5), smallest_effect=effect)
-    drawing = draw_forest(view)
+    facet = declared(study(**SIX, effects={"difficulty_hard": 0.01}, noise=0.5), smallest_effect=effect)
+    drawing = draw_forest(facet)
     assert drawing.figure is not None
     assert said in {text.get_text() for text in drawing.figure.axes[0].texts}
     (zone,) = drawing.figure.axes[0].patches
@@ -107,13 +107,13 @@ def test_a_forest_can_be_drawn_from_a_frame_alone(study: Builder) -> None:
 
 
 def test_slopes_join_each_seed_to_its_baseline(study: Builder) -> None:
-    view = only_view(study(strategies=("random", "difficulty_hard")))
-    ax = drawn(view, "seed_slopes").axes[0]
+    facet = only_view(study(strategies=("random", "difficulty_hard")))
+    ax = drawn(facet, "seed_slopes").axes[0]
     lines = [
         line for thin in ax.collections if isinstance(thin, LineCollection) for line in thin.get_segments()
     ]
     joined = {tuple(line[:, 1]) for line in lines}
-    pairs = view.pairs[view.pairs[schema.STRATEGY] == "difficulty_hard"]
+    pairs = facet.pairs[facet.pairs[schema.STRATEGY] == "difficulty_hard"]
     assert set(zip(pairs["forgetting_baseline"], pairs["forgetting"], strict=True)) == joined
     assert draw_slopes(only_view(study(strategies=("random",)))).figure is None
 
@@ -139,8 +139,8 @@ def test_the_null_overlay_has_the_spread_from_three_pairs_on_and_says_why_not(st
 
 def test_doses_show_measured_points_and_a_law_from_four_mixes_on(study: Builder) -> None:
     for mixes, fitted in (((0.1,), False), ((0.05, 0.1, 0.2), True)):
-        view = only_view(study(mixes=mixes, strategies=("random", "difficulty_hard"), effects={}))
-        drawing = draw_doses(view)
+        facet = only_view(study(mixes=mixes, strategies=("random", "difficulty_hard"), effects={}))
+        drawing = draw_doses(facet)
         assert drawing.figure is not None
         assert (not drawing.data["dose_fits"].empty) == fitted == ("fitted law" in drawing.caption)
         points = sum(len(part.get_offsets()) for part in drawing.figure.axes[0].collections)
@@ -157,30 +157,30 @@ def test_single_seeds_of_a_dose_stand_beside_their_mean(study: Builder) -> None:
     assert not seeds & means
 
 
-def test_levels_are_rows_and_strategies_lanes(study: Builder) -> None:
-    view = only_view(study(**{**SIX, "per_example": True}))
-    drawing = draw_levels(view)
+def test_levels_are_rows_and_strategies_runs(study: Builder) -> None:
+    facet = only_view(study(**{**SIX, "per_example": True}))
+    drawing = draw_levels(facet)
     assert drawing.figure is not None
     rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in drawing.figure.axes[::2]]
     members = drawing.data["levels"].query("group == 'level'").groupby("value")["examples"].first()
     assert rows[0] == [f"Level {level} ({members[f'Level {level}']})" for level in range(1, 6)]
     colours = {to_hex(line.get_color()) for line in drawing.figure.axes[0].lines}
-    assert {to_hex(style.colour) for style in view.styles.values()} < colours
+    assert {to_hex(style.colour) for style in facet.styles.values()} < colours
     assert "exploratory" in drawing.caption
     one = drawing.data["levels"].query("group == 'level' and mix == 0.1")
     assert plot_levels(one, Figure().subplots()).get_ylim() == (4.5, -0.5)
 
 
 def test_selections_and_their_overlap_are_shares(study: Builder) -> None:
-    view = only_view(study(**SIX))
-    frame = view.findings.selections
+    facet = only_view(study(**SIX))
+    frame = facet.findings.selections
     shares = level_shares(frame[frame[schema.MIX] == 0.1], group="level")
     assert np.allclose(shares.sum(axis=1), 1)
     assert shares.loc["difficulty_hard"].idxmax() == "Level 5"
-    for drawing in (draw_selections(view), draw_overlaps(view)):
+    for drawing in (draw_selections(facet), draw_overlaps(facet)):
         assert drawing.figure is not None
         assert "n = 6 seeds" in drawing.caption
-    matrices = [ax for ax in draw_overlaps(view).figure.axes if ax.images]  # type: ignore[union-attr]
+    matrices = [ax for ax in draw_overlaps(facet).figure.axes if ax.images]  # type: ignore[union-attr]
     assert all(np.isfinite(ax.images[0].get_array()).sum() == 6 for ax in matrices)
 
 
@@ -196,7 +196,7 @@ def test_blocks_of_what_was_replayed_are_as_tall_as_their_strategies_are_many(st
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("draw", [draw_forest, draw_change_against_baseline, draw_null_overlay])
 def test_captions_say_which_way_the_declared_measure_points(
-    study: Builder, measure: str, draw: Callable[[View], Drawing]
+    study: Builder, measure: str, draw: Callable[[Facet], Drawing]
 ) -> None:
     declared = {"config": {"inference": {"primary": measure}}}
     caption = draw(only_view(study(**SIX, description=declared))).caption

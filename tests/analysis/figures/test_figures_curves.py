@@ -12,12 +12,12 @@ from matplotlib.colors import to_hex
 
 from analysis.figures.curves import draw_forgetting_curves
 from analysis.figures.difference_curves import curve_differences, draw_difference_curves
-from analysis.figures.facet import views
+from analysis.figures.facet import facets
 from analysis.figures.style import publication_style
 from analysis.findings.findings import find
 from analysis.reading.study import read_study
-from tests.analysis.studies import STARTS, STRATEGIES
 from tests.analysis.figures.test_registry import SIX, bands, means, only_view, texts
+from tests.analysis.studies import STARTS, STRATEGIES
 from trainables.ledger import schema
 
 Builder = Callable[..., Path]
@@ -59,8 +59,8 @@ def test_thin_lines_are_the_seeds_of_a_mean_where_they_can_be_told_apart(
 def test_simultaneous_bands_lie_within_the_panel_and_many_are_edges(
     study: Builder, strategies: tuple[str, ...], filled: bool
 ) -> None:
-    (view,) = views(find(read_study(study(strategies=strategies))), simultaneous=True)
-    drawing = draw_forgetting_curves(view)
+    (facet,) = facets(find(read_study(study(strategies=strategies))), simultaneous=True)
+    drawing = draw_forgetting_curves(facet)
     assert drawing.figure is not None
     for ax in drawing.figure.axes:
         low, high = ax.get_ylim()
@@ -71,22 +71,22 @@ def test_simultaneous_bands_lie_within_the_panel_and_many_are_edges(
 
 
 def test_the_band_is_the_t_interval_of_the_done_seeds(study: Builder) -> None:
-    view = only_view(study(strategies=("random",), control=False))
-    figure = draw_forgetting_curves(view).figure
+    facet = only_view(study(strategies=("random",), control=False))
+    figure = draw_forgetting_curves(facet).figure
     assert figure is not None
     (band,) = figure.axes[0].collections
-    ends = view.done["final_task_a_loss"].to_numpy()
+    ends = facet.done["final_task_a_loss"].to_numpy()
     corners = band.get_paths()[0].vertices
     heights = np.unique(corners[corners[:, 0] == corners[:, 0].max()][:, 1])
     assert np.isclose(heights.max() - heights.min(), 2 * 4.302652730 * ends.std(ddof=1) / np.sqrt(3))
 
 
 def test_every_mix_has_a_column_and_the_control_is_grey_in_each(study: Builder) -> None:
-    view = only_view(study(mixes=(0.05, 0.1, 0.2)))
-    figure = draw_forgetting_curves(view).figure
+    facet = only_view(study(mixes=(0.05, 0.1, 0.2)))
+    figure = draw_forgetting_curves(facet).figure
     assert figure is not None
     assert len(figure.axes) == 6
-    grey = to_hex(view.styles["none"].colour)
+    grey = to_hex(facet.styles["none"].colour)
     assert all(grey in means(ax) for ax in figure.axes)
     assert all(len(means(ax)) == 4 for ax in figure.axes)
 
@@ -100,10 +100,10 @@ def test_the_loss_before_phase_b_is_a_line_in_every_panel(study: Builder) -> Non
 
 def test_unfinished_runs_are_drawn_thin_and_kept_out_of_means(study: Builder) -> None:
     states = {("difficulty_hard", 0.1, seed): schema.PARTIAL for seed in range(3)}
-    view = only_view(study(states=states))
-    drawing = draw_forgetting_curves(view)
+    facet = only_view(study(states=states))
+    drawing = draw_forgetting_curves(facet)
     assert drawing.figure is not None
-    colour = to_hex(view.styles["difficulty_hard"].colour)
+    colour = to_hex(facet.styles["difficulty_hard"].colour)
     ax = drawing.figure.axes[0]
     assert colour not in means(ax)
     assert sum(to_hex(line.get_color()) == colour for line in ax.lines) == 3
@@ -124,10 +124,12 @@ def test_a_diverged_run_is_crossed_and_does_not_stretch_the_panel(study: Builder
 
 
 def test_difference_curves_end_at_the_pairs_differences(study: Builder) -> None:
-    view = only_view(study(**SIX, shuffle=3))
-    frame = curve_differences(view.rows, view.pairs, metric=schema.TASK_A_LOSS)
+    facet = only_view(study(**SIX, shuffle=3))
+    frame = curve_differences(facet.rows, facet.pairs, metric=schema.TASK_A_LOSS)
     last = frame.sort_values(schema.STEP).groupby(list(schema.LABEL_COLUMNS))["difference"].last()
-    pairs = view.pairs[view.pairs[schema.STRATEGY] != schema.NO_REPLAY].set_index(list(schema.LABEL_COLUMNS))
+    pairs = facet.pairs[facet.pairs[schema.STRATEGY] != schema.NO_REPLAY].set_index(
+        list(schema.LABEL_COLUMNS)
+    )
     expected = pairs["final_task_a_loss_difference"].sort_index()
     pd.testing.assert_series_equal(last.sort_index(), expected, check_names=False)
 
@@ -143,8 +145,8 @@ def test_difference_curves_leave_out_unmatched_pairs_and_say_so(study: Builder) 
 
 def test_difference_curves_of_two_pairs_are_strong_and_a_panel_without_a_pair_says_so(study: Builder) -> None:
     states = {("difficulty_hard", 0.1, seed): schema.FAILED for seed in (0, 1)}
-    view = only_view(study(**{**SIX, "seeds": (0, 1)}, states=states))
-    drawing = draw_difference_curves(view)
+    facet = only_view(study(**{**SIX, "seeds": (0, 1)}, states=states))
+    drawing = draw_difference_curves(facet)
     assert drawing.figure is not None
     drawn_lines = [[line for line in ax.lines if line.get_marker() != "None"] for ax in drawing.figure.axes]
     assert [len(lines) for lines in drawn_lines] == [2, 2, 0, 2, 2, 2]
@@ -157,8 +159,8 @@ def test_simultaneous_bands_are_wider_and_named(study: Builder) -> None:
     findings = find(read_study(study()))
     heights, captions = [], []
     for simultaneous in (False, True):
-        (view,) = views(findings, simultaneous=simultaneous)
-        drawing = draw_difference_curves(view)
+        (facet,) = facets(findings, simultaneous=simultaneous)
+        drawing = draw_difference_curves(facet)
         assert drawing.figure is not None
         (band,) = (one for one in drawing.figure.axes[0].collections if isinstance(one, PolyCollection))
         heights.append(np.ptp(band.get_paths()[0].vertices[:, 1]))

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 from matplotlib.patches import Ellipse
 
-from analysis.figures.facet import View
+from analysis.figures.facet import Facet
 from analysis.figures.heat_map import draw_change_against_baseline
 from analysis.figures.layout import free_corner
-from analysis.figures.style import publication_style, signed_text
+from analysis.figures.style import publication_style
 from analysis.figures.trade_off import draw_trade_off, mean_region
 from analysis.findings.verdicts import UNRESOLVED
-from tests.analysis.studies import STARTS, STRATEGIES
+from analysis.wording.terms import signed_text
 from tests.analysis.figures.test_registry import only_view, texts
+from tests.analysis.studies import STARTS, STRATEGIES
 from trainables.ledger import schema
 
 Builder = Callable[..., Path]
@@ -27,21 +28,21 @@ def style() -> Iterator[None]:
         yield
 
 
-def family(view: View) -> pd.DataFrame:
-    rows = view.findings.contrasts
+def family(facet: Facet) -> pd.DataFrame:
+    rows = facet.findings.contrasts
     return rows[rows["in_family"]]
 
 
-def pair_values(view: View, strategy: str) -> list[float]:
-    return view.pairs.loc[view.pairs["strategy"] == strategy, "forgetting_difference"].tolist()
+def pair_values(facet: Facet, strategy: str) -> list[float]:
+    return facet.pairs.loc[facet.pairs["strategy"] == strategy, "forgetting_difference"].tolist()
 
 
 def test_the_heat_map_shows_mean_half_width_n_and_verdict(study: Builder) -> None:
-    view = only_view(study(mixes=(0.1, 0.2)))
-    figure = draw_change_against_baseline(view).figure
+    facet = only_view(study(mixes=(0.1, 0.2)))
+    figure = draw_change_against_baseline(facet).figure
     assert figure is not None
     shown = texts(figure)
-    for record in family(view).to_dict("records"):
+    for record in family(facet).to_dict("records"):
         mean, half_width = signed_text(record["difference"], digits=4), record["high"] - record["difference"]
         assert f"{mean} ± {half_width:.4f}\nn = 3\n{record['verdict']}" in shown
 
@@ -49,13 +50,13 @@ def test_the_heat_map_shows_mean_half_width_n_and_verdict(study: Builder) -> Non
 def test_the_heat_map_crosses_what_has_no_pair_and_hatches_what_is_unresolved(study: Builder) -> None:
     states = {("difficulty_hard", 0.1, seed): schema.FAILED for seed in range(3)}
     states |= {("difficulty_easy", 0.2, 0): schema.DIVERGED}
-    view = only_view(study(mixes=(0.1, 0.2), states=states))
-    drawing = draw_change_against_baseline(view)
+    facet = only_view(study(mixes=(0.1, 0.2), states=states))
+    drawing = draw_change_against_baseline(facet)
     assert drawing.figure is not None
     assert "unresolved, or too few pairs" in texts(drawing.figure)
     assert "no pair: diverged or failed" in texts(drawing.figure)
     hatched = [patch for patch in drawing.figure.axes[0].patches if patch.get_hatch()]
-    rows = family(view)
+    rows = family(facet)
     assert len(hatched) == ((rows["n"] > 0) & (rows["verdict"] == UNRESOLVED)).sum() >= 1
     assert len(drawing.figure.axes[0].lines) == 2
     assert "no pair\n3 failed" in texts(drawing.figure)
@@ -64,10 +65,10 @@ def test_the_heat_map_crosses_what_has_no_pair_and_hatches_what_is_unresolved(st
 
 
 def test_of_two_pairs_the_heat_map_writes_both_and_colours_neither(study: Builder) -> None:
-    view = only_view(study(seeds=(0, 1), strategies=("random", "difficulty_hard")))
-    figure = draw_change_against_baseline(view).figure
+    facet = only_view(study(seeds=(0, 1), strategies=("random", "difficulty_hard")))
+    figure = draw_change_against_baseline(facet).figure
     assert figure is not None
-    both = [signed_text(value, digits=4) for value in pair_values(view, "difficulty_hard")]
+    both = [signed_text(value, digits=4) for value in pair_values(facet, "difficulty_hard")]
     assert "\n".join([*both, "n = 2"]) in texts(figure)
     assert np.all(np.ma.filled(figure.axes[0].collections[0].get_array(), 1.0) == 0)
 
@@ -77,12 +78,12 @@ def test_the_heat_map_is_centred_at_zero_and_reaches_what_matters(
     study: Builder, effect: float | None
 ) -> None:
     described = {"config": {"inference": {"smallest_effect": effect} if effect else {}}}
-    view = only_view(study(strategies=STRATEGIES, description=described))
-    figure = draw_change_against_baseline(view).figure
+    facet = only_view(study(strategies=STRATEGIES, description=described))
+    figure = draw_change_against_baseline(facet).figure
     assert figure is not None
     low, high = figure.axes[0].collections[0].get_clim()
     assert low == -high
-    assert high == (effect or family(view)["difference"].abs().max())
+    assert high == (effect or family(facet)["difference"].abs().max())
 
 
 def test_the_heat_map_says_which_row_is_a_control_and_explains_only_what_is_there(study: Builder) -> None:
@@ -132,10 +133,10 @@ def test_the_ellipse_holds_the_true_mean_at_its_level() -> None:
 
 
 def test_runs_without_replay_do_not_squeeze_the_trade_off(study: Builder) -> None:
-    view = only_view(study(mixes=(0.2,), effects={}))
-    figure = draw_trade_off(view).figure
+    facet = only_view(study(mixes=(0.2,), effects={}))
+    figure = draw_trade_off(facet).figure
     assert figure is not None
-    control = view.done.loc[view.done["strategy"] == "none", "final_task_a_loss"].min()
+    control = facet.done.loc[facet.done["strategy"] == "none", "final_task_a_loss"].min()
     assert figure.axes[0].get_xlim()[1] < control
     assert [text.get_text() for text in figure.axes[0].texts] == ["", "no replay", "", "before Phase B"]
 
@@ -148,12 +149,12 @@ def test_the_trade_off_keeps_its_data_readable_when_the_start_is_far_off(study: 
 
 
 def test_names_in_the_trade_off_stand_where_no_run_is(study: Builder) -> None:
-    view = only_view(study(mixes=(0.05, 0.1, 0.2), seeds=range(6), strategies=STRATEGIES))
-    figure = draw_trade_off(view).figure
+    facet = only_view(study(mixes=(0.05, 0.1, 0.2), seeds=range(6), strategies=STRATEGIES))
+    figure = draw_trade_off(facet).figure
     assert figure is not None
     figure.canvas.draw()
-    for ax, mix in zip(figure.axes, view.mixes, strict=True):
-        runs = view.done[view.done["mix"] == mix]
+    for ax, mix in zip(figure.axes, facet.mixes, strict=True):
+        runs = facet.done[facet.done["mix"] == mix]
         places = ax.transData.transform(runs[["final_task_a_loss", "final_task_b_loss"]])
         names = [text.get_window_extent() for text in ax.texts if text.get_text()]
         assert names
@@ -162,8 +163,8 @@ def test_names_in_the_trade_off_stand_where_no_run_is(study: Builder) -> None:
 
 def test_panels_of_the_trade_off_have_one_scale_and_no_control(study: Builder) -> None:
     described = {"config": {"inference": {"smallest_effect": 0.05}}}
-    view = only_view(study(mixes=(0.1, 0.2), strategies=("random", "random_aa"), description=described))
-    drawing = draw_trade_off(view)
+    facet = only_view(study(mixes=(0.1, 0.2), strategies=("random", "random_aa"), description=described))
+    drawing = draw_trade_off(facet)
     assert drawing.figure is not None
     spans = [ax.get_xlim()[1] - ax.get_xlim()[0] for ax in drawing.figure.axes]
     assert spans == pytest.approx([0.1, 0.1])

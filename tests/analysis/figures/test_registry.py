@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis.figures.curves import draw_forgetting_curves
-from analysis.figures.facet import View, views
+from analysis.figures.facet import Facet, facets
 from analysis.figures.heat_map import draw_change_against_baseline
 from analysis.figures.registry import FIGURES
 from analysis.figures.style import publication_style
@@ -31,9 +31,9 @@ def style() -> Iterator[None]:
         yield
 
 
-def only_view(directory: Path) -> View:
-    (view,) = views(find(read_study(directory)))
-    return view
+def only_view(directory: Path) -> Facet:
+    (facet,) = facets(find(read_study(directory)))
+    return facet
 
 
 def bands(figure: Figure) -> int:
@@ -51,20 +51,20 @@ def texts(figure: Figure) -> str:
 
 def test_only_evaluations_and_no_finished_run_still_give_curves(study: Builder) -> None:
     states = {(s, m, seed): schema.PARTIAL for s, m in [("random", 0.1), ("none", 0.0)] for seed in range(3)}
-    view = only_view(study(strategies=("random",), states=states))
-    drawing = draw_forgetting_curves(view)
+    facet = only_view(study(strategies=("random",), states=states))
+    drawing = draw_forgetting_curves(facet)
     assert drawing.figure is not None
     assert bands(drawing.figure) == 0
     assert "Mean" not in drawing.caption
-    assert draw_trade_off(view).figure is None
+    assert draw_trade_off(facet).figure is None
 
 
 def test_a_study_of_the_control_alone_has_one_panel(study: Builder) -> None:
-    view = only_view(study(strategies=()))
-    drawing = draw_forgetting_curves(view)
+    facet = only_view(study(strategies=()))
+    drawing = draw_forgetting_curves(facet)
     assert drawing.figure is not None
     assert [ax.get_title() for ax in drawing.figure.axes] == ["no replay", ""]
-    assert draw_change_against_baseline(view).figure is None
+    assert draw_change_against_baseline(facet).figure is None
 
 
 def test_captions_name_what_varied_between_seeds(study: Builder) -> None:
@@ -82,18 +82,18 @@ def test_captions_name_what_varied_between_seeds(study: Builder) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_each_axis_value_has_a_figure_of_its_own_rows(study: Builder, name: str) -> None:
     options = {"strategies": (*STRATEGIES[:3], "random_aa"), "per_example": True}
-    found = list(views(find(read_study(study(axes={"lr": [2e-5, 7e-5]}, **options)))))
-    assert [view.title for view in found] == ["lr = 2e-05", "lr = 7e-05"]
-    assert all(len(view.cells) == 15 and view.rows["lr"].nunique() == 1 for view in found)
-    drawn = [FIGURES[name].draw(view) for view in found]
-    assert all(view.title in texts(drawing.figure) for view, drawing in zip(found, drawn, strict=True))
+    found = list(facets(find(read_study(study(axes={"lr": [2e-5, 7e-5]}, **options)))))
+    assert [facet.title for facet in found] == ["lr = 2e-05", "lr = 7e-05"]
+    assert all(len(facet.cells) == 15 and facet.rows["lr"].nunique() == 1 for facet in found)
+    drawn = [FIGURES[name].draw(facet) for facet in found]
+    assert all(facet.title in texts(drawing.figure) for facet, drawing in zip(found, drawn, strict=True))
 
 
 def test_names_are_shown_as_text_not_as_formulas(study: Builder) -> None:
     strategies = ("random", "_", r"$\broken{$", r"\input{x}", "<script>")
-    view = only_view(study(strategies=strategies))
+    facet = only_view(study(strategies=strategies))
     for name in ("forest", "forgetting_curves", "change_against_random", "tradeoff"):
-        figure = FIGURES[name].draw(view).figure
+        figure = FIGURES[name].draw(facet).figure
         assert figure is not None
         figure.canvas.draw()
         assert all(strategy in texts(figure) for strategy in strategies[1:])
@@ -104,8 +104,8 @@ def test_captions_say_what_the_mix_means_also_where_it_is_searched(
     study: Builder, mode: str, words: str
 ) -> None:
     assert words in draw_trade_off(only_view(study(description={"mix_mode": mode}))).caption
-    (view,) = views(find(read_study(study(axes={"mix_mode": [mode]}, description={"mix_mode": "add"}))))
-    assert words in draw_trade_off(view).caption
+    (facet,) = facets(find(read_study(study(axes={"mix_mode": [mode]}, description={"mix_mode": "add"}))))
+    assert words in draw_trade_off(facet).caption
 
 
 @pytest.mark.parametrize("name", FIGURES)

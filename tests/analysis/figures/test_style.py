@@ -5,7 +5,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analysis.figures.lettering import shown_text
-from analysis.figures.style import cycled_style, decimals, plain_ticks, signed_text, strategy_styles
+from analysis.figures.style import cycled_style, decimals, plain_ticks, strategy_styles
+from analysis.wording.terms import signed_text
 from tests.analysis.studies import STRATEGIES
 
 

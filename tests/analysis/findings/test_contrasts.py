@@ -16,7 +16,7 @@ from analysis.findings.multiplicity import decide
 from analysis.findings.pairs import STANDINGS
 from analysis.findings.verdicts import DIFFERENT, IDENTICAL, UNRESOLVED
 from analysis.reading.settings import Inference
-from analysis.reading.study import Study, read_study
+from analysis.reading.study import RecordedStudy, read_study
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema
 
@@ -33,9 +33,9 @@ def row(frame: pd.DataFrame, strategy: str, mix: float = 0.1) -> "pd.Series[floa
     return frame[(frame["strategy"] == strategy) & (frame["mix"] == mix)].iloc[0]
 
 
-def with_rows(study: Study, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Findings:
+def with_rows(study: RecordedStudy, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Findings:
     """Return the findings of `study` with changed rows."""
-    return find(Study(study.description, study.axes, study.cells, change(study.rows)))
+    return find(RecordedStudy(study.description, study.axes, study.cells, change(study.rows)))
 
 
 def test_a_known_difference_is_found_exactly_where_there_is_no_noise(study: Builder) -> None:
@@ -154,7 +154,7 @@ def test_equivalence_takes_a_declared_smallest_effect(study: Builder) -> None:
 def test_exchanging_the_two_runs_flips_signs_and_nothing_else(study: Builder) -> None:
     plain = read_study(study(strategies=("random", "difficulty_hard"), seeds=range(6)))
     names = {"random": "difficulty_hard", "difficulty_hard": "random"}
-    swapped = Study(
+    swapped = RecordedStudy(
         plain.description,
         plain.axes,
         plain.cells.assign(strategy=plain.cells["strategy"].replace(names)),

@@ -11,7 +11,7 @@ from analysis.findings.findings import NOTED, find
 from analysis.reading.errors import AnalysisError
 from analysis.reading.settings import Inference
 from analysis.reading.storage import DirectoryFiles
-from analysis.reading.study import Study, read_study
+from analysis.reading.study import RecordedStudy, read_study
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema
 
@@ -72,7 +72,7 @@ def test_a_run_that_two_labels_share_has_an_outcome_under_both(study: Builder) -
     assert set(findings.levels["strategy"]) == {"random", "difficulty_hard", "difficulty_easy", "none"}
 
 
-def large_study(*, labels: int) -> Study:
+def large_study(*, labels: int) -> RecordedStudy:
     """Return a study in memory: five strategies and a control, mixes, ten seeds, as many rates as it takes."""
     strategies = ["random", schema.AA, "difficulty_hard", "difficulty_easy", "loss_descending"]
     mixes, points = (0.05, 0.1, 0.2, 0.4), 12
@@ -91,7 +91,7 @@ def large_study(*, labels: int) -> Study:
     steps = np.tile(np.arange(points), len(cells))
     noise = np.random.default_rng(0).normal(0, 0.001, (2, len(rows))) * (steps > 0)
     measured = {schema.STEP: steps, schema.TASK_A_LOSS: 1 + 0.004 * steps + noise[0]}
-    return Study(
+    return RecordedStudy(
         {}, ("lr",), cells, rows.assign(**measured, **{schema.TASK_B_LOSS: 2 - 0.01 * steps + noise[1]})
     )
 

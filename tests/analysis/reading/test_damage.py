@@ -9,7 +9,7 @@ import pytest
 from analysis.findings.outcomes import METRICS, run_outcomes, summarise
 from analysis.reading.errors import AnalysisError
 from analysis.reading.records import DIGEST_LENGTH, DamagedError, checksum, unseal
-from analysis.reading.study import Study, read_study
+from analysis.reading.study import RecordedStudy, read_study
 from analysis.tables.run_lists import damage_text
 from tests.analysis.studies import TORN_ROWS, read_json, rewrite, seal, write_json
 from trainables.ledger import schema, sealed_json
@@ -56,13 +56,13 @@ def inflict(path: Path, damage: Damage) -> None:
         path.write_bytes(content)
 
 
-def folder_of(directory: Path, found: Study, label: tuple[str, float, int]) -> Path:
+def folder_of(directory: Path, found: RecordedStudy, label: tuple[str, float, int]) -> Path:
     cells = found.cells
     chosen = cells[(cells[list(schema.LABEL_COLUMNS)] == list(label)).all(axis=1)]
     return directory / schema.CELLS_DIRECTORY / str(chosen["cell"].item())
 
 
-def without(found: Study, cell: str) -> tuple[pd.DataFrame, ...]:
+def without(found: RecordedStudy, cell: str) -> tuple[pd.DataFrame, ...]:
     """Return what is known of all other cells: states, points and outcomes."""
     frames = (found.cells.drop(columns="error"), found.rows, run_outcomes(found))
     return tuple(frame[frame["cell"] != cell].reset_index(drop=True) for frame in frames)

@@ -16,9 +16,9 @@ from analysis.reading.errors import AnalysisError
 from analysis.reading.regular_file import read_regular
 from analysis.reading.safe_text import CONTROLS, cell_text, spreadsheet_frame, visible
 from analysis.reading.study import read_study
-from analysis.report.output import publish_text
 from analysis.tables.table import Column, Entry, Table, write_table
 from trainables.ledger import schema
+from trainables.ledger.atomic_write import publish_text
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+cmd|x!A", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "x;=1+1"]
 STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝")

@@ -17,11 +17,11 @@ ORIGIN = Origin("synthetic", "python -m analysis report study")
 
 
 def test_equal_data_give_equal_bytes_in_every_format(study: Builder, tmp_path: Path) -> None:
-    view = only_view(study())
+    facet = only_view(study())
     with publication_style():
         for name in ("forest", "difference_curves"):
             first, second = (
-                save_drawing(FIGURES[name].draw(view), tmp_path / folder / name, sidecar=ORIGIN)
+                save_drawing(FIGURES[name].draw(facet), tmp_path / folder / name, sidecar=ORIGIN)
                 for folder in ("one", "two")
             )
             assert [path.suffix for path in first] == [".png", ".svg", ".pdf", ".json"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures.facet import View
+from analysis.figures.facet import Facet
 from analysis.findings.findings import find
 from analysis.reading.study import read_study
 from analysis.report import figure_set
@@ -18,7 +18,7 @@ class Few(FigureSet):
     """The first four figures alone."""
 
     @cached_property
-    def planned(self) -> list[tuple[str, str, View]]:
+    def planned(self) -> list[tuple[str, str, Facet]]:
         return super().planned[:4]
 
 

@@ -34,20 +34,20 @@ def _note(line: str) -> None:
 
 def _watch_training(module: Any) -> None:
     """Note each optimiser step before it is taken; dawdle, hang or run out of memory where that is ordered."""
-    advance, accumulate = module.Lane.advance, module.TrainingGroup._accumulate
+    advance, accumulate = module.AdapterRun.advance, module.TrainingGroup._accumulate
 
-    def noted(lane: Any, nll: float, *, seconds: float) -> None:
-        step = lane.counters.step + 1
+    def noted(run: Any, nll: float, *, seconds: float) -> None:
+        step = run.counters.step + 1
         time.sleep(float(_order("pace") or 0))
         _hang(step)
-        _note(f"step {lane.stream.digest} {lane.settings.lr!r} {step}")
-        advance(lane, nll, seconds=seconds)
+        _note(f"step {run.stream.digest} {run.settings.lr!r} {step}")
+        advance(run, nll, seconds=seconds)
 
     def limited(group: Any, token_budget: int) -> Any:
         order = _order("memory")
         if order is not None:
             limit, _, digest = order.partition(" ")
-            ours = not digest or any(lane.stream.digest == digest for lane in group.lanes)
+            ours = not digest or any(run.stream.digest == digest for run in group.runs)
             if ours and token_budget > int(limit):
                 import torch
 
@@ -55,7 +55,7 @@ def _watch_training(module: Any) -> None:
                 raise torch.OutOfMemoryError(f"CUDA out of memory. Chaos: {token_budget} tokens do not fit")
         return accumulate(group, token_budget)
 
-    module.Lane.advance, module.TrainingGroup._accumulate = noted, limited
+    module.AdapterRun.advance, module.TrainingGroup._accumulate = noted, limited
 
 
 def _linger_in_evaluation(module: Any) -> None:

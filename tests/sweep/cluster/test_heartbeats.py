@@ -16,7 +16,7 @@ import pytest
 import ray
 from rich.console import Console
 
-from sweep.cluster import driver_link, mailbox
+from sweep.cluster import mailbox, supervision
 from sweep.cluster.local_ray import local_cluster
 from sweep.cluster.phase_a import _phase_a_task, _task
 from sweep.config.study import ResourceSettings, validate_study
@@ -26,7 +26,7 @@ from tests.sweep.waiting import wait_for
 from trainables.ledger import schema
 from trainables.ledger.storage.location import open_storage
 from trainables.watchdog import end_process, process_mark
-from trainables.worker import Heart, Inputs, Office, train_cells
+from trainables.worker import DriverLink, Inputs, WorkerBeat, train_cells
 from trainables.worker_identity import requirement
 
 pytestmark = [
@@ -86,7 +86,7 @@ class Saboteur(threading.Thread):
 def test_a_stopped_worker_is_ended_by_the_driver_and_phase_a_leaves_its_gpu(
     one_gpu: None, study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(driver_link, "MARGIN_SECONDS", 1.0)
+    monkeypatch.setattr(supervision, "MARGIN_SECONDS", 1.0)
     study_values["model"] |= {"attention": "eager", "compile": "off"}
     study_values["phase_a"] |= {"epochs": None, "steps": 400, "checkpoint_every": 20}
     study_values["phase_b"] |= {"epochs": None, "steps": 200, "eval_every": 50}
@@ -129,18 +129,18 @@ def check_that_every_try_is_another_process(tries: Path) -> None:
 
 def check_that_a_worker_that_differs_leaves_its_work(storage: str) -> None:
     """As one does that was started again after its files had changed."""
-    board: Any = ray.remote(mailbox.Board).remote()
+    actor: Any = ray.remote(mailbox.Mailbox).remote()
     ours = requirement(on_gpu=False)
     required = replace(ours, modules=ours.modules | {"trainables/model/loss.py": "other"})
-    office = Office(open_storage(storage), term=1, board=board, timeout=9.0, required=required)
+    link = DriverLink(open_storage(storage), fencing_token=1, mailbox=actor, timeout=9.0, required=required)
     nothing: Any = None
     inputs = Inputs(shared=nothing, weights=nothing, cells=nothing, work={"key": "work"})
-    train_cells({"keys": ["key"]}, inputs=inputs, office=office)
+    train_cells({"keys": ["key"]}, inputs=inputs, link=link)
     job: Any = SimpleNamespace(settings=SimpleNamespace(seed=0))
-    assert _phase_a_task(job, nothing, office, 1.0) is False
-    (line,) = ray.get(board.refusals.remote())
+    assert _phase_a_task(job, nothing, link, 1.0) is False
+    (line,) = ray.get(actor.refusals.remote())
     assert line.endswith("trainables/model/loss.py: not the driver's code")
-    assert replace(office, required=ours).proves()
+    assert replace(link, required=ours).proves()
 
 
 def test_no_process_is_ended_that_only_has_the_same_number() -> None:
@@ -155,32 +155,32 @@ def test_no_process_is_ended_that_only_has_the_same_number() -> None:
 def test_a_worker_is_silent_at_work_and_between_two_pieces_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(mailbox.time, "monotonic", lambda: now[0])
-    post, heart, other = mailbox.Board(), *(Heart("node", "host", pid, "1", "work") for pid in (1, 2))
-    for each in (heart, other):
+    post, worker, other = mailbox.Mailbox(), *(WorkerBeat("node", "host", pid, "1", "work") for pid in (1, 2))
+    for each in (worker, other):
         assert post.beat(each) is False
     now[0] = 8.0
     post.beat(other)
     now[0] = 11.0
-    assert post.silent(10.0) == [(heart, True)]
+    assert post.silent(10.0) == [(worker, True)]
     assert post.silent(10.0) == []  # it has as long again, should its node not answer
     now[0] = 25.0
     post.rest(other)
-    assert post.silent(10.0) == [(heart, True)]
+    assert post.silent(10.0) == [(worker, True)]
     now[0] = 30.0
-    post.beat(heart)
+    post.beat(worker)
     now[0] = 35.0
     assert post.silent(10.0) == [(other, False)]  # stopped between two cells, or idle
     post.beat(replace(other, work="its next"))
     now[0] = 45.0
-    post.rest(heart)
-    post.forget(heart)
+    post.rest(worker)
+    post.forget(worker)
     assert post.silent(10.0) == [(replace(other, work="its next"), True)]
     post.stop()
-    assert post.beat(heart) is True
+    assert post.beat(worker) is True
 
 
 def test_what_another_try_would_find_again_is_told_once() -> None:
-    post = mailbox.Board()
+    post = mailbox.Mailbox()
     post.fail(["a", "b"], {"error": "ModelError: no", "log": "where"})
     assert post.take_failures() == {key: {"error": "ModelError: no", "log": "where"} for key in "ab"}
     assert post.take_failures() == {}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sweep.config.errors import ConfigurationError
-from sweep.config.study import InferenceSettings, Study, load_study, validate_study
+from sweep.config.study import InferenceSettings, StudyConfig, load_study, validate_study
 from sweep.config.yaml_text import format_yaml, parse_yaml
 from trainables.ledger.schema import AA
 
@@ -24,7 +24,7 @@ LAUGHS = "a: &a [x]\n" + "".join(
 MANY = [(number + 1) / 1000 for number in range(1000)]
 
 
-def load(tmp_path: Path, text: str, *overrides: str) -> Study:
+def load(tmp_path: Path, text: str, *overrides: str) -> StudyConfig:
     path = tmp_path / "study.yaml"
     path.write_text(text)
     return load_study(path, overrides)

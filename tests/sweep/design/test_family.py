@@ -9,7 +9,7 @@ from analysis.findings.findings import find
 from analysis.reading.study import read_study
 from sweep.design.interim import count_sharing, judge_contrasts, planned_family
 from sweep.design.power_plan import Spread, describe_resolution
-from tests.sweep.pretence import Pretence
+from tests.sweep.fake_study import FakeStudy
 
 WITH_WHOLE_POOL = {
     "mix": [0, 0.5, 1.0],
@@ -36,14 +36,14 @@ def test_controls_are_no_part_of_the_family_and_what_never_ran_is() -> None:
 
 
 @pytest.fixture
-def pretence(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Pretence:
+def fake(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeStudy:
     strategies = ["random", "difficulty_hard", "loss_descending"]
-    return Pretence({**study_values, "search": WITH_WHOLE_POOL | {"strategy": strategies}}, monkeypatch)
+    return FakeStudy({**study_values, "search": WITH_WHOLE_POOL | {"strategy": strategies}}, monkeypatch)
 
 
-def counts(pretence: Pretence, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def counts(fake: FakeStudy, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the size of the family by the plan's words, by a look, and in the report."""
-    study, whole, ledger = pretence.study, pretence.whole(), pretence.ledger
+    study, whole, ledger = fake.study, fake.whole(), fake.ledger
     sharing = count_sharing(study, whole.cells, ledger)
     (line,) = [
         each
@@ -62,17 +62,15 @@ def counts(pretence: Pretence, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_plan_looks_and_report_divide_alpha_by_the_same_number(
-    pretence: Pretence, monkeypatch: pytest.MonkeyPatch
+    fake: FakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = planned_family(pretence.whole().cells)
+    before = planned_family(fake.whole().cells)
     assert before == [Contrast("difficulty_hard", 0.5), Contrast("loss_descending", 0.5)], (
         "known before Phase A"
     )
-    pretence.phase_a()
-    pretence.end(
-        lambda label: 0.1 * (label.strategy == "difficulty_hard"), which=lambda label: label.seed < 3
-    )
-    assert counts(pretence, monkeypatch) == [2, 2, 2]
-    pretence.declare(search=WITH_WHOLE_POOL | {"strategy": ["random", "loss_descending"]})
-    pretence.open()
-    assert counts(pretence, monkeypatch) == [2, 2, 2], "a strategy that was dropped goes on sharing alpha"
+    fake.phase_a()
+    fake.end(lambda label: 0.1 * (label.strategy == "difficulty_hard"), which=lambda label: label.seed < 3)
+    assert counts(fake, monkeypatch) == [2, 2, 2]
+    fake.declare(search=WITH_WHOLE_POOL | {"strategy": ["random", "loss_descending"]})
+    fake.open()
+    assert counts(fake, monkeypatch) == [2, 2, 2], "a strategy that was dropped goes on sharing alpha"

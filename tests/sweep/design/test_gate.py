@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from sweep.design.gate import CLOSED, OPEN, WAITS, measure_change
-from tests.sweep.pretence import BEFORE, LEARNT, TOKENS, Pretence
+from tests.sweep.fake_study import BEFORE, LEARNT, TOKENS, FakeStudy
 from trainables.ledger import schema
 from trainables.ledger.loss_means import token_weighted
 
 
 @pytest.fixture
-def pretence(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Pretence:
+def fake(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeStudy:
     search = {"strategy": ["random", "difficulty_hard"], "mix": [0, 0.5], "seed": [4, 5]}
-    return Pretence({**study_values, "search": search, "gate": True}, monkeypatch)
+    return FakeStudy({**study_values, "search": search, "gate": True}, monkeypatch)
 
 
-def forget(pretence: Pretence, rise: float, state: str = schema.DONE) -> None:
-    pretence.end(
+def forget(fake: FakeStudy, rise: float, state: str = schema.DONE) -> None:
+    fake.end(
         lambda label: rise, which=lambda label: label.seed == 4 and label.strategy == "none", state=state
     )
 
@@ -43,10 +43,10 @@ def test_one_example_says_nothing_of_noise() -> None:
     assert not change.falls
 
 
-def test_only_phase_a_and_one_run_without_replay_come_before_the_gate(pretence: Pretence) -> None:
-    assert pretence.due().gate.state == WAITS  # type: ignore[union-attr]
-    pretence.phase_a()
-    due = pretence.due()
+def test_only_phase_a_and_one_run_without_replay_come_before_the_gate(fake: FakeStudy) -> None:
+    assert fake.due().gate.state == WAITS  # type: ignore[union-attr]
+    fake.phase_a()
+    due = fake.due()
     assert due.gate is not None
     assert due.gate.state == WAITS
     assert due.halt is None
@@ -54,10 +54,10 @@ def test_only_phase_a_and_one_run_without_replay_come_before_the_gate(pretence: 
     assert len(due.plan.cells) == 6
 
 
-def test_the_grid_runs_once_something_is_forgotten(pretence: Pretence) -> None:
-    pretence.phase_a()
-    forget(pretence, 0.3)
-    due = pretence.due()
+def test_the_grid_runs_once_something_is_forgotten(fake: FakeStudy) -> None:
+    fake.phase_a()
+    forget(fake, 0.3)
+    due = fake.due()
     assert due.gate is not None
     assert due.gate.state == OPEN
     assert "no replay, seed 4: +0.3000 ± 0.0000" in due.gate.reason
@@ -66,39 +66,39 @@ def test_the_grid_runs_once_something_is_forgotten(pretence: Pretence) -> None:
 
 
 @pytest.mark.parametrize("after", [BEFORE, BEFORE + TOKENS, BEFORE + np.array([-9.0, 8, -1, 1])])
-def test_nothing_runs_where_phase_a_did_not_learn_beyond_noise(pretence: Pretence, after: np.ndarray) -> None:
-    pretence.phase_a(after)
-    assert "Phase A did not learn" in str(pretence.due().halt)
-    assert "raise phase_a.epochs" in str(pretence.due().halt)
+def test_nothing_runs_where_phase_a_did_not_learn_beyond_noise(fake: FakeStudy, after: np.ndarray) -> None:
+    fake.phase_a(after)
+    assert "Phase A did not learn" in str(fake.due().halt)
+    assert "raise phase_a.epochs" in str(fake.due().halt)
 
 
 @pytest.mark.parametrize("rise", [0.0, -0.3])
-def test_no_grid_runs_where_nothing_is_forgotten(pretence: Pretence, rise: float) -> None:
-    pretence.phase_a()
-    forget(pretence, rise)
-    assert pretence.due().gate.state == CLOSED  # type: ignore[union-attr]
-    assert f"no replay, seed 4: {rise:+.4f}" in str(pretence.due().halt)
-    assert "raise phase_b.epochs" in str(pretence.due().halt)
-    pretence.declare(gate=False)
-    assert pretence.due().halt is None
+def test_no_grid_runs_where_nothing_is_forgotten(fake: FakeStudy, rise: float) -> None:
+    fake.phase_a()
+    forget(fake, rise)
+    assert fake.due().gate.state == CLOSED  # type: ignore[union-attr]
+    assert f"no replay, seed 4: {rise:+.4f}" in str(fake.due().halt)
+    assert "raise phase_b.epochs" in str(fake.due().halt)
+    fake.declare(gate=False)
+    assert fake.due().halt is None
 
 
-def test_a_run_that_diverged_forgot_nothing_that_can_be_measured(pretence: Pretence) -> None:
-    pretence.phase_a()
-    forget(pretence, 0.3, state=schema.DIVERGED)
-    assert "no replay, seed 4: diverged" in str(pretence.due().halt)
+def test_a_run_that_diverged_forgot_nothing_that_can_be_measured(fake: FakeStudy) -> None:
+    fake.phase_a()
+    forget(fake, 0.3, state=schema.DIVERGED)
+    assert "no replay, seed 4: diverged" in str(fake.due().halt)
 
 
-def test_a_run_that_failed_is_tried_once_a_run_of_the_study(pretence: Pretence) -> None:
-    pretence.phase_a()
-    forget(pretence, 0.3, state=schema.FAILED)
-    due = pretence.due()
+def test_a_run_that_failed_is_tried_once_a_run_of_the_study(fake: FakeStudy) -> None:
+    fake.phase_a()
+    forget(fake, 0.3, state=schema.FAILED)
+    due = fake.due()
     assert due.halt is None
     assert [cell.name for cell in due.stage.pending] == ["no replay, seed 4"]
-    assert "failed" in str(pretence.due(tried=due.stage.pending_keys).halt)
+    assert "failed" in str(fake.due(attempted=due.stage.pending_keys).halt)
 
 
-def test_a_finished_study_has_nothing_left_to_stop(pretence: Pretence) -> None:
-    pretence.phase_a()
-    pretence.end(lambda label: 0.0)
-    assert pretence.due().halt is None
+def test_a_finished_study_has_nothing_left_to_stop(fake: FakeStudy) -> None:
+    fake.phase_a()
+    fake.end(lambda label: 0.0)
+    assert fake.due().halt is None

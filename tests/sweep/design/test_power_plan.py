@@ -16,30 +16,30 @@ from analysis.reading.study import read_study
 from analysis.stats.measures import MEASURES
 from sweep.cli import cli
 from sweep.config.errors import ConfigurationError
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.design.interim import finished_pairs, paired_differences, pooled_deviation
 from sweep.design.power_plan import Spread, describe_resolution, find_spread
-from tests.sweep.pretence import Pretence
+from tests.sweep.fake_study import FakeStudy
 
 SEARCH = {"strategy": ["random", "difficulty_hard", "difficulty_easy", "random_aa"], "mix": [0, 0.5]}
 DRAWN = 0.01 * np.random.default_rng(3).standard_normal((4, 10))
 
 
-def study_with(values: dict[str, Any], *, seeds: Any = None, **changes: Any) -> Study:
+def study_with(values: dict[str, Any], *, seeds: Any = None, **changes: Any) -> StudyConfig:
     search = SEARCH | ({"seeds": {"looks": seeds}} if seeds else {"seed": list(range(5))})
     return validate_study({**values, "search": search, **changes}, origin="test")
 
 
 @pytest.fixture
-def pretence(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Pretence:
-    made = Pretence({**study_values, "search": SEARCH | {"seed": list(range(5))}}, monkeypatch)
+def fake(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeStudy:
+    made = FakeStudy({**study_values, "search": SEARCH | {"seed": list(range(5))}}, monkeypatch)
     made.phase_a()
     return made
 
 
-def end(pretence: Pretence, seeds: int) -> None:
+def end(fake: FakeStudy, seeds: int) -> None:
     strategies = {"random": 0, "none": 0}
-    pretence.end(
+    fake.end(
         lambda label: DRAWN[strategies.get(label.strategy, len(label.strategy) % 4), label.seed],
         which=lambda label: label.seed < seeds,
     )
@@ -56,36 +56,36 @@ def test_no_pairs_are_no_spread() -> None:
     assert np.isnan(pooled_deviation({"a": np.array([1.0])})[0])
 
 
-def test_before_two_seeds_are_done_the_spread_is_unknown(pretence: Pretence) -> None:
-    assert find_spread(pretence.study, pretence.whole(), pretence.ledger) is None
-    end(pretence, 1)
-    spread = find_spread(pretence.study, pretence.whole(), pretence.ledger)
+def test_before_two_seeds_are_done_the_spread_is_unknown(fake: FakeStudy) -> None:
+    assert find_spread(fake.study, fake.whole(), fake.ledger) is None
+    end(fake, 1)
+    spread = find_spread(fake.study, fake.whole(), fake.ledger)
     assert spread is None
-    assert describe_resolution(pretence.study, spread, contrasts=2)[0].startswith(
+    assert describe_resolution(fake.study, spread, contrasts=2)[0].startswith(
         "detectable difference: unknown: no pilot"
     )
 
 
-def test_a_studys_own_pairs_are_its_pilot_and_the_control_is_none(pretence: Pretence) -> None:
-    end(pretence, 3)
-    found = paired_differences(pretence.study, pretence.whole().cells, pretence.ledger)
+def test_a_studys_own_pairs_are_its_pilot_and_the_control_is_none(fake: FakeStudy) -> None:
+    end(fake, 3)
+    found = paired_differences(fake.study, fake.whole().cells, fake.ledger)
     hard, easy = (DRAWN[len(name) % 4, :3] - DRAWN[0, :3] for name in ("difficulty_hard", "difficulty_easy"))
     assert found.keys() == {Contrast("difficulty_hard", 0.5), Contrast("difficulty_easy", 0.5)}
     np.testing.assert_allclose(found[Contrast("difficulty_hard", 0.5)], hard, atol=1e-12)
-    spread = find_spread(pretence.study, pretence.whole(), pretence.ledger)
+    spread = find_spread(fake.study, fake.whole(), fake.ledger)
     assert spread is not None
     assert spread.deviation == pytest.approx(np.sqrt((hard.var(ddof=1) + easy.var(ddof=1)) / 2))
     assert "2 contrasts of this study, n = 3 seeds each, 4 degrees of freedom" in spread.source
-    other = find_spread(pretence.study, pretence.whole(), pretence.ledger, pilot=pretence.study.storage)
+    other = find_spread(fake.study, fake.whole(), fake.ledger, pilot=fake.study.storage)
     assert other is not None
     assert other.deviation == pytest.approx(spread.deviation)
     assert "of the pilot tiny" in other.source
 
 
 @pytest.mark.parametrize("given", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_spread_that_is_none_is_refused(pretence: Pretence, given: float) -> None:
+def test_a_spread_that_is_none_is_refused(fake: FakeStudy, given: float) -> None:
     with pytest.raises(ConfigurationError, match="--paired-sd must be a finite number above 0"):
-        find_spread(pretence.study, pretence.whole(), pretence.ledger, given=given)
+        find_spread(fake.study, fake.whole(), fake.ledger, given=given)
 
 
 def test_the_detectable_difference_is_that_of_the_first_step_of_holm(study_values: dict[str, Any]) -> None:
@@ -146,15 +146,15 @@ def test_a_plan_takes_its_spread_from_one_place(study_values: dict[str, Any], tm
     assert "give at most one of --pilot and --paired-sd" in ended.output
 
 
-def test_a_pilot_without_two_pairs_is_refused_with_what_it_has(pretence: Pretence) -> None:
-    end(pretence, 1)
+def test_a_pilot_without_two_pairs_is_refused_with_what_it_has(fake: FakeStudy) -> None:
+    end(fake, 1)
     with pytest.raises(ConfigurationError, match="two finished pairs or more that differ; .* has 1 at most"):
-        find_spread(pretence.study, pretence.whole(), pretence.ledger, pilot=pretence.study.storage)
+        find_spread(fake.study, fake.whole(), fake.ledger, pilot=fake.study.storage)
 
 
-def test_pairs_asked_for_one_measure_are_those_of_all(pretence: Pretence) -> None:
-    end(pretence, 3)
-    study = read_study(pretence.study.storage)
+def test_pairs_asked_for_one_measure_are_those_of_all(fake: FakeStudy) -> None:
+    end(fake, 3)
+    study = read_study(fake.study.storage)
     whole = done_pairs(plan_pairs(study, run_outcomes(study)))
     for measure in MEASURES:
         found = finished_pairs(study, measure=measure)

@@ -120,15 +120,15 @@ def test_worker_driver_and_report_agree_on_what_is_finished(
     (folder,) = (root / schema.CELLS_DIRECTORY).iterdir()
     change(folder)
     ledger = Ledger(open_storage(str(root)))
-    standing = ledger.standings([folder.name])[folder.name]
+    status = ledger.statuses([folder.name])[folder.name]
     found = read_study(root)
     told = {
         "worker": is_finished(ledger.cell(folder.name)),
-        "driver": standing.state == schema.DONE,
+        "driver": status.state == schema.DONE,
         "report": set(found.cells["state"]) == {schema.DONE},
     }
     assert set(told.values()) == {finished}, told
-    assert finished or (schema.RESULT_FILE not in os.listdir(folder)) or (standing.damage and found.problems)
+    assert finished or (schema.RESULT_FILE not in os.listdir(folder)) or (status.damage and found.problems)
 
 
 def test_a_linked_cell_is_refused_by_a_run_and_what_it_points_at_is_left_alone(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_an_unfinished_cell_is_read_as_its_newest_attempt_with_rows_has_it(tmp_p
     ledger = Ledger(open_storage(str(root)))
     assert len(ledger.rows(folder.name)) == 4
     assert len(read_study(root).rows) == 4
-    standing = ledger.standings([folder.name])[folder.name]
-    assert {name[:6] for name in standing.leftovers} == {"rows.j", "cell.j", "select", "000001"}
-    ledger.sweep({folder.name: standing})
+    status = ledger.statuses([folder.name])[folder.name]
+    assert {name[:6] for name in status.leftovers} == {"rows.j", "cell.j", "select", "000001"}
+    ledger.sweep({folder.name: status})
     assert len(ledger.rows(folder.name)) == 4

@@ -73,11 +73,11 @@ def test_drivers_hold_a_study_one_after_the_other(study: Storage, messages: list
 
 
 def test_terms_rise_and_old_leases_are_cleared_away(study: Storage, messages: list[str]) -> None:
-    terms = []
+    fencing_tokens = []
     for _ in range(4):
         with held(study, say=messages.append) as lease:
-            terms.append(lease.term)
-    assert terms == [1, 2, 3, 4]
+            fencing_tokens.append(lease.fencing_token)
+    assert fencing_tokens == [1, 2, 3, 4]
     assert set(study.files(LEASES_DIRECTORY)) == {"00000003.json", "00000004.json"}
     assert messages == []
 
@@ -90,7 +90,7 @@ def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(tmp_path: P
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
     messages: list[str] = []
     with held(open_storage(str(tmp_path)), say=messages.append) as lease:
-        assert lease.term == 2
+        assert lease.fencing_token == 2
     assert messages == []
 
 
@@ -99,7 +99,7 @@ def test_a_silent_lease_of_another_machine_lapses(study: Storage, messages: list
     abandon(first)
     somewhere_else(study, first)
     with held(study, say=messages.append) as lease:
-        assert lease.term == 2
+        assert lease.fencing_token == 2
     assert "on elsewhere works on this study: waiting" in messages[0]
 
 
@@ -158,7 +158,7 @@ def test_a_lost_lease_stops_its_driver(study: Storage, messages: list[str]) -> N
 def test_a_torn_lease_lapses_like_a_silent_one(study: Storage, messages: list[str], content: bytes) -> None:
     study.inside(LEASES_DIRECTORY).write("00000001.json", content)
     with held(study, say=messages.append) as lease:
-        assert lease.term == 2
+        assert lease.fencing_token == 2
     assert messages[0].startswith("another driver works on this study")
 
 
@@ -241,7 +241,7 @@ def test_a_late_beat_of_a_lost_lease_brings_nothing_back(study: Storage, message
             first.check()
         third.check()
     with held(study, say=messages.append) as fourth:
-        assert fourth.term == 4
+        assert fourth.fencing_token == 4
 
 
 def test_who_creates_an_old_term_late_does_not_hold_the_study(
@@ -249,17 +249,17 @@ def test_who_creates_an_old_term_late_does_not_hold_the_study(
 ) -> None:
     """Three sessions pass between a driver's look at the leases and its creating the next: it goes on waiting."""
     leases = study.inside(LEASES_DIRECTORY)
-    create, terms = type(leases).create_record, []
+    create, fencing_tokens = type(leases).create_record, []
 
     def late(storage: Storage, name: str, value: dict[str, Any]) -> bool:
         monkeypatch.undo()
         for _ in range(3):
             with held(study, say=messages.append) as lease:
-                terms.append(lease.term)
+                fencing_tokens.append(lease.fencing_token)
         storage.delete("00000001.json")
         return create(storage, name, value)
 
     monkeypatch.setattr(type(leases), "create_record", late)
     with held(study, say=messages.append) as lease:
-        assert lease.term == 4
-    assert terms == [1, 2, 3]
+        assert lease.fencing_token == 4
+    assert fencing_tokens == [1, 2, 3]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.console.progress import Progress
 from sweep.console.tables import print_status
 from sweep.driver import run_study
@@ -19,7 +19,7 @@ from sweep.ledger.ledger import Ledger, LedgerError, open_existing
 from sweep.planning import study_record
 from sweep.planning.inputs import Prepared
 from sweep.planning.plan import make_plan, publish_plan
-from sweep.session import Run
+from sweep.session import Session
 from tests.trainables.learning import Learning, folder_of, learn, path_of, run_cell
 from trainables.ledger import schema
 from trainables.ledger.storage.location import open_storage
@@ -52,7 +52,7 @@ DAMAGES: dict[str, Damage] = {"truncated": truncate, "empty": empty, "flipped": 
 class Finished:
     """A study whose cells were run without Ray, with everything that a run leaves behind."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: StudyConfig) -> None:
         self.study = study
         self.learning: Learning = learn(study)
         self.prepared: Prepared = self.learning.prepared
@@ -78,7 +78,7 @@ class Finished:
 
 
 @pytest.fixture
-def finished(study: Study) -> Finished:
+def finished(study: StudyConfig) -> Finished:
     return Finished(study)
 
 
@@ -126,9 +126,9 @@ def test_a_run_that_checks_names_the_cells_whose_files_are_damaged(finished: Fin
     path = path_of(finished.ledger.cell(key), schema.LOSSES_FILE)
     flip_a_bit(path)
     assert finished.ledger.counts() == {schema.DONE: 3}
-    assert str(path) in str(finished.ledger.standings([key], thorough=True)[key].damage)
+    assert str(path) in str(finished.ledger.statuses([key], thorough=True)[key].damage)
     messages: list[str] = []
-    run = Run(
+    run = Session(
         finished.study,
         finished.prepared,
         finished.ledger,
@@ -275,7 +275,7 @@ def test_a_damaged_artifact_counts_as_absent_and_comes_back_the_same(
 
 
 def test_finished_cells_are_not_mixed_with_those_of_another_adapter(finished: Finished) -> None:
-    finished.learning.trainee().model  # noqa: B018 (loads it)
+    finished.learning.session().model  # noqa: B018 (loads it)
     folder = folder_of(finished.prepared.artifacts[0])
     remove(folder / "manifest.json")
     job = finished.learning.job

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.console.tables import print_status
 from sweep.ledger.ledger import Ledger
 from tests.sweep.ledger.test_ledger import Finished
@@ -33,7 +33,7 @@ def rewrite(ledger: Ledger, key: str | None, worker: object) -> None:
     )
 
 
-def test_cells_of_one_study_that_other_code_computed_are_named(study: Study) -> None:
+def test_cells_of_one_study_that_other_code_computed_are_named(study: StudyConfig) -> None:
     finished = Finished(study)
     ledger, ours = finished.ledger, work_record("CPU")
     keys = [entry["key"] for entry in ledger.plan()]

@@ -10,7 +10,7 @@ from ray.tune.schedulers import TrialScheduler
 import analysis
 from analysis.reading.errors import AnalysisError
 from sweep.config.errors import ConfigurationError
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.export import export_original
 from sweep.ledger.ledger import Ledger, LedgerError
 from sweep.lr_search.asha import Halving
@@ -40,7 +40,7 @@ KEYS = {
 }
 
 
-def changed(values: dict[str, Any], **search: Any) -> Study:
+def changed(values: dict[str, Any], **search: Any) -> StudyConfig:
     return validate_study({**values, "search": values["search"] | search}, origin="test")
 
 

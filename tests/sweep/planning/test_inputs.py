@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 from transformers import AutoTokenizer
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from sweep.planning import inputs
 from sweep.planning.inputs import prepare
 from trainables.cache.code_identity import NUMERICS
@@ -41,7 +41,7 @@ print(json.dumps({{
 
 
 @pytest.fixture
-def own_adapter(study: Study, tmp_path: Path) -> str:
+def own_adapter(study: StudyConfig, tmp_path: Path) -> str:
     """A PEFT adapter of the user's that fits the study."""
     lora = study.model.lora
     lora_config(lora).save_pretrained(str(tmp_path / "adapter"))
@@ -75,7 +75,7 @@ def test_an_adapters_size_grows_with_its_rank(study_values: dict[str, Any]) -> N
     assert prepare(validate_study(study_values, origin="test")).adapter_parameters == 3 * small
 
 
-def test_the_fingerprint_names_numerics_and_versions_and_what_each_strategy_does(study: Study) -> None:
+def test_the_fingerprint_names_numerics_and_versions_and_what_each_strategy_does(study: StudyConfig) -> None:
     found = prepare(study).fingerprint
     assert found["engine"] == {"numerics": NUMERICS}
     assert found["code"].keys() == {"torch", "transformers"}
@@ -92,7 +92,9 @@ def test_what_a_strategy_is_given_is_part_of_it() -> None:
     )
 
 
-def test_the_build_of_torch_is_no_part_of_its_version(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_build_of_torch_is_no_part_of_its_version(
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = prepare(study).fingerprint["code"]
     torch = before["torch"]
     monkeypatch.setattr(inputs, "version", lambda name: f"{torch}+cu999" if name == "torch" else "1")

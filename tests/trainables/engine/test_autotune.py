@@ -1,4 +1,4 @@
-"""What is measured of a device: the rules that turn measurements into a Tuning."""
+"""What is measured of a device: the rules that turn measurements into a ComputePlan."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from tests.trainables.learning import learn
 from trainables.engine import autotune
 from trainables.engine.autotune import choose_attention, choose_cells, choose_tokens
-from trainables.engine.compute_plan import Tuning, cached
+from trainables.engine.compute_plan import ComputePlan, cached
 from trainables.engine.device import Compute, choose_precision
 
 GIB = 2**30
-MEASURED = Tuning("CPU", "fp32", "eager", {"training": 512, "evaluation": 1024}, checkpointing=False)
+MEASURED = ComputePlan("CPU", "fp32", "eager", {"training": 512, "evaluation": 1024}, checkpointing=False)
 
 
 def compute_of(tokens: int) -> Compute:
@@ -31,31 +31,31 @@ def compute_of(tokens: int) -> Compute:
     ],
 )
 def test_more_cells_are_chosen_only_where_they_are_clearly_faster(
-    study: Study, monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float], chosen: int
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float], chosen: int
 ) -> None:
     def speed(model: Any, compute: Any, batches: Sequence[Any], token_budget: int) -> float:
         return speeds[len(batches)]
 
     monkeypatch.setattr(autotune, "_fused_speed", speed)
-    model = learn(study).trainee().model
+    model = learn(study).session().model
     assert choose_cells(model, compute=compute_of(10_000), batches=[[100] * 4] * 8) == chosen
 
 
 def test_a_batch_that_fills_a_microbatch_trains_alone_without_a_measurement(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[Any] = []
     monkeypatch.setattr(autotune, "_fused_speed", lambda *arguments: measured.append(arguments))
-    model = learn(study).trainee().model
+    model = learn(study).session().model
     assert choose_cells(model, compute=compute_of(600), batches=[[100] * 4] * 8) == 1
     assert choose_cells(model, compute=compute_of(600), batches=[[10, 10]] * 7 + [[500]]) == 1
     assert not measured
 
 
 def test_the_microbatch_is_what_fits_and_layers_are_recomputed_only_below_a_useful_one(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = learn(study).trainee().model
+    model = learn(study).session().model
     kept = autotune._kept_bytes(model)
 
     def with_room_for(tokens: float) -> tuple[int, bool]:
@@ -77,16 +77,16 @@ def test_what_the_forward_pass_keeps_grows_with_the_model(study_values: dict[str
     kept = {}
     for rank in (1, 16):
         study_values["model"]["lora"]["r"] = rank
-        kept[rank] = autotune._kept_bytes(learn(validate_study(study_values, origin="test")).trainee().model)
+        kept[rank] = autotune._kept_bytes(learn(validate_study(study_values, origin="test")).session().model)
     hidden, layers, number = 32, 2, 4  # of the tiny model, in fp32
     assert kept[1] > layers * 2 * hidden * number  # at least what both norms keep
     assert kept[16] > kept[1]
 
 
 def test_the_preferred_attention_stays_unless_another_is_clearly_faster(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = learn(study).trainee().model.base
+    base = learn(study).session().model.base
 
     def choose(seconds: dict[str, float]) -> str:
         names = iter(autotune.attentions_on(torch.device("cpu"), torch.float32, width=8))
@@ -108,7 +108,7 @@ def test_a_measurement_is_kept_for_its_key_and_made_again_where_the_file_is_dama
     monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path))
     made: list[int] = []
 
-    def measure() -> Tuning:
+    def measure() -> ComputePlan:
         made.append(1)
         return MEASURED
 

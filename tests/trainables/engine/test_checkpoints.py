@@ -18,10 +18,10 @@ def save(claim: Claim, step: int) -> None:
 def save_some(folder: Path, steps: int) -> Claim:
     """Save checkpoints up to `steps`, and return the claim of a worker that goes on from them."""
     storage = open_storage(str(folder))
-    claim = take_claim(storage, term=1)
+    claim = take_claim(storage, fencing_token=1)
     for step in range(1, steps + 1):
         save(claim, step)
-    return take_claim(storage, term=1)
+    return take_claim(storage, fencing_token=1)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -44,16 +44,16 @@ def test_a_checkpoint_that_an_attempt_writes_after_its_successor_began_is_never_
     tmp_path: Path,
 ) -> None:
     storage = open_storage(str(tmp_path))
-    given_up = take_claim(storage, term=1)
+    given_up = take_claim(storage, fencing_token=1)
     save(given_up, 3)
-    successor = take_claim(storage, term=1)
+    successor = take_claim(storage, fencing_token=1)
     save(given_up, 9)  # was stuck in the storage, and wakes
     saved = load_newest_checkpoint(successor)
     assert saved is not None
     assert saved[1] == {"step": 3}
     save(successor, 5)
     save(given_up, 12)
-    saved = load_newest_checkpoint(take_claim(storage, term=1))
+    saved = load_newest_checkpoint(take_claim(storage, fencing_token=1))
     assert saved is not None
     assert saved[1] == {"step": 5}
     assert any(path.name.startswith(successor.attempt) for path in files_of(tmp_path))
@@ -82,4 +82,4 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_newest_checkpoint(take_claim(open_storage(str(tmp_path)), term=1)) is None
+    assert load_newest_checkpoint(take_claim(open_storage(str(tmp_path)), fencing_token=1)) is None

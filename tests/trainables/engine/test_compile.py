@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from tests.trainables.learning import artifact_of, learn, result_of, run_cell
 from trainables.engine import compile
 from trainables.engine.autotune import probe_batch
@@ -23,9 +23,9 @@ from trainables.engine.compile import (
     undo_compilation,
     worth_compiling,
 )
-from trainables.engine.compute_plan import Tuning
+from trainables.engine.compute_plan import ComputePlan
 from trainables.engine.device import Compute
-from trainables.engine.session import forget_trainee, make_trainable
+from trainables.engine.session import forget_session, make_trainable
 from trainables.model.lora import LoraModel, accumulate_gradients
 from trainables.model.loss import supervised_nll
 from trainables.phase_a import make_artifact
@@ -41,18 +41,20 @@ SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 1, "vo
 def small_model() -> LoraModel:
     torch.manual_seed(0)
     base = LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=4, num_key_value_heads=2))
-    tuning = Tuning("CPU", "fp32", "eager", {"training": 1024, "evaluation": 1024}, checkpointing=False)
+    compute_plan = ComputePlan(
+        "CPU", "fp32", "eager", {"training": 1024, "evaluation": 1024}, checkpointing=False
+    )
     settings = ModelSettings(lora=LoraSettings(r=2, dropout=0.0))
-    return make_trainable(base, settings, tuning=tuning, fingerprint="small")[0]
+    return make_trainable(base, settings, compute_plan=compute_plan, fingerprint="small")[0]
 
 
-def train(model: LoraModel, lengths: list[int], lanes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    bank = model.new_bank(lanes)
-    bank.weights.copy_(torch.randn(bank.weights.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
-    model.install(bank)
-    nll = supervised_nll(model, probe_batch(lengths, lanes=lanes))
+def train(model: LoraModel, lengths: list[int], runs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    stack = model.new_stack(runs)
+    stack.weights.copy_(torch.randn(stack.weights.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    model.install(stack)
+    nll = supervised_nll(model, probe_batch(lengths, runs=runs))
     accumulate_gradients(nll.sum())
-    return nll.detach(), bank.gradients
+    return nll.detach(), stack.gradients
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -159,13 +161,13 @@ def test_memory_that_runs_out_while_compiling_is_no_end_either(monkeypatch: pyte
 
 @pytest.mark.usefixtures("broken_compiler")
 def test_phase_a_ends_well_without_a_compiler_unless_compiling_was_asked_for(
-    study: Study, study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    study: StudyConfig, study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compile, "LEAST_SECONDS", 0.0)  # so that a tiny study is worth measuring
     learning, said = learn(study), list[str]()
     assert make_artifact(learning.job, warn=said.append)
     assert ["they are computed plainly" in line for line in said] == [True]
-    assert not artifact_of(learning).tuning.compiled
+    assert not artifact_of(learning).compute_plan.compiled
 
     study_values["model"]["compile"] = "on"
     study_values["storage"] += "-on"
@@ -183,15 +185,15 @@ def test_phase_a_ends_well_without_a_compiler_unless_compiling_was_asked_for(
 
 @pytest.mark.usefixtures("broken_compiler")
 def test_a_later_worker_without_a_compiler_says_so_and_its_cell_records_it(
-    study: Study, study_values: dict[str, Any]
+    study: StudyConfig, study_values: dict[str, Any]
 ) -> None:
     learning = learn(study)
     shared = learning.shared()
     shared = replace(
         shared,
-        artifact=replace(shared.artifact, tuning=replace(shared.artifact.tuning, compiled=True)),
+        artifact=replace(shared.artifact, compute_plan=replace(shared.artifact.compute_plan, compiled=True)),
     )
-    forget_trainee()
+    forget_session()
     store, said = learning.store("cell"), list[str]()
     store.warn = said.append
     list(run_cell(learning.spec(), shared=shared, store=store))
@@ -205,4 +207,4 @@ def test_a_later_worker_without_a_compiler_says_so_and_its_cell_records_it(
     asked = replace(shared, setup=replace(shared.setup, settings=on))
     with pytest.raises(CompilerError, match=r"model\.compile is on, and layers cannot be compiled"):
         list(run_cell(learning.spec(), shared=asked, store=learning.store("other")))
-    forget_trainee()
+    forget_session()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.config.study import Study, validate_study
+from sweep.config.study import StudyConfig, validate_study
 from tests.trainables.learning import learn
 from tests.trainables.pretended_gpus import (
     A100,
@@ -152,7 +152,7 @@ def test_a_part_of_a_gpu_is_the_workers_limit_and_its_measurements_are_its_own(
     monkeypatch.setattr(autotune, "cached", note)
     for gpus in (0.25, 1):
         study_values["resources"] = {"cpus": 1, "gpus": gpus}
-        learn(validate_study(study_values, origin="test")).trainee()
+        learn(validate_study(study_values, origin="test")).session()
     assert limited == [0.25, 1.0]
     assert [key["memory_share"] for key in keys] == [0.25, 1.0]
 
@@ -203,13 +203,15 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(error: Exception) -> No
 def test_what_a_failed_try_computed_is_dead_before_memory_is_given_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tried: list[weakref.ref[torch.Tensor]] = []
+    attempted: list[weakref.ref[torch.Tensor]] = []
     alive: list[list[bool]] = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append([one() is not None for one in tried]))
+    monkeypatch.setattr(
+        torch.cuda, "empty_cache", lambda: alive.append([one() is not None for one in attempted])
+    )
 
     def train(budget: int) -> int:
         activations = torch.ones(4, requires_grad=True) * 2
-        tried.append(weakref.ref(activations))
+        attempted.append(weakref.ref(activations))
         loop = [activations]
         loop.append(loop)  # type: ignore[arg-type]  # as graphs that refer to themselves
         if budget > 256:
@@ -219,7 +221,7 @@ def test_what_a_failed_try_computed_is_dead_before_memory_is_given_back(
     compute = Compute(CPU, "fp32", {"training": 1024})
     assert compute.within_memory("training", train) == 256
     assert alive == [[False], [False, False]]
-    tried.clear()
+    attempted.clear()
     assert if_it_fits(lambda: train(512)) is None
     assert alive[-1] == [False]
 
@@ -235,13 +237,13 @@ def test_where_the_smallest_microbatch_does_not_fit_the_error_says_what_would_he
 
 
 def test_memory_that_runs_out_while_measuring_gives_something_smaller(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = learn(study).trainee().model
-    tried: list[tuple[int, int]] = []
+    model = learn(study).session().model
+    attempted: list[tuple[int, int]] = []
 
     def speed(model: Any, compute: Any, batches: list[Any], budget: int) -> float:
-        tried.append((len(batches), budget))
+        attempted.append((len(batches), budget))
         if len(batches) * budget > 4096:
             raise SHORTAGE
         return 100.0 * len(batches)
@@ -249,7 +251,7 @@ def test_memory_that_runs_out_while_measuring_gives_something_smaller(
     monkeypatch.setattr(autotune, "_fused_speed", speed)
     compute = Compute(CPU, "fp32", {"training": 8192})
     assert choose_cells(model, compute=compute, batches=[[100] * 4] * 8) == 1
-    assert tried == [(1, 8192), (1, 4096), (2, 4096)]
+    assert attempted == [(1, 8192), (1, 4096), (2, 4096)]
     assert compute.tokens["training"] == 4096
 
     attend = autotune.ATTENTIONS["eager"]

@@ -8,21 +8,21 @@ import pytest
 from benchmarks.stand_ins import as_on_a_gpu
 from sweep.config.study import validate_study
 from tests.trainables.learning import artifact_of, learn, result_of, run_cell
-from trainables.engine.session import forget_trainee
+from trainables.engine.session import forget_session
 from trainables.model import attention
 
 
 @pytest.fixture(autouse=True)
 def _forgotten() -> Iterator[None]:
     yield
-    forget_trainee()
+    forget_session()
 
 
 def losses(values: dict[str, Any], name: str) -> tuple[list[float], Any, Any]:
     learning = learn(validate_study(values | {"storage": f"{values['storage']}-{name}"}, origin="test"))
     store = learning.store("cell")
     rows = list(run_cell(learning.spec(), shared=learning.shared(), store=store))
-    return [row["task_b_loss"] for row in rows], artifact_of(learning).tuning, result_of(store)
+    return [row["task_b_loss"] for row in rows], artifact_of(learning).compute_plan, result_of(store)
 
 
 def test_a_study_runs_with_what_a_gpu_prefers_and_learns_what_plain_attention_learns(
@@ -38,16 +38,16 @@ def test_a_study_runs_with_what_a_gpu_prefers_and_learns_what_plain_attention_le
 
     monkeypatch.setitem(attention.ATTENTIONS, "flash", counted)
     with as_on_a_gpu():
-        found, tuning, result = losses(study_values, "gpu")
+        found, compute_plan, result = losses(study_values, "gpu")
         assert len(calls) > 100
         calls.clear()
         study_values["model"]["attention"] = "eager"
         expected, _, _ = losses(study_values, "plain")
     assert not calls
     del study_values["model"]["attention"]
-    forget_trainee()
+    forget_session()
     assert losses(study_values, "cpu")[1].attention != "flash"  # nothing pretended was kept
-    assert (tuning.precision, tuning.attention) == ("bf16", "flash")
+    assert (compute_plan.precision, compute_plan.attention) == ("bf16", "flash")
     assert result["computed_on"].startswith("CPU, bf16")
     assert found == pytest.approx(expected, abs=0.02)
     assert found != expected

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweep.config.study import Study
+from sweep.config.study import StudyConfig
 from sweep.ledger.ledger import Ledger
 from tests.trainables.learning import artifact_of, learn
 from trainables.artifact import LOSSES_FILE, MANIFEST_FILE
@@ -59,7 +59,7 @@ def stuck(storage: Storage, name: str) -> Stuck:
 
 def work(storage: Storage, value: float) -> None:
     """Take a cell and do all that a worker does to it, with content that `value` tells from others'."""
-    store = CellStore(storage, term=1)
+    store = CellStore(storage, fencing_token=1)
     store.take()
     store.describe({"key": KEY, "strategy": "random", "mix": 0.5, "seed": 0}, {"index": [], "value": value})
     for step in (0, 4):
@@ -82,14 +82,14 @@ def test_a_late_write_of_a_given_up_worker_changes_nothing_of_a_finished_cell(
     with pytest.raises(StuckError):
         work(given_up, 1.0)
     work(ledger.cell(KEY), 2.0)
-    before = ledger.standings([KEY], thorough=True)[KEY]
+    before = ledger.statuses([KEY], thorough=True)[KEY]
     result = ledger.cell(KEY).read(schema.RESULT_FILE)
     given_up.wake()
-    after = ledger.standings([KEY], thorough=True)[KEY]
+    after = ledger.statuses([KEY], thorough=True)[KEY]
     assert (after.state, after.attempt) == (before.state, before.attempt) == (schema.DONE, before.attempt)
     assert ledger.cell(KEY).read(schema.RESULT_FILE) == result
     ledger.sweep({KEY: after})
-    assert ledger.standings([KEY], thorough=True)[KEY] == before
+    assert ledger.statuses([KEY], thorough=True)[KEY] == before
     assert before.leftovers == ()
 
 
@@ -99,14 +99,14 @@ def test_of_two_that_finish_a_cell_the_first_stands_and_the_second_is_told(tmp_p
     with pytest.raises(StuckError):
         work(given_up, 1.0)
     wake_before_the_end = replace(ledger.cell(KEY))
-    store = CellStore(wake_before_the_end, term=1)
+    store = CellStore(wake_before_the_end, fencing_token=1)
     store.take()
     given_up.wake()
     with pytest.raises(ClaimLostError, match=r"result\.json is there already"):
         store.finish({"state": schema.DONE, "step": 4, "seconds": 1.0, "artifact": "other"})
-    assert ledger.standings([KEY], thorough=True)[KEY].artifact == "c"
+    assert ledger.statuses([KEY], thorough=True)[KEY].artifact == "c"
     with pytest.raises(ClaimLostError, match="finished by another"):
-        CellStore(ledger.cell(KEY), term=1).take()
+        CellStore(ledger.cell(KEY), fencing_token=1).take()
 
 
 @pytest.mark.parametrize("name", [schema.FAILURE_FILE, schema.STOPPED_FILE])
@@ -118,7 +118,9 @@ def test_a_late_note_of_an_earlier_driver_takes_no_finished_cell_back(tmp_path: 
 
 
 @pytest.mark.parametrize("name", [LOSSES_FILE, MANIFEST_FILE])
-def test_a_late_write_of_a_given_up_phase_a_changes_nothing_of_the_artifact(study: Study, name: str) -> None:
+def test_a_late_write_of_a_given_up_phase_a_changes_nothing_of_the_artifact(
+    study: StudyConfig, name: str
+) -> None:
     learning = learn(study)
     place = stuck(learning.job.storage, name)
     with pytest.raises(StuckError):

@@ -99,7 +99,7 @@ def small_llama() -> LlamaForCausalLM:
 
 
 def test_every_attention_is_taken_by_transformers_under_a_name_that_means_nothing_else_to_it() -> None:
-    model, batch = small_llama(), probe_batch([9, 4, 30], lanes=1)
+    model, batch = small_llama(), probe_batch([9, 4, 30], runs=1)
     states = []
     with flash_on("CPU"), torch.no_grad():
         for name in ATTENTIONS:
@@ -114,10 +114,10 @@ def test_every_attention_is_taken_by_transformers_under_a_name_that_means_nothin
 
 
 @pytest.mark.parametrize("name", attentions_on(torch.device("cpu"), torch.float32, width=8))
-def test_rows_of_several_lanes_are_kept_apart(name: str) -> None:
+def test_rows_of_several_runs_are_kept_apart(name: str) -> None:
     model = small_llama()
     use_packed_attention(model, name)
-    alone, together = probe_batch([9, 4, 30], lanes=1), probe_batch([9, 4, 30], lanes=3)
+    alone, together = probe_batch([9, 4, 30], runs=1), probe_batch([9, 4, 30], runs=3)
     with torch.no_grad():
         one, three = hidden_states(model, alone), hidden_states(model, together)
     for row in three:
@@ -137,11 +137,11 @@ def test_an_example_beyond_the_models_window_is_refused_with_what_to_do() -> Non
     model = MistralForCausalLM(config).eval()
     use_packed_attention(model, "eager")
     with torch.no_grad():
-        hidden_states(model, probe_batch([8], lanes=1))
+        hidden_states(model, probe_batch([8], runs=1))
         with pytest.raises(
             AttentionError, match="window of 8 tokens and an example has 9: set max_length to at most 8"
         ):
-            hidden_states(model, probe_batch([9], lanes=1))
+            hidden_states(model, probe_batch([9], runs=1))
 
 
 def test_what_packed_attention_does_not_compute_is_refused_by_name() -> None:

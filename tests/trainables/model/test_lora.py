@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trainables.model.dropout import TABLE_ROWS, DropoutStream, MaskTable
 from trainables.model.lora import (
     AdaptedLinear,
-    AdapterBank,
     AdapterError,
+    AdapterStack,
     LoraModel,
     accumulate_gradients,
     adapter_shapes,
@@ -28,12 +28,12 @@ def small_base(**changes: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**{**sizes, **heads, **changes}))
 
 
-def layer(lora: LoraSettings, *, cells: int, bias: bool = True) -> tuple[AdaptedLinear, AdapterBank]:
+def layer(lora: LoraSettings, *, cells: int, bias: bool = True) -> tuple[AdaptedLinear, AdapterStack]:
     """Return a layer 6 -> 4 on a bank of its own."""
     adapted = AdaptedLinear(torch.nn.Linear(6, 4, bias=bias).requires_grad_(False), lora)
     a, b = torch.randn(cells, lora.r, 6), torch.randn(cells, 4, lora.r)
     adapted.a, adapted.b = a.requires_grad_(), b.requires_grad_()
-    return adapted, AdapterBank(a, b)
+    return adapted, AdapterStack(a, b)
 
 
 @pytest.mark.parametrize("bias", [True, False])

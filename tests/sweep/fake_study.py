@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from sweep.config.study import Study, validate_study
-from sweep.design.next_stage import Due, find_due
+from sweep.config.study import StudyConfig, validate_study
+from sweep.design.next_stage import NextStage, find_next_stage
 from sweep.ledger.ledger import Ledger
 from sweep.planning import study_record
 from sweep.planning.cells import Label, PlannedCell
@@ -25,11 +25,11 @@ BEFORE = np.array([30.0, 50.0, 12.0, 40.0])  # summed nll of task A's validation
 LEARNT = BEFORE - 0.8 * TOKENS - np.array([0.5, -0.5, 0.25, -0.25])
 
 
-class Pretence:
+class FakeStudy:
     """A study, its ledger, and a Phase A artifact that is there once `phase_a` was called."""
 
     def __init__(self, values: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
-        self.study: Study = validate_study(values, origin="test")
+        self.study: StudyConfig = validate_study(values, origin="test")
         self.prepared: Prepared = prepare(self.study)
         self.ledger = Ledger(open_storage(self.study.storage))
         self.ledger.storage.make()
@@ -50,7 +50,7 @@ class Pretence:
             base_nll=(BEFORE, BEFORE),
             validation_nll=(after, BEFORE),
             validation_tokens=(TOKENS, TOKENS),
-            tuning=SimpleNamespace(precision="fp32", describe=lambda: "nothing"),
+            compute_plan=SimpleNamespace(precision="fp32", describe=lambda: "nothing"),
         )
 
     def whole(self) -> Plan:
@@ -69,8 +69,8 @@ class Pretence:
         )
         publish_plan(self.whole(), study=self.study, ledger=self.ledger)
 
-    def due(self, *, tried: frozenset[str] = frozenset()) -> Due:
-        return find_due(self.study, self.whole(), self.ledger, tried=tried)
+    def due(self, *, attempted: frozenset[str] = frozenset()) -> NextStage:
+        return find_next_stage(self.study, self.whole(), self.ledger, attempted=attempted)
 
     def end(
         self,

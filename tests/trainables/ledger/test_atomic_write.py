@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report.output import publish, publish_text
+from trainables.ledger.atomic_write import publish_file, publish_text
 
 
 def test_a_file_is_replaced_whole_in_a_folder_that_is_made(tmp_path: Path) -> None:
@@ -23,6 +23,6 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Pat
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        publish(target, fail)
+        publish_file(target, fail)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

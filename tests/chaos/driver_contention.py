@@ -9,7 +9,7 @@ from sweep.ledger import lease
 from tests.chaos.bench import Bench
 from tests.chaos.kills import PACE
 from tests.chaos.outcome import Outcome, total
-from tests.chaos.patient import Patient
+from tests.chaos.study_under_test import StudyUnderTest
 from tests.sweep.object_store import ObjectStore, serve_objects
 from tests.sweep.slow_store import Delay, proxied
 from tests.sweep.waiting import wait_for
@@ -31,10 +31,10 @@ def start_two_drivers(bench: Bench, injections: int, generator: np.random.Genera
 
 
 def _start_two(bench: Bench) -> Outcome:
-    patient = bench.patient()
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
-    run = ("run", str(patient.config))
+    under_test = bench.under_test()
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
+    run = ("run", str(under_test.config))
     with bench.ordered("pace", PACE), bench.driver(*run) as first, bench.driver(*run) as second:
         wait_for(lambda: WAITING in first.said + second.said, "a driver that waits", seconds=180)
         watch.injected(workers=0)
@@ -52,10 +52,10 @@ def kill_the_first_driver(bench: Bench, injections: int, generator: np.random.Ge
 
 
 def _kill_the_first(bench: Bench, *, steps: int) -> Outcome:
-    patient = bench.patient()
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
-    run = ("run", str(patient.config))
+    under_test = bench.under_test()
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
+    run = ("run", str(under_test.config))
     with bench.ordered("pace", PACE), bench.driver(*run) as first:
         first.wait_for(lambda: watch.steps() > 0, "a step")
         with bench.driver(*run) as second:
@@ -75,10 +75,12 @@ def suspend_the_first_driver(bench: Bench, injections: int, generator: np.random
 
 
 def _suspend_the_first(bench: Bench, *, steps: int) -> Outcome:
-    patient = bench.patient(resources={"max_concurrent": 1})  # the cluster has room for both drivers' workers
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
-    run = ("run", str(patient.config))
+    under_test = bench.under_test(
+        resources={"max_concurrent": 1}
+    )  # the cluster has room for both drivers' workers
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
+    run = ("run", str(under_test.config))
     with bench.ordered("beat", BEAT), bench.ordered("pace", PACE), bench.driver(*run) as first:
         first.wait_for(lambda: watch.steps() >= steps, "steps of a cell")
         first.send(signal.SIGSTOP)
@@ -86,17 +88,17 @@ def _suspend_the_first(bench: Bench, *, steps: int) -> Outcome:
         with bench.driver(*run) as second:
             assert second.end() == 0, second.said
             assert "cells to run" in second.said, second.said
-        before = _state(patient)
+        before = _state(under_test)
         first.send(signal.SIGCONT)
         assert first.end() == 1, first.said
         assert "another driver" in first.said, first.said
-    assert _state(patient) == before, "the first driver wrote after it had lost the study"
+    assert _state(under_test) == before, "the first driver wrote after it had lost the study"
     return watch.outcome(reference)
 
 
-def _state(patient: Patient) -> dict[str, float]:
+def _state(under_test: StudyUnderTest) -> dict[str, float]:
     """Return when each file of the study was last written."""
-    files = patient.storage.files()
+    files = under_test.storage.files()
     return {
         name: info.modified for name, info in files.items() if not name.startswith(schema.LEASES_DIRECTORY)
     }
@@ -113,7 +115,7 @@ def delay_a_put(bench: Bench, injections: int, generator: np.random.Generator) -
 
 
 def _delay_a_put(bench: Bench, store: ObjectStore, *, answered_late: bool) -> Outcome:
-    quick = bench.patient(storage=store.uri())
+    quick = bench.under_test(storage=store.uri())
     reference = bench.reference(quick)
     watch = bench.watch(quick)
     seen: list[str] = []
@@ -156,10 +158,10 @@ def step_the_clock(bench: Bench, injections: int, generator: np.random.Generator
 
 
 def _step_the_clock(bench: Bench, *, hours: int) -> Outcome:
-    patient = bench.patient()
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
-    run = ("run", str(patient.config))
+    under_test = bench.under_test()
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
+    run = ("run", str(under_test.config))
     with bench.ordered("pace", PACE), bench.driver(*run) as first:
         first.wait_for(lambda: watch.steps() > 0, "a step")
         with bench.driver(*run) as second:

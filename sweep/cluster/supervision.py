@@ -1,4 +1,4 @@
-"""The driver's end of the board: it forwards a stop, passes on what workers say, and ends those that are silent.
+"""The driver's end of the mailbox: it forwards a stop, passes on what workers say, and ends those that are silent.
 
 Imports Ray.
 """
@@ -14,10 +14,10 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.cluster.agreement import Node, faults_by_node, refuse
-from sweep.cluster.mailbox import Board
+from sweep.cluster.mailbox import Mailbox
 from sweep.cluster.nodes import Nodes, alive_nodes
 from sweep.config.errors import PhaseAError
-from trainables.watchdog import Heart, end_process
+from trainables.watchdog import WorkerBeat, end_process
 from trainables.worker_identity import Requirement
 
 POLL_SECONDS = 0.5
@@ -25,13 +25,13 @@ MARGIN_SECONDS = 30.0  # that a worker has beyond its own watchdog, which is the
 END_SECONDS = 20.0  # that a node may take to end a process
 
 
-class _Forwarder:
+class Supervisor:
     """What the driver does while its workers work: passes on what they say, forwards a stop, ends the silent."""
 
     def __init__(
-        self, board: "ActorHandle[Any]", nodes: Nodes, *, stop_requested: threading.Event, timeout: float
+        self, mailbox: "ActorHandle[Any]", nodes: Nodes, *, stop_requested: threading.Event, timeout: float
     ) -> None:
-        self.board, self.nodes, self.stop_requested = board, nodes, stop_requested
+        self.mailbox, self.nodes, self.stop_requested = mailbox, nodes, stop_requested
         self.limit = timeout + MARGIN_SECONDS
         self.required: Requirement | None = None  # until the nodes that are there have agreed on it
         self.refused: list[str] = []
@@ -41,7 +41,7 @@ class _Forwarder:
         """Do all of it once. A worker that differs from the driver stops the run."""
         if self.required is not None:
             self._judge(self.nodes.answers())
-        self.refused = self.refused or ray.get(self.board.refusals.remote())
+        self.refused = self.refused or ray.get(self.mailbox.refusals.remote())
         if self.refused:
             self.stop_requested.set()
         if self.stop_requested.is_set():
@@ -50,13 +50,13 @@ class _Forwarder:
                     "stopping: what is running writes a checkpoint first; a second Ctrl-C does not wait for it"
                 )
             self.stopping = True
-            ray.get(self.board.stop.remote())  # each time: a board that was restarted has forgotten it
-        messages: list[str] = ray.get(self.board.take_messages.remote())
+            ray.get(self.mailbox.stop.remote())  # each time: a mailbox that was restarted has forgotten it
+        messages: list[str] = ray.get(self.mailbox.take_messages.remote())
         for message in messages:
             say(f"  {message}")
-        silent: list[tuple[Heart, bool]] = ray.get(self.board.silent.remote(self.limit))
-        for heart, at_work in silent:
-            self._end(heart, say if at_work else lambda message: None)
+        silent: list[tuple[WorkerBeat, bool]] = ray.get(self.mailbox.silent.remote(self.limit))
+        for worker, at_work in silent:
+            self._end(worker, say if at_work else lambda message: None)
 
     def look_again(self, say: Callable[[str], None]) -> None:
         """Wait for what nodes that have just joined answer: a failure may be theirs."""
@@ -66,62 +66,62 @@ class _Forwarder:
     def _judge(self, nodes: list[Node]) -> None:
         assert self.required is not None
         for line in faults_by_node(nodes, self.required):
-            ray.get(self.board.refuse.remote(line))
+            ray.get(self.mailbox.refuse.remote(line))
 
-    def _end(self, heart: Heart, say: Callable[[str], None]) -> None:
+    def _end(self, worker: WorkerBeat, say: Callable[[str], None]) -> None:
         """Kill a process that is silent: its watchdog would have, were it able to."""
-        there = NodeAffinitySchedulingStrategy(heart.node, soft=False)
+        there = NodeAffinitySchedulingStrategy(worker.node, soft=False)
         task: Any = ray.remote(end_process)  # type: ignore[arg-type]
         task = task.options(num_cpus=0, scheduling_strategy=there)
         try:
-            ended = ray.get(task.remote(heart.pid, mark=heart.mark), timeout=END_SECONDS)
+            ended = ray.get(task.remote(worker.pid, mark=worker.mark), timeout=END_SECONDS)
         except RayError:
-            if any(node["NodeID"] == heart.node for node in alive_nodes()):
+            if any(node["NodeID"] == worker.node for node in alive_nodes()):
                 return  # out of reach; the process is silent once more later
             ended = False
         if ended:
             say(
-                f"  {heart.host}: {heart.work}: no heartbeat for {self.limit:g} s: its process was ended, "
+                f"  {worker.host}: {worker.work}: no heartbeat for {self.limit:g} s: its process was ended, "
                 "to be tried again from the last checkpoint"
             )
-        ray.get(self.board.forget.remote(heart))
+        ray.get(self.mailbox.forget.remote(worker))
 
 
 @contextmanager
-def open_board(
+def open_mailbox(
     stop_requested: threading.Event, nodes: Nodes, *, say: Callable[[str], None], timeout: float
-) -> Iterator[_Forwarder]:
-    """Yield who forwards between the driver and its board, on this node, until the block ends.
+) -> Iterator[Supervisor]:
+    """Yield who forwards between the driver and its mailbox, on this node, until the block ends.
 
     Raises WorkersRefusedError at the end where a worker did not compute with what the driver has.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = (
-        ray.remote(Board)
+    mailbox: Any = (
+        ray.remote(Mailbox)
         .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
         .remote()
     )
-    forwarder = _Forwarder(board, nodes, stop_requested=stop_requested, timeout=timeout)
+    supervisor = Supervisor(mailbox, nodes, stop_requested=stop_requested, timeout=timeout)
     closing = threading.Event()
 
     def keep_passing_on() -> None:
         while not closing.wait(POLL_SECONDS):
-            forwarder.pass_on(say)
+            supervisor.pass_on(say)
 
-    thread = threading.Thread(target=keep_passing_on, daemon=True, name="board")
+    thread = threading.Thread(target=keep_passing_on, daemon=True, name="mailbox")
     thread.start()
     failure: PhaseAError | None = None
     try:
-        yield forwarder
+        yield supervisor
     except PhaseAError as error:
         failure = error
     finally:
         closing.set()
         thread.join()
     if failure is not None:
-        forwarder.look_again(say)
-    forwarder.pass_on(say)
-    ray.kill(board)  # else it stays for as long as this process, which may run further studies
-    refuse(forwarder.refused)
+        supervisor.look_again(say)
+    supervisor.pass_on(say)
+    ray.kill(mailbox)  # else it stays for as long as this process, which may run further studies
+    refuse(supervisor.refused)
     if failure is not None:
         raise failure

@@ -28,14 +28,14 @@ EXACT = (schema.LOSSES_FILE, schema.SELECTION_FILE, f"{schema.ADAPTER_DIRECTORY}
 
 
 @dataclass(frozen=True)
-class Patient:
+class StudyUnderTest:
     """One study and the file its configuration is in; it is looked at from outside, through its files alone."""
 
     config: Path
     values: Values
 
     @classmethod
-    def create(cls, config: Path, values: Values) -> "Patient":
+    def create(cls, config: Path, values: Values) -> "StudyUnderTest":
         config.write_text(yaml.safe_dump(values))
         return cls(config, values)
 
@@ -60,9 +60,9 @@ class Patient:
         """Phase A's folder, once there is one."""
         return next((self.path / schema.ARTIFACTS_DIRECTORY).iterdir())
 
-    def moved(self, location: Path) -> "Patient":
+    def moved(self, location: Path) -> "StudyUnderTest":
         """Return the same study at another place."""
-        return Patient(self.config, self.values | {"storage": str(location)})
+        return StudyUnderTest(self.config, self.values | {"storage": str(location)})
 
     def described(self) -> dict[str, Values]:
         """Return the description of every cell that has begun, by key."""
@@ -70,8 +70,8 @@ class Patient:
 
     def finished(self) -> set[str]:
         """Return the keys of the cells that never have to run again, every file of theirs read."""
-        standings = self.ledger.standings(self.described(), thorough=True)
-        return {key for key, standing in standings.items() if key and standing.state in FINISHED}
+        statuses = self.ledger.statuses(self.described(), thorough=True)
+        return {key for key, status in statuses.items() if key and status.state in FINISHED}
 
     def checkpoints(self) -> list[str]:
         """Return the names of all checkpoints there are, of Phase A and of cells."""
@@ -105,15 +105,15 @@ class Patient:
         """Return the digests of every cell's losses, selection and final adapter."""
         cells = self.storage.inside(schema.CELLS_DIRECTORY)
         found = {}
-        for key, standing in self.ledger.standings(self.described()).items():
+        for key, status in self.ledger.statuses(self.described()).items():
             assert key is not None
             for name in EXACT:
-                stored = f"{key}/{stored_name(name, standing.attempt)}"
+                stored = f"{key}/{stored_name(name, status.attempt)}"
                 with suppress(FileNotFoundError):
                     found[f"{key}/{name}"] = checksum(cells.read(stored))
         return found
 
-    def equals(self, reference: "Patient", *, within: float = 0.0) -> bool:
+    def equals(self, reference: "StudyUnderTest", *, within: float = 0.0) -> bool:
         """Say whether the reference's cells ended here with the same tables and files, bit for bit.
 
         With `within`, losses in the tables may differ by so many nats, and files are not compared.
@@ -133,11 +133,11 @@ def tables_are_near(ours: pd.DataFrame, theirs: pd.DataFrame, *, within: float) 
     return bool(np.allclose(ours[losses], theirs[losses], rtol=0, atol=within, equal_nan=True))
 
 
-def misplaced_rows(patient: Patient, reference: Patient) -> int:
-    """Return how many rows of the reference's cells `patient` lacks or has twice."""
+def misplaced_rows(under_test: StudyUnderTest, reference: StudyUnderTest) -> int:
+    """Return how many rows of the reference's cells `under_test` lacks or has twice."""
     cells = reference.described()
     ours, theirs = (
         Counter({place: len(rows) for place, rows in each.rows().items() if place[0] in cells})
-        for each in (patient, reference)
+        for each in (under_test, reference)
     )
     return (ours - theirs).total() + (theirs - ours).total()

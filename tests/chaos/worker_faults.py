@@ -37,11 +37,11 @@ def run_out_of_memory(bench: Bench, injections: int, generator: np.random.Genera
 
 
 def _run_out_of_memory(bench: Bench, *, limit: int) -> Outcome:
-    patient = bench.patient(resources=APART)
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test(resources=APART)
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
     with bench.ordered("memory", f"{limit} "):
-        ended = bench.run(patient)
+        ended = bench.run(under_test)
     assert ended.code == 0, ended.output
     assert watch.count("memory") > 0, "no microbatch ran out of memory"
     watch.injected(workers=0)
@@ -56,21 +56,21 @@ def never_fit(bench: Bench, injections: int, generator: np.random.Generator) -> 
 
 
 def _never_fit(bench: Bench, *, place: int) -> Outcome:
-    patient = bench.patient(resources=FURTHER_APART | {"retries": 1})
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test(resources=FURTHER_APART | {"retries": 1})
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
     key, record = sorted(reference.described().items())[place]
     with bench.ordered("memory", f"0 {record['order_hash']}"):
-        ended = bench.run(patient)
+        ended = bench.run(under_test)
     assert ended.code == 1, ended.output
     assert "failed for good; the others go on" in ended.output, ended.output
-    assert patient.ledger.counts() == {schema.DONE: CELLS - 1, schema.FAILED: 1}, ended.output
-    failure = patient.ledger.failure(key)
+    assert under_test.ledger.counts() == {schema.DONE: CELLS - 1, schema.FAILED: 1}, ended.output
+    failure = under_test.ledger.failure(key)
     assert "OutOfMemoryError" in failure["error"], failure
     assert failure["attempts"] == 1, failure
     assert "Traceback" not in ended.output, ended.output
     watch.injected(workers=0)
-    ended = bench.run(patient)
+    ended = bench.run(under_test)
     assert ended.code == 0, ended.output
     return watch.outcome(reference)
 
@@ -84,22 +84,22 @@ def explode(bench: Bench, injections: int, generator: np.random.Generator) -> Ou
 
 
 def _explode(bench: Bench, *, rate: float) -> Outcome:
-    original = bench.reference(bench.patient())
+    original = bench.reference(bench.under_test())
     copy = bench.copy(original)
-    patient = bench.changed(copy, search={"lr": [original.values["phase_b"]["lr"], rate]})
-    watch = bench.watch(patient, copy_of=original)
+    under_test = bench.changed(copy, search={"lr": [original.values["phase_b"]["lr"], rate]})
+    watch = bench.watch(under_test, copy_of=original)
     watch.injected(workers=0)
-    ended = bench.run(patient)
+    ended = bench.run(under_test)
     assert ended.code == 0, ended.output
-    assert patient.ledger.counts() == {schema.DONE: CELLS, schema.DIVERGED: CELLS}, ended.output
-    assert all(step > 0 for step in _ends(patient.ledger)), ended.output
+    assert under_test.ledger.counts() == {schema.DONE: CELLS, schema.DIVERGED: CELLS}, ended.output
+    assert all(step > 0 for step in _ends(under_test.ledger)), ended.output
     return watch.outcome(original)
 
 
 def _ends(ledger: Ledger) -> list[int]:
     """Return the step at which each diverged cell ended."""
-    planned = ledger.planned_standings()
-    keys = [entry["key"] for entry, standing in planned if standing.state == schema.DIVERGED]
+    planned = ledger.planned_statuses()
+    keys = [entry["key"] for entry, status in planned if status.state == schema.DIVERGED]
     results = [ledger.cell(key).read_record(schema.RESULT_FILE) for key in keys]
     return [result["step"] for result in results if result]
 
@@ -115,16 +115,16 @@ def hang(bench: Bench, injections: int, generator: np.random.Generator) -> Outco
 
 
 def _hang(bench: Bench, *, step: int) -> Outcome:
-    patient = bench.patient(resources={"progress_timeout": PROGRESS_TIMEOUT, "retries": 20})
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test(resources={"progress_timeout": PROGRESS_TIMEOUT, "retries": 20})
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
 
     def look() -> None:
         wait_for(lambda: watch.count("hang"), "the hanging step", seconds=180)
         watch.injected(workers=1)
 
     with bench.ordered("hang", str(step)):
-        ended = bench.run(patient, meanwhile=look)
+        ended = bench.run(under_test, meanwhile=look)
     assert ended.code == 0, ended.output
     assert f"no progress for {PROGRESS_TIMEOUT:g} s: ended, to be tried again" in ended.output, ended.output
     return watch.outcome(reference)
@@ -138,24 +138,24 @@ def hold_a_write(bench: Bench, injections: int, generator: np.random.Generator) 
 
 
 def _hold_a_write(bench: Bench, *, name: str) -> Outcome:
-    patient = bench.patient(resources={"progress_timeout": PROGRESS_TIMEOUT, "retries": 20})
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test(resources={"progress_timeout": PROGRESS_TIMEOUT, "retries": 20})
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
 
     def look() -> None:
         wait_for(lambda: watch.count("late"), f"a stuck write of {name}", seconds=180)
         watch.injected(workers=1)
 
     with bench.ordered("late", name):
-        ended = bench.run(patient, meanwhile=look)
+        ended = bench.run(under_test, meanwhile=look)
     assert ended.code == 0, ended.output
     watch.look()
     method, place, file, content = pickle.loads((bench.folder / "late-write").read_bytes())
     with suppress(FileNotFoundError):  # its folder may have been cleared away
         getattr(place, method)(file, content)
-    assert reference.finished() <= patient.finished(), f"{file} of a given-up worker undid a finished cell"
+    assert reference.finished() <= under_test.finished(), f"{file} of a given-up worker undid a finished cell"
     steps = watch.steps()
-    ended = bench.run(patient)
+    ended = bench.run(under_test)
     assert ended.code == 0, ended.output
     assert watch.steps() == steps, ended.output
     return watch.outcome(reference)
@@ -170,9 +170,9 @@ def stop_a_worker(bench: Bench, injections: int, generator: np.random.Generator)
 
 
 def _stop_a_worker(bench: Bench, *, steps: int) -> Outcome:
-    patient = bench.patient(resources={"progress_timeout": PROGRESS_TIMEOUT, "retries": 20})
-    reference = bench.reference(patient)
-    watch = bench.watch(patient)
+    under_test = bench.under_test(resources={"progress_timeout": PROGRESS_TIMEOUT, "retries": 20})
+    reference = bench.reference(under_test)
+    watch = bench.watch(under_test)
 
     def stop() -> None:
         wait_for(lambda: watch.steps() >= steps, "steps", seconds=180)
@@ -186,7 +186,7 @@ def _stop_a_worker(bench: Bench, *, steps: int) -> Outcome:
                 worker.resume()
 
     with bench.ordered("pace", PACE):
-        ended = bench.run(patient, meanwhile=stop)
+        ended = bench.run(under_test, meanwhile=stop)
     assert ended.code == 0, ended.output
     return watch.outcome(reference)
 

@@ -1,0 +1,24 @@
+"""How a strategy, a mix and a number are written, the same in every figure, table and sentence."""
+
+from trainables.ledger import schema
+
+
+def strategy_text(strategy: str) -> str:
+    """Return a strategy as figures and tables call it."""
+    return "no replay" if strategy == schema.NO_REPLAY else strategy
+
+
+def mix_text(mix: float) -> str:
+    """Return a mix in percent."""
+    return f"{100 * mix:g} %"
+
+
+def signed_text(value: float, *, digits: int) -> str:
+    """Return `value` with its sign, a real minus among them; zero has none."""
+    text = f"{value:+.{digits}f}".replace("-", "\u2212")
+    return text if float(f"{value:.{digits}f}") else text[1:]
+
+
+def probability_text(value: float) -> str:
+    """Return a p-value as '0.012', or '< 0.001'."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
