@@ -9,12 +9,12 @@ from analysis.histories.read import read_histories
 from analysis.histories.report import write_history_report
 from analysis.reading.errors import AnalysisError
 from analysis.reading.settings import Inference, read_settings
-from analysis.reading.storage import is_directory_location
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.report.build import Report, report_directory, write_joint_report, write_report
 from analysis.report.comparison import distinct_names
 from analysis.report.figure_files import command_text
 from analysis.report.study import Options
+from trainables.ledger.storage.location import is_path
 
 MOST_LISTED = 20
 
@@ -74,10 +74,7 @@ def report_studies(request: Request, *, say: Say, warn: Say) -> None:
 
 def _check_distinct(locations: Sequence[str]) -> None:
     """Raise AnalysisError where a study would be compared with itself."""
-    places = [
-        str(Path(place).resolve()) if is_directory_location(place) else place.rstrip("/")
-        for place in locations
-    ]
+    places = [str(Path(place).resolve()) if is_path(place) else place.rstrip("/") for place in locations]
     for position, place in enumerate(places):
         if place in places[:position]:
             raise AnalysisError(f"the same study is given twice, {locations[position]}: name each study once")

@@ -17,10 +17,11 @@ from urllib.request import getproxies, proxy_bypass
 
 from sweep.config.errors import ConfigurationError
 from sweep.config.study import StudyConfig
-from sweep.ledger.ledger import Ledger, LedgerError
+from sweep.ledger.ledger import Ledger
 from sweep.lr_search.search import check_kind
 from sweep.planning.study_record import Fingerprint, check_meaning
 from trainables.ledger import schema
+from trainables.ledger.forms import LedgerError
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import PATIENCE
 from trainables.ledger.storage.directory import DirectoryStorage

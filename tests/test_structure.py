@@ -128,7 +128,7 @@ def test_every_module_says_what_it_owns(path: Path) -> None:
         "sweep.cli",
         "sweep.config.study",
         "sweep.ledger.ledger",
-        "trainables.ledger.cell_result",
+        "trainables.ledger.cell_reader",
     ],
 )
 def test_the_command_line_starts_without_the_heavy_libraries(name: str) -> None:

@@ -24,7 +24,7 @@ from trainables.engine.device import DeviceError, OutOfMemoryError
 from trainables.engine.interruption import Heartbeat, StoppedError
 from trainables.engine.loop import Diverged
 from trainables.ledger import schema
-from trainables.ledger.cell_result import is_finished
+from trainables.ledger.cell_reader import is_finished
 from trainables.ledger.fencing import ClaimLostError
 from trainables.ledger.storage.base import Storage, StoragePausedError
 from trainables.model.base_weights import BaseWeights, SharedWeightsError

@@ -1,6 +1,5 @@
 """What was replayed: the realised selections, and how much two strategies' selections overlap."""
 
-from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -9,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.findings.outcomes import strategy_rank
-from analysis.reading.errors import shortened
-from analysis.reading.records import Folder, Record
-from analysis.reading.rows import is_number
-from analysis.reading.storage import StudyFiles
+from analysis.reading.cells import READERS
 from analysis.reading.study import CELL, STATE, RecordedStudy
 from trainables.ledger import schema
+from trainables.ledger.forms import read_checked
+from trainables.ledger.manifest import stored_name
+from trainables.ledger.reading import read_each
+from trainables.ledger.sealed_json import DamagedError, Record
+from trainables.ledger.storage.base import Storage, StorageError
 
 SELECTION_COLUMNS = ("id", "level", "type", "tokens")
 OVERLAP_COLUMNS = ("n", "jaccard", "expected")
@@ -32,11 +33,12 @@ def read_selections(study: RecordedStudy) -> Selected:
     """Read what every done run replayed: strategy, mix, seed, *axes, SELECTION_COLUMNS, a row an example."""
     labels = [*schema.LABEL_COLUMNS, *study.axes]
     empty = pd.DataFrame(columns=[*labels, *SELECTION_COLUMNS])
-    if study.files is None:
+    storage = study.storage
+    if storage is None:
         return Selected(empty, ("Selections: this input does not say what was replayed.",), ())
     runs = study.cells[(study.cells[STATE] == schema.DONE) & (study.cells[schema.MIX] > 0)]
     keys = runs[CELL].unique().tolist()
-    read = dict(zip(keys, study.files.each(partial(_read_cell, study.files), keys), strict=True))
+    read = dict(zip(keys, read_each(partial(_read_cell, storage), keys, readers=READERS), strict=True))
     problems = tuple(problem for _, found in read.values() for problem in found)
     usable = {key: record for key, (record, _) in read.items() if record is not None}
     runs = runs[runs[CELL].isin(list(usable))]
@@ -48,29 +50,15 @@ def read_selections(study: RecordedStudy) -> Selected:
     return Selected(repeated.reset_index(drop=True).assign(**values), (), problems)
 
 
-def _read_cell(files: StudyFiles, key: str) -> tuple[Record | None, Sequence[str]]:
+def _read_cell(storage: Storage, key: str) -> tuple[Record | None, list[str]]:
     """Return one cell's selection, checked, and what is wrong with it."""
-    folder = Folder(files, f"{schema.CELLS_DIRECTORY}/{key}")
-    folder.attempt = (folder.record(schema.RESULT_FILE) or {}).get(schema.ATTEMPT)
-    record = folder.record(schema.SELECTION_FILE)
-    if record is None:
-        return None, folder.problems
-    fault = _fault(record)
-    if fault is None:
-        return record, []
-    return None, [f"{folder.describe(schema.SELECTION_FILE)}: {fault}"]
-
-
-def _fault(record: Record) -> str | None:
-    """Return why a selection is no list of examples; None if it is."""
-    lists = [record.get(name) for name in SELECTION_COLUMNS]
-    if not all(isinstance(values, list) and len(values) == len(lists[0] or []) for values in lists):
-        return f"must have lists of one length {', '.join(SELECTION_COLUMNS)}"
-    ids, levels, types, tokens = (values or [] for values in lists)
-    strange = [value for value in [*ids] if not isinstance(value, (str, int))]
-    strange += [value for value in [*levels, *types] if not isinstance(value, (str, int, float, type(None)))]
-    strange += [value for value in tokens if not is_number(value)]
-    return f"its values must be texts and numbers, got {shortened(strange[0])}" if strange else None
+    cell = storage.inside(f"{schema.CELLS_DIRECTORY}/{key}")
+    try:
+        result = read_checked(cell, schema.RESULT_FILE) or {}
+        name = stored_name(schema.SELECTION_FILE, result.get(schema.ATTEMPT))
+        return read_checked(cell, name), []
+    except (DamagedError, StorageError) as err:
+        return None, [str(err)]
 
 
 def pool_size(study: RecordedStudy) -> int | None:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reading.errors import AnalysisError, shortened
-from analysis.reading.regular_file import read_regular
-from analysis.reading.rows import is_number, is_real
+from analysis.reading.errors import AnalysisError
 from analysis.wording.terms import strategy_text
 from trainables.ledger import schema
+from trainables.ledger.regular_file import read_regular
+from trainables.ledger.values import is_number, is_real, shortened
 
 STEPS = "steps"
 LOSS_SUFFIX = "_loss"

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from analysis.reading.records import Record
+from trainables.ledger.sealed_json import Record
 
 QUESTION = ("inference", "looks")
 

@@ -1,10 +1,4 @@
-"""The errors and warnings of analysis that a user can cause, and how they show a value."""
-
-from reprlib import Repr
-from typing import Any
-
-_REPR = Repr()
-_REPR.maxstring = _REPR.maxother = 120
+"""The errors and warnings of analysis that a user can cause."""
 
 
 class AnalysisError(ValueError):
@@ -17,8 +11,3 @@ class NothingToShowError(AnalysisError):
 
 class LedgerWarning(UserWarning):
     """A file of a study could not be used; the message names it."""
-
-
-def shortened(value: Any) -> str:
-    """Return `value` as a message shows it: its repr, cut where it is long or deep."""
-    return _REPR.repr(value)

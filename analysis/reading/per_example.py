@@ -3,20 +3,21 @@
 A cell's losses count if they are the file that its result lists, over the examples of VALIDATION_FILE.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from analysis.reading.errors import shortened
-from analysis.reading.records import Folder, Record, checksum
-from analysis.reading.rows import is_number
-from analysis.reading.storage import StudyFiles
+from analysis.reading.cells import READERS
 from analysis.reading.study import CELL, STATE, RecordedStudy
 from trainables.ledger import schema
+from trainables.ledger.forms import read_checked
+from trainables.ledger.manifest import FILES, read_listed, stored_name
+from trainables.ledger.reading import read_each
+from trainables.ledger.sealed_json import DamagedError, Record
+from trainables.ledger.storage.base import Storage, StorageError
 
 Values = npt.NDArray[np.float64]
 
@@ -58,11 +59,12 @@ class _Losses(NamedTuple):
 
 def read_changes(study: RecordedStudy) -> Changes:
     """Read every done cell's losses of single examples; what cannot be used is named and left out."""
-    if study.files is None:
+    storage = study.storage
+    if storage is None:
         return Changes(None, None, {}, ("Losses of single examples: this input has none.",), ())
-    validation, notes, problems = _read_validation(study.files)
+    validation, notes, problems = _read_validation(storage)
     done = study.cells.loc[study.cells[STATE] == schema.DONE, CELL].dropna().unique().tolist()
-    read = study.files.each(partial(_read_cell, study.files), done)
+    read = read_each(partial(_read_cell, storage), done, readers=READERS)
     problems = [*problems, *(problem for _, found in read for problem in found)]
     losses = {key: found for key, (found, _) in zip(done, read, strict=True) if found is not None}
     if done and not losses:
@@ -95,64 +97,35 @@ def _mismatch(found: _Losses, *, tokens: Values | None) -> str | None:
     return None
 
 
-def _read_validation(files: StudyFiles) -> tuple[Validation | None, list[str], list[str]]:
+def _read_validation(storage: Storage) -> tuple[Validation | None, list[str], list[str]]:
     """Return the validation examples, a note where the study has none, and what is wrong with them."""
-    folder = Folder(files)
-    record = folder.record(schema.VALIDATION_FILE)
     why = f"Forgetting per level and type: the study has no usable {schema.VALIDATION_FILE}"
-    if record is None:
-        absent = (
-            "" if folder.problems else "; `run` with the study's configuration writes it, no cell runs again"
-        )
-        return None, [f"{why}{absent}."], folder.problems
     try:
-        return make_validation(record), [], []
-    except PerExampleError as err:
-        return None, [f"{why}."], [f"{folder.describe(schema.VALIDATION_FILE)}: {err}"]
+        record = read_checked(storage, schema.VALIDATION_FILE)
+    except (DamagedError, StorageError) as err:
+        return None, [f"{why}."], [str(err)]
+    if record is None:
+        return None, [f"{why}; `run` with the study's configuration writes it, no cell runs again."], []
+    return make_validation(record), [], []
 
 
 def make_validation(record: Record) -> Validation:
-    """Return task A's examples from the record of VALIDATION_FILE. Raises PerExampleError."""
-    task = record.get(TASK_A)
-    lists = {name: task.get(name) if isinstance(task, dict) else None for name in ("id", "tokens", *GROUPS)}
-    for name, values in lists.items():
-        if not isinstance(values, list):
-            raise PerExampleError(f"{TASK_A} must have a list {name}, got {shortened(values)}")
-    sizes = {name: len(values or []) for name, values in lists.items()}
-    if len(set(sizes.values())) > 1:
-        raise PerExampleError(f"{TASK_A}'s lists must be of one length, got {sizes}")
-    tokens = lists["tokens"] or []
-    if not tokens or not all(type(count) is int and 0 < count < 2**53 for count in tokens):
-        raise PerExampleError(f"{TASK_A}'s tokens must be whole numbers above 0, got {shortened(tokens)}")
-    groups = {name: [_group_text(value) for value in lists[name] or []] for name in GROUPS}
-    return Validation(np.array(tokens, dtype=float), groups)
+    """Return task A's examples from the record of VALIDATION_FILE."""
+    examples = record[TASK_A]
+    return Validation(np.array(examples["tokens"], dtype=float), {name: examples[name] for name in GROUPS})
 
 
-def _group_text(value: Any) -> str | None:
-    """Return a level or type as text; a whole number is written without a point."""
-    if value is None or isinstance(value, str):
-        return value
-    return f"{value:g}" if is_number(value) else shortened(value)
-
-
-def _read_cell(files: StudyFiles, key: str) -> tuple[_Losses | None, Sequence[str]]:
+def _read_cell(storage: Storage, key: str) -> tuple[_Losses | None, list[str]]:
     """Return one cell's rise of each example, and what is wrong with its file."""
-    folder = Folder(files, f"{schema.CELLS_DIRECTORY}/{key}")
-    result = folder.record(schema.RESULT_FILE) or {}
-    listed = result.get("files")
-    entry = listed.get(schema.LOSSES_FILE) if isinstance(listed, dict) else None
-    if folder.problems or not isinstance(entry, dict):
-        return None, folder.problems  # a run that kept no losses is no damage
-    folder.attempt = result.get(schema.ATTEMPT)
-    place = folder.describe(schema.LOSSES_FILE)
+    cell = storage.inside(f"{schema.CELLS_DIRECTORY}/{key}")
     try:
-        content = folder.content(schema.LOSSES_FILE)
-    except FileNotFoundError:
-        return None, [f"{place} is missing, though the result lists it"]
-    except OSError as err:
-        return None, [f"{place}: unreadable ({err})"]
-    if checksum(content) != entry.get("checksum"):
-        return None, [f"{place} is damaged: its content does not match the checksum that the result lists"]
+        result = read_checked(cell, schema.RESULT_FILE)
+        if result is None or schema.LOSSES_FILE not in result[FILES]:
+            return None, []  # a run that kept no losses is no damage
+        content = read_listed(cell, result, schema.LOSSES_FILE)
+    except (DamagedError, StorageError) as err:
+        return None, [str(err)]
+    place = cell.describe(stored_name(schema.LOSSES_FILE, result.get(schema.ATTEMPT)))
     try:
         return _make_losses(content, place), []
     except PerExampleError as err:

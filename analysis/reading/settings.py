@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from analysis.reading.errors import AnalysisError, shortened
-from analysis.reading.records import Record
-from analysis.reading.rows import is_number
+from analysis.reading.errors import AnalysisError
 from analysis.stats.measures import MEASURES, PRIMARY
+from trainables.ledger.sealed_json import Record
+from trainables.ledger.values import is_number, shortened
 
 FIELDS = ("primary", "smallest_effect", "level", "power")
 

@@ -1,7 +1,9 @@
-"""From a ledger to tidy frames: planned cells, and evaluation points."""
+"""Reads a study into tidy frames: planned cells, and evaluation points. Writes nothing."""
 
 import json
+import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -9,14 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reading.cells import Cell
+from analysis.reading.cells import NO_POINTS, Cell, read_cells
 from analysis.reading.errors import AnalysisError, LedgerWarning
-from analysis.reading.ledger import Ledger, read_ledger
-from analysis.reading.records import Record
-from analysis.reading.rows import COUNTS, NO_POINTS
 from analysis.reading.safe_text import visible
-from analysis.reading.storage import StudyFiles, open_study
 from trainables.ledger import schema
+from trainables.ledger.forms import LedgerError, read_own_file
+from trainables.ledger.sealed_json import Record
+from trainables.ledger.storage.base import Storage, StorageError
+from trainables.ledger.storage.location import LocationError, check_location, is_path, open_storage
+from trainables.ledger.values import COUNTS, shortened
 
 CELL = "cell"
 STATE = "state"
@@ -28,13 +31,14 @@ START_LOSSES = [schema.TASK_A_LOSS, schema.TASK_B_LOSS]  # at step 0 they tell P
 CELL_DETAILS = (CELL, STATE, ERROR, LOG, SLOTS_HASH, SELECTION_DIGEST)
 
 NO_CELL = Cell(schema.MISSING)
+PATIENCE = 5.0  # seconds that a storage which does not answer is asked again
 
 
 @dataclass(frozen=True)
 class RecordedStudy:
     """A study as frames: `cells` has a row per planned label, `rows` one per evaluation point too.
 
-    `files`: where the files of single examples are read, once a frame needs them; None where there are none.
+    `storage`: where the files of single examples are read, once a frame needs them; None where there are none.
     """
 
     description: Record
@@ -42,7 +46,7 @@ class RecordedStudy:
     cells: pd.DataFrame
     rows: pd.DataFrame
     problems: tuple[str, ...] = ()
-    files: StudyFiles | None = None
+    storage: Storage | None = None
 
     @property
     def name(self) -> str:
@@ -73,24 +77,63 @@ def _warn_of_problems(study: RecordedStudy) -> RecordedStudy:
     return study
 
 
+def open_study(location: str | PathLike[str]) -> Storage:
+    """Return the storage at a directory's path or s3://bucket/prefix. Raises AnalysisError for other locations.
+
+    A path is shown as it was given.
+    """
+    place = os.fspath(location)
+    try:
+        return open_storage(place if is_path(place) else check_location(place), patience=PATIENCE)
+    except LocationError as err:
+        raise AnalysisError(str(err)) from err
+
+
 def read_study(location: str | PathLike[str]) -> RecordedStudy:
-    """Read the study at `location` into frames; raises AnalysisError where there is none."""
-    ledger = read_ledger(location)
-    labels = (*schema.LABEL_COLUMNS, *ledger.axes)
-    _check_axes(ledger.axes)
-    values = label_frame(ledger, labels=labels)
-    twice = values[values.duplicated()]
-    if not twice.empty:
-        raise AnalysisError(f"{schema.PLAN_FILE} plans a label twice: {twice.iloc[0].to_dict()}")
+    """Read the study at `location` into frames; raises AnalysisError where there is none.
+
+    A study may be running: a file that is damaged or missing is listed as a problem, and its cell counts as the
+    lesser state.
+    """
+    try:
+        return _read(open_study(location))
+    except (LedgerError, StorageError) as err:
+        raise AnalysisError(str(err)) from err
+
+
+def _read(storage: Storage) -> RecordedStudy:
+    study = _require(storage, schema.STUDY_FILE)
+    if schema.RATES_FILE in storage.listing(deep=False).files:
+        raise AnalysisError(
+            f"{storage.describe()} is a learning-rate search, whose cells were stopped by their outcome: nothing can be "
+            f"estimated from them. See {schema.RATES_FILE} in it for what became of each rate"
+        )
+    axes = tuple(study["axes"])
+    labels = (*schema.LABEL_COLUMNS, *axes)
+    _check_axes(axes)
+    plan = _require(storage, schema.PLAN_FILE)["cells"]
+    values = label_frame([entry["labels"] for entry in plan], labels=labels)
     values = values.sort_values(list(labels), kind="stable")
-    keys = [ledger.plan[position].key for position in values.index]
-    planned = [NO_CELL if key is None else ledger.cells[key] for key in keys]
+    keys = [plan[position]["key"] for position in values.index]
+    read, problems = read_cells(storage, keys=(entry["key"] for entry in plan))
+    planned = [NO_CELL if key is None else read[key] for key in keys]
     details = pd.DataFrame(
         [_details(*pair) for pair in zip(keys, planned, strict=True)], columns=CELL_DETAILS
     )
     cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
-    rows = _point_frame(cells, planned)
-    return RecordedStudy(ledger.study, ledger.axes, cells, rows, ledger.problems, open_study(location))
+    return RecordedStudy(study, axes, cells, _point_frame(cells, planned), problems, storage)
+
+
+def _require(storage: Storage, name: str) -> Record:
+    """Read one of the two files without which a place is not a study."""
+    record = read_own_file(storage, name)
+    if record is None:
+        said = "is a file" if os.path.isfile(storage.location) else f"has no {name}"
+        raise AnalysisError(
+            f"{storage.describe()} is not a study directory: it {said}. Give the directory or s3:// "
+            f"location that the sweep writes, the one that holds {schema.STUDY_FILE} and {schema.PLAN_FILE}."
+        )
+    return record
 
 
 def _point_frame(cells: pd.DataFrame, planned: list[Cell]) -> pd.DataFrame:
@@ -104,11 +147,24 @@ def _point_frame(cells: pd.DataFrame, planned: list[Cell]) -> pd.DataFrame:
     return pd.concat([repeated, measured], axis="columns")
 
 
-def label_frame(ledger: Ledger, *, labels: tuple[str, ...]) -> pd.DataFrame:
-    """Return the planned label values, every column of one type so that it sorts and groups."""
-    frame = pd.DataFrame([label.values for label in ledger.plan], columns=list(labels), dtype=object)
+def label_frame(planned: Sequence[Record], *, labels: tuple[str, ...]) -> pd.DataFrame:
+    """Return the planned labels' values, every column of one type so that it sorts and groups.
+
+    Raises AnalysisError where one lacks an axis, or is planned twice.
+    """
+    for values in planned:
+        absent = [name for name in labels if name not in values]
+        if absent:
+            raise AnalysisError(
+                f"{schema.PLAN_FILE}: a cell's labels must be {', '.join(labels)}; got {shortened(values)}"
+            )
+    frame = pd.DataFrame(list(planned), columns=list(labels), dtype=object)
     plain = {name: plain_values(frame[name].tolist()) for name in labels}
-    return pd.DataFrame(plain, columns=list(labels)).astype({schema.STRATEGY: "str", schema.MIX: "float64"})
+    frame = pd.DataFrame(plain, columns=list(labels)).astype({schema.STRATEGY: "str", schema.MIX: "float64"})
+    twice = frame[frame.duplicated()]
+    if not twice.empty:
+        raise AnalysisError(f"{schema.PLAN_FILE} plans a label twice: {twice.iloc[0].to_dict()}")
+    return frame
 
 
 def plain_values(values: list[Any]) -> list[Any]:

@@ -1,5 +1,6 @@
 """Reports of studies on disk: one, or several compared; HTML and Markdown beside their data and figures."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -9,7 +10,6 @@ from analysis.figures.comparison import Named
 from analysis.findings.findings import Findings, find
 from analysis.reading.errors import NothingToShowError
 from analysis.reading.settings import Inference
-from analysis.reading.storage import is_directory_location
 from analysis.reading.study import RecordedStudy
 from analysis.report.comparison import write_comparison
 from analysis.report.document import Content, Section
@@ -17,6 +17,7 @@ from analysis.report.figure_set import file_name
 from analysis.report.html import write_web_page
 from analysis.report.markdown import write_page
 from analysis.report.study import Options, Written, write_study
+from trainables.ledger.storage.location import is_path
 
 Progress = Callable[[str], None]
 
@@ -33,7 +34,7 @@ class Report:
 
 def report_directory(location: str | PathLike[str], *, name: str) -> Path:
     """Return where a report goes by itself: into a study's directory, or ./report/<its name> for any other."""
-    if is_directory_location(location):
+    if is_path(os.fspath(location)):
         return Path(location, "report")
     return Path("report", file_name(name).lstrip(".") or "study")
 

@@ -9,12 +9,15 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from analysis.findings.findings import Findings
-from analysis.reading.records import Folder, Record
-from analysis.reading.storage import StudyFiles
+from analysis.reading.cells import READERS
 from analysis.reading.study import CELL, STATE, RecordedStudy
 from analysis.report.figure_files import PACKAGES
 from analysis.wording.conditioning import count_text
 from trainables.ledger import schema
+from trainables.ledger.forms import read_checked
+from trainables.ledger.reading import read_each
+from trainables.ledger.sealed_json import DamagedError, Record
+from trainables.ledger.storage.base import StorageError
 
 UNKNOWN = "not recorded"
 NOTHING = "none"
@@ -131,15 +134,18 @@ def _computed(study: RecordedStudy) -> tuple[Counter[str], Counter[str]]:
     """Return how many finished cells each machine computed, and each adapter began; from their results."""
     machines: Counter[str] = Counter()
     artifacts: Counter[str] = Counter()
-    if study.files is None:
+    storage = study.storage
+    if storage is None:
         return machines, artifacts
-    files: StudyFiles = study.files
     ended = study.cells[study.cells[STATE].isin((schema.DONE, schema.DIVERGED))]
 
     def read(key: str) -> Record:
-        return Folder(files, f"{schema.CELLS_DIRECTORY}/{key}").record(schema.RESULT_FILE) or {}
+        try:
+            return read_checked(storage.inside(f"{schema.CELLS_DIRECTORY}/{key}"), schema.RESULT_FILE) or {}
+        except (DamagedError, StorageError):
+            return {}
 
-    for result in files.each(read, list(ended[CELL].drop_duplicates())):
+    for result in read_each(read, list(ended[CELL].drop_duplicates()), readers=READERS):
         for counter, name in ((machines, "computed_on"), (artifacts, "artifact")):
             if isinstance(result.get(name), str):
                 counter[result[name]] += 1

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import pandas as pd
 
 from analysis.findings.findings import Findings
-from analysis.reading.records import Record
 from analysis.reading.study import CELL, SELECTION_DIGEST, SLOTS_HASH, START_LOSSES, RecordedStudy
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from trainables.ledger import schema
+from trainables.ledger.sealed_json import Record
 
 
 class StudyPart(Protocol):

@@ -15,13 +15,13 @@ from sweep.config.study import StudyConfig
 from sweep.design.next_stage import NextStage
 from sweep.ledger.ledger import CellStatus, Ledger, count_runs
 from sweep.ledger.mixed_code import mixed_code
-from sweep.ledger.records import read_checked
 from sweep.lr_search.outcomes import at_edge, best_rate, rate_outcomes
 from sweep.lr_search.search import steps_of_search
 from sweep.planning.disk import disk_need
 from sweep.planning.inputs import Prepared
 from sweep.planning.plan import Plan
 from trainables.ledger import schema
+from trainables.ledger.forms import read_checked
 from trainables.ledger.sealed_json import DamagedError
 
 

@@ -16,7 +16,7 @@ from sweep.planning.cells import PlannedCell
 from sweep.planning.plan import Plan
 from trainables.artifact import Artifact
 from trainables.ledger import schema
-from trainables.ledger.cell_result import read_result
+from trainables.ledger.cell_reader import read_result
 from trainables.ledger.manifest import read_listed
 from trainables.ledger.sealed_json import DamagedError
 

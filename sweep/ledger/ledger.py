@@ -5,18 +5,16 @@ as not there, and is named. Needs neither Ray nor torch.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sweep.config.study import StudyConfig, validate_study
-from sweep.ledger.records import read_checked
 from sweep.ledger.result_cache import keep_results, recall_results, stamp
 from trainables.ledger import schema
-from trainables.ledger.cell_result import current_attempt, read_result
-from trainables.ledger.digests import KEY_LENGTH
+from trainables.ledger.cell_reader import current_attempt, read_result
+from trainables.ledger.forms import KEY, LedgerError, read_checked, read_own_file
 from trainables.ledger.leftovers import PROBE_FILE, leftovers, sweep
 from trainables.ledger.manifest import stored_name
 from trainables.ledger.reading import read_each
@@ -25,14 +23,9 @@ from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Listing, Storage
 from trainables.ledger.storage.location import open_storage
 
-KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 FAILURE_LOG = "failure.log"
 READERS = 16  # files read at a time: an object store answers many at once
 Entry = dict[str, Any]
-
-
-class LedgerError(ValueError):
-    """A study that cannot be used as asked; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -142,21 +135,15 @@ class Ledger:
 
     def study_record(self) -> dict[str, Any] | None:
         """Return study.json, or None where no study has been started. Raises LedgerError if it is damaged."""
-        return self._read(schema.STUDY_FILE)
+        return read_own_file(self.storage, schema.STUDY_FILE)
 
     def plan(self) -> list[Entry]:
         """Return the planned labels with their keys; empty before the first run.
 
         Raises LedgerError if the plan is damaged.
         """
-        record = self._read(schema.PLAN_FILE)
-        entries: list[Entry] = record["cells"] if record else []
-        for entry in entries:
-            if entry["key"] is not None and not KEY.fullmatch(str(entry["key"])):
-                raise LedgerError(
-                    f"{self.storage.describe(schema.PLAN_FILE)}: {entry['key']!r} is no cell key"
-                )
-        return entries
+        record = read_own_file(self.storage, schema.PLAN_FILE)
+        return record["cells"] if record else []
 
     def planned_statuses(
         self, *, thorough: bool = False, known: CellStatuses | None = None
@@ -214,20 +201,6 @@ class Ledger:
                 continue
             if record is not None:
                 yield key, record
-
-    def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            record = read_checked(self.storage, name)
-        except DamagedError as error:
-            raise LedgerError(
-                f"{error}. No cell is lost: `run` with the study's configuration writes it anew"
-            ) from error
-        if record is not None and record.get("schema") != schema.SCHEMA_VERSION:
-            raise LedgerError(
-                f"{self.storage.describe(name)} has schema {record.get('schema')!r}, this version reads "
-                f"{schema.SCHEMA_VERSION}: use the version that wrote it, or another storage"
-            )
-        return record
 
 
 def count_runs(planned: Iterable[tuple[Entry, CellStatus]]) -> Counter[str]:

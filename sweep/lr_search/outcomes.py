@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sweep.ledger.ledger import CellStatus, Ledger
-from sweep.ledger.records import read_checked
 from sweep.lr_search.search import RATE
 from trainables.ledger import schema
+from trainables.ledger.forms import read_checked
 from trainables.ledger.sealed_json import DamagedError
 
 CSV_FILE = "tune.csv"

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from sweep.config.errors import ConfigurationError
 from sweep.config.study import StudyConfig, validate_study
-from sweep.ledger.ledger import Ledger, LedgerError
-from sweep.ledger.records import read_checked
+from sweep.ledger.ledger import Ledger
 from sweep.planning.study_record import place_beside, place_inside
 from trainables.ledger import schema
+from trainables.ledger.forms import LedgerError, read_checked
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.location import open_storage
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from sweep.config.study import StudyConfig
-from sweep.ledger.ledger import CellStatus, CellStatuses, Ledger, LedgerError
+from sweep.ledger.ledger import CellStatus, CellStatuses, Ledger
 from sweep.planning import study_record
 from sweep.planning.cells import Origin, PlannedCell, plan_cells, plan_record
 from sweep.planning.inputs import Prepared
 from trainables.artifact import Artifact, load_artifact
 from trainables.engine.compute_plan import ComputePlan
 from trainables.ledger import schema
+from trainables.ledger.forms import LedgerError
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Storage
 from trainables.replay.batch_order import phase_a_stream

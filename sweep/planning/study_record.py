@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sweep.config.study import StudyConfig
-from sweep.ledger.ledger import CellStatuses, Entry, Ledger, LedgerError
-from sweep.ledger.records import read_checked
+from sweep.ledger.ledger import CellStatuses, Entry, Ledger
 from sweep.planning.inputs import Prepared
 from trainables.ledger import schema
+from trainables.ledger.forms import LedgerError, read_checked
 from trainables.ledger.manifest import stored_name
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.location import split_options

@@ -55,7 +55,7 @@ def with_changed_strategies(folder: Path, before: str, after: str) -> Path:
     """Return a folder with copies of the packages in which the module of strategies was changed."""
     for package in ("sweep", "trainables", "analysis"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    module = folder / "trainables" / "strategies.py"
+    module = folder / "trainables" / "replay" / "strategies.py"
     source = module.read_text()
     assert source.count(before) == 1
     module.write_text(source.replace(before, after))

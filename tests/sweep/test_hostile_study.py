@@ -11,9 +11,10 @@ from sweep.config.study import validate_study
 from sweep.console.progress import Progress
 from sweep.driver import run_study
 from sweep.export import export_original
-from sweep.ledger.ledger import LedgerError, open_existing
+from sweep.ledger.ledger import open_existing
 from tests.fuzz.studies import GOOD, Damage, damaged_study
 from trainables.ledger import schema
+from trainables.ledger.forms import LedgerError
 from trainables.ledger.storage.location import LocationError
 from trainables.model.sources import ModelError
 

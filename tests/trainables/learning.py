@@ -16,7 +16,7 @@ from trainables.engine.cell_folder import CellStore, Row
 from trainables.engine.interruption import Heartbeat, StoppedError
 from trainables.engine.session import ModelSession, load_session
 from trainables.ledger import schema
-from trainables.ledger.cell_result import current_attempt
+from trainables.ledger.cell_reader import current_attempt
 from trainables.ledger.manifest import stored_name
 from trainables.ledger.storage.base import Storage
 from trainables.ledger.storage.directory import DirectoryStorage

@@ -8,7 +8,7 @@ from safetensors.numpy import save
 
 from trainables.engine.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
 from trainables.ledger import schema
-from trainables.ledger.cell_result import is_finished
+from trainables.ledger.cell_reader import is_finished
 from trainables.ledger.fencing import Claim, ClaimLostError, take_claim
 from trainables.ledger.leftovers import leftovers_beside, sweep
 from trainables.ledger.manifest import FileSet

@@ -6,7 +6,7 @@ Only names that the study itself gives are ever deleted, and none that a worker 
 import re
 
 from trainables.ledger import schema
-from trainables.ledger.cell_result import current_attempt
+from trainables.ledger.cell_reader import current_attempt
 from trainables.ledger.manifest import FILES, Record, split_name, stored_name
 from trainables.ledger.storage.base import Listing, Storage
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainables.ledger.schema import ATTEMPT, ATTEMPT_FILE, ATTEMPT_FORM
-from trainables.ledger.sealed_json import DamagedError, checksum, seal
+from trainables.ledger.sealed_json import DamagedError, checksum, seal, unseal
 from trainables.ledger.storage.base import Listing, Storage
 
 Manifest = dict[str, dict[str, Any]]  # {name: {"size": bytes, "checksum": digest}}
@@ -56,14 +56,28 @@ def split_name(stored: str) -> tuple[str, str]:
 
 def read_listed(storage: Storage, record: Record, name: str) -> bytes:
     """Return a file's content. Raises DamagedError if it is not the one that the record lists."""
-    stored, listed = stored_name(name, record.get(ATTEMPT)), record[FILES].get(name)
+    stored = stored_name(name, record.get(ATTEMPT))
     try:
         content = storage.read(stored)
     except FileNotFoundError as error:
-        raise DamagedError(f"{storage.describe(stored)} is missing") from error
+        raise DamagedError(f"{storage.describe(stored)} is missing, though its record lists it") from error
+    listed = record[FILES].get(name)
     if listed is None or checksum(content) != listed["checksum"]:
-        raise DamagedError(f"{storage.describe(stored)} is damaged: its content does not match its manifest")
+        raise DamagedError(
+            f"{storage.describe(stored)} is damaged: its content does not match the checksum that its record lists"
+        )
     return content
+
+
+def read_listed_record(storage: Storage, record: Record, name: str) -> dict[str, Any]:
+    """Return the value of a sealed file that the record lists. Raises DamagedError if it is not that one."""
+    content = read_listed(storage, record, name)
+    try:
+        return unseal(content)
+    except DamagedError as error:
+        raise DamagedError(
+            f"{storage.describe(stored_name(name, record.get(ATTEMPT)))} is damaged: {error}"
+        ) from error
 
 
 def check_files(

@@ -10,10 +10,10 @@ import pytest
 from analysis.findings.findings import NOTED, find
 from analysis.reading.errors import AnalysisError
 from analysis.reading.settings import Inference
-from analysis.reading.storage import DirectoryFiles
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema
+from trainables.ledger.storage.base import Storage, join
 
 Builder = Callable[..., Path]
 
@@ -33,13 +33,13 @@ def test_files_of_single_examples_are_read_only_when_asked_for(
 ) -> None:
     found = read_study(study(per_example=True, mixes=(0.05, 0.1, 0.2)))
     read: list[str] = []
-    plain = DirectoryFiles.read
+    plain = Storage.read
 
-    def counting(self: DirectoryFiles, name: str) -> bytes:
-        read.append(name)
+    def counting(self: Storage, name: str) -> bytes:
+        read.append(join(self.prefix, name))
         return plain(self, name)
 
-    monkeypatch.setattr(DirectoryFiles, "read", counting)
+    monkeypatch.setattr(Storage, "read", counting)
     findings = find(found)
     for frame in ("outcomes", "pairs", "contrasts", "secondary", "aa", "doses", "dose_fits", "components"):
         assert isinstance(getattr(findings, frame), pd.DataFrame)

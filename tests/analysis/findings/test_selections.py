@@ -68,12 +68,12 @@ def test_the_pool_must_be_known_and_large_enough() -> None:
 
 
 WRONG: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda record: record.update(id="one"), "lists of one length"),
-    (lambda record: record.pop("tokens"), "lists of one length"),
-    (lambda record: record["level"].pop(), "lists of one length"),
-    (lambda record: record["id"].__setitem__(0, ["x"]), "texts and numbers"),
-    (lambda record: record["tokens"].__setitem__(0, None), "texts and numbers"),
-    (lambda record: record["type"].__setitem__(0, {}), "texts and numbers"),
+    (lambda record: record.update(id="one"), "id: Input should be a valid list"),
+    (lambda record: record.pop("tokens"), "tokens: Field required"),
+    (lambda record: record["level"].pop(), "lists must be of one length"),
+    (lambda record: record["id"].__setitem__(0, ["x"]), "id.0: Input should be a valid string"),
+    (lambda record: record["tokens"].__setitem__(0, None), "tokens.0: Input should be a valid integer"),
+    (lambda record: record["type"].__setitem__(0, {}), "type.0: Input should be a valid string"),
 ]
 
 

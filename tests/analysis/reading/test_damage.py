@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from analysis.findings.outcomes import METRICS, run_outcomes, summarise
 from analysis.reading.errors import AnalysisError
-from analysis.reading.records import DIGEST_LENGTH, DamagedError, checksum, unseal
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.tables.run_lists import damage_text
-from tests.analysis.studies import TORN_ROWS, read_json, rewrite, seal, write_json
-from trainables.ledger import schema, sealed_json
-from trainables.ledger.digests import KEY_LENGTH
+from sweep.ledger.ledger import Ledger
+from tests.analysis.studies import TORN_ROWS, read_json, rewrite, seal, write_json, write_result
+from trainables.ledger import schema
+from trainables.ledger.sealed_json import DamagedError, unseal
+from trainables.ledger.storage.location import open_storage
 
 Builder = Callable[..., Path]
 Damage = Callable[[bytes], bytes | None]
@@ -85,8 +87,45 @@ def test_a_done_cell_with_a_damaged_file_is_not_done_and_the_file_is_named(
     assert named or (file, name) == (schema.RESULT_FILE, "absent")  # which is how a cell is before its end
     assert len(after.problems) == len(named)
     assert not named or cell["error"].item() == named[0]
+    checked = Ledger(open_storage(str(directory))).statuses([folder.name], thorough=True)[folder.name]
+    assert checked.state == schema.PARTIAL
     for kept, was in zip(without(after, folder.name), without(before, folder.name), strict=True):
         pd.testing.assert_frame_equal(kept, was)
+
+
+WRONG: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+    "a row lacks a column": (schema.ROWS_FILE, lambda record: record["rows"][1].pop("epoch")),
+    "a count is negative": (schema.ROWS_FILE, lambda record: record["rows"][1].update(step=-1)),
+    "steps fall": (schema.ROWS_FILE, lambda record: record["rows"].reverse()),
+    "no rows": (schema.ROWS_FILE, lambda record: record["rows"].clear()),
+    "the last loss is not finite": (
+        schema.ROWS_FILE,
+        lambda record: record["rows"][-1].update(task_a_loss=None),
+    ),
+    "the last row is not there": (schema.ROWS_FILE, lambda record: record["rows"].pop()),
+    "another cell": (schema.CELL_FILE, lambda record: record.update(key="0" * 20)),
+    "no seed": (schema.CELL_FILE, lambda record: record.pop("seed")),
+    "lists of two lengths": (schema.SELECTION_FILE, lambda record: record["id"].append("x")),
+    "an id that is no text": (schema.SELECTION_FILE, lambda record: record["id"].__setitem__(0, 7)),
+    "done at another step": (schema.RESULT_FILE, lambda record: record.update(step=7)),
+    "nothing listed": (schema.RESULT_FILE, lambda record: record.update(files={})),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_status_check_and_report_agree_on_what_was_published_wrong(study: Builder, name: str) -> None:
+    """A whole seal over what no version of the sweep publishes."""
+    directory, (file, change) = study(), WRONG[name]
+    folder = folder_of(directory, read_study(directory), HARD)
+    record = read_json(folder / file)
+    change(record)
+    write_json(folder / file, record)
+    if file != schema.RESULT_FILE:
+        write_result(folder, read_json(folder / schema.RESULT_FILE))
+    found = read_study(directory)
+    checked = Ledger(open_storage(str(directory))).statuses([folder.name], thorough=True)[folder.name]
+    assert found.cells.loc[found.cells["cell"] == folder.name, "state"].tolist() == [schema.PARTIAL]
+    assert (checked.state, checked.damage) == (schema.PARTIAL, found.problems[0])
 
 
 @pytest.mark.parametrize("name", [name for name in DAMAGES if name != "another whole file"])
@@ -107,14 +146,14 @@ def test_an_open_cell_keeps_its_state_and_damage_is_named(
 
 
 @pytest.mark.parametrize("name", [name for name in DAMAGES if name not in ("another whole file", "absent")])
-def test_a_damaged_failure_leaves_the_cell_partial_and_is_named(study: Builder, name: str) -> None:
+def test_a_damaged_failure_is_named_and_the_cell_has_failed(study: Builder, name: str) -> None:
     directory = study(states={HARD: schema.FAILED})
     folder = folder_of(directory, read_study(directory), HARD)
     inflict(folder / schema.FAILURE_FILE, DAMAGES[name])
     after = read_study(directory)
-    assert schema.FAILED not in set(after.cells["state"])
     (problem,) = after.problems
     assert problem.startswith(f"{folder / schema.FAILURE_FILE} is damaged")
+    assert after.cells.loc[after.cells["state"] == schema.FAILED, "error"].tolist() == [problem]
 
 
 @pytest.mark.parametrize("file", [schema.STUDY_FILE, schema.PLAN_FILE])
@@ -135,7 +174,7 @@ def test_rows_of_an_earlier_moment_are_not_taken_for_the_finished_cell_s(study: 
     after = read_study(directory)
     (problem,) = after.problems
     assert problem == (
-        f"{folder / schema.ROWS_FILE} is damaged: its content does not match the checksum that the result lists"
+        f"{folder / schema.ROWS_FILE} is damaged: its content does not match the checksum that its record lists"
     )
     assert not (after.rows["cell"] == folder.name).any()
 
@@ -186,14 +225,6 @@ def test_no_flipped_bit_and_no_cut_goes_unnoticed() -> None:
     for damaged in [*bits(content), *(content[:length] for length in range(len(content)))]:
         with pytest.raises(DamagedError):
             unseal(damaged)
-
-
-def test_seals_and_names_are_those_that_the_sweep_writes() -> None:
-    value = {"rows": [1.5, None, "é\n"], "state": "done"}
-    assert seal(value) == sealed_json.seal(value)
-    assert DIGEST_LENGTH == sealed_json.DIGEST_LENGTH
-    assert checksum(b"x") == sealed_json.checksum(b"x")
-    assert KEY_LENGTH == 20
 
 
 def test_a_change_that_is_published_is_no_damage(study: Builder) -> None:

@@ -60,7 +60,7 @@ def test_a_tiny_group_by_hand(study: Builder) -> None:
     directory = study(per_example=True, strategies=("random",), seeds=(0,), control=False)
     ids = ["a", "b", "c"]
     task = {"id": ids, "level": ["easy", "easy", None], "type": [None] * 3, "tokens": [1, 3, 4]}
-    write_json(directory / schema.VALIDATION_FILE, {"task_a": task, "task_b": {}})
+    write_json(directory / schema.VALIDATION_FILE, {"task_a": task, "task_b": task})
     nll = np.array([[1.0, 3.0, 8.0], [9.0, 9.0, 9.0], [1.5, 3.7, 8.0]])
     publish(losses_of(directory, ("random", 0.1, 0)), {"task_a_nll": nll})
     (group,) = found(directory).levels.to_dict("records")
@@ -157,13 +157,20 @@ def test_damaged_losses_are_named_and_left_out(study: Builder, damage: str) -> N
     assert len(findings.levels) == (12 - 1) * 9
 
 
+def examples(**changed: Any) -> dict[str, Any]:
+    """Return the record of one example a task, `changed` where it is None left out, of task A."""
+    whole = {"id": ["a"], "tokens": [1], "level": ["x"], "type": ["y"]}
+    return {"task_a": {name: value for name, value in (whole | changed).items() if value}, "task_b": whole}
+
+
 WRONG_EXAMPLES: list[tuple[dict[str, Any], str]] = [
-    ({"task_a": None}, "must have a list id"),
-    ({"task_a": {"id": ["a"], "tokens": [1], "level": ["x"]}}, "must have a list type"),
-    ({"task_a": {"id": ["a"], "tokens": [1, 2], "level": ["x"], "type": ["y"]}}, "of one length"),
-    ({"task_a": {"id": ["a"], "tokens": [0], "level": ["x"], "type": ["y"]}}, "whole numbers above 0"),
-    ({"task_a": {"id": ["a"], "tokens": ["1"], "level": ["x"], "type": ["y"]}}, "whole numbers above 0"),
-    ({"task_a": {"id": [], "tokens": [], "level": [], "type": []}}, "whole numbers above 0"),
+    (examples() | {"task_a": None}, "task_a: Input should be"),
+    (examples(type=None), "task_a.type: Field required"),
+    (examples(tokens=[1, 2]), "of one length"),
+    (examples(tokens=[0]), "task_a.tokens.0: Input should be greater than 0, got 0"),
+    (examples(tokens=["1"]), "task_a.tokens.0: Input should be a valid integer, got '1'"),
+    (examples(level=[3]), "task_a.level.0: Input should be a valid string, got 3"),
+    (examples() | {"task_a": {"id": [], "tokens": [], "level": [], "type": []}}, "there are none"),
 ]
 
 

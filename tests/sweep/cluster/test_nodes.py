@@ -236,7 +236,7 @@ def other_packages(folder: Path, *, line: str) -> Path:
     """Copy our packages with one more line in one module, as a node may have them installed."""
     for package in ("sweep", "trainables", "analysis"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    with (folder / "trainables" / "losses.py").open("a") as losses:
+    with (folder / "trainables" / "model" / "loss.py").open("a") as losses:
         losses.write(f"\n{line}\n")
     return folder
 
@@ -262,7 +262,7 @@ def test_nodes_that_compute_with_something_else_are_named_and_nothing_is_compute
         assert "trainables/model/loss.py: not the driver's code" in lines[1]
         assert "resources.gpus asks for a GPU and there is none" in lines[1]
         assert (
-            "forgetting-sweep cannot be used there: SyntaxError: invalid syntax (losses.py, line" in lines[2]
+            "forgetting-sweep cannot be used there: SyntaxError: invalid syntax (loss.py, line" in lines[2]
         )
         assert "Traceback" not in driver.printed
         assert not driver.ledger.storage.files(schema.ARTIFACTS_DIRECTORY)

@@ -13,7 +13,7 @@ from analysis.reading.study import read_study
 from sweep.ledger.ledger import Ledger
 from tests.analysis.studies import read_json, write_json, write_study
 from trainables.ledger import schema
-from trainables.ledger.cell_result import is_finished
+from trainables.ledger.cell_reader import is_finished
 from trainables.ledger.storage.location import open_storage
 
 ATTEMPT, EARLIER = "000002-0f3a9c2e", "000001-9c2e0f3a"

@@ -12,13 +12,14 @@ from analysis.reading.errors import AnalysisError
 from sweep.config.errors import ConfigurationError
 from sweep.config.study import StudyConfig, validate_study
 from sweep.export import export_original
-from sweep.ledger.ledger import Ledger, LedgerError
+from sweep.ledger.ledger import Ledger
 from sweep.lr_search.asha import Halving
 from sweep.lr_search.outcomes import at_edge, best_rate, rate_outcomes, write_outcomes
 from sweep.lr_search.search import SEEDS, check_kind, open_search, search_study
 from sweep.planning.inputs import prepare
 from sweep.planning.study_record import place_beside, place_inside
 from trainables.ledger import schema
+from trainables.ledger.forms import LedgerError
 from trainables.ledger.storage.base import StorageError
 from trainables.ledger.storage.location import open_storage
 

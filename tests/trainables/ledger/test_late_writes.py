@@ -61,9 +61,13 @@ def work(storage: Storage, value: float) -> None:
     """Take a cell and do all that a worker does to it, with content that `value` tells from others'."""
     store = CellStore(storage, fencing_token=1)
     store.take()
-    store.describe({"key": KEY, "strategy": "random", "mix": 0.5, "seed": 0}, {"index": [], "value": value})
+    store.describe(
+        {"key": KEY, "strategy": "random", "mix": 0.5, "seed": 0, "hyperparameters": {}},
+        {"id": [], "level": [], "type": [], "tokens": [], "value": value},
+    )
+    rows: list[dict[str, float | int | None]] = []
     for step in (0, 4):
-        rows: list[dict[str, float | int | None]] = [{"step": step, "task_a_loss": value}]
+        rows.append(dict.fromkeys(schema.ROW_COLUMNS, 0) | {"step": step, "task_a_loss": value})
         store.record(rows, {"steps": np.array([step, value])})
         store.checkpoint(step, {"w": torch.full((2,), value)}, {"step": step})
     store.keep_adapter({"adapter_model.safetensors": b"%f" % value})

@@ -1,32 +1,22 @@
 """Reading many things: at once where each is waited for, in one thread where they are at hand."""
 
 import threading
-from collections.abc import Callable, Sequence
 from itertools import accumulate, chain, count
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-import analysis.reading.storage
-import trainables.ledger.reading
-from analysis.reading.storage import DirectoryFiles
+from trainables.ledger import reading
 from trainables.ledger.reading import read_each
 
-READ: dict[Any, Callable[[Callable[[int], Any], Sequence[int]], list[Any]]] = {
-    trainables.ledger.reading: lambda function, items: read_each(function, items, readers=24),
-    analysis.reading.storage: lambda function, items: DirectoryFiles("x").each(function, items),
-}
 
-
-@pytest.mark.parametrize("module", READ)
 @pytest.mark.parametrize("waited", [False, True])
 def test_threads_read_what_is_waited_for_and_a_few_last_items(
-    module: Any, waited: bool, monkeypatch: pytest.MonkeyPatch
+    waited: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clocks = {"perf_counter": count(0.0, 3.0 if waited else 1.0), "thread_time": count(0.0, 1.0)}
     times = {name: ticks.__next__ for name, ticks in clocks.items()}
-    monkeypatch.setattr(module, "time", SimpleNamespace(**times))
+    monkeypatch.setattr(reading, "time", SimpleNamespace(**times))
     here, read_here = threading.current_thread(), list[int]()
 
     def read(item: int) -> int:
@@ -34,29 +24,27 @@ def test_threads_read_what_is_waited_for_and_a_few_last_items(
             read_here.append(item)
         return 2 * item
 
-    assert READ[module](read, range(1000)) == [2 * item for item in range(1000)]
+    assert read_each(read, range(1000), readers=24) == [2 * item for item in range(1000)]
     assert read_here == list(range(3 * 16 if waited else 624))
 
 
-@pytest.mark.parametrize("module", READ)
 @pytest.mark.parametrize("size", [0, 1, 24])
-def test_a_few_items_are_all_read_at_once(module: Any, size: int) -> None:
+def test_a_few_items_are_all_read_at_once(size: int) -> None:
     together = threading.Barrier(max(1, size), timeout=30)
 
     def read(item: int) -> int:
         together.wait()
         return item
 
-    assert READ[module](read, range(size)) == list(range(size))
+    assert read_each(read, range(size), readers=24) == list(range(size))
 
 
-@pytest.mark.parametrize("module", READ)
-def test_a_single_stall_is_no_reason_for_threads(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_stall_is_no_reason_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = chain.from_iterable(
         (1.0, 1.0 if batch % 3 else 9.0) for batch in count()
     )  # until and in each batch
     times = {"perf_counter": accumulate(ticks).__next__, "thread_time": count(0.0, 1.0).__next__}
-    monkeypatch.setattr(module, "time", SimpleNamespace(**times))
+    monkeypatch.setattr(reading, "time", SimpleNamespace(**times))
     here, read_here = threading.current_thread(), list[int]()
 
     def read(item: int) -> int:
@@ -64,5 +52,5 @@ def test_a_single_stall_is_no_reason_for_threads(module: Any, monkeypatch: pytes
             read_here.append(item)
         return item
 
-    assert READ[module](read, range(1000)) == list(range(1000))
+    assert read_each(read, range(1000), readers=24) == list(range(1000))
     assert read_here == list(range(624))

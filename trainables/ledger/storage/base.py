@@ -23,6 +23,7 @@ LASTING = DENIED | {  # trying again cannot help
     errno.ENOTDIR,
     errno.ENAMETOOLONG,
     errno.ELOOP,
+    errno.EFBIG,
 }
 
 

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from trainables.ledger.atomic_write import (
     sync_directory,
 )
 from trainables.ledger.reading import read_each
+from trainables.ledger.regular_file import read_regular
 from trainables.ledger.schema import STUDY_FILE
 from trainables.ledger.storage.base import FileInfo, ForeignStorageError, Listing, Storage, join
 
@@ -108,7 +108,7 @@ class DirectoryStorage(Storage):
 
     def _read(self, name: str) -> bytes:
         try:
-            return _read_regular(os.path.join(self.location, join(self.prefix, name)))
+            return read_regular(os.path.join(self.location, join(self.prefix, name)), follow=False)
         except (FileNotFoundError, NotADirectoryError):
             self._check_root()
             raise FileNotFoundError(self.describe(name)) from None
@@ -173,18 +173,6 @@ def _make_one(folder: Path) -> None:
     except FileExistsError:
         return
     sync_directory(folder.parent)
-
-
-def _read_regular(path: str) -> bytes:
-    """Return a file's content; a link is not followed, and what is no file, like a pipe, is not waited for."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EISDIR, "not a regular file", path)
-        with open(handle, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(handle)
 
 
 def _scan_deep(folder: str, name: str) -> Listing:

@@ -43,6 +43,11 @@ def check_location(location: str) -> str:
         raise LocationError(f"no home directory for {location!r:.200}") from error
 
 
+def is_path(location: str) -> bool:
+    """Return whether a location is a path."""
+    return not _scheme(location)
+
+
 def split_options(location: str) -> tuple[str, str]:
     """Return a location without its options, and these with their question mark; a path has none of them."""
     if not _scheme(location):

@@ -4,10 +4,8 @@ import errno
 import os
 import stat
 
-from trainables.ledger import schema
-
 LARGEST_RECORD = 1 << 28  # bytes of JSON; the plan of 50,000 cells has a tenth of it
-LARGEST_LOSSES = 1 << 34
+LARGEST = 1 << 34  # of anything else
 
 
 def read_regular(path: str | os.PathLike[str], *, follow: bool = True) -> bytes:
@@ -15,12 +13,12 @@ def read_regular(path: str | os.PathLike[str], *, follow: bool = True) -> bytes:
 
     Raises OSError where it is no regular file, or larger than its kind can be.
     """
-    largest = LARGEST_LOSSES if os.path.basename(path).endswith(schema.LOSSES_FILE) else LARGEST_RECORD
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+            raise OSError(errno.EISDIR, "it is no regular file", os.fspath(path))
+        largest = LARGEST_RECORD if os.fspath(path).endswith(".json") else LARGEST
         if found.st_size > largest:
             raise OSError(errno.EFBIG, f"it is larger than {largest:,} bytes", os.fspath(path))
         with open(handle, "rb", closefd=False) as file:
