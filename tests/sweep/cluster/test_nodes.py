@@ -261,9 +261,7 @@ def test_nodes_that_compute_with_something_else_are_named_and_nothing_is_compute
         }
         assert "trainables/model/loss.py: not the driver's code" in lines[1]
         assert "resources.gpus asks for a GPU and there is none" in lines[1]
-        assert (
-            "forgetting-sweep cannot be used there: SyntaxError: invalid syntax (loss.py, line" in lines[2]
-        )
+        assert "forgetting-sweep cannot be used there: SyntaxError: invalid syntax (loss.py, line" in lines[2]
         assert "Traceback" not in driver.printed
         assert not driver.ledger.storage.files(schema.ARTIFACTS_DIRECTORY)
 

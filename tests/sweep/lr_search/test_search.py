@@ -136,14 +136,15 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def write_points(ledger: Ledger, key: str, losses: dict[int, float]) -> None:
     rows = [
-        {schema.STEP: step, schema.TASK_A_LOSS: 1.0, schema.TASK_B_LOSS: loss}
+        dict.fromkeys(schema.ROW_COLUMNS, 0)
+        | {schema.STEP: step, schema.TASK_A_LOSS: 1.0, schema.TASK_B_LOSS: loss}
         for step, loss in losses.items()
     ]
     ledger.cell(key).write_record(schema.ROWS_FILE, {"rows": rows})
 
 
 def end(ledger: Ledger, key: str, state: str = schema.DONE) -> None:
-    result = {"state": state, "seconds": 1.0, "artifact": None, "files": {}}
+    result = {"state": state, "step": 4, "seconds": 1.0, "artifact": None, "files": {}}
     ledger.cell(key).write_record(schema.RESULT_FILE, result)
 
 
