@@ -10,6 +10,7 @@ import click
 
 from analysis.reading.errors import AnalysisError, NothingToShowError
 from analysis.reading.safe_text import visible
+from trainables.ledger.errors import RunEndedError, UserError
 
 
 class Refusal(click.ClickException):
@@ -121,7 +122,7 @@ def _user_errors() -> Iterator[None]:
         yield
     except NothingToShowError as err:
         raise NothingToShow(visible(str(err))) from err
-    except AnalysisError as err:
+    except (UserError, RunEndedError) as err:
         raise Refusal(visible(str(err))) from err
 
 

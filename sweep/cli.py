@@ -9,12 +9,10 @@ import click
 from rich.console import Console
 
 from analysis.reading.safe_text import visible
-from sweep.config.errors import ClusterLostError, PhaseAError
 from sweep.console.terminal import keep_printing
 from sweep.execution import EXIT_FAILED, execute
-from sweep.ledger.lease import LeaseLostError
+from trainables.ledger.errors import RunEndedError, UserError
 from trainables.ledger.redaction import redact
-from trainables.ledger.storage.base import StorageError
 from trainables.ledger.storage.location import LocationError, check_location
 
 EXIT_USER_ERROR = 2
@@ -266,11 +264,6 @@ def main() -> None:
     gc.set_threshold(*COLLECT_AFTER)
     try:
         cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
-    except (ClusterLostError, PhaseAError, LeaseLostError, StorageError) as error:
+    except (UserError, RunEndedError) as error:
         click.echo(visible(f"error: {redact(str(error))}"), err=True)
-        sys.exit(EXIT_FAILED)
-    except ValueError as error:
-        if not type(error).__module__.startswith(("sweep.", "trainables.", "analysis.")):
-            raise
-        click.echo(visible(f"error: {redact(str(error))}"), err=True)
-        sys.exit(EXIT_USER_ERROR)
+        sys.exit(EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED)

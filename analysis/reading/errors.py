@@ -1,7 +1,9 @@
 """The errors and warnings of analysis that a user can cause."""
 
+from trainables.ledger.errors import UserError
 
-class AnalysisError(ValueError):
+
+class AnalysisError(UserError):
     """What was asked cannot be done: names the rule, the actual value and what to do."""
 
 

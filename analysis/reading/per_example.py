@@ -13,6 +13,7 @@ import numpy.typing as npt
 from analysis.reading.cells import READERS
 from analysis.reading.study import CELL, STATE, RecordedStudy
 from trainables.ledger import schema
+from trainables.ledger.errors import UserError
 from trainables.ledger.forms import read_checked
 from trainables.ledger.manifest import FILES, read_listed, stored_name
 from trainables.ledger.reading import read_each
@@ -26,7 +27,7 @@ TASK_A_NLL, TASK_A_TOKENS = "task_a_nll", "task_a_tokens"
 GROUPS = ("level", "type")
 
 
-class PerExampleError(ValueError):
+class PerExampleError(UserError):
     """A file of single examples that is not what was published; the message says in what."""
 
 

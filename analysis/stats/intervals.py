@@ -166,13 +166,14 @@ def _noncentrality(t: float, degrees: int, *, level: float) -> Values:
 def holm(p: Values) -> Values:
     """Return Holm's adjusted p (m,) of a family `p` (m,); NaN stay NaN and are not counted in m.
 
-    Holm (1979), https://www.jstor.org/stable/4615733, by pingouin.
+    Holm (1979), https://www.jstor.org/stable/4615733, by statsmodels.
     """
-    from pingouin import multicomp
+    from statsmodels.stats.multitest import multipletests
 
-    if np.isnan(p).all():
-        return p.copy()
-    return np.asarray(multicomp(p, method="holm")[1], dtype=np.float64)
+    adjusted, known = p.copy(), np.isfinite(p)
+    if known.any():
+        adjusted[known] = multipletests(p[known], method="holm")[1]
+    return adjusted
 
 
 def sign_flip(differences: Values) -> SignFlip:

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from trainables.ledger.errors import RunEndedError
 from trainables.ledger.schema import LEASES_DIRECTORY
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Storage, StorageError
@@ -29,7 +30,7 @@ TICK = 0.01  # seconds; what Linux counts the starts of processes in
 Record = dict[str, Any]
 
 
-class LeaseLostError(RuntimeError):
+class LeaseLostError(RunEndedError):
     """Another driver has taken the study over; this one must not write anything more."""
 
 

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-OWN_PACKAGES = ("sweep.", "trainables.", "analysis.")
+from trainables.ledger.errors import RunEndedError, UserError
+
 LONGEST_MESSAGE = 20_000  # characters: a message is for a reader
 
 
@@ -12,9 +13,7 @@ def own_errors() -> Iterator[None]:
     """Let errors of our own pass, as the command lines do; any other goes on up."""
     try:
         yield
-    except (ValueError, RuntimeError) as error:
-        if not type(error).__module__.startswith(OWN_PACKAGES):
-            raise
+    except (UserError, RunEndedError) as error:
         check_message(str(error))
 
 

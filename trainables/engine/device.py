@@ -10,6 +10,7 @@ import torch
 
 from trainables.engine.compute_plan import Work
 from trainables.engine.interruption import Heartbeat
+from trainables.ledger.errors import UserError
 from trainables.settings import Precision
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def release_memory() -> None:
     torch.cuda.empty_cache()  # does nothing where CUDA is not in use
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError):
     """A device that was asked for and is not there."""
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from trainables.ledger import schema
 from trainables.ledger.digests import KEY_LENGTH
+from trainables.ledger.errors import UserError
 from trainables.ledger.manifest import split_name
 from trainables.ledger.sealed_json import DamagedError, Record
 from trainables.ledger.storage.base import Storage
@@ -19,7 +20,7 @@ from trainables.ledger.values import check_rows, shortened
 KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 
 
-class LedgerError(ValueError):
+class LedgerError(UserError):
     """A study that cannot be used as asked; the message says why and what to do."""
 
 

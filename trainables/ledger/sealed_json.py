@@ -5,6 +5,8 @@ import json
 import re
 from typing import Any
 
+from trainables.ledger.errors import UserError
+
 DIGEST_LENGTH = 32  # hex digits: 128 bits
 _SEAL = re.compile(rb',\n "checksum": "([0-9a-f]{%d})"\n}\n' % DIGEST_LENGTH)
 _SEAL_LENGTH = len(b',\n "checksum": ""\n}\n') + DIGEST_LENGTH
@@ -12,7 +14,7 @@ _SEAL_LENGTH = len(b',\n "checksum": ""\n}\n') + DIGEST_LENGTH
 Record = dict[str, Any]
 
 
-class DamagedError(ValueError):
+class DamagedError(UserError):
     """A file that is not, byte for byte, what was published; the message says in what."""
 
 

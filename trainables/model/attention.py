@@ -14,10 +14,12 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
+from trainables.ledger.errors import UserError
+
 QUERY_BLOCK = 256  # queries of one block; its scores stay in a CPU core's cache
 
 
-class AttentionError(ValueError):
+class AttentionError(UserError):
     """A model whose attention cannot be computed over packed examples."""
 
 

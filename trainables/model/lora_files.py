@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from trainables.ledger.digests import digest_files
+from trainables.ledger.errors import UserError
 from trainables.model.weight_files import is_pointer
 from trainables.settings import LoraSettings
 
@@ -47,7 +48,7 @@ PLAIN: dict[str, tuple[Any, ...]] = {
 }
 
 
-class AdapterError(ValueError):
+class AdapterError(UserError):
     """An adapter that does not fit the model or the configuration."""
 
 

@@ -12,13 +12,14 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from trainables.ledger.errors import UserError
 from trainables.model.lora import LoraModel
 from trainables.model.packing import Microbatch
 
 LOGITS_IN_CHUNK = {"cpu": 2**23, "cuda": 2**27}  # numbers; 32 MiB and 512 MiB in fp32
 
 
-class LogitsError(ValueError):
+class LogitsError(UserError):
     """A model whose logits are more than its output layer's."""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from trainables.cache.file_digests import remembered_digest
 from trainables.cache.machine import keep, recall
 from trainables.ledger.digests import digest_json
+from trainables.ledger.errors import UserError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -33,7 +34,7 @@ EXPONENTS = {
 }
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """The base model cannot be found, read or trained; the message says what would help."""
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from trainables.cache.code_identity import digest_function
 from trainables.ledger.digests import digest_json
+from trainables.ledger.errors import UserError
 from trainables.ledger.schema import AA
 from trainables.replay.random_streams import stream_generator
 
@@ -20,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-class SelectionError(ValueError):
+class SelectionError(UserError):
     """A strategy or mix that task A's pool cannot serve."""
 
 

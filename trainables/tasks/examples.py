@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.ledger.errors import UserError
+
 Row = Mapping[str, Any]
 
 LONGEST_LIST = 1000  # characters of a message that lists what there is
 NAMED_DIFFICULTIES = {"easy": 1.0, "medium": 2.0, "hard": 3.0}
 
 
-class TaskError(ValueError):
+class TaskError(UserError):
     """A task cannot be prepared; the message names the rule, the value and the choices."""
 
 

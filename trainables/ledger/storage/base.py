@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
+from trainables.ledger.errors import RunEndedError, UserError
 from trainables.ledger.sealed_json import DamagedError, seal, unseal
 
 T = TypeVar("T")
@@ -27,11 +28,11 @@ LASTING = DENIED | {  # trying again cannot help
 }
 
 
-class StorageError(RuntimeError):
+class StorageError(RunEndedError):
     """The storage failed; what was published before is still there."""
 
 
-class ForeignStorageError(ValueError):
+class ForeignStorageError(UserError):
     """A place that holds something else than a study; the message says what, and what to do."""
 
 

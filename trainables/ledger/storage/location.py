@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from trainables.ledger.errors import UserError
 from trainables.ledger.storage.base import PATIENCE, Storage
 from trainables.ledger.storage.directory import DirectoryStorage
 from trainables.ledger.storage.s3 import ObjectStorage
@@ -14,7 +15,7 @@ VARIABLE = re.compile(r"\$(\{|[A-Za-z_])")  # as a shell writes one
 PARAMETERS = {"endpoint_override", "scheme", "region"}
 
 
-class LocationError(ValueError):
+class LocationError(UserError):
     """A place where no study can be kept; the message says why."""
 
 
