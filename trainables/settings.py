@@ -8,10 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from trainables.ledger.storage.location import check_location
 
-BUILT_IN_TASKS = ("math", "hotpotqa", "arithmetic", "multihop")
-GENERATED_TASKS = ("arithmetic", "multihop")
-MOST_GENERATED = 1_000_000  # examples of a generated task, which take a quarter of an hour to draw
-
 Precision = Literal["bf16", "fp32"]
 Attention = Literal["auto", "eager", "sdpa", "flash"]
 
@@ -77,7 +73,8 @@ class TaskSettings(Settings):
     """One task: where its examples come from, how many are used, how they are worded.
 
     `train` and `validation` count examples after over-long ones are dropped. A task that is not
-    built in needs `path`, `prompt` and `completion`; the two are templates over its columns.
+    built in needs `path`, `prompt` and `completion`; the two are templates over its columns. Which tasks are,
+    `tasks.registry.check_task` knows.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -107,32 +104,6 @@ class TaskSettings(Settings):
         if template is not None:
             template_columns(template)
         return template
-
-    @model_validator(mode="after")
-    def check_own_task(self) -> Self:
-        templates = {"prompt": self.prompt, "completion": self.completion}
-        if self.name in BUILT_IN_TASKS:
-            for field in [name for name, value in templates.items() if value is not None]:
-                raise ValueError(f"{field} is for a task of your own; {self.name!r} is built in")
-            if self.difficulty is not None:
-                raise ValueError(f"difficulty is for a task of your own; {self.name!r} is built in")
-            if self.name in GENERATED_TASKS and self.path is not None:
-                raise ValueError(f"task {self.name!r} is generated and takes no path")
-            if self.name in GENERATED_TASKS and self.train + self.validation > MOST_GENERATED:
-                raise ValueError(
-                    f"task {self.name!r} is generated, and makes at most {MOST_GENERATED:,} distinct examples; "
-                    f"train and validation ask for {self.train + self.validation:,}"
-                )
-        else:
-            missing = [name for name, value in {"path": self.path, **templates}.items() if value is None]
-            if missing:
-                raise ValueError(
-                    f"unknown task {self.name!r}: choose one of {', '.join(BUILT_IN_TASKS)}, "
-                    f"or describe a task of your own by adding {', '.join(missing)}"
-                )
-        if self.paragraphs != "all" and self.name != "hotpotqa":
-            raise ValueError(f"paragraphs is for task 'hotpotqa', not {self.name!r}")
-        return self
 
 
 def template_columns(template: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, spread_sentence
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.lettering import shown_text
 from analysis.figures.style import (
     ONE_COLUMN,
@@ -158,3 +158,6 @@ def caption(facet: Facet, levels: pd.DataFrame, *, cut: list[str]) -> str:
         absent_sentence(facet),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(90, "levels", "Forgetting by level and type", draw_levels)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, percent_text
-from analysis.figures.facet import Drawing, Facet, seeds_per_mean
+from analysis.figures.facet import Drawing, Entry, Facet, seeds_per_mean
 from analysis.figures.style import (
     ONE_COLUMN,
     LineStyle,
@@ -236,3 +236,6 @@ def _lines_sentence(facet: Facet, counts: list[int]) -> str:
         f"Thin: {thin}." if thin else "",
         f"Single seeds are left out of panels with more than {MOST_LINES}." if crowded and means else "",
     )
+
+
+ENTRY = Entry(20, "forgetting_curves", "Forgetting curves", draw_forgetting_curves)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, left_out_sentence, mix_sentence
 from analysis.figures.curves import band_text, plot_replicates
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.style import ONE_COLUMN, SMALLEST, LineStyle, draw_thin_lines, place_title, plain_ticks
 from analysis.findings.outcomes import BASELINE, strategy_rank
 from analysis.reading.study import STATE
@@ -110,3 +110,6 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
         left_out_sentence(facet),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(30, "difference_curves", "Difference from random during Phase B", draw_difference_curves)

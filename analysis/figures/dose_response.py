@@ -16,7 +16,7 @@ from analysis.figures.captions import (
     percent_text,
     spread_sentence,
 )
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
@@ -188,3 +188,6 @@ def caption(facet: Facet, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
         absent_sentence(facet),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(50, "dose_response", "Forgetting against mix", draw_doses)

@@ -1,6 +1,6 @@
 """One axis combination of a study, as every figure sees it, and what a figure is once drawn."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,6 +102,18 @@ class Facet:
     def panel(self, frame: pd.DataFrame, *, mix: float) -> pd.DataFrame:
         """Return the rows of `frame` for one mix, and the control's."""
         return frame[(frame[schema.MIX] == mix) | (frame[schema.STRATEGY] == schema.NO_REPLAY)]
+
+
+class Entry(NamedTuple):
+    """A figure of the report: its place in it, its file's name, its title, and the function that draws it.
+
+    `draw` draws a facet inside `style.publication_style`.
+    """
+
+    place: int
+    name: str
+    title: str
+    draw: Callable[[Facet], Drawing]
 
 
 def facets(findings: "Findings", *, simultaneous: bool = False) -> Iterator[Facet]:

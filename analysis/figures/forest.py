@@ -19,7 +19,7 @@ from analysis.figures.captions import (
     mix_sentence,
     percent_text,
 )
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.forest_legend import ZONE, forest_keys
 from analysis.figures.style import (
     ONE_COLUMN,
@@ -245,3 +245,6 @@ def verdict_sentence(facet: Facet, *, needs: bool) -> str:
     )
     brackets = ", in brackets the seeds that would resolve it if spread and difference stay" if needs else ""
     return f"Verdicts at {alpha:.3g} after {method}: different from {BASELINE}; {zone}; else {UNRESOLVED}{brackets}."
+
+
+ENTRY = Entry(10, "forest", "Primary contrasts", draw_forest)

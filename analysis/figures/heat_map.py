@@ -20,7 +20,7 @@ from analysis.figures.captions import (
     mix_sentence,
     spread_sentence,
 )
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.forest import raw_differences
 from analysis.figures.style import SMALLEST, LineStyle, decimals, place_legend, place_title, strategy_styles
 from analysis.findings.outcomes import BASELINE, strategy_rank
@@ -222,3 +222,6 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
         left_out_sentence(facet),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(40, "change_against_random", "Strategy by mix, against random", draw_change_against_baseline)

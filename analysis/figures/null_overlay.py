@@ -18,7 +18,7 @@ from analysis.figures.captions import (
     mix_sentence,
     percent_text,
 )
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
@@ -155,3 +155,6 @@ def caption(facet: Facet, shown: pd.DataFrame, null: pd.DataFrame) -> str:
         left_out_sentence(facet),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(80, "null_overlay", "A/A check", draw_null_overlay)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, mix_sentence, seeds_sentence
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.style import ONE_COLUMN, SMALLEST, TWO_COLUMNS, LineStyle, place_title, strategy_styles
 from analysis.findings.outcomes import strategy_rank
 from analysis.wording.terms import mix_text
@@ -98,3 +98,6 @@ def caption(facet: Facet, known: pd.DataFrame) -> str:
         seeds_sentence(facet, [int(n) for n in known["n"]]),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(110, "overlap", "Overlap of what was replayed", draw_overlaps)

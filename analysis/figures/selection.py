@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, mix_sentence, seeds_sentence
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.lettering import shown_text
 from analysis.figures.style import SMALLEST, TWO_COLUMNS, LineStyle, place_title, plain_ticks, strategy_styles
 from analysis.findings.outcomes import strategy_rank
@@ -114,3 +114,6 @@ def caption(facet: Facet, counts: list[int]) -> str:
         seeds_sentence(facet, counts),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(100, "selection", "What was replayed", draw_selections)

@@ -16,7 +16,7 @@ from analysis.figures.captions import (
     mix_sentence,
     seeds_sentence,
 )
-from analysis.figures.facet import Drawing, Facet
+from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
@@ -129,3 +129,6 @@ def caption(facet: Facet, pairs: pd.DataFrame) -> str:
         left_out_sentence(facet),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(70, "seed_slopes", "Every seed by itself", draw_slopes)

@@ -11,7 +11,7 @@ from matplotlib.patches import Ellipse
 from scipy import stats
 
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, percent_text
-from analysis.figures.facet import Drawing, Facet, seeds_per_mean
+from analysis.figures.facet import Drawing, Entry, Facet, seeds_per_mean
 from analysis.figures.layout import point_towards
 from analysis.figures.style import (
     ONE_COLUMN,
@@ -245,3 +245,6 @@ def caption(facet: Facet) -> str:
         absent_sentence(facet),
         mix_sentence(facet),
     )
+
+
+ENTRY = Entry(60, "tradeoff", "Trade-off of both tasks", draw_trade_off)

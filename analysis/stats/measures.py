@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.integrate import trapezoid
 
 Values = npt.NDArray[np.float64]
 
@@ -62,6 +61,10 @@ def area(steps: Values, losses: Values) -> float:
 
     `steps`, `losses`: (P,). Below 0 the loss fell. A single point has no way: 0.
     """
+    from scipy.integrate import (
+        trapezoid,  # here: a configuration is held to the measures' names, and scipy is slow
+    )
+
     if len(steps) < 2:
         return 0.0
     return float(trapezoid(losses - losses[0], steps) / steps[-1])

@@ -4,8 +4,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from analysis.stats.measures import MEASURES, PRIMARY
 from sweep.config.errors import ConfigurationError
 from sweep.config.faults import describe_faults
 from sweep.config.search_space import SearchSettings
@@ -22,6 +23,7 @@ from trainables.settings import (
     TaskSettings,
     TrainingSettings,
 )
+from trainables.tasks.registry import check_task
 
 MOST_FAULTS = 50  # that one message lists
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
@@ -69,6 +71,12 @@ class ResourceSettings(Settings):
         return value
 
 
+def _known_measure(name: str) -> str:
+    if name not in MEASURES:
+        raise ValueError(f"unknown measure {name!r:.100}: choose one of {', '.join(MEASURES)}")
+    return name
+
+
 class InferenceSettings(Settings):
     """What will be asked of the results, declared before there are any; no number of a cell depends on it.
 
@@ -77,23 +85,13 @@ class InferenceSettings(Settings):
     of the intervals and of the family of contrasts, `power` what `plan` counts seeds for.
     """
 
-    primary: Literal[
-        "final_task_a_loss",
-        "forgetting",
-        "largest_forgetting",
-        "forgetting_area",
-        "final_task_b_loss",
-        "task_b_gain",
-        "task_b_area",
-        "retention",
-        "forgetting_at_matched_task_b",
-        "hypervolume",
-        "task_a_perplexity",
-        "task_b_perplexity",
-    ] = "forgetting"
+    primary: Annotated[str, AfterValidator(_known_measure)] = PRIMARY
     smallest_effect: Annotated[float, Field(gt=0)] | None = None
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+
+
+CheckedTask = Annotated[TaskSettings, AfterValidator(check_task)]
 
 
 class StudyConfig(Settings):
@@ -106,8 +104,8 @@ class StudyConfig(Settings):
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
     storage: str
     model: ModelSettings = ModelSettings()
-    task_a: TaskSettings = TaskSettings(name="math")
-    task_b: TaskSettings = TaskSettings(name="hotpotqa")
+    task_a: CheckedTask = TaskSettings(name="math")
+    task_b: CheckedTask = TaskSettings(name="hotpotqa")
     max_length: Annotated[int, Field(ge=8, le=LARGEST)] = 2048
     phase_a: PhaseASettings = PhaseASettings()
     phase_b: PhaseBSettings = PhaseBSettings()

@@ -1,46 +1,48 @@
-"""The tasks there are: where each one's rows come from and which reader understands them."""
+"""The tasks there are, and whether what is asked of one can be."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-
+from trainables.ledger.members import members
 from trainables.settings import TaskSettings
-from trainables.tasks import arithmetic, competition_math, custom, hotpotqa, multihop
-from trainables.tasks.examples import Item, Row
-from trainables.tasks.sources import HubDataset
+from trainables.tasks import built_in, custom
+from trainables.tasks.task import Task
 
-
-class ReadItem(Protocol):
-    def __call__(self, row: Row, *, settings: TaskSettings) -> Item: ...
-
-
-class GenerateRows(Protocol):
-    def __call__(self, rng: np.random.Generator) -> Iterator[Row]: ...
-
-
-@dataclass(frozen=True)
-class Task:
-    """A reader, and a home on the hub or a generator; a task of the user's own has neither."""
-
-    read_item: ReadItem
-    hub: HubDataset | None = None
-    generate_rows: GenerateRows | None = None
-
-
-TASKS = {
-    "math": Task(
-        competition_math.read_item,
-        hub=HubDataset("qwedsacf/competition_math", parts=competition_math.SUBJECTS),
-    ),
-    "hotpotqa": Task(hotpotqa.read_item, hub=HubDataset("hotpotqa/hotpot_qa", "distractor")),
-    "arithmetic": Task(competition_math.read_item, generate_rows=arithmetic.generate_rows),
-    "multihop": Task(hotpotqa.read_item, generate_rows=multihop.generate_rows),
-}
-OWN_TASK = Task(custom.read_item)
+TASKS: dict[str, Task] = {task.name: task for task in members(built_in, "TASK")}
+OWN_TASK = Task("own", custom.read_item)
+MOST_GENERATED = 1_000_000  # examples of a generated task, which take a quarter of an hour to draw
 
 
 def find_task(settings: TaskSettings) -> Task:
-    """Return the task of that name, or the user's own: the settings have refused every other name."""
+    """Return the task of that name, or the user's own: `check_task` has refused every other name."""
     return TASKS.get(settings.name, OWN_TASK)
+
+
+def check_task(settings: TaskSettings) -> TaskSettings:
+    """Return `settings`. Raises ValueError where they name no task, or ask of it what it does not have."""
+    templates = {"prompt": settings.prompt, "completion": settings.completion}
+    name, task = settings.name, TASKS.get(settings.name)
+    if task is None:
+        missing = [field for field, value in {"path": settings.path, **templates}.items() if value is None]
+        if missing:
+            raise ValueError(
+                f"unknown task {name!r}: choose one of {', '.join(TASKS)}, "
+                f"or describe a task of your own by adding {', '.join(missing)}"
+            )
+    else:
+        own = {**templates, "difficulty": settings.difficulty}
+        for field in [field for field, value in own.items() if value is not None]:
+            raise ValueError(f"{field} is for a task of your own; {name!r} is built in")
+        if task.generate_rows is not None:
+            _check_generated(settings)
+    if settings.paragraphs != "all" and "paragraphs" not in (task or OWN_TASK).options:
+        takers = ", ".join(repr(each.name) for each in TASKS.values() if "paragraphs" in each.options)
+        raise ValueError(f"paragraphs is for task {takers}, not {name!r}")
+    return settings
+
+
+def _check_generated(settings: TaskSettings) -> None:
+    if settings.path is not None:
+        raise ValueError(f"task {settings.name!r} is generated and takes no path")
+    if settings.train + settings.validation > MOST_GENERATED:
+        raise ValueError(
+            f"task {settings.name!r} is generated, and makes at most {MOST_GENERATED:,} distinct examples; "
+            f"train and validation ask for {settings.train + settings.validation:,}"
+        )

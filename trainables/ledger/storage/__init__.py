@@ -1,1 +1,1 @@
-"""Where a study is kept: a directory or a prefix of an object store, behind one interface."""
+"""Where a study is kept, behind one interface: a module each, whose KIND is a Storage of one scheme."""

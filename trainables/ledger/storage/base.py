@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from trainables.ledger.errors import RunEndedError, UserError
 from trainables.ledger.sealed_json import DamagedError, seal, unseal
@@ -90,6 +90,7 @@ class Storage(ABC):
     where its root is gone, that is an outage, and not an empty study.
     """
 
+    scheme: ClassVar[str]  # of locations that are kept so: scheme://..., "" of paths
     location: str
     prefix: str = ""
     patience: float = PATIENCE

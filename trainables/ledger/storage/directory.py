@@ -27,6 +27,8 @@ MARKER = ".forgetting-sweep"  # tells the root from an empty directory that it i
 class DirectoryStorage(Storage):
     """`location` is the directory's absolute path. Hidden files are not the study's."""
 
+    scheme = ""
+
     @property
     def path(self) -> Path:
         """The folder itself."""
@@ -202,3 +204,6 @@ def _scan(folder: str, prefix: str, found: Listing) -> list[str]:
         elif not entry.name.startswith("."):
             found.files[name] = None
     return folders
+
+
+KIND = DirectoryStorage

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from trainables.ledger import storage
 from trainables.ledger.errors import UserError
+from trainables.ledger.members import members
 from trainables.ledger.storage.base import PATIENCE, Storage
-from trainables.ledger.storage.directory import DirectoryStorage
-from trainables.ledger.storage.s3 import ObjectStorage
 
-KINDS: dict[str, type[Storage]] = {"": DirectoryStorage, "s3": ObjectStorage}  # by scheme
+KINDS: dict[str, type[Storage]] = {kind.scheme: kind for kind in members(storage, "KIND")}
 SECRET_PARAMETERS = {"access_key", "secret_key", "session_token"}
 VARIABLE = re.compile(r"\$(\{|[A-Za-z_])")  # as a shell writes one
 PARAMETERS = {"endpoint_override", "scheme", "region"}

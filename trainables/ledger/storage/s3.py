@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class ObjectStorage(Storage):
     """`location` is s3://bucket/prefix, with pyarrow's options as its query."""
 
+    scheme = "s3"
+
     def describe(self, name: str = "") -> str:
         plain, _, query = self.location.partition("?")
         place = join(plain, self.prefix, name)
@@ -159,3 +161,6 @@ def _client(location: str) -> tuple[Any, Any]:
         config=config,
     )
     return client, exceptions
+
+
+KIND = ObjectStorage

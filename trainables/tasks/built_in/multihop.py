@@ -10,7 +10,9 @@ from itertools import product
 
 import numpy as np
 
+from trainables.tasks.built_in import hotpotqa
 from trainables.tasks.examples import Row
+from trainables.tasks.task import Task
 
 OPENINGS = ("Bar", "Cal", "Dor", "Fen", "Gal", "Hol", "Jor", "Kel", "Lor", "Mal", "Nor", "Per", "Ran", "Sel")
 ENDINGS = ("ada", "an", "ek", "ia", "in", "is", "o", "una")
@@ -100,3 +102,6 @@ def _compose_comparison(rng: np.random.Generator, *, distractors: int) -> tuple[
 
 def _draw_names(rng: np.random.Generator, *, count: int) -> list[str]:
     return [NAMES[index] for index in rng.choice(len(NAMES), size=count, replace=False)]
+
+
+TASK = Task("multihop", hotpotqa.read_item, generate_rows=generate_rows)

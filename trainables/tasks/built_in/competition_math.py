@@ -4,6 +4,8 @@ import re
 
 from trainables.settings import TaskSettings
 from trainables.tasks.examples import Item, Row, find_column, read_difficulty, read_label, read_text
+from trainables.tasks.sources import HubDataset
+from trainables.tasks.task import Task
 
 INSTRUCTION = "Solve the following math problem. Show your work and give the final answer."
 # The names that published copies give each column, the original's first.
@@ -41,3 +43,6 @@ def read_item(row: Row, *, settings: TaskSettings) -> Item:
         type=read_label(row, column=names["type"]),
         difficulty=read_difficulty(level),
     )
+
+
+TASK = Task("math", read_item, hub=HubDataset("qwedsacf/competition_math", parts=SUBJECTS))

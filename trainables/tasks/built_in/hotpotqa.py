@@ -22,6 +22,8 @@ from trainables.tasks.examples import (
     read_label,
     read_text,
 )
+from trainables.tasks.sources import HubDataset
+from trainables.tasks.task import Task
 
 INSTRUCTION = "Answer the question from the paragraphs. Reply with the answer only."
 # The names that published copies give each column, and each field inside two of them; the original's first.
@@ -196,3 +198,8 @@ def _shape(value: Any) -> str:
         )
         return f"a list of {', '.join(kinds)}"[:200]
     return "null" if is_null(value) else type(value).__name__
+
+
+TASK = Task(
+    "hotpotqa", read_item, hub=HubDataset("hotpotqa/hotpot_qa", "distractor"), options=("paragraphs",)
+)

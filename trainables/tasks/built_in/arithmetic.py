@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from trainables.tasks.built_in import competition_math
 from trainables.tasks.examples import Row
+from trainables.tasks.task import Task
 
 NAMES = ("Ada", "Ana", "Bram", "Eve", "Kai", "Max", "Mira", "Tam")
 THINGS = ("shells", "coins", "beads", "stones", "cards", "nuts", "apples", "marbles")
@@ -71,3 +73,6 @@ def _tell_story(rng: np.random.Generator, *, steps: list[Step]) -> str:
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
     told = ", ".join(STORY_WORDS[operation].format(right) for _, operation, right, _ in steps)
     return f"{name} has {steps[0][0]} {thing}, {told}. How many are left?"
+
+
+TASK = Task("arithmetic", competition_math.read_item, generate_rows=generate_rows)
