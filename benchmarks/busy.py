@@ -30,7 +30,7 @@ from sweep.cluster.local_ray import local_cluster
 from sweep.cluster.ray_cluster import WORKER_ENVIRONMENT
 from sweep.config.study import validate_study
 from sweep.console.progress import Progress
-from sweep.driver import run_study
+from sweep.session import run_study
 from trainables.engine.loop import TrainingGroup
 from trainables.ledger import schema
 from trainables.ledger.atomic_write import publish_json

@@ -10,7 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import RESULTS, describe_machine, gemm_peak, publish_result
 from trainables.engine.autotune import probe_batch
-from trainables.engine.session import Setup, load_session
+from trainables.engine.session import load_session
+from trainables.engine.setup import Setup
 from trainables.model.lora import LoraModel, accumulate_gradients
 from trainables.model.loss import supervised_nll
 from trainables.model.sources import resolve_model

@@ -13,7 +13,8 @@ from benchmarks.model_checks import LORA, adapters, compare, compute, plain_resu
 from benchmarks.plain import same_base
 from trainables.cache.machine import CACHE_VARIABLE
 from trainables.engine.compute_plan import ComputePlan
-from trainables.engine.session import ModelSession, Setup, forget_session, load_session
+from trainables.engine.session import ModelSession, forget_session, load_session
+from trainables.engine.setup import Setup
 from trainables.model.attention import attentions_on
 from trainables.model.sources import ModelSource
 from trainables.settings import ModelSettings

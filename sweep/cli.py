@@ -4,18 +4,21 @@ import gc
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from analysis.reading.safe_text import visible
+from sweep.cluster.signals import Interrupted, ending_at_once
+from sweep.config.errors import EXIT_FAILED, EXIT_USER_ERROR
 from sweep.console.terminal import keep_printing
-from sweep.execution import EXIT_FAILED, execute
 from trainables.ledger.errors import RunEndedError, UserError
 from trainables.ledger.redaction import redact
 from trainables.ledger.storage.location import LocationError, check_location
 
-EXIT_USER_ERROR = 2
+if TYPE_CHECKING:
+    from sweep.config.study import StudyConfig
 
 
 def _study_place(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -112,7 +115,7 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study
     """
     from sweep.config.study import load_study
 
-    execute(load_study(config, overrides), address, new_study=new_study, thorough=check)
+    _execute(load_study(config, overrides), address, new_study=new_study, thorough=check)
 
 
 @cli.command()
@@ -127,7 +130,7 @@ def resume(storage: str, address: str | None) -> None:
     from sweep.lr_search.search import holds_search
 
     ledger = open_existing(storage)
-    execute(stored_study(ledger), address, early_stopping=holds_search(ledger))
+    _execute(stored_study(ledger), address, early_stopping=holds_search(ledger))
 
 
 @cli.command()
@@ -156,11 +159,11 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     from sweep.design.interim import count_sharing
     from sweep.design.next_stage import find_next_stage
     from sweep.design.power_plan import describe_resolution, find_spread
-    from sweep.driver import study_storage
     from sweep.ledger.ledger import Ledger
     from sweep.planning.inputs import prepare
     from sweep.planning.plan import make_plan
     from sweep.planning.study_record import check_meaning
+    from sweep.session import study_storage
 
     if pilot is not None and paired_sd is not None:
         raise click.UsageError("give at most one of --pilot and --paired-sd")
@@ -213,7 +216,7 @@ def tune(
     from sweep.lr_search.search import SEEDS, search_study
 
     study = search_study(load_study(config, overrides), rates=rates, seeds=seeds or SEEDS, mix=mix)
-    execute(study, address, early_stopping=True)
+    _execute(study, address, early_stopping=True)
 
 
 @cli.command()
@@ -256,6 +259,51 @@ def export(storage: str, form: str, output: Path | None) -> None:
     folder = output or Path("" if "://" in storage else storage, "export")
     written = export_original(ledger, folder)
     click.echo(f"{len(written)} histories in {folder}")
+
+
+def _execute(
+    study: "StudyConfig",
+    address: str | None,
+    *,
+    new_study: bool = False,
+    early_stopping: bool = False,
+    thorough: bool = False,
+) -> None:
+    """Run what is missing of a study, or of a learning-rate search with `early_stopping`.
+
+    Ends the process unless every cell has ended as it should.
+    """
+    from sweep.console.progress import Progress
+    from sweep.session import run_study
+
+    try:
+        with ending_at_once(), Progress(Console()) as progress:
+            outcome = run_study(
+                study,
+                address=address,
+                progress=progress,
+                new_study=new_study,
+                early_stopping=early_stopping,
+                thorough=thorough,
+            )
+    except Interrupted as stop:
+        click.echo("interrupted while no cell was running; go on with the same command")
+        sys.exit(128 + stop.number)
+    place = shlex.quote(outcome.storage)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
+    click.echo(f"{outcome.storage}: {counts}")
+    if early_stopping and outcome.states:
+        from sweep.console.tables import print_rates
+        from sweep.ledger.ledger import open_existing
+
+        print_rates(open_existing(outcome.storage), console=Console())
+    message, code = outcome.ending()
+    if message:
+        click.echo(message)
+    elif not early_stopping:
+        click.echo(f"figures: python -m analysis report {place}")
+    if code:
+        sys.exit(code)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def export_original(ledger: Ledger, output: Path) -> list[Path]:
     further = [*([schema.SEED] if several else []), *record["axes"]]
     written = []
     for entry, status in planned:
-        if status.state not in (schema.DONE, schema.DIVERGED):
+        if status.state not in schema.FINISHED:
             continue
         path = output / _file_name(record, entry["labels"], further)
         history = _history(record, entry["labels"], ledger.rows(entry["key"], status=status))

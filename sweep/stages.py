@@ -14,7 +14,6 @@ from sweep.design.next_stage import NextStage
 from sweep.ledger.lease import WaitEndedError, held
 from sweep.planning import study_record
 from sweep.planning.plan import Plan
-from sweep.session import Session
 from trainables.artifact import PARTIAL
 from trainables.model.base_weights import BaseWeights
 from trainables.worker import DriverLink
@@ -23,8 +22,10 @@ from trainables.worker_identity import Requirement, requirement
 if TYPE_CHECKING:
     from ray import ObjectRef
 
+    from sweep.session import Session
 
-def compute(session: Session, due: NextStage, *, address: str | None) -> str | None:
+
+def compute(session: "Session", due: NextStage, *, address: str | None) -> str | None:
     """Execute what is due of a study on the cluster at `address`, or on a local one.
 
     Returns why the gate let no grid run, None where it did or there is none.
@@ -54,7 +55,7 @@ def compute(session: Session, due: NextStage, *, address: str | None) -> str | N
             return _Cluster(session, weights, link, slots).execute(due)
 
 
-def _agree(session: Session, plan: Plan, nodes: Nodes) -> Requirement | None:
+def _agree(session: "Session", plan: Plan, nodes: Nodes) -> Requirement | None:
     """Return what every worker must compute with, once each node has shown that it does; None after a stop.
 
     The precision is recorded before anything is computed in it. Raises WorkersRefusedError.
@@ -75,7 +76,7 @@ def _agree(session: Session, plan: Plan, nodes: Nodes) -> Requirement | None:
     return required
 
 
-def _begun(session: Session, plan: Plan) -> Begun:
+def _begun(session: "Session", plan: Plan) -> Begun:
     """Return what earlier runs settled: in the artifacts, or for a Phase A that left a checkpoint."""
     if plan.compute_plan is not None:
         return Begun(plan.compute_plan.precision, plan.compute_plan.device)
@@ -88,7 +89,7 @@ def _begun(session: Session, plan: Plan) -> Begun:
 class _Cluster:
     """A cluster that serves one run; `slots` trials fit on it at a time."""
 
-    session: Session
+    session: "Session"
     weights: "ObjectRef[BaseWeights | None]"
     link: DriverLink
     slots: int
@@ -112,7 +113,7 @@ class _Cluster:
             whole = self._plan_again(before=due.plan)
             if not whole.of_keys(attempted).ended:
                 return None
-            due = self.session.due(whole, attempted=attempted)
+            due = self.session.advance(whole, attempted=attempted)
         return due.halt
 
     def _make_artifacts(self, due: NextStage) -> bool:

@@ -22,7 +22,8 @@ from trainables.engine.device import device_name
 from trainables.engine.evaluation import MEASURED, evaluate
 from trainables.engine.interruption import Heartbeat, StoppedError
 from trainables.engine.loop import AdapterRun, Diverged, TrainingGroup
-from trainables.engine.session import ModelSession, Setup, forget_session, load_session
+from trainables.engine.session import ModelSession, forget_session, load_session
+from trainables.engine.setup import Setup
 from trainables.ledger.fencing import Claim, ClaimLostError, take_claim
 from trainables.ledger.loss_means import Losses
 from trainables.ledger.manifest import FileSet

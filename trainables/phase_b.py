@@ -1,20 +1,229 @@
-"""Phase B: cells from the shared adapter to their last evaluation, one or several in a process.
+"""Phase B: a cell from the shared adapter to its last evaluation, alone or beside others in one process.
 
 Yields rows; needs no Ray. Cells that train together share the frozen layers' work and nothing else.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from trainables.cell import Cell, Shared
+import numpy as np
+import torch
+
+from trainables.artifact import Artifact
+from trainables.cache.code_identity import numerics_key
 from trainables.engine.cell_folder import CellStore, Row
+from trainables.engine.device import device_name
 from trainables.engine.evaluation import evaluate
 from trainables.engine.interruption import Heartbeat, StoppedError
-from trainables.engine.loop import TrainingGroup, sound
+from trainables.engine.loop import AdapterRun, TrainingGroup, sound
 from trainables.engine.session import ModelSession, load_session
+from trainables.engine.setup import Setup
 from trainables.ledger import schema
+from trainables.ledger.loss_means import Losses, example_weighted, token_weighted
 from trainables.model.base_weights import BaseWeights
-from trainables.replay.batch_order import CellSpec
+from trainables.model.lora_files import adapter_files
+from trainables.replay.batch_order import CellSpec, Realisation, realise
+from trainables.replay.random_streams import stream_integer
+from trainables.replay.strategies import Pool
+from trainables.tasks.prepare import PreparedTask
+from trainables.worker_identity import work_record
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all cells of a study share; the driver puts it into the object store once."""
+
+    setup: Setup
+    artifact: Artifact
+    task_a: PreparedTask
+    task_b: PreparedTask
+
+    @property
+    def pool(self) -> Pool:
+        train = self.task_a.train
+        return Pool(len(train), train.difficulty, self.artifact.pool_losses)
+
+
+@dataclass
+class _History:
+    """Rows so far, and every example's nll at each of them: one array a point and task."""
+
+    rows: list[Row]
+    nll: tuple[list[Losses], list[Losses]]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "steps": np.array([row[schema.STEP] for row in self.rows], np.int64),
+            "task_a_nll": np.stack(self.nll[0]),
+            "task_b_nll": np.stack(self.nll[1]),
+        }
+
+
+class Cell:
+    """A cell at work: its run, its history, and its folder."""
+
+    def __init__(self, spec: CellSpec, *, shared: Shared, store: CellStore, session: ModelSession) -> None:
+        """Continue from the newest checkpoint, or begin with step 0 as Phase A measured it."""
+        self.spec, self.shared, self.store, self.session = spec, shared, store, session
+        self.realisation = realise(
+            spec.strategy,
+            mix=spec.mix,
+            seed=spec.seed,
+            pool=shared.pool,
+            task_b_size=len(shared.task_b.train),
+            training=spec.training,
+        )
+        assert self.realisation.stream.digest == spec.order_hash, (
+            "a worker realised another order than the driver"
+        )
+        self.run = AdapterRun(
+            session.model.import_weights(shared.artifact.adapter),
+            stream=self.realisation.stream,
+            tasks=(shared.task_a.train, shared.task_b.train),
+            settings=spec.training,
+            dropout=session.model.dropout_stream(stream_integer(spec.seed, "dropout")),
+        )
+        self.history = _History([], ([], []))
+        self.saved: tuple[int, int] | None = None  # what the newest checkpoint holds
+        saved = store.take()
+        if saved is not None and saved[1].pop("origin", None) != self._origin:
+            store.warn(
+                f"{store.storage.describe()}: its checkpoint was made with other numbers or another adapter: begun anew"
+            )
+            saved = None
+        store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
+        if saved is None and not self._starts_sound():
+            self.run.diverged_at = 0
+        elif saved is None:
+            self.add_row(shared.artifact.validation_nll, {"train_loss": None, "tokens_per_second": None})
+        else:
+            self._restore(*saved)
+            self._record()
+            self.saved = self._position
+
+    def _starts_sound(self) -> bool:
+        """Say whether the adapter and its losses, which Phase A left, are finite: rows hold nothing else."""
+        artifact = self.shared.artifact
+        numbers: list[np.ndarray] = [*artifact.validation_nll, *artifact.adapter.values()]
+        return all(np.isfinite(each).all() for each in numbers)
+
+    def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
+        points = tensors.pop("history.task_a_nll").numpy(), tensors.pop("history.task_b_nll").numpy()
+        self.history = _History(values.pop("rows"), (list(points[0]), list(points[1])))
+        self.run.restore(tensors, values)
+
+    @property
+    def due(self) -> bool:
+        """Whether the step reached is an evaluation point that has no row yet."""
+        step = self.run.counters.step
+        if self.run.diverged_at is not None:
+            return False
+        measured = self.history.rows[-1][schema.STEP] == step
+        return not measured and (step % self.spec.training.eval_every == 0 or self.run.finished)
+
+    def add_row(self, nll: tuple[Losses, Losses], recent: dict[str, Any]) -> Row:
+        """Record an evaluation point: `nll` of both validation sets, and the training since the last."""
+        counters, (tokens_a, tokens_b) = self.run.counters, self.shared.artifact.validation_tokens
+        row: Row = {
+            schema.STEP: counters.step,
+            schema.EPOCH: self.run.epoch,
+            schema.TASK_A_LOSS: token_weighted(nll[0], tokens_a),
+            schema.TASK_B_LOSS: token_weighted(nll[1], tokens_b),
+            schema.TASK_A_LOSS_PER_EXAMPLE: example_weighted(nll[0], tokens_a),
+            schema.TASK_B_LOSS_PER_EXAMPLE: example_weighted(nll[1], tokens_b),
+            schema.TRAIN_LOSS: recent["train_loss"],
+            schema.LEARNING_RATE: self.run.learning_rate,
+            schema.TASK_A_EXAMPLES: counters.examples[0],
+            schema.TASK_B_EXAMPLES: counters.examples[1],
+            schema.TASK_A_TOKENS: counters.supervised[0],
+            schema.TASK_B_TOKENS: counters.supervised[1],
+            schema.TOKENS_PER_SECOND: recent["tokens_per_second"],
+            schema.SECONDS: counters.seconds,
+        }
+        self.history.rows.append(row)
+        for points, values in zip(self.history.nll, nll, strict=True):
+            points.append(values)
+        self._record()
+        return row
+
+    def _record(self) -> None:
+        tokens_a, tokens_b = self.shared.artifact.validation_tokens
+        tokens = {"task_a_tokens": tokens_a, "task_b_tokens": tokens_b}
+        self.store.record(self.history.rows, self.history.arrays() | tokens)
+
+    def checkpoint(self) -> None:
+        """Publish all that is needed to go on from the last completed step, unless it is published."""
+        if self.saved == self._position:
+            return
+        tensors, values = self.run.state()
+        arrays = self.history.arrays()
+        tensors |= {
+            f"history.{name}": torch.from_numpy(arrays[name]) for name in ("task_a_nll", "task_b_nll")
+        }
+        self.store.checkpoint(
+            self.run.counters.step, tensors, values | {"rows": self.history.rows, "origin": self._origin}
+        )
+        self.saved = self._position
+
+    @property
+    def _origin(self) -> dict[str, str]:
+        """What a checkpoint must share with those who go on from it, beside the cell's key."""
+        return {"artifact": self.shared.artifact.content, "numerics": numerics_key()}
+
+    @property
+    def _position(self) -> tuple[int, int]:
+        """The steps taken and the points measured."""
+        return self.run.counters.step, len(self.history.rows)
+
+    def finish(self, state: str, *, step: int) -> None:
+        """Publish the result: from here on the cell is finished. Raises SharedWeightsError before it."""
+        self.session.check_weights()
+        result = {
+            "state": state,
+            "step": step,
+            "total_steps": self.run.stream.steps,
+            "seconds": self.run.counters.seconds,
+            "computed_on": self.session.compute.describe(),
+            schema.WORKER: work_record(device_name(self.session.compute.device)),
+            "artifact": self.shared.artifact.content,
+        }
+        if state == schema.DONE and self.spec.training.keep_adapters:
+            self._keep_adapter()
+        self.store.finish(result)
+
+    def _keep_adapter(self) -> None:
+        setup = self.shared.setup
+        weights = self.session.model.export_weights(self.run.adapter)
+        self.store.keep_adapter(adapter_files(weights, lora=setup.settings.lora, base_model=setup.base_model))
+
+
+def _description(spec: CellSpec, realisation: Realisation) -> dict[str, Any]:
+    return {
+        "key": spec.key,
+        "strategy": spec.strategy or schema.NO_REPLAY,
+        "mix": spec.mix,
+        "seed": spec.seed,
+        "hyperparameters": spec.training.model_dump(mode="json"),
+        "order_hash": spec.order_hash,
+        "slots_hash": realisation.slots_hash,
+    }
+
+
+def _selection(realisation: Realisation, shared: Shared) -> dict[str, Any]:
+    """Return the replayed examples, one list a column."""
+    train, chosen = shared.task_a.train, realisation.selection
+    return {
+        "index": chosen.tolist(),
+        "id": [train.ids[i] for i in chosen],
+        "level": [train.levels[i] for i in chosen],
+        "type": [train.types[i] for i in chosen],
+        "tokens": [int(train.lengths[i]) for i in chosen],
+        "loss": [
+            float(value) if np.isfinite(value) else None for value in shared.artifact.pool_losses[chosen]
+        ],
+    }
 
 
 def run_cells(
@@ -32,14 +241,9 @@ def run_cells(
     Raises ClaimLostError or StorageError; what was checkpointed is there to go on from.
     """
     warn = stores[specs[0].key].warn
-    session = load_session(
-        shared.setup, weights=weights, compute_plan=shared.artifact.compute_plan, warn=warn
-    )
-    session.compute.heartbeat = heartbeat
-    settled, here = shared.artifact.compute_plan, session.compute_plan
-    session.compute.tokens = dict(
-        (settled if settled.device == here.device else here).tokens
-    )  # none halved yet
+    settled = shared.artifact.compute_plan
+    session = load_session(shared.setup, weights=weights, compute_plan=settled, warn=warn)
+    session = session.for_work(heartbeat, settled=settled)
     cells = [Cell(spec, shared=shared, store=stores[spec.key], session=session) for spec in specs]
     for cell in cells:
         if cell.history.rows:  # none where it diverged before its first step

@@ -137,7 +137,7 @@ def _computed(study: RecordedStudy) -> tuple[Counter[str], Counter[str]]:
     storage = study.storage
     if storage is None:
         return machines, artifacts
-    ended = study.cells[study.cells[STATE].isin((schema.DONE, schema.DIVERGED))]
+    ended = study.cells[study.cells[STATE].isin(schema.FINISHED)]
 
     def read(key: str) -> Record:
         try:

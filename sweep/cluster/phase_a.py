@@ -13,7 +13,7 @@ from sweep.config.study import ResourceSettings, StudyConfig
 from sweep.console.progress import Progress
 from sweep.ledger.outages import Outages
 from sweep.planning.inputs import Prepared
-from trainables.engine.session import Setup
+from trainables.engine.setup import Setup
 from trainables.ledger.fencing import ClaimLostError
 from trainables.ledger.redaction import redact
 from trainables.ledger.storage.base import StoragePausedError

@@ -23,10 +23,10 @@ from sweep.ledger.outages import Outages, Pause
 from sweep.lr_search.asha import Halving
 from sweep.planning.inputs import Prepared
 from sweep.planning.plan import Plan
-from trainables.cell import Shared
 from trainables.ledger import schema
 from trainables.ledger.storage.base import StorageError
 from trainables.model.base_weights import BaseWeights
+from trainables.phase_b import Shared
 from trainables.replay.batch_order import CellSpec
 from trainables.worker import DriverLink, Inputs, name_work, train_cells
 
@@ -77,15 +77,18 @@ class _Watcher(_DriverOnly, TrialProgressCallback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
-        for key in trial.config["keys"]:
-            self.attempts[key] += 1
-            self.progress.cell_retried(key)
+        self._note_failure(trial.config["keys"], last=False)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.trial_id)
-        for key in trial.config["keys"]:
-            self.attempts[key] += 1
-            self.progress.cell_failed(key)
+        self._note_failure(trial.config["keys"], last=True)
+
+    def _note_failure(self, keys: list[str], *, last: bool) -> None:
+        """Count a try that failed; one of several cells is nobody's, for each is then tried by itself."""
+        for key in keys:
+            if len(keys) == 1:
+                self.attempts[key] += 1
+            (self.progress.cell_failed if last and len(keys) == 1 else self.progress.cell_retried)(key)
 
 
 def _forget_results(trial: Trial) -> None:
@@ -123,7 +126,7 @@ class Trials:
     progress: Progress
     interruption: Interruption
     early_stopping: bool = False
-    attempts: Counter[str] = field(default_factory=Counter)  # that failed, by cell
+    attempts: Counter[str] = field(default_factory=Counter)  # of a cell by itself, that failed
 
     def run(self, study: StudyConfig, prepared: Prepared, plan: Plan, *, slots: int) -> None:
         """Execute the pending cells; record in the ledger those that ran out of retries.
@@ -188,7 +191,7 @@ class Trials:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a cell that is tried again is no news
         with TemporaryDirectory(prefix="forgetting-sweep-") as scratch:  # Tune's own files
             results = self._tuner(study, shared, groups, Path(scratch)).fit()
-            return self._take_verdicts() | {
+            return self._take_verdicts(alone={group[0].key for group in groups if len(group) == 1}) | {
                 key: _failure(result)
                 for result in (results[position] for position in range(len(results)))
                 if result.error is not None and result.config is not None
@@ -196,17 +199,17 @@ class Trials:
                 if not self._finished(key)
             }
 
-    def _take_verdicts(self) -> dict[str, dict[str, str]]:
-        """Return the error and log of each cell that no other try would have helped."""
+    def _take_verdicts(self, *, alone: set[str]) -> dict[str, dict[str, str]]:
+        """Return the error and log of each cell that no other try would have helped; those `alone` have failed."""
         told: Any = ray.get(self.link.mailbox.take_failures.remote())
         verdicts = {key: failure for key, failure in told.items() if not self._finished(key)}
-        for key in verdicts:
+        for key in verdicts.keys() & alone:
             self.attempts[key] += 1
             self.progress.cell_failed(key)
         return verdicts
 
     def _finished(self, key: str) -> bool:
-        return self.ledger.state(key) in (schema.DONE, schema.DIVERGED, schema.STOPPED)
+        return self.ledger.state(key) in schema.FINAL_STATES
 
     def _tuner(
         self,

@@ -2,6 +2,8 @@
 
 from trainables.ledger.errors import RunEndedError, UserError
 
+EXIT_FAILED, EXIT_USER_ERROR = 1, 2  # of a command that could not go on, and of what a user can mend
+
 
 class PhaseAError(RunEndedError):
     """Phase A failed on its worker; the message holds the worker's error."""

@@ -106,7 +106,7 @@ class Progress:
     def cell_ended(self, key: str, state: str) -> None:
         """Take in that a cell left its worker: finished, or checkpointed by a stop."""
         row = self._rows.pop(key, None)
-        if state not in (schema.DONE, schema.DIVERGED, schema.STOPPED):
+        if state not in schema.FINAL_STATES:
             return
         self._done += 1
         if key in self._began:

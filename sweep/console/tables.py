@@ -39,14 +39,14 @@ def print_plan(plan: Plan, *, study: StudyConfig, prepared: Prepared, console: C
     console.print(f"computing: {computed}", highlight=False, soft_wrap=True)
     minutes = "" if plan.seconds_a_cell is None else f"{plan.seconds_a_cell / 60:.1f}"
     rows = []
-    for cell, status in zip(plan.cells, plan.statuses, strict=True):
+    for cell, status in plan.planned:
         tokens = f"{cell.tokens:,}" if cell.spec else f"about {cell.tokens:,}"
         rows.append((cell.name, status.state, str(cell.steps), tokens, minutes))
     console.print(
         _lay_out(("cell", "state", "steps", "tokens", "minutes"), rows, width=console.width), crop=False
     )
     labels = sum(len(cell.labels) for cell in plan.cells)
-    counted = Counter(status.state for status in plan.statuses)
+    counted = Counter(status.state for _, status in plan.planned)
     states = ", ".join(f"{count} {state}" for state, count in counted.items())
     console.print(f"{labels} labels, {len(plan.cells)} cells: {states}", highlight=False)
     pending = plan.pending

@@ -90,17 +90,19 @@ def judge_gate(
     if not learned.falls:
         return Gate(CLOSED, _unlearned(learned))
     block = gate_cells(study, plan)
-    both = list(zip(block.cells, block.statuses, strict=True))
     failed = [
-        cell for cell, at in both if at.state == schema.FAILED and cell.spec and cell.spec.key in attempted
+        cell
+        for cell, at in block.planned
+        if at.state == schema.FAILED and cell.spec and cell.spec.key in attempted
     ]
     if failed:
         return Gate(CLOSED, f"{failed[0].name} failed, so forgetting cannot be measured")
     if block.pending:
         return Gate(WAITS, f"Phase A learned ({learned.describe()}); next a run without replay")
-    changes = {cell: _forgotten(cell, ledger) for cell, at in both if at.state == schema.DONE}
+    changes = {cell: _forgotten(cell, ledger) for cell, at in block.planned if at.state == schema.DONE}
     told = "; ".join(
-        f"{cell.name}: {changes[cell].describe() if cell in changes else 'diverged'}" for cell, _ in both
+        f"{cell.name}: {changes[cell].describe() if cell in changes else 'diverged'}"
+        for cell, _ in block.planned
     )
     if any(change.rises for change in changes.values()):
         return Gate(OPEN, f"Phase A learned ({learned.describe()}), and task A is forgotten ({told})")

@@ -67,6 +67,5 @@ def find_next_stage(
 
 
 def _without_failed(stage: Plan, attempted: frozenset[str]) -> Plan:
-    both = zip(stage.cells, stage.statuses, strict=True)
-    failed = {cell for cell, status in both if status.state == schema.FAILED}
+    failed = {cell for cell, status in stage.planned if status.state == schema.FAILED}
     return stage.part(lambda cell: not (cell in failed and cell.spec and cell.spec.key in attempted))

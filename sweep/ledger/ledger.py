@@ -82,7 +82,7 @@ class Ledger:
         fresh = {
             key: (mark, {name: getattr(found[key], name) for name in REMEMBERED})
             for key, mark in stamps.items()
-            if mark and found[key].state in (schema.DONE, schema.DIVERGED) and not found[key].leftovers
+            if mark and found[key].state in schema.FINISHED and not found[key].leftovers
         }
         keep_results(place, remembered, fresh)
         return found

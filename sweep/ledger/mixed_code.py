@@ -16,11 +16,7 @@ def mixed_code(ledger: Ledger, planned: Iterable[tuple[Entry, CellStatus]]) -> l
 
     Reads every result. Those of early studies, which do not say it, are left out.
     """
-    ended = {
-        entry["key"]: entry["labels"]
-        for entry, each in planned
-        if each.state in (schema.DONE, schema.DIVERGED)
-    }
+    ended = {entry["key"]: entry["labels"] for entry, each in planned if each.state in schema.FINISHED}
     found = read_each(lambda key: _worker(ledger, key), list(ended), readers=READERS)
     workers = dict(zip(ended, found, strict=True))
     cells: dict[str, list[str]] = {}

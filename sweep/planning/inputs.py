@@ -13,7 +13,7 @@ from typing import Any
 from sweep.config.study import StudyConfig
 from trainables.cache.code_identity import NUMERICS
 from trainables.engine.model_fit import check_model
-from trainables.engine.session import Setup
+from trainables.engine.setup import Setup
 from trainables.ledger.digests import digest_json
 from trainables.ledger.schema import ARTIFACTS_DIRECTORY
 from trainables.ledger.storage.base import PATIENCE, Storage

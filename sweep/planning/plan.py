@@ -20,20 +20,23 @@ from trainables.replay.batch_order import phase_a_stream
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a study beside where they stand, and the Phase A artifacts they start from.
+    """The cells of a study, each beside where it stands, and the Phase A artifacts they start from.
 
     `artifacts` are by Phase A seed, None until made, `phase_a_steps` those of one; `phase_a_seed` tells which
     one a replicate starts from. `known` are the statuses that were looked up, also those of cells that an earlier
     plan has left.
     """
 
-    cells: list[PlannedCell]
-    statuses: list[CellStatus]
+    planned: list[tuple[PlannedCell, CellStatus]]
     artifacts: dict[int, Artifact | None]
     phase_a_steps: int
     seconds_a_cell: float | None
     phase_a_seed: Callable[[int], int]
     known: CellStatuses = field(default_factory=dict)
+
+    @property
+    def cells(self) -> list[PlannedCell]:
+        return [cell for cell, _ in self.planned]
 
     @property
     def phase_a_done(self) -> bool:
@@ -52,9 +55,7 @@ class Plan:
     @property
     def pending(self) -> list[PlannedCell]:
         """Return the cells that `run` would execute."""
-        finished = (schema.DONE, schema.DIVERGED, schema.STOPPED)
-        both = zip(self.cells, self.statuses, strict=True)
-        return [cell for cell, status in both if status.state not in finished]
+        return [cell for cell, status in self.planned if status.state not in schema.FINAL_STATES]
 
     @property
     def open(self) -> bool:
@@ -64,24 +65,21 @@ class Plan:
     @property
     def damaged(self) -> dict[str, str]:
         """Return what is damaged of each cell that was finished, by key."""
-        both = zip(self.cells, self.statuses, strict=True)
-        return {cell.spec.key: status.damage for cell, status in both if cell.spec and status.damage}
+        return {cell.spec.key: status.damage for cell, status in self.planned if cell.spec and status.damage}
 
     @property
     def ended(self) -> bool:
         """Whether nothing here is left to run, failed cells not counted."""
-        over = (schema.DONE, schema.DIVERGED, schema.STOPPED, schema.FAILED)
-        return all(status.state in over for status in self.statuses)
+        over = (*schema.FINAL_STATES, schema.FAILED)
+        return all(status.state in over for _, status in self.planned)
 
     def part(self, belongs: Callable[[PlannedCell], bool]) -> "Plan":
         """Return the plan of those cells alone, and of the artifacts they start from."""
-        both = zip(self.cells, self.statuses, strict=True)
-        kept = [(cell, status) for cell, status in both if belongs(cell)]
+        kept = [(cell, status) for cell, status in self.planned if belongs(cell)]
         seeds = {self.phase_a_seed(cell.seed) for cell, _ in kept}
         return replace(
             self,
-            cells=[cell for cell, _ in kept],
-            statuses=[status for _, status in kept],
+            planned=kept,
             artifacts={seed: artifact for seed, artifact in self.artifacts.items() if seed in seeds},
         )
 
@@ -120,20 +118,22 @@ def make_plan(
     """
     artifacts = {seed: _read_artifact(storage, say) for seed, storage in prepared.artifacts.items()}
     origins = {
-        seed: Origin(storage.prefix.rpartition("/")[2], artifact.pool_losses if artifact else None)
-        for (seed, storage), artifact in zip(prepared.artifacts.items(), artifacts.values(), strict=True)
+        seed: Origin(
+            storage.prefix.rpartition("/")[2], made.pool_losses if (made := artifacts[seed]) else None
+        )
+        for seed, storage in prepared.artifacts.items()
     }
     cells = plan_cells(study, prepared, origins=origins)
     keys = [cell.spec.key if cell.spec else None for cell in cells]
     found = ledger.statuses([*keys, *(entry["key"] for entry in ledger.plan())], thorough=thorough)
-    statuses = [found[key] for key in keys]
-    for cell, status in zip(cells, statuses, strict=True):
+    planned = [(cell, found[cell.spec.key if cell.spec else None]) for cell in cells]
+    for cell, status in planned:
         _check_origin(artifacts[study.phase_a.seed_of(cell.seed)], status, ledger)
     done = [each for each in found.values() if each.state == schema.DONE]
     seconds = [each.seconds for each in done if each.seconds is not None]
     average = statistics.mean(seconds) if seconds else None
     steps = _phase_a_steps(study, prepared)
-    return Plan(cells, statuses, artifacts, steps, average, study.phase_a.seed_of, found)
+    return Plan(planned, artifacts, steps, average, study.phase_a.seed_of, found)
 
 
 def _read_artifact(storage: Storage, say: Callable[[str], None]) -> Artifact | None:

@@ -52,8 +52,7 @@ def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
     """Raise OtherStudyError if finished cells of this study mean something else than `fingerprint`."""
     record = ledger.study_record()
     differences = [] if record is None else list(_differences(record["fingerprint"], fingerprint))
-    finished = (schema.DONE, schema.DIVERGED, schema.STOPPED)
-    if differences and any(status.state in finished for _, status in ledger.planned_statuses()):
+    if differences and any(status.state in schema.FINAL_STATES for _, status in ledger.planned_statuses()):
         lines = "\n".join(f"  {line}" for line in differences)
         raise OtherStudyError(
             f"{ledger.storage.describe()} holds finished cells of another configuration:\n{lines}\n"
@@ -212,12 +211,11 @@ def publish_plan(
     earlier = [entry for entry in ledger.plan() if dropped(entry)]
     if known is None or any(entry["key"] not in known for entry in earlier):
         known = ledger.statuses(entry["key"] for entry in earlier) if earlier else {}
-    ended = (schema.DONE, schema.DIVERGED, schema.STOPPED)
     kept = []
     for entry in earlier:
         status = known[entry["key"]]
         try:
-            if status.state in ended:
+            if status.state in schema.FINAL_STATES:
                 kept.append(_with_axes(ledger, entry, axes, attempt=status.attempt))
             elif status.damage:
                 raise DamagedError(status.damage)

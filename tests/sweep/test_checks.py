@@ -14,8 +14,8 @@ from sweep.cluster import ray_cluster
 from sweep.config.errors import ClusterError, ConfigurationError
 from sweep.config.study import ResourceSettings, validate_study
 from sweep.console.progress import Progress
-from sweep.driver import run_study
 from sweep.planning.study_record import OtherStudyError
+from sweep.session import run_study
 from tests.sweep.fake_study import FakeStudy
 from trainables.ledger.storage.base import ForeignStorageError
 from trainables.ledger.storage.location import LocationError
@@ -33,7 +33,7 @@ def tree(folder: Path) -> dict[str, int]:
 
 @pytest.fixture
 def no_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.driver.prepare", lambda study: pytest.fail("the tasks were prepared first"))
+    monkeypatch.setattr("sweep.session.prepare", lambda study: pytest.fail("the tasks were prepared first"))
 
 
 @pytest.mark.usefixtures("no_preparing")

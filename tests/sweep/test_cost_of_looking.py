@@ -14,8 +14,8 @@ from rich.console import Console
 
 from sweep.console.progress import Progress
 from sweep.console.tables import print_status
-from sweep.driver import run_study
 from sweep.ledger.ledger import Ledger
+from sweep.session import run_study
 from tests.sweep.fake_study import FakeStudy
 from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
 from trainables.ledger import schema

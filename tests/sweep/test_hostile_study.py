@@ -9,9 +9,9 @@ from rich.console import Console
 
 from sweep.config.study import validate_study
 from sweep.console.progress import Progress
-from sweep.driver import run_study
 from sweep.export import export_original
 from sweep.ledger.ledger import open_existing
+from sweep.session import run_study
 from tests.fuzz.studies import GOOD, Damage, damaged_study
 from trainables.ledger import schema
 from trainables.ledger.forms import LedgerError

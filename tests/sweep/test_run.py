@@ -18,9 +18,9 @@ import analysis
 from sweep.cli import cli
 from sweep.config.study import validate_study
 from sweep.console.progress import Progress
-from sweep.driver import Outcome, run_study
 from sweep.ledger.ledger import Ledger, open_existing, stored_study
 from sweep.planning.study_record import OtherStudyError
+from sweep.session import Outcome, run_study
 from tests.sweep.object_store import ObjectStore, object_store  # noqa: F401 (a fixture)
 from trainables.ledger import schema
 from trainables.ledger.storage.location import open_storage

@@ -125,7 +125,7 @@ def test_planning_reads_the_plan_and_every_cell_once(finished: tuple[StudyConfig
     with reads(root_of(ledger)) as counts:
         plan = make_plan(study, prepared, ledger, say=pytest.fail)
     assert set(counts.values()) == {1}
-    finished_cells = [status for status in plan.statuses if status.state == schema.DONE]
+    finished_cells = [status for _, status in plan.planned if status.state == schema.DONE]
     files = {name for name in counts if name.endswith(".json")}
     assert files == {name for name in files if name.endswith(schema.RESULT_FILE)} | {schema.PLAN_FILE}
     assert len(files) == len(finished_cells) + 1
@@ -263,7 +263,7 @@ def _one_by_one(study: StudyConfig, prepared: Prepared) -> list[tuple[Any, ...]]
 def test_a_long_plan_prints_the_same_table_as_row_by_row(values: dict[str, Any], width: int) -> None:
     study, prepared = prepared_study(values)
     cells = [PlannedCell((Label("random", 0.5, seed),), None, 3, 10**6 + seed) for seed in range(207)]
-    plan = Plan(cells, [CellStatus(schema.MISSING)] * len(cells), {0: None}, 5, None, lambda seed: 0)
+    plan = Plan([(cell, CellStatus(schema.MISSING)) for cell in cells], {0: None}, 5, None, lambda seed: 0)
     shown = Console(file=io.StringIO(), width=width)
     print_plan(plan, study=study, prepared=prepared, console=shown)
     expected = Table("cell", "state", "steps", "tokens", "minutes", box=None)

@@ -12,8 +12,8 @@ from rich.console import Console
 from sweep.cli import cli
 from sweep.config.study import validate_study
 from sweep.console.progress import Progress
-from sweep.driver import Outcome, run_study
 from sweep.ledger.ledger import open_existing
+from sweep.session import Outcome, run_study
 from tests.sweep.test_run import results
 from trainables.ledger import schema
 

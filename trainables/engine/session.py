@@ -1,53 +1,35 @@
-"""The model that a worker trains: base weights and adapters, kept loaded from one cell to the next.
+"""The model that a worker trains: base weights and adapters, kept loaded from one cell to the next."""
 
-The driver imports this module for `Setup` alone, so torch is imported where the model is built.
-"""
-
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from trainables.model.sources import ModelError, ModelSource, load_base_model
+import torch
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from trainables.engine.autotune import probe_batch, probe_run, tune
+from trainables.engine.compile import CompilerError, compile_now
+from trainables.engine.compute_plan import ComputePlan
+from trainables.engine.device import (
+    ADVICE,
+    Compute,
+    OutOfMemoryError,
+    choose_precision,
+    device_name,
+    if_it_fits,
+    limit_memory,
+    open_device,
+)
+from trainables.engine.interruption import Heartbeat
+from trainables.engine.setup import Setup
+from trainables.model.attention import AttentionError, use_packed_attention
+from trainables.model.base_weights import BaseWeights, build_base_model
+from trainables.model.fused_layers import slim
+from trainables.model.lora import LoraModel
+from trainables.model.loss import LogitsError, hidden_states, model_inputs, output_layer
+from trainables.model.packing import pack
+from trainables.model.sources import ModelError, load_base_model
 from trainables.settings import ModelSettings
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
-
-    from trainables.engine.compute_plan import ComputePlan
-    from trainables.engine.device import Compute
-    from trainables.model.base_weights import BaseWeights
-    from trainables.model.lora import LoraModel
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a worker needs to build the model: the same for every cell of a study.
-
-    `cpus` and `gpus` are what a cell is given: a worker counts on that part of its machine's memory, or of
-    its GPU's, and on no more.
-    """
-
-    source: ModelSource
-    settings: ModelSettings
-    gpus: float
-    cpus: float
-
-    @property
-    def use_gpu(self) -> bool:
-        """Whether a cell is given a GPU or a part of one."""
-        return self.gpus > 0
-
-    @property
-    def memory_share(self) -> float:
-        """The part of the GPU's memory, or without one of the machine's, that a worker may count on."""
-        return min(1.0, self.gpus if self.use_gpu else self.cpus / (os.cpu_count() or 1))
-
-    @property
-    def base_model(self) -> str:
-        """The name written into adapter files, as PEFT looks it up."""
-        return self.source.location
 
 
 @dataclass(frozen=True)
@@ -55,10 +37,18 @@ class ModelSession:
     """A model ready to train and how it computes; `weights` are the shared ones it lies on, if any."""
 
     setup: Setup
-    model: "LoraModel"
-    compute: "Compute"
-    compute_plan: "ComputePlan"
-    weights: "BaseWeights | None"
+    model: LoraModel
+    compute: Compute
+    compute_plan: ComputePlan
+    weights: BaseWeights | None
+
+    def for_work(self, heartbeat: Heartbeat, *, settled: ComputePlan) -> "ModelSession":
+        """Return the same model for one piece of work: no budget is halved yet, and `heartbeat` may end it.
+
+        The budgets are those that the study has `settled`, where that was on a device of this kind.
+        """
+        tokens = (settled if settled.device == self.compute_plan.device else self.compute_plan).tokens
+        return replace(self, compute=replace(self.compute, tokens=dict(tokens), heartbeat=heartbeat))
 
     def check_weights(self) -> None:
         """Raise SharedWeightsError where shared weights that were computed on have changed."""
@@ -77,8 +67,8 @@ def forget_session() -> None:
 def load_session(
     setup: Setup,
     *,
-    weights: "BaseWeights | None" = None,
-    compute_plan: "ComputePlan | None" = None,
+    weights: BaseWeights | None = None,
+    compute_plan: ComputePlan | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> ModelSession:
     """Return the model on its device, with adapters that the caller must set.
@@ -96,14 +86,10 @@ def load_session(
 
 def _load(
     setup: Setup,
-    weights: "BaseWeights | None",
-    compute_plan: "ComputePlan | None",
+    weights: BaseWeights | None,
+    compute_plan: ComputePlan | None,
     warn: Callable[[str], None],
 ) -> ModelSession:
-    from trainables.engine.device import Compute, choose_precision, device_name, limit_memory, open_device
-    from trainables.model.attention import AttentionError
-    from trainables.model.loss import LogitsError
-
     device = open_device(use_gpu=setup.use_gpu)
     limit_memory(device, setup.memory_share)
     asked = (
@@ -115,8 +101,6 @@ def _load(
     if weights is None or weights.precision != precision:
         weights, base = None, load_base_model(setup.source, precision=precision)
     else:
-        from trainables.model.base_weights import build_base_model
-
         base = build_base_model(setup.source, weights)
     _move(base, device)
     known = (
@@ -139,23 +123,21 @@ def _load(
     return ModelSession(setup, model, compute, compute_plan, weights)
 
 
-def _move(base: "PreTrainedModel", device: "torch.device") -> None:
+def _move(base: PreTrainedModel, device: torch.device) -> None:
     """Put the weights on the device. Raises OutOfMemoryError where they do not fit."""
-    from trainables.engine.device import ADVICE, OutOfMemoryError, if_it_fits
-
     if if_it_fits(lambda: base.to(device)) is None:  # type: ignore[arg-type]
         raise OutOfMemoryError(f"out of memory with the model's weights alone: {ADVICE}")
 
 
 def make_trainable(
-    base: "PreTrainedModel",
+    base: PreTrainedModel,
     settings: ModelSettings,
     *,
-    compute_plan: "ComputePlan | None",
+    compute_plan: ComputePlan | None,
     fingerprint: str,
     memory_share: float = 1.0,
     warn: Callable[[str], None] = lambda message: None,
-) -> "tuple[LoraModel, ComputePlan]":
+) -> tuple[LoraModel, ComputePlan]:
     """Put lean layers, adapters and packed attention into `base`, on its device and in its precision.
 
     Without a `compute_plan` the device is measured, or what was measured before under `fingerprint` is taken.
@@ -164,11 +146,6 @@ def make_trainable(
     OutOfMemoryError where it does not fit. A broken compiler is told to `warn`, and is a CompilerError where
     compiling was asked for.
     """
-    from trainables.engine.autotune import tune
-    from trainables.model.attention import use_packed_attention
-    from trainables.model.fused_layers import slim
-    from trainables.model.lora import LoraModel
-
     slim(base)
     model = LoraModel(base, settings.lora)
     if compute_plan is None:
@@ -184,11 +161,9 @@ def make_trainable(
 
 
 def _compile(
-    model: "LoraModel", settings: ModelSettings, compute_plan: "ComputePlan", warn: Callable[[str], None]
-) -> "ComputePlan":
+    model: LoraModel, settings: ModelSettings, compute_plan: ComputePlan, warn: Callable[[str], None]
+) -> ComputePlan:
     """Compile the layers as Phase A did. A broken compiler costs time and rounding: said, unless it was asked for."""
-    from trainables.engine.compile import CompilerError, compile_now
-
     try:
         compile_now(model, token_budget=compute_plan.tokens["training"])
     except CompilerError as error:
@@ -199,10 +174,8 @@ def _compile(
     return compute_plan
 
 
-def _recompute_layers(base: "PreTrainedModel") -> None:
+def _recompute_layers(base: PreTrainedModel) -> None:
     """Keep each layer's input alone and compute the rest again in the backward pass (Chen et al. 2016)."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
     base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
     for module in base.modules():
         if isinstance(module, GradientCheckpointingLayer):
@@ -211,13 +184,8 @@ def _recompute_layers(base: "PreTrainedModel") -> None:
             )
 
 
-def check_logits(base: "PreTrainedModel") -> None:
+def check_logits(base: PreTrainedModel) -> None:
     """Raise LogitsError if the model does more to its logits than the output layer does."""
-    import torch
-
-    from trainables.engine.autotune import probe_batch
-    from trainables.model.loss import LogitsError, hidden_states, model_inputs, output_layer
-
     batch = probe_batch([8], runs=1).to(base.device)
     with torch.inference_mode():
         ours = output_layer(base)(hidden_states(base, batch))
@@ -228,15 +196,8 @@ def check_logits(base: "PreTrainedModel") -> None:
         )
 
 
-def check_packing(base: "PreTrainedModel") -> None:
+def check_packing(base: PreTrainedModel) -> None:
     """Raise AttentionError if an example's numbers depend on what it is packed with."""
-    import torch
-
-    from trainables.engine.autotune import probe_run
-    from trainables.model.attention import AttentionError
-    from trainables.model.loss import hidden_states
-    from trainables.model.packing import pack
-
     run = probe_run([8, 5])
     apart = [replace(run, examples=[example]) for example in run.examples]
     with torch.inference_mode():

@@ -90,4 +90,6 @@ FAILED = "failed"  # ran out of retries
 PARTIAL = "partial"  # has rows or a checkpoint but no result yet
 MISSING = "missing"  # planned, nothing on disk
 CELL_STATES = (DONE, DIVERGED, FAILED, PARTIAL, MISSING)
+FINISHED = (DONE, DIVERGED)  # the states of a cell that has a result
 STOPPED = "stopped"  # early, for its outcome: in a learning-rate search alone, which is no study to analyse
+FINAL_STATES = (*FINISHED, STOPPED)  # a cell that no run takes up again

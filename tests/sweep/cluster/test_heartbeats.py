@@ -21,7 +21,7 @@ from sweep.cluster.local_ray import local_cluster
 from sweep.cluster.phase_a import _phase_a_task, _task
 from sweep.config.study import ResourceSettings, validate_study
 from sweep.console.progress import Progress
-from sweep.driver import run_study
+from sweep.session import run_study
 from tests.sweep.waiting import wait_for
 from trainables.ledger import schema
 from trainables.ledger.storage.location import open_storage

@@ -14,12 +14,11 @@ from rich.console import Console
 from sweep.config.study import StudyConfig, validate_study
 from sweep.console.progress import Progress
 from sweep.console.tables import print_status
-from sweep.driver import run_study
 from sweep.ledger.ledger import Ledger, open_existing
 from sweep.planning import study_record
 from sweep.planning.inputs import Prepared
 from sweep.planning.plan import make_plan, publish_plan
-from sweep.session import Session
+from sweep.session import Session, run_study
 from tests.trainables.learning import Learning, folder_of, learn, path_of, run_cell
 from trainables.ledger import schema
 from trainables.ledger.forms import LedgerError

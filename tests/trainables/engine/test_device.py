@@ -21,7 +21,7 @@ from tests.trainables.pretended_gpus import (
     pretend,
     pretend_no_driver,
 )
-from trainables.engine import autotune
+from trainables.engine import autotune, session
 from trainables.engine import device as compute_module
 from trainables.engine.autotune import LARGEST, choose_attention, choose_cells, choose_tokens, tune
 from trainables.engine.device import (
@@ -141,8 +141,8 @@ def test_a_part_of_a_gpu_is_the_workers_limit_and_its_measurements_are_its_own(
     study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited: list[float] = []
-    monkeypatch.setattr(compute_module, "limit_memory", lambda device, share: limited.append(share))
-    monkeypatch.setattr(compute_module, "open_device", lambda use_gpu: CPU)
+    monkeypatch.setattr(session, "limit_memory", lambda device, share: limited.append(share))
+    monkeypatch.setattr(session, "open_device", lambda use_gpu: CPU)
     keys: list[dict[str, Any]] = []
 
     def note(key: dict[str, Any], measure: Any) -> Any:
