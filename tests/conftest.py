@@ -1,6 +1,7 @@
 """A tiny real model and tokenizer made in code, and small studies over generated tasks."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cluster") and isinstance(item, pytest.Function):
             item.fixturenames.insert(0, "warm_workers")  # first: before a cluster of a wider scope starts
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of every later garbage collection: statsmodels asks for one at each call."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
