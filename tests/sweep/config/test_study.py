@@ -50,7 +50,10 @@ def load(tmp_path: Path, text: str, *overrides: str) -> StudyConfig:
         ("study: a\nsearch: {mix: []}", r"search\.mix: "),
         ("study: a\ntask_a: {path: nowhere.jsonl}", r"task_a\.path: no file or directory at .*nowhere"),
         ("study: a\nphase_a: {adapter: nowhere}", r"phase_a\.adapter: no file or directory"),
-        ("study: a\ntask_a: {name: gsm8k}", r"unknown task 'gsm8k': choose one of arithmetic, math, hotpotqa"),
+        (
+            "study: a\ntask_a: {name: gsm8k}",
+            r"unknown task 'gsm8k': choose one of arithmetic, math, hotpotqa",
+        ),
         ("study: a\ntask_a: {name: hotpotqa}", r"both 'hotpotqa'"),
         ("study: a\nresources: {cpus: 1.5}", r"resources\.cpus: above 1 only whole numbers"),
         (
