@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast chaos bench bench-quick gpu-check lint clean
+.PHONY: setup demo test test-fast coverage chaos bench bench-quick gpu-check lint clean
 
 setup: $(READY)
 
@@ -26,6 +26,10 @@ test: $(READY)
 # What a change is tried with while it is made.
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not cluster and not browser and not slow"
+
+# Of the quick tests in this process alone: what runs in Ray's workers and other processes is not counted.
+coverage: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not cluster and not browser and not slow" --cov=sweep --cov=trainables --cov=analysis --cov-report=term
 
 # Every fault many times over, and the table of docs/reliability.md; half an hour or more.
 chaos: $(READY)

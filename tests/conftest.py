@@ -1,9 +1,11 @@
 """A tiny real model and tokenizer made in code, and small studies over generated tasks."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sweep.config.study import StudyConfig, validate_study
+from tests.warm import warm_start
 
 if "PYTEST_XDIST_WORKER" in os.environ and "RAY_TMPDIR" not in os.environ:
     # Ray notes the newest cluster there, for address="auto": that of another process is none of this one's.
@@ -24,6 +27,31 @@ SENTENCES = [
     "[INST] Solve the following math problem. Problem: What is 2 + 3? [/INST] Solution: The sum is 5.",
     "[INST] Answer the question from the paragraphs. Question: Where does Ann live? [/INST] Answer: Rome",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("cluster") and isinstance(item, pytest.Function):
+            item.fixturenames.insert(0, "warm_workers")  # first: before a cluster of a wider scope starts
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of every later garbage collection: statsmodels asks for one at each call."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def warm_workers() -> Iterator[None]:
+    """Let Ray's workers begin warm, and on a machine that is busy with two clusters not behind everything else."""
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+        warm_start(Path(folder)) as variables,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in {"RAY_worker_niceness": "0", **variables}.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(autouse=True)

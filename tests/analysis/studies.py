@@ -4,9 +4,7 @@ With `effects` and `noise` the differences between strategies are known; with `p
 validation examples, and losses of each, whose token-weighted mean is the row's loss.
 """
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from tests.analysis.study_content import (
 )
 from tests.analysis.study_content import STARTS as STARTS
 from trainables.ledger import schema
+from trainables.ledger.sealed_json import checksum, seal, unseal
 
 TORN_RESULT, TORN_ROWS, TORN_FAILURE, UNKNOWN = "torn result", "torn rows", "torn failure", "unknown"
 PROGRESS = {schema.PARTIAL: 0.55, schema.FAILED: 0.35, schema.DIVERGED: 0.45}
@@ -170,28 +169,17 @@ def upload(directory: Path, location: str) -> str:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a record as the ledger does: sealed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(seal(value))
+    path.write_bytes(seal(dict(value)))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return what `write_json` wrote."""
-    record: dict[str, Any] = json.loads(path.read_text())
-    del record["checksum"]
-    return record
-
-
-def seal(value: Mapping[str, Any]) -> bytes:
-    """Return `value` as JSON that ends in the checksum of all before it."""
-    return seal_text(json.dumps(value, indent=1).removesuffix("\n}").encode())
+    return unseal(path.read_bytes())
 
 
 def seal_text(body: bytes) -> bytes:
-    """Return `body`, a JSON object without its closing brace, and the seal that closes it."""
+    """Return `body`, an object without its closing brace that the ledger itself would not write, sealed as it seals."""
     return body + f',\n "checksum": "{checksum(body)}"\n}}\n'.encode()
-
-
-def checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _named(label: Label, extra: Mapping[str, Any]) -> dict[str, Any]:

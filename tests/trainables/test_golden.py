@@ -20,7 +20,10 @@ def test_the_golden_losses_are_of_these_numerics() -> None:
 
 
 @pytest.mark.parametrize("manner", MANNERS)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param(each, marks=pytest.mark.slow if each == "bf16" else ()) for each in PRECISIONS],
+)
 def test_the_losses_are_the_golden_ones(
     tiny_model: Path, tmp_path: Path, precision: Precision, manner: str
 ) -> None:

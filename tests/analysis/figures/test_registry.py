@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.axes import Axes
@@ -18,11 +19,11 @@ from analysis.figures.style import publication_style
 from analysis.figures.trade_off import draw_trade_off
 from analysis.findings.findings import find
 from analysis.reading.study import read_study
-from tests.analysis.studies import STRATEGIES
+from tests.analysis.studies import STRATEGIES, write_study
 from trainables.ledger import schema
 
 Builder = Callable[..., Path]
-SIX = {"strategies": (*STRATEGIES[:3], "random_aa"), "mixes": (0.1, 0.2), "seeds": range(6)}
+SIX: dict[str, Any] = {"strategies": (*STRATEGIES[:3], "random_aa"), "mixes": (0.1, 0.2), "seeds": range(6)}
 
 
 @pytest.fixture(autouse=True)
@@ -79,10 +80,16 @@ def test_captions_name_what_varied_between_seeds(study: Builder) -> None:
     assert "conditional on data pool and model" in varied
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_each_axis_value_has_a_figure_of_its_own_rows(study: Builder, name: str) -> None:
+@pytest.fixture(scope="module")
+def two_rates(tmp_path_factory: pytest.TempPathFactory) -> list[Facet]:
     options = {"strategies": (*STRATEGIES[:3], "random_aa"), "per_example": True}
-    found = list(facets(find(read_study(study(axes={"lr": [2e-5, 7e-5]}, **options)))))
+    directory = write_study(tmp_path_factory.mktemp("rates"), axes={"lr": [2e-5, 7e-5]}, **options)
+    return list(facets(find(read_study(directory))))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_axis_value_has_a_figure_of_its_own_rows(two_rates: list[Facet], name: str) -> None:
+    found = two_rates
     assert [facet.title for facet in found] == ["lr = 2e-05", "lr = 7e-05"]
     assert all(len(facet.cells) == 15 and facet.rows["lr"].nunique() == 1 for facet in found)
     drawn = [FIGURES[name].draw(facet) for facet in found]
@@ -108,11 +115,16 @@ def test_captions_say_what_the_mix_means_also_where_it_is_searched(
     assert words in draw_trade_off(facet).caption
 
 
+@pytest.fixture(scope="module", params=[1, 2, 3, 6])
+def of_seeds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Facet, int]:
+    options = {**SIX, "mixes": (0.05, 0.1, 0.2), "seeds": range(request.param), "per_example": True}
+    return only_view(write_study(tmp_path_factory.mktemp("seeds"), **options)), request.param
+
+
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
-def test_every_figure_says_n_and_what_it_is_conditional_on(study: Builder, name: str, seeds: int) -> None:
-    options = {**SIX, "mixes": (0.05, 0.1, 0.2), "seeds": range(seeds), "per_example": True}
-    drawing = FIGURES[name].draw(only_view(study(**options)))
+def test_every_figure_says_n_and_what_it_is_conditional_on(of_seeds: tuple[Facet, int], name: str) -> None:
+    facet, seeds = of_seeds
+    drawing = FIGURES[name].draw(facet)
     assert drawing.figure is not None
     assert "conditional on one Phase A adapter, data pool and model" in drawing.caption
     assert ("One seed" in drawing.caption) or (f"{seeds} seed" in drawing.caption)
@@ -121,17 +133,27 @@ def test_every_figure_says_n_and_what_it_is_conditional_on(study: Builder, name:
         assert "95 %" not in drawing.caption
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_study_where_all_diverged_has_captions_that_say_why(study: Builder, name: str) -> None:
+@pytest.fixture(scope="module")
+def all_diverged(tmp_path_factory: pytest.TempPathFactory) -> Facet:
     states = {(s, m, seed): schema.DIVERGED for s in STRATEGIES[:3] for m in (0.1,) for seed in range(3)}
     states |= {("none", 0.0, seed): schema.DIVERGED for seed in range(3)}
-    drawing = FIGURES[name].draw(only_view(study(states=states)))
+    return only_view(write_study(tmp_path_factory.mktemp("diverged"), states=states))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_study_where_all_diverged_has_captions_that_say_why(all_diverged: Facet, name: str) -> None:
+    drawing = FIGURES[name].draw(all_diverged)
     assert (drawing.figure is not None) == (name == "forgetting_curves")
     assert "diverged" in drawing.caption if drawing.figure else "Not drawn" in drawing.caption
 
 
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> Facet:
+    return only_view(write_study(tmp_path_factory.mktemp("six"), **SIX, per_example=True))
+
+
 @pytest.mark.parametrize("name", FIGURES)
-def test_no_text_of_a_figure_is_smaller_than_six_points(study: Builder, name: str) -> None:
-    figure = FIGURES[name].draw(only_view(study(**SIX, per_example=True))).figure
+def test_no_text_of_a_figure_is_smaller_than_six_points(six: Facet, name: str) -> None:
+    figure = FIGURES[name].draw(six).figure
     assert figure is not None
     assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6

@@ -263,6 +263,7 @@ def report(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["report", "--histories", *map(str, arguments)], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_the_earlier_studys_report_names_what_its_files_cannot_support(
     real_histories: Path, tmp_path: Path
 ) -> None:

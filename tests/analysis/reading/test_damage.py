@@ -12,9 +12,9 @@ from analysis.reading.errors import AnalysisError
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.tables.run_lists import damage_text
 from sweep.ledger.ledger import Ledger
-from tests.analysis.studies import TORN_ROWS, read_json, rewrite, seal, write_json, write_result
+from tests.analysis.studies import TORN_ROWS, read_json, rewrite, write_json, write_result
 from trainables.ledger import schema
-from trainables.ledger.sealed_json import DamagedError, unseal
+from trainables.ledger.sealed_json import DamagedError, seal, unseal
 from trainables.ledger.storage.location import open_storage
 
 Builder = Callable[..., Path]

@@ -71,6 +71,7 @@ def test_the_report_of_a_study_in_an_object_store_goes_below_the_working_directo
     assert page.relative_to(tmp_path / "here").as_posix() == "report/_our_study/report.md"
 
 
+@pytest.mark.slow
 def test_the_report_of_an_object_store_goes_where_it_is_told(
     study: Builder, object_store: ObjectStore, tmp_path: Path
 ) -> None:

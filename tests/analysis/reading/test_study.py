@@ -19,11 +19,11 @@ from tests.analysis.studies import (
     make_rows,
     read_json,
     rewrite,
-    seal,
     seal_text,
     write_json,
 )
 from trainables.ledger import schema
+from trainables.ledger.sealed_json import seal
 
 Builder = Callable[..., Path]
 HARD = ("difficulty_hard", 0.1, 0)

@@ -29,6 +29,7 @@ def written_files(directory: Path) -> set[str]:
     return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_report_holds_every_table_figure_and_format(study: Builder) -> None:
     directory = study(per_example=True)
     result = report(directory)
@@ -49,6 +50,7 @@ def test_a_report_holds_every_table_figure_and_format(study: Builder) -> None:
     pd.testing.assert_frame_equal(frame, analysis.load(directory))
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_report_are_the_findings(study: Builder) -> None:
     directory = study()
     report(directory)

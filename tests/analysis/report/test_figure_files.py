@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from analysis.figures.facet import Drawing
 from analysis.figures.registry import FIGURES
@@ -16,6 +17,7 @@ Builder = Callable[..., Path]
 ORIGIN = Origin("synthetic", "python -m analysis report study")
 
 
+@pytest.mark.slow
 def test_equal_data_give_equal_bytes_in_every_format(study: Builder, tmp_path: Path) -> None:
     facet = only_view(study())
     with publication_style():

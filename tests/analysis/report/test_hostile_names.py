@@ -15,6 +15,7 @@ from analysis.figures.registry import FIGURES
 from analysis.reading.study import read_study
 from analysis.report.build import write_report
 
+pytestmark = pytest.mark.slow
 HOSTILE = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",

@@ -11,9 +11,13 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+with suppress(ModuleNotFoundError):
+    import warm_start  # noqa: F401
 
 FOLDER = os.environ.get("CHAOS_FOLDER")
 
@@ -28,7 +32,7 @@ def _order(name: str) -> str | None:
 def _note(line: str) -> None:
     """Append a line that no other process's line can break up, and that a kill cannot take back."""
     handle = os.open(f"{FOLDER}/journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.write(handle, f"{line} {os.getpid()}\n".encode())
+    os.write(handle, f"{line} {os.environ.get('RAY_RAYLET_PID', 0)} {os.getpid()}\n".encode())
     os.close(handle)
 
 

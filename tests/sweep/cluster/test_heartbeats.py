@@ -38,8 +38,14 @@ pytestmark = [
 ON_LOGICAL_GPU = {"cpus": 1, "gpus": 1, "device": "cpu"}
 
 
+@pytest.fixture(autouse=True)
+def _started_by_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here processes are what is tested: every worker is one that Ray itself has started."""
+    monkeypatch.delenv("WARM_START", raising=False)
+
+
 @pytest.fixture
-def one_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def one_gpu(_started_by_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     with local_cluster(say=pytest.fail) as settings:
         ray.init(**settings, num_cpus=2, num_gpus=1, log_to_driver=False, logging_level=logging.ERROR)

@@ -39,6 +39,12 @@ Found = TypeVar("Found")
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
 
+@pytest.fixture(autouse=True)
+def _started_by_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here processes are what is tested: every worker is one that Ray itself has started."""
+    monkeypatch.delenv("WARM_START", raising=False)
+
+
 class LocalRun:
     """A `python -m sweep run` in a process group of its own, whose output is a pipe."""
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from sweep.planning import study_record
 from sweep.planning.inputs import Prepared
 from sweep.planning.plan import make_plan, publish_plan
 from sweep.session import Session, run_study
+from tests.conftest import tiny_study
 from tests.trainables.learning import Learning, folder_of, learn, path_of, run_cell
 from trainables.ledger import schema
 from trainables.ledger.forms import LedgerError
@@ -50,13 +52,20 @@ DAMAGES: dict[str, Damage] = {"truncated": truncate, "empty": empty, "flipped": 
 
 
 class Finished:
-    """A study whose cells were run without Ray, with everything that a run leaves behind."""
+    """A study whose cells were run without Ray, with everything that a run leaves behind: run here, or copied."""
 
-    def __init__(self, study: StudyConfig) -> None:
+    def __init__(self, study: StudyConfig, *, copy_of: Path | None = None) -> None:
+        if copy_of is not None:
+            shutil.copytree(copy_of, study.storage)
         self.study = study
         self.learning: Learning = learn(study)
         self.prepared: Prepared = self.learning.prepared
         self.ledger = Ledger(open_storage(study.storage))
+        if copy_of is None:
+            self._run()
+
+    def _run(self) -> None:
+        study = self.study
         make_artifact(self.learning.job)
         plan = make_plan(study, self.prepared, self.ledger, say=print)
         study_record.open_study(
@@ -77,9 +86,15 @@ class Finished:
         return make_plan(self.study, self.prepared, self.ledger, say=print, thorough=thorough)
 
 
+@pytest.fixture(scope="module")
+def original(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    values = tiny_study(tiny_model, storage=str(tmp_path_factory.mktemp("original") / "study"))
+    return Finished(validate_study(values, origin="test")).root
+
+
 @pytest.fixture
-def finished(study: StudyConfig) -> Finished:
-    return Finished(study)
+def finished(study: StudyConfig, original: Path) -> Finished:
+    return Finished(study, copy_of=original)
 
 
 CELL_FILES = [

@@ -22,7 +22,6 @@ from tests.trainables.pretended_gpus import (
     pretend_no_driver,
 )
 from trainables.engine import autotune, session
-from trainables.engine import device as compute_module
 from trainables.engine.autotune import LARGEST, choose_attention, choose_cells, choose_tokens, tune
 from trainables.engine.device import (
     Compute,

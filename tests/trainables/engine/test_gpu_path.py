@@ -25,6 +25,7 @@ def losses(values: dict[str, Any], name: str) -> tuple[list[float], Any, Any]:
     return [row["task_b_loss"] for row in rows], artifact_of(learning).compute_plan, result_of(store)
 
 
+@pytest.mark.slow
 def test_a_study_runs_with_what_a_gpu_prefers_and_learns_what_plain_attention_learns(
     study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

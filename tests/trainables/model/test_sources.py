@@ -111,6 +111,7 @@ def test_a_tokenizer_that_may_bring_code_has_no_identity(tiny_model: Path) -> No
     assert tokenizer_identity(source) is None
 
 
+@pytest.mark.slow
 def test_a_gguf_files_shape_is_known_without_dequantising_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
