@@ -176,7 +176,9 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     due = find_next_stage(study, whole, ledger)
     print_plan(due.plan, study=study, prepared=prepared, console=Console())
     print_progression(due, whole, console=Console())
-    contrasts = count_sharing(study, whole.cells, ledger) if study.search.compares else 0
+    contrasts = (
+        count_sharing(study, whole.cells, ledger) if study.search.compares(study.inference.baseline) else 0
+    )
     for line in describe_resolution(study, spread, contrasts=contrasts):
         click.echo(line)
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.figures.facet import Facet
-from analysis.findings.outcomes import BASELINE
 from analysis.reading.study import STATE
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
@@ -29,13 +28,13 @@ def direction_text(facet: Facet) -> str:
     """Return what a difference above 0 means: 'forgetting is higher than with random (worse)'."""
     measure = MEASURES[facet.settings.primary]
     judgement = "worse" if measure.higher_is_worse else "better"
-    return f"{measure.label} is higher than with {BASELINE} ({judgement})"
+    return f"{measure.label} is higher than with {facet.study.baseline} ({judgement})"
 
 
 def measure_axis(facet: Facet, *, difference: bool = False) -> str:
     """Return the label of an axis that shows the primary measure, or its difference from the baseline."""
     label, unit = measure_text(facet), MEASURES[facet.settings.primary].unit
-    return f"{label}: strategy − {BASELINE}\n({unit})" if difference else f"{label} ({unit})"
+    return f"{label}: strategy − {facet.study.baseline}\n({unit})" if difference else f"{label} ({unit})"
 
 
 def percent_text(level: float) -> str:

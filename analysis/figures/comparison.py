@@ -13,7 +13,6 @@ from analysis.figures.forest_legend import forest_keys
 from analysis.figures.lettering import shown_text
 from analysis.figures.style import LineStyle, place_legend, plain_ticks, strategy_styles
 from analysis.findings.findings import Findings
-from analysis.findings.outcomes import BASELINE
 from analysis.stats.measures import MEASURES
 from analysis.wording.conditioning import given
 from trainables.ledger import schema
@@ -43,11 +42,16 @@ class Panel(NamedTuple):
         return self.findings.settings.primary, self.findings.settings.smallest_effect
 
 
+def baselines(studies: Sequence[Named]) -> str:
+    """Return the strategies that the studies compare with."""
+    return " or ".join(sorted({findings.study.baseline for _, findings in studies}))
+
+
 def draw_comparison(studies: Sequence[Named]) -> Drawing:
     """Return the forest plots of all studies, on one scale where they share measure and smallest effect."""
     panels = [panel for study in studies for panel in _panels(study)]
     if not panels:
-        return Drawing(None, f"Not drawn: no study has a finished pair with {BASELINE}.")
+        return Drawing(None, f"Not drawn: no study has a finished pair with {baselines(studies)}.")
     styles = strategy_styles(name for panel in panels for name in panel.family[schema.STRATEGY])
     across = min(len(panels), MOST_ACROSS)
     down = -(-len(panels) // across)
@@ -79,7 +83,7 @@ def _draw_panel(panel: Panel, ax: Axes, *, styles: dict[str, LineStyle]) -> None
     primary, effect = panel.scale
     plot_forest(panel.family, ax, pairs=panel.pairs, smallest_effect=effect, styles=styles)
     measure = MEASURES[primary]
-    ax.set_xlabel(f"{measure.label}: strategy − {BASELINE}\n({measure.unit})")
+    ax.set_xlabel(f"{measure.label}: strategy − {panel.findings.study.baseline}\n({measure.unit})")
     ax.set_title(shown_text(panel.title, longest=44), pad=14)
     plain_ticks(ax, count=4, axes="x")
 
@@ -100,7 +104,7 @@ def _caption(studies: Sequence[Named], panels: Sequence[Panel]) -> str:
     conditions = " ".join(f"{name}: {given(findings)}" for name, findings in studies)
     scales = "" if len({panel.scale for panel in panels}) == 1 else " Every panel has a scale of its own."
     return (
-        f"Paired differences from {BASELINE}, study by study: mean, {_levels(panels)} paired t interval (thick) and the "
+        f"Paired differences from {baselines(studies)}, study by study: mean, {_levels(panels)} paired t interval (thick) and the "
         f"interval adjusted for the study's own family (thin), the pairs as small points, n and verdict.{scales} {conditions}"
     )
 

@@ -14,7 +14,7 @@ from analysis.figures.captions import joined, left_out_sentence, mix_sentence
 from analysis.figures.curves import band_text, plot_replicates
 from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.style import ONE_COLUMN, SMALLEST, LineStyle, draw_thin_lines, place_title, plain_ticks
-from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.findings.outcomes import strategy_rank
 from analysis.reading.study import STATE
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL
 from analysis.wording.conditioning import conditioning
@@ -24,7 +24,7 @@ from trainables.ledger import schema
 DIFFERENCE = "difference"
 
 
-def curve_differences(rows: pd.DataFrame, pairs: pd.DataFrame, *, metric: str) -> pd.DataFrame:
+def curve_differences(rows: pd.DataFrame, pairs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
     """Return strategy - baseline of `metric` at each shared step of each matched pair of done runs.
 
     Columns: strategy, mix, seed, step, difference. `rows` are evaluation points, `pairs` the findings'.
@@ -33,8 +33,8 @@ def curve_differences(rows: pd.DataFrame, pairs: pd.DataFrame, *, metric: str) -
     chosen = pairs[pairs["matched"].astype(bool) & (pairs[schema.STRATEGY] != schema.NO_REPLAY)]
     points = rows.loc[rows[STATE] == schema.DONE, [*schema.LABEL_COLUMNS, schema.STEP, metric]]
     own = points.merge(chosen[[schema.STRATEGY, *keys]], on=[schema.STRATEGY, *keys])
-    baseline = points[points[schema.STRATEGY] == BASELINE].drop(columns=schema.STRATEGY)
-    both = own.merge(baseline, on=[*keys, schema.STEP], suffixes=("", "_baseline"))
+    partners = points[points[schema.STRATEGY] == baseline].drop(columns=schema.STRATEGY)
+    both = own.merge(partners, on=[*keys, schema.STEP], suffixes=("", "_baseline"))
     both[DIFFERENCE] = both[metric] - both[f"{metric}_baseline"]
     return both[[*schema.LABEL_COLUMNS, schema.STEP, DIFFERENCE]]
 
@@ -62,9 +62,11 @@ def plot_differences(
 
 def draw_difference_curves(facet: Facet) -> Drawing:
     """Return the difference curves of one axis combination: rows are strategies, columns mixes."""
-    frame = curve_differences(facet.rows, facet.pairs, metric=schema.TASK_A_LOSS)
+    frame = curve_differences(
+        facet.rows, facet.pairs, metric=schema.TASK_A_LOSS, baseline=facet.study.baseline
+    )
     if frame.empty:
-        return Drawing(None, f"Not drawn: no strategy has a finished pair with {BASELINE!r}.")
+        return Drawing(None, f"Not drawn: no strategy has a finished pair with {facet.study.baseline!r}.")
     mixes = sorted(set(frame[schema.MIX]))
     names = sorted(set(frame[schema.STRATEGY]), key=strategy_rank)
     size = (max(ONE_COLUMN, 0.7 + 1.65 * len(mixes)), max(1.9, 0.6 + 0.95 * len(names)))
@@ -84,7 +86,9 @@ def draw_difference_curves(facet: Facet) -> Drawing:
     for ax in axes[-1]:
         ax.set_xlabel("optimiser step")
     figure.supylabel(
-        f"{facet.task_a} loss: strategy − {BASELINE}\n(nats/token)", fontsize=7.5, multialignment="center"
+        f"{facet.task_a} loss: strategy − {facet.study.baseline}\n(nats/token)",
+        fontsize=7.5,
+        multialignment="center",
     )
     place_title(figure, facet.title)
     return Drawing(figure, caption(facet, frame), {"differences": frame})
@@ -102,8 +106,8 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
         else ""
     )
     return joined(
-        f"Validation loss of {facet.study.task_a} minus that of {BASELINE} at the same seed, mix and step: above 0, more was "
-        f"forgotten than with {BASELINE}.",
+        f"Validation loss of {facet.study.task_a} minus that of {facet.study.baseline} at the same seed, mix and step: above 0, more was "
+        f"forgotten than with {facet.study.baseline}.",
         thick,
         "Of fewer than 3 pairs each is a line with markers." if len(means) < len(counts) else "",
         conditioning(facet, n=counts),

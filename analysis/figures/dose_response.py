@@ -27,7 +27,7 @@ from analysis.figures.style import (
     plain_ticks,
     strategy_styles,
 )
-from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.findings.outcomes import strategy_rank
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from trainables.ledger import schema
 
@@ -118,14 +118,14 @@ def draw_doses(facet: Facet) -> Drawing:
     if measured[schema.MIX].nunique() < 2:
         return Drawing(None, "Not drawn: fewer than two mixes have a finished run.")
     names = sorted(set(measured[schema.STRATEGY]), key=strategy_rank)
-    others = [name for name in names if name != BASELINE] or names
+    others = [name for name in names if name != facet.study.baseline] or names
     wide = 1 if len(others) == 1 else 2 if len(others) <= 4 else 3 if len(others) <= 6 else 4
     tall = -(-len(others) // wide)
     size = (ONE_COLUMN if wide <= 2 else TWO_COLUMNS, 0.35 + (2.2 if wide == 1 else 1.5) * tall)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, name in zip(axes, others, strict=False):
-        chosen = [name, *([BASELINE] if BASELINE in names else [])]
+        chosen = [name, *([facet.study.baseline] if facet.study.baseline in names else [])]
         own, law, single = (frame[frame[schema.STRATEGY].isin(chosen)] for frame in (measured, fits, runs))
         plot_doses(own, ax, fits=law, runs=single, styles=facet.styles)
         plain_ticks(ax, count=4, axes="xy" if len(facet.mixes) > MOST_TICKS else "y")

@@ -119,7 +119,7 @@ class Entry(NamedTuple):
 def facets(findings: "Findings", *, simultaneous: bool = False) -> Iterator[Facet]:
     """Yield a view for each combination of the study's further axes; one where there are none."""
     study = findings.study
-    styles = strategy_styles(study.cells[schema.STRATEGY])
+    styles = strategy_styles(study.cells[schema.STRATEGY], baseline=study.baseline)
     for combination, cells in grouped(study.cells, keys=list(study.axes)):
         yield Facet(findings, combination, cells, select(study.rows, combination), styles, simultaneous)
 

@@ -31,7 +31,7 @@ from analysis.figures.style import (
     strategy_styles,
 )
 from analysis.findings.adjustment import adjusted_level
-from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.findings.outcomes import strategy_rank
 from analysis.findings.verdicts import UNRESOLVED
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.wording.conditioning import conditioning
@@ -157,13 +157,18 @@ def draw_forest(facet: Facet) -> Drawing:
     """Return the forest plot of one axis combination's primary contrasts, or why there is none."""
     contrasts = facet.part(facet.findings.contrasts)
     family = contrasts[contrasts["in_family"].astype(bool)]
-    if BASELINE not in set(facet.cells[schema.STRATEGY]):
-        return Drawing(None, f"Not drawn: the study has no strategy {BASELINE!r} to compare with.")
+    if facet.study.baseline not in set(facet.cells[schema.STRATEGY]):
+        return Drawing(
+            None, f"Not drawn: the study has no strategy {facet.study.baseline!r} to compare with."
+        )
     if family.empty:
-        return Drawing(None, f"Not drawn: the study has no strategy to compare with {BASELINE!r}.")
+        return Drawing(
+            None, f"Not drawn: the study has no strategy to compare with {facet.study.baseline!r}."
+        )
     if not family["n"].any():
         return Drawing(
-            None, f"Not drawn yet: no strategy has a finished seed that {BASELINE!r} has finished too."
+            None,
+            f"Not drawn yet: no strategy has a finished seed that {facet.study.baseline!r} has finished too.",
         )
     settings = facet.settings
     figure = Figure(
@@ -211,7 +216,7 @@ def caption(facet: Facet, family: pd.DataFrame) -> str:
     raw, adjusted = levels(facet)
     size = int(facet.findings.contrasts["in_family"].sum())
     sentences = [
-        f"Paired difference from {BASELINE} in {measure_text(facet)} at the same seed and mix: right of 0, "
+        f"Paired difference from {facet.study.baseline} in {measure_text(facet)} at the same seed and mix: right of 0, "
         f"{direction_text(facet)}. Small points: the pairs."
     ]
     if family["low"].notna().any():
@@ -244,7 +249,7 @@ def verdict_sentence(facet: Facet, *, needs: bool) -> str:
         else f"equivalent: within ± {effect:g} by two one-sided tests"
     )
     brackets = ", in brackets the seeds that would resolve it if spread and difference stay" if needs else ""
-    return f"Verdicts at {alpha:.3g} after {method}: different from {BASELINE}; {zone}; else {UNRESOLVED}{brackets}."
+    return f"Verdicts at {alpha:.3g} after {method}: different from {facet.study.baseline}; {zone}; else {UNRESOLVED}{brackets}."
 
 
 ENTRY = Entry(10, "forest", "Primary contrasts", draw_forest)

@@ -23,7 +23,7 @@ from analysis.figures.captions import (
 from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.forest import raw_differences
 from analysis.figures.style import SMALLEST, LineStyle, decimals, place_legend, place_title, strategy_styles
-from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.findings.outcomes import strategy_rank
 from analysis.findings.verdicts import UNRESOLVED, verdict_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
@@ -152,15 +152,18 @@ def cell_text(record: dict[Any, Any], *, digits: int, pairs: pd.DataFrame | None
 
 def draw_change_against_baseline(facet: Facet) -> Drawing:
     """Return the heat map of one axis combination, or why there is none."""
-    if BASELINE not in set(facet.cells[schema.STRATEGY]):
-        return Drawing(None, f"Not drawn: the study has no strategy {BASELINE!r} to compare with.")
+    if facet.study.baseline not in set(facet.cells[schema.STRATEGY]):
+        return Drawing(
+            None, f"Not drawn: the study has no strategy {facet.study.baseline!r} to compare with."
+        )
     contrasts = facet.part(facet.findings.contrasts)
     frame = contrasts[contrasts[schema.STRATEGY] != schema.NO_REPLAY]
     if frame.empty:
-        return Drawing(None, f"Not drawn: the study has no strategy besides {BASELINE!r}.")
+        return Drawing(None, f"Not drawn: the study has no strategy besides {facet.study.baseline!r}.")
     if not frame["n"].any():
         return Drawing(
-            None, f"Not drawn yet: no strategy has a finished seed that {BASELINE!r} has finished too."
+            None,
+            f"Not drawn yet: no strategy has a finished seed that {facet.study.baseline!r} has finished too.",
         )
     rows, mixes = frame[schema.STRATEGY].nunique(), frame[schema.MIX].nunique()
     longest = max(len(facet.styles[name].label) for name in frame[schema.STRATEGY])
@@ -172,7 +175,7 @@ def draw_change_against_baseline(facet: Facet) -> Drawing:
     effect = facet.settings.smallest_effect
     plot_heat_map(frame, figure.subplots(), pairs=facet.pairs, smallest_effect=effect, styles=facet.styles)
     figure.axes[-1].set_ylabel(MEASURES[facet.settings.primary].unit)
-    place_title(figure, facet.title, f"{measure_text(facet)}: strategy − {BASELINE}")
+    place_title(figure, facet.title, f"{measure_text(facet)}: strategy − {facet.study.baseline}")
     _place_legend(figure, frame)
     return Drawing(figure, caption(facet, frame), {"contrasts": frame})
 
@@ -208,12 +211,12 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
     if TWO in counts:
         resolved += " Of 2 pairs, both are written."
     control = (
-        f"{schema.AA} is {BASELINE} again and stands outside that family."
+        f"{schema.AA} is {facet.study.baseline} again and stands outside that family."
         if schema.AA in set(frame[schema.STRATEGY])
         else ""
     )
     return joined(
-        f"Paired difference from {BASELINE} in {measure_text(facet)} ({MEASURES[facet.settings.primary].unit}) at the same seed "
+        f"Paired difference from {facet.study.baseline} in {measure_text(facet)} ({MEASURES[facet.settings.primary].unit}) at the same seed "
         f"and mix: above 0 (orange), {direction_text(facet)}.",
         spread_sentence(facet, counts, marks="±", kind="paired t"),
         resolved.strip(),

@@ -29,7 +29,7 @@ from analysis.figures.style import (
     slanted_names,
     strategy_styles,
 )
-from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.findings.outcomes import strategy_rank
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL
 from analysis.wording.conditioning import conditioning
 from analysis.wording.terms import mix_text
@@ -101,10 +101,13 @@ def draw_null_overlay(facet: Facet) -> Drawing:
     null = shown[shown[schema.STRATEGY] == schema.AA]
     if schema.AA not in set(facet.cells[schema.STRATEGY]):
         return Drawing(
-            None, f"Not drawn: the study has no strategy {schema.AA!r}, {BASELINE} with another selection."
+            None,
+            f"Not drawn: the study has no strategy {schema.AA!r}, {facet.study.baseline} with another selection.",
         )
     if null.empty:
-        return Drawing(None, f"Not drawn yet: no finished pair of {schema.AA!r} and {BASELINE!r}.")
+        return Drawing(
+            None, f"Not drawn yet: no finished pair of {schema.AA!r} and {facet.study.baseline!r}."
+        )
     mixes = [mix for mix in facet.mixes if mix in set(shown[schema.MIX])]
     places = control_first(shown)
     panel = 0.55 + PLACE * len(places)
@@ -147,8 +150,8 @@ def caption(facet: Facet, shown: pd.DataFrame, null: pd.DataFrame) -> str:
         else "No null spread is drawn: fewer than 3 A/A pairs at each mix."
     )
     return joined(
-        f"Paired differences from {BASELINE} in {measure_text(facet)} (above 0, {direction_text(facet)}), a point a seed, bars their "
-        f"means from 3 pairs on. {schema.AA} is {BASELINE} again with another selection stream: its differences are "
+        f"Paired differences from {facet.study.baseline} in {measure_text(facet)} (above 0, {direction_text(facet)}), a point a seed, bars their "
+        f"means from 3 pairs on. {schema.AA} is {facet.study.baseline} again with another selection stream: its differences are "
         f"what no effect looks like. {band}",
         "The grey zone is a picture of the noise; the test is the primary contrasts'." if enough else "",
         conditioning(facet, n=counts),

@@ -29,7 +29,7 @@ from analysis.figures.style import (
     slanted_names,
     strategy_styles,
 )
-from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.findings.outcomes import strategy_rank
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.wording.terms import mix_text
 from trainables.ledger import schema
@@ -83,7 +83,7 @@ def draw_slopes(facet: Facet) -> Drawing:
     pairs = facet.pairs[facet.pairs["matched"].astype(bool)]
     pairs = pairs[pairs[schema.STRATEGY] != schema.NO_REPLAY].dropna(subset=[f"{measure}_difference"])
     if pairs.empty:
-        return Drawing(None, f"Not drawn: no strategy has a finished pair with {BASELINE!r}.")
+        return Drawing(None, f"Not drawn: no strategy has a finished pair with {facet.study.baseline!r}.")
     mixes = sorted(set(pairs[schema.MIX]))
     places = sorted(set(pairs[schema.STRATEGY]), key=strategy_rank)
     width = min(TWO_COLUMNS, max(ONE_COLUMN, 0.7 + 0.55 * len(places)))
@@ -99,13 +99,14 @@ def draw_slopes(facet: Facet) -> Drawing:
     place_title(figure, facet.title)
     _place_legend(
         figure,
+        baseline=facet.study.baseline,
         mean=bool((pairs.groupby([schema.STRATEGY, schema.MIX]).size() >= FEWEST_FOR_INTERVAL).any()),
     )
     shown = pairs[[*schema.LABEL_COLUMNS, measure, f"{measure}_baseline"]]
     return Drawing(figure, caption(facet, pairs), {"pairs": shown})
 
 
-def _place_legend(figure: Figure, *, mean: bool) -> None:
+def _place_legend(figure: Figure, *, baseline: str, mean: bool) -> None:
     handles = [
         Line2D([], [], linestyle="", marker="o", color="white", markeredgecolor="0.1", markersize=3),
         Line2D([], [], linestyle="", marker="s", color="0.4", markersize=3),
@@ -113,7 +114,7 @@ def _place_legend(figure: Figure, *, mean: bool) -> None:
         Line2D([], [], color="0.4", linestyle=UP, linewidth=0.8),
         Line2D([], [], color="0.1", linewidth=1.8),
     ]
-    labels = [BASELINE, "strategy", "lower", "higher", "mean"]
+    labels = [baseline, "strategy", "lower", "higher", "mean"]
     shown = len(labels) if mean else -1
     place_legend(figure, handles[:shown], labels[:shown], title="")
 
@@ -122,7 +123,7 @@ def caption(facet: Facet, pairs: pd.DataFrame) -> str:
     """Return the caption of the slope graph."""
     counts = [len(group) for _, group in pairs.groupby([schema.STRATEGY, schema.MIX])]
     return joined(
-        f"{measure_heading(facet)} at each seed: from {BASELINE} (open circle) to the strategy; "
+        f"{measure_heading(facet)} at each seed: from {facet.study.baseline} (open circle) to the strategy; "
         f"solid where the strategy's is lower, dashed where it is higher; black: the mean, from 3 pairs on. "
         "Heights differ by seed; what is compared is the slope. All panels have one scale, each shifted to its own data.",
         seeds_sentence(facet, counts),

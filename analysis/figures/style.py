@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from analysis.figures.lettering import FONT, distinct_labels, set_fonts, shown_text, text_width
-from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.findings.outcomes import strategy_rank
 from analysis.wording.terms import strategy_text
 from trainables.ledger import schema
 from trainables.ledger.atomic_write import publish_file
@@ -81,11 +81,13 @@ class LineStyle:
     label: str = ""
 
 
-def strategy_styles(strategies: Iterable[str]) -> dict[str, LineStyle]:
+def strategy_styles(
+    strategies: Iterable[str], *, baseline: str = schema.DEFAULT_BASELINE
+) -> dict[str, LineStyle]:
     """Return a style for each strategy: the baseline black and solid, the controls grey, the rest in colour."""
     ordered = sorted(set(strategies), key=strategy_rank)
     plain: dict[str, tuple[str, str, Any]] = {
-        BASELINE: ("0.1", "o", "-"),
+        baseline: ("0.1", "o", "-"),
         schema.AA: ("0.4", "d", (0, (5, 1, 1, 1))),
     }
     plain[schema.NO_REPLAY] = ("0.55", "h", (0, (4, 2)))

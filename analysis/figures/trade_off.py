@@ -24,7 +24,7 @@ from analysis.figures.style import (
     share_span,
     strategy_styles,
 )
-from analysis.findings.outcomes import BASELINE, strategy_rank
+from analysis.findings.outcomes import strategy_rank
 from analysis.stats.intervals import LEVEL
 from analysis.stats.measures import FINAL_A, FINAL_B, MEASURES, NATS
 from analysis.wording.conditioning import conditions, count_text, varied
@@ -239,7 +239,7 @@ def caption(facet: Facet) -> str:
         spread,
         "Star: the losses before Phase B. An arrow in a corner points to what it names, far outside the panel. "
         "All panels have one scale, each shifted to its own data.",
-        f"{schema.AA}, which is {BASELINE} again, is left out."
+        f"{schema.AA}, which is {facet.study.baseline} again, is left out."
         if schema.AA in set(facet.done[schema.STRATEGY])
         else "",
         absent_sentence(facet),

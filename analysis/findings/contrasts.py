@@ -15,7 +15,6 @@ import pandas as pd
 from analysis.findings.adjustment import adjusted_level, judged, seeds_needed
 from analysis.findings.family import Contrast, PlannedLabel, family, identical
 from analysis.findings.multiplicity import ended_looks
-from analysis.findings.outcomes import BASELINE
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
 from analysis.findings.verdicts import IDENTICAL, UNRESOLVED
 from analysis.reading.settings import Inference
@@ -92,13 +91,13 @@ def _family(
 ) -> pd.DataFrame:
     """Return the contrasts of `groups` over the first seeds, judged together."""
     labels = planned_labels(study)
-    members = family(labels, first_seeds=first_seeds)
+    members = family(labels, baseline=study.baseline, first_seeds=first_seeds)
     level = adjusted_level(settings, contrasts=len(members))
     chosen = [(label, group[group[schema.SEED] < first_seeds]) for label, group in groups]
     rows = _estimates(
         chosen, settings=settings, measure=settings.primary, members=members, family_level=level
     )
-    same = identical(labels, first_seeds=first_seeds)
+    same = identical(labels, baseline=study.baseline, first_seeds=first_seeds)
     for row in rows:
         if _contrast(row, axes=study.axes) in same:
             row["verdict"] = IDENTICAL
@@ -158,10 +157,12 @@ def find_aa(pairs: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -
     return kept.rename(columns={settings.primary + DIFFERENCE_SUFFIX: "difference"}).reset_index(drop=True)
 
 
-def contrast_notes(contrasts: pd.DataFrame, *, settings: Inference) -> tuple[str, ...]:
+def contrast_notes(contrasts: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> tuple[str, ...]:
     """Return what a reader of the contrasts must know that no column says."""
     if contrasts.empty:
-        return (f"Contrasts: the study plans no strategy to compare with {BASELINE!r} at a mix above 0.",)
+        return (
+            f"Contrasts: the study plans no strategy to compare with {study.baseline!r} at a mix above 0.",
+        )
     notes = []
     if settings.smallest_effect is None:
         notes.append("No smallest effect of interest is declared, so no contrast can be found equivalent.")

@@ -29,31 +29,33 @@ class PlannedLabel(NamedTuple):
     cell: str | None
 
 
-def in_family(strategy: str) -> bool:
+def in_family(strategy: str, *, baseline: str) -> bool:
     """Return whether a strategy's contrasts with the baseline ask what the study asks; controls do not."""
-    return strategy not in (schema.BASELINE, schema.AA, schema.NO_REPLAY)
+    return strategy not in (baseline, schema.AA, schema.NO_REPLAY)
 
 
-def family(labels: Iterable[PlannedLabel], *, first_seeds: float = math.inf) -> list[Contrast]:
+def family(labels: Iterable[PlannedLabel], *, baseline: str, first_seeds: float = math.inf) -> list[Contrast]:
     """Return the contrasts that share alpha, in the order of `labels`: every one planned, run or not.
 
     Those that are identical over the `first_seeds` to be judged are none: they ask nothing.
     """
     planned = list(labels)
-    same = identical(planned, first_seeds=first_seeds)
+    same = identical(planned, baseline=baseline, first_seeds=first_seeds)
     contrasts = dict.fromkeys(label.contrast for label in planned)
-    return [each for each in contrasts if in_family(each.strategy) and each not in same]
+    return [each for each in contrasts if in_family(each.strategy, baseline=baseline) and each not in same]
 
 
-def identical(labels: Iterable[PlannedLabel], *, first_seeds: float = math.inf) -> set[Contrast]:
+def identical(
+    labels: Iterable[PlannedLabel], *, baseline: str, first_seeds: float = math.inf
+) -> set[Contrast]:
     """Return the contrasts whose every run is the baseline's own, under another label."""
     judged = [label for label in labels if label.seed < first_seeds]
     own = {
         (label.contrast.mix, label.contrast.axes, label.seed): label.cell
         for label in judged
-        if label.contrast.strategy == schema.BASELINE
+        if label.contrast.strategy == baseline
     }
-    others = [label for label in judged if label.contrast.strategy != schema.BASELINE]
+    others = [label for label in judged if label.contrast.strategy != baseline]
     differing = {
         label.contrast
         for label in others

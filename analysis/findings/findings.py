@@ -137,7 +137,9 @@ class Findings:
 
 
 NOTED: dict[str, Callable[[Findings], tuple[str, ...]]] = {
-    "contrasts": lambda findings: contrast_notes(findings.contrasts, settings=findings.settings),
+    "contrasts": lambda findings: contrast_notes(
+        findings.contrasts, study=findings.study, settings=findings.settings
+    ),
     "dose_fits": lambda findings: findings._laws.notes,
     "levels": lambda findings: findings._changes.notes,
     "selections": lambda findings: findings._selected.notes,

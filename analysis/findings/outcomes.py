@@ -27,9 +27,7 @@ from analysis.stats.measures import (
 )
 from trainables.ledger import schema
 
-BASELINE = schema.BASELINE
-
-DIFFERENCE = "difference_from_random"
+DIFFERENCE = "difference_from_{baseline}"  # the name of a column of the summary
 METRICS = (FINAL_A, FORGETTING, LARGEST_FORGETTING, FINAL_B)  # the measures of the summary
 
 PLANNED = "planned"
@@ -69,7 +67,7 @@ def run_outcomes(study: RecordedStudy, *, measures: Collection[str] = tuple(MEAS
         if RETENTION in measures:
             frame[RETENTION] = _retention(frame, axes=study.axes)
         if MATCHED_FORGETTING in measures:
-            frame[MATCHED_FORGETTING] = _matched_forgetting(frame, curves=curves, axes=study.axes)
+            frame[MATCHED_FORGETTING] = _matched_forgetting(frame, curves=curves, study=study)
     return frame
 
 
@@ -82,16 +80,16 @@ def _retention(outcomes: pd.DataFrame, *, axes: tuple[str, ...]) -> list[float]:
     return [retention(own, control) for own, control in pairs]
 
 
-def _matched_forgetting(outcomes: pd.DataFrame, *, curves: Curves, axes: tuple[str, ...]) -> list[float]:
+def _matched_forgetting(outcomes: pd.DataFrame, *, curves: Curves, study: RecordedStudy) -> list[float]:
     """Return each run's forgetting at the task B loss that it and its baseline run both reached."""
-    keys = [schema.MIX, schema.SEED, *axes]
-    partners = outcomes.loc[outcomes[schema.STRATEGY] == BASELINE, [*keys, CELL]]
+    keys = [schema.MIX, schema.SEED, *study.axes]
+    partners = outcomes.loc[outcomes[schema.STRATEGY] == study.baseline, [*keys, CELL]]
     beside = outcomes[[*keys, CELL, schema.STRATEGY]].merge(
         partners, on=keys, how="left", suffixes=("", BASELINE_SUFFIX)
     )
     cells = zip(beside[schema.STRATEGY], beside[CELL], beside[CELL + BASELINE_SUFFIX], strict=True)
     return [
-        np.nan if strategy == BASELINE else matched_forgetting(curves, own, partner)[0]
+        np.nan if strategy == study.baseline else matched_forgetting(curves, own, partner)[0]
         for strategy, own, partner in cells
     ]
 
@@ -104,16 +102,16 @@ def matched_forgetting(curves: Curves, own: Any, partner: Any) -> tuple[float, f
     return forgetting_at(curves[own], level), forgetting_at(curves[partner], level)
 
 
-def pair_with_baseline(outcomes: pd.DataFrame, *, axes: tuple[str, ...]) -> pd.DataFrame:
+def pair_with_baseline(outcomes: pd.DataFrame, *, study: RecordedStudy) -> pd.DataFrame:
     """Return finished runs beside the finished baseline run of their seed, mix and axes.
 
     `matched` tells whether both saw the same task B examples at the same steps (equal slots
     hashes); a pair that did not, or cannot show it, is no pair.
     """
-    keys = [schema.MIX, schema.SEED, *axes]
+    keys = [schema.MIX, schema.SEED, *study.axes]
     done = outcomes[outcomes[STATE] == schema.DONE]
-    baseline = done[done[schema.STRATEGY] == BASELINE][[*keys, FINAL_A, SLOTS_HASH]]
-    others = done[done[schema.STRATEGY] != BASELINE]
+    baseline = done[done[schema.STRATEGY] == study.baseline][[*keys, FINAL_A, SLOTS_HASH]]
+    others = done[done[schema.STRATEGY] != study.baseline]
     pairs = others.merge(baseline, on=keys, suffixes=("", BASELINE_SUFFIX))
     pairs[MATCHED] = (
         pairs[SLOTS_HASH] == pairs[SLOTS_HASH + BASELINE_SUFFIX]
@@ -131,9 +129,15 @@ def difference_from_baseline(pairs: pd.DataFrame, *, level: float = LEVEL) -> In
 def summarise(study: RecordedStudy, *, outcomes: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
     """Return one row per strategy, mix and axes: counts of every state, means with half-widths at `level`, n."""
     keys = [*study.axes, schema.MIX, schema.STRATEGY]
-    pairs_of = selector(pair_with_baseline(outcomes, axes=study.axes), keys=keys)
+    difference = DIFFERENCE.format(baseline=study.baseline)
+    pairs_of = selector(pair_with_baseline(outcomes, study=study), keys=keys)
     rows = [
-        {**label, **count_states(group), **_means(group, level), **_difference(pairs_of(label), level)}
+        {
+            **label,
+            **count_states(group),
+            **_means(group, level),
+            **_difference(pairs_of(label), level, name=difference),
+        }
         for label, group in grouped(outcomes, keys=keys)
     ]
     frame = pd.DataFrame(rows)
@@ -167,8 +171,8 @@ def selector(frame: pd.DataFrame, *, keys: list[str]) -> Callable[[dict[str, Any
 
 
 def strategy_rank(strategy: str) -> tuple[int, str]:
-    """Sort the baseline first, then strategies by name, the A/A control, the run without replay last."""
-    return ({BASELINE: 0, schema.AA: 2, schema.NO_REPLAY: 3}.get(strategy, 1), strategy)
+    """Sort random first, then strategies by name, the A/A control, the run without replay last."""
+    return ({schema.DEFAULT_BASELINE: 0, schema.AA: 2, schema.NO_REPLAY: 3}.get(strategy, 1), strategy)
 
 
 def count_states(cells: pd.DataFrame) -> dict[str, int]:
@@ -188,11 +192,11 @@ def _means(group: pd.DataFrame, level: float) -> dict[str, float]:
     }
 
 
-def _difference(pairs: pd.DataFrame, level: float) -> dict[str, float]:
+def _difference(pairs: pd.DataFrame, level: float, *, name: str) -> dict[str, float]:
     interval = difference_from_baseline(pairs, level=level)
     return {
-        DIFFERENCE: interval.mean,
-        DIFFERENCE + HALF_WIDTH: interval.half_width,
+        name: interval.mean,
+        name + HALF_WIDTH: interval.half_width,
         PAIRS: interval.n,
         MISMATCHED: int((~pairs[MATCHED]).sum()),
     }

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.findings.outcomes import (
-    BASELINE,
     BASELINE_SUFFIX,
     MATCHED,
     matched_forgetting,
@@ -45,8 +44,8 @@ def plan_pairs(
     details = [CELL, STATE, SLOTS_HASH, *MEASURES]
     strategy, mix = outcomes[schema.STRATEGY], outcomes[schema.MIX]
     keys = [schema.MIX, schema.SEED, *axes]
-    baseline = outcomes.loc[(strategy == BASELINE) & (mix > 0), [*keys, *details]]
-    replayed = outcomes[(mix > 0) & ~strategy.isin([BASELINE, schema.NO_REPLAY])]
+    baseline = outcomes.loc[(strategy == study.baseline) & (mix > 0), [*keys, *details]]
+    replayed = outcomes[(mix > 0) & ~strategy.isin([study.baseline, schema.NO_REPLAY])]
     control = _without_replay(outcomes[strategy == schema.NO_REPLAY], baseline=baseline, axes=axes)
     parts = [replayed.assign(**{PAIRED_BY: SLOTS}), control.assign(**{PAIRED_BY: BY_SEED})]
     own = pd.concat([part[[schema.STRATEGY, *keys, *details, PAIRED_BY]] for part in parts])

@@ -3,9 +3,8 @@
 from itertools import pairwise
 from typing import Any
 
+from trainables.ledger import schema
 from trainables.ledger.sealed_json import Record
-
-QUESTION = ("inference", "looks")
 
 
 def declaration_text(description: Record) -> str:
@@ -37,9 +36,9 @@ def _when(entry: dict[str, Any]) -> str:
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return a sentence for each kind of change made once outcomes could be known; an unknown search is none."""
     when, sentences = _when(after), []
-    if any(before.get(name) != after.get(name) for name in QUESTION):
+    if _question(before) != _question(after):
         sentences.append(
-            f"Measure, smallest effect or looks were changed when {when}: not blind to outcomes."
+            f"Measure, baseline, smallest effect or looks were changed when {when}: not blind to outcomes."
         )
     old, new = before.get("search"), after.get("search")
     if not (isinstance(old, dict) and isinstance(new, dict)):
@@ -54,3 +53,8 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
             f"Strategies, mixes or axes were changed when {when}: the family is every one planned."
         )
     return sentences
+
+
+def _question(declared: dict[str, Any]) -> tuple[Any, Any]:
+    """Return what was asked; a declaration that names no baseline means the one there was."""
+    return {"baseline": schema.DEFAULT_BASELINE, **(declared.get("inference") or {})}, declared.get("looks")

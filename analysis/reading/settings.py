@@ -10,6 +10,7 @@ from trainables.ledger.sealed_json import Record
 from trainables.ledger.values import is_number, shortened
 
 FIELDS = ("primary", "smallest_effect", "level", "power")
+BASELINE = "baseline"  # declared beside them; `RecordedStudy.baseline`
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ def _rises(looks: Any) -> bool:
 def read_settings(description: Record) -> Inference:
     """Return what study.json declares; what it does not say is at its default. Raises AnalysisError."""
     config = _section(description, "config")
-    inference = _section(config, "inference")
+    inference = {name: value for name, value in _section(config, "inference").items() if name != BASELINE}
     unknown = [name for name in inference if name not in FIELDS]
     if unknown:
         raise AnalysisError(
-            f"inference: unknown field {shortened(unknown[0])}; choose from {', '.join(FIELDS)}"
+            f"inference: unknown field {shortened(unknown[0])}; choose from {', '.join((BASELINE, *FIELDS))}"
         )
     looks = _section(config, "search").get("looks") or []
     if not isinstance(looks, list):

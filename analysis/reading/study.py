@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -51,6 +51,18 @@ class RecordedStudy:
     @property
     def name(self) -> str:
         return str(self.description.get("name", "study"))
+
+    @property
+    def baseline(self) -> str:
+        """The strategy that the others are compared with."""
+        declared = self.description.get("config", {}).get("inference") or {}
+        return str(declared.get("baseline", schema.DEFAULT_BASELINE))
+
+    def compared_with(self, baseline: str) -> "RecordedStudy":
+        """Return the study as if it had declared that baseline."""
+        config = self.description.get("config", {})
+        inference = {**(config.get("inference") or {}), "baseline": baseline}
+        return replace(self, description={**self.description, "config": {**config, "inference": inference}})
 
     @property
     def task_a(self) -> str:

@@ -10,10 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.comparison import Named, draw_comparison
+from analysis.figures.comparison import Named, baselines, draw_comparison
 from analysis.figures.style import publication_style
 from analysis.findings.findings import Findings
-from analysis.findings.outcomes import BASELINE
 from analysis.report.document import Section, Shown, picture_of
 from analysis.report.figure_files import Origin, save_drawing
 from analysis.stats.measures import MEASURES
@@ -124,7 +123,7 @@ def comparison_table(studies: Sequence[Named]) -> Table:
     rows = [_table_row(row, axes=axes) for row in frame.to_dict("records")]
     conditions = " ".join(f"{name}: {given(findings)}" for name, findings in studies)
     caption = (
-        f"Mean paired differences from {BASELINE} in each study's primary measure, n pairs each; paired t intervals at each "
+        f"Mean paired differences from {baselines(studies)} in each study's primary measure, n pairs each; paired t intervals at each "
         f"study's own level, adjusted ones for its own family. {conditions}"
     )
     return Table(STEM, "Contrasts of all studies", heads, rows, caption, frame)

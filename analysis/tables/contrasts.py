@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.findings.findings import Findings
-from analysis.findings.outcomes import BASELINE
 from analysis.findings.verdicts import verdict_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
 from analysis.stats.measures import MEASURES
@@ -33,14 +32,14 @@ def contrasts_table(findings: Findings) -> Table:
     adjusted = f"Bonferroni over {family}{looks}"
     method = adjusted if settings.looks else "Holm over the declared family"
     caption = (
-        f"Mean paired difference from {BASELINE} in {measure.label} ({measure.unit}), one row a contrast; n is the "
+        f"Mean paired difference from {findings.study.baseline} in {measure.label} ({measure.unit}), one row a contrast; n is the "
         f"number of pairs. {interval_name('paired t', level=settings.level)}; adjusted: {adjusted}. "
         f"p: paired t, after {method}; rows outside it (no replay, the A/A control) are unadjusted. "
         "Effect size: Hedges-corrected paired d_z with its interval, unadjusted. Sign-flip p: unadjusted, exact "
         f"to 16 pairs, over {MOST_FLIPS:,} random flips above{_unattainable_text(findings)}. "
         f"{_margin_text(findings, method)} Seeds to resolve: of an unresolved contrast. {given(findings)}"
     )
-    title = f"Contrasts with {BASELINE}"
+    title = f"Contrasts with {findings.study.baseline}"
     frame = findings.contrasts
     parts = _primary_parts(findings)
     return _contrast_table(findings, frame, stem="contrasts", title=title, caption=caption, parts=parts)
@@ -71,7 +70,7 @@ def _primary_parts(findings: Findings) -> list[Part]:
 def secondary_table(findings: Findings) -> Table:
     """Return the contrasts of every other measure: exploratory."""
     caption = (
-        f"The other measures, as mean paired difference from {BASELINE}: exploratory, with unadjusted "
+        f"The other measures, as mean paired difference from {findings.study.baseline}: exploratory, with unadjusted "
         f"{interval_name('paired t', level=findings.settings.level)}s and p values; not part of the declared family, so no "
         f"verdict rests on them. {_measure_texts(findings)} {given(findings)}"
     )

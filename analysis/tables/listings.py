@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.findings.findings import Findings
-from analysis.findings.outcomes import BASELINE, MATCHED
+from analysis.findings.outcomes import MATCHED
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED_BY
 from analysis.reading.study import CELL, ERROR, LOG, SELECTION_DIGEST, SLOTS_HASH, STATE
 from analysis.stats.measures import MEASURES
@@ -24,7 +24,7 @@ def pairs_table(findings: Findings) -> Table:
     heads = [
         *label_columns(findings),
         Column(MEASURES[name].label, numeric=True),
-        Column(f"{BASELINE}'s", numeric=True),
+        Column(f"{findings.study.baseline}'s", numeric=True),
         Column("difference", numeric=True),
         Column("paired by"),
     ]
@@ -39,7 +39,7 @@ def pairs_table(findings: Findings) -> Table:
         for row in _printed(frame)
     ]
     caption = (
-        f"Each finished run beside the {BASELINE} run of its seed and mix: {MEASURES[name].label} ({MEASURES[name].unit}); n = "
+        f"Each finished run beside the {findings.study.baseline} run of its seed and mix: {MEASURES[name].label} ({MEASURES[name].unit}); n = "
         f"{count_text([len(frame)], 'pair')}, no interval. Paired by slots: both saw the same {findings.study.task_b} examples at the same steps, "
         "by the recorded hashes; no replay has another order by design and is paired by seed. "
         "A pair whose hashes differ is in no contrast. The files hold every measure."

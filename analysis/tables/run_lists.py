@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.findings.outcomes import BASELINE, BASELINE_SUFFIX, MATCHED, count_states
+from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED, count_states
 from analysis.reading.study import CELL, ERROR, LOG, SLOTS_HASH, STATE, RecordedStudy
 from analysis.wording.terms import mix_text, strategy_text
 from trainables.ledger import schema
@@ -59,7 +59,7 @@ def unpaired_runs(study: RecordedStudy, pairs: pd.DataFrame) -> list[str]:
     unpaired = pairs[~pairs[MATCHED].astype(bool)].to_dict("records")
     return [
         f"{label_text(pair, axes=study.axes)}: not known to have seen the same {study.task_b} examples at the "
-        f"same steps as {BASELINE} (slots hash {_hash_text(pair[SLOTS_HASH])}, {BASELINE} has "
+        f"same steps as {study.baseline} (slots hash {_hash_text(pair[SLOTS_HASH])}, {study.baseline} has "
         f"{_hash_text(pair[SLOTS_HASH + BASELINE_SUFFIX])})"
         for pair in unpaired
     ]

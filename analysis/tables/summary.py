@@ -4,7 +4,6 @@ from typing import Any
 
 from analysis.findings.findings import Findings
 from analysis.findings.outcomes import (
-    BASELINE,
     DIFFERENCE,
     HALF_WIDTH,
     MISMATCHED,
@@ -40,7 +39,7 @@ def summary_table(findings: Findings) -> Table:
         FORGETTING: f"forgetting of {study.task_a}",
         LARGEST_FORGETTING: f"largest forgetting of {study.task_a}",
         FINAL_B: f"final {study.task_b} loss",
-        DIFFERENCE: f"final {study.task_a} loss against {BASELINE}",
+        DIFFERENCE.format(baseline=study.baseline): f"final {study.task_a} loss against {study.baseline}",
     }
     heads = [
         Column(schema.STRATEGY),
@@ -59,7 +58,7 @@ def summary_table(findings: Findings) -> Table:
         ]
         for row in summary.to_dict("records")
     ]
-    caption = summary_caption(given=conditions(study), level=level)
+    caption = summary_caption(given=conditions(study), level=level, baseline=study.baseline)
     return Table("summary", "Summary", heads, rows, caption, summary)
 
 
@@ -68,11 +67,11 @@ def _mean(row: dict[Any, Any], name: str) -> Entry:
     return Entry(text, float(row[name]))
 
 
-def summary_caption(*, given: str, level: float) -> str:
+def summary_caption(*, given: str, level: float, baseline: str) -> str:
     """Return what the summary's numbers are: n, the interval's kind and level, and what it is over."""
     return (
         f"Means over the done cells of each row (n is the column done), ± half-width of the {interval_name('t', level=level)} over seeds, {given}. "
-        f"The last column but one is the mean paired difference from {BASELINE} at the same seed and mix, ± half-width "
+        f"The last column but one is the mean paired difference from {baseline} at the same seed and mix, ± half-width "
         f"of the {interval_name('paired t', level=level)} over the pairs counted in the last; intervals are not adjusted for the "
         "number of comparisons. Forgetting is the loss at the end minus the loss before Phase B; largest forgetting, "
         "the largest such rise at any evaluation. Losses in nats per supervised token. No half-width where n ≤ 2. "

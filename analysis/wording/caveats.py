@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from analysis.findings.findings import Findings
-from analysis.findings.outcomes import BASELINE, count_states
+from analysis.findings.outcomes import count_states
 from analysis.findings.verdicts import IDENTICAL, UNRESOLVED
 from analysis.reading.declarations import declaration_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
@@ -27,7 +27,7 @@ def alarm(findings: Findings) -> list[str]:
         return []
     unit = MEASURES[findings.settings.primary].unit
     return [
-        f"The A/A control differs from {BASELINE}, by {found['difference'].abs().max():.2g} {unit}, which luck alone does in "
+        f"The A/A control differs from {findings.study.baseline}, by {found['difference'].abs().max():.2g} {unit}, which luck alone does in "
         f"fewer than 1 of {1 / findings.settings.alpha:.0f} studies: trust no difference of that size before the cause is known."
     ]
 
@@ -89,7 +89,7 @@ def _null_words(findings: Findings) -> list[str]:
     spread = judged["difference"].abs().max()
     unit = MEASURES[findings.settings.primary].unit
     return [
-        f"A/A check ({schema.AA} against {BASELINE}, which differ in nothing but luck): mean differences up to {spread:.2g} {unit}; "
+        f"A/A check ({schema.AA} against {findings.study.baseline}, which differ in nothing but luck): mean differences up to {spread:.2g} {unit}; "
         f"{wrong} of {len(judged)} would have been called different at {findings.settings.alpha:.2g} without adjustment."
     ]
 

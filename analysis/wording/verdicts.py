@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.findings.findings import Findings
-from analysis.findings.outcomes import BASELINE
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOLVED
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
@@ -30,12 +29,14 @@ class Verdicts(NamedTuple):
 def verdicts_in_words(findings: Findings) -> Verdicts:
     """Return what the study found, each sentence from the table of contrasts."""
     family = findings.contrasts[findings.contrasts["in_family"].astype(bool)]
-    planned = set(findings.study.cells[schema.STRATEGY])
-    if BASELINE not in planned:
-        return Verdicts(f"{BASELINE} was not planned, so nothing can be compared with it.", [], "")
+    study = findings.study
+    if study.baseline not in set(study.cells[schema.STRATEGY]):
+        return Verdicts(f"{study.baseline} was not planned, so nothing can be compared with it.", [], "")
     if family.empty:
         return Verdicts(
-            f"No strategy was planned beside {BASELINE}, so there is no contrast and no verdict.", [], ""
+            f"No strategy was planned beside {study.baseline}, so there is no contrast and no verdict.",
+            [],
+            "",
         )
     judged = family[family["n"] >= FEWEST_FOR_INTERVAL]
     kinds = ((DIFFERENT, _different), (EQUIVALENT, _equivalent), (UNRESOLVED, _unresolved))
@@ -46,7 +47,11 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
     ]
     lines += [*_identical(findings), *_survivors(family, findings), *caveats.alarm(findings)]
     limits = caveats.limits(findings, family)
-    return Verdicts(f"{_question(findings, family)} {_tally(family, judged)}", lines, " ".join(limits))
+    return Verdicts(
+        f"{_question(findings, family)} {_tally(family, judged, baseline=study.baseline)}",
+        lines,
+        " ".join(limits),
+    )
 
 
 def _question(findings: Findings, family: pd.DataFrame) -> str:
@@ -55,15 +60,15 @@ def _question(findings: Findings, family: pd.DataFrame) -> str:
     seeds = _range(family["n"])
     return (
         f"Does it matter which {study.task_a} examples are replayed while {study.task_b} is learnt? The declared measure is "
-        f"{measure.label} ({measure.unit}), each strategy against {BASELINE} at the same seed and mix; "
+        f"{measure.label} ({measure.unit}), each strategy against {findings.study.baseline} at the same seed and mix; "
         f"{len(family)} {'contrast was' if len(family) == 1 else 'contrasts were'} declared, with {seeds} finished pairs each."
     )
 
 
-def _tally(family: pd.DataFrame, judged: pd.DataFrame) -> str:
+def _tally(family: pd.DataFrame, judged: pd.DataFrame, *, baseline: str) -> str:
     found = judged["verdict"].value_counts()
     parts = [
-        f"{found.get(DIFFERENT, 0)} different from {BASELINE}",
+        f"{found.get(DIFFERENT, 0)} different from {baseline}",
         f"{found.get(EQUIVALENT, 0)} equivalent to it",
         f"{found.get(UNRESOLVED, 0)} unresolved",
     ]
@@ -86,7 +91,7 @@ def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
         size = sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
         largest = _p_text(max(row["p_holm"] for row in found))
         sentences.append(
-            f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with {BASELINE} ({judgement}), by {size} "
+            f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with {findings.study.baseline} ({judgement}), by {size} "
             f"{measure.unit} (n = {_range(row['n'] for row in found)}; adjusted p {largest}{' for the largest' if len(found) > 1 else ''})."
         )
     rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
@@ -100,14 +105,14 @@ def _equivalent(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
     within = f"± {settings.smallest_effect:g} {MEASURES[settings.primary].unit}"
     both = [row for row in rows if row["p_holm"] <= settings.alpha]
     real = f" A difference is there, but smaller than that: {_names(both, findings)}." if both else ""
-    return [f"Equivalent to {BASELINE} within {within}: {_names(rows, findings)}.{real}"]
+    return [f"Equivalent to {findings.study.baseline} within {within}: {_names(rows, findings)}.{real}"]
 
 
 def _identical(findings: Findings) -> list[str]:
     rows = findings.contrasts[findings.contrasts["verdict"] == IDENTICAL].to_dict("records")
     if not rows:
         return []
-    return [f"The same runs as {BASELINE}, so nothing to compare: {_names(rows, findings)}."]
+    return [f"The same runs as {findings.study.baseline}, so nothing to compare: {_names(rows, findings)}."]
 
 
 def _survivors(family: pd.DataFrame, findings: Findings) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from sweep.config.faults import nearest
-from trainables.ledger.schema import AA, BASELINE, MIX, SEED, STRATEGY
+from trainables.ledger.schema import AA, MIX, SEED, STRATEGY
 from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseBSettings, Seed, Settings
 
@@ -91,11 +91,6 @@ class SearchSettings(Settings):
             raise ValueError(
                 f"looks are written as `seeds: {{looks: {list(self.looks)}}}`, in place of `seed`: seeds are then 0, 1, ..."
             )
-        if not self.compares:
-            raise ValueError(
-                f"a look judges strategies against {BASELINE!r}: list it, another strategy and a mix above 0; got "
-                f"strategy {list(self.strategy)} and mix {list(self.mix)}"
-            )
         return self
 
     @property
@@ -103,11 +98,10 @@ class SearchSettings(Settings):
         """Return the further axes by name."""
         return dict(self.model_extra or {})
 
-    @property
-    def compares(self) -> bool:
+    def compares(self, baseline: str) -> bool:
         """Whether there is a strategy, at a mix above 0, to compare with the baseline."""
-        compared = any(name not in (BASELINE, AA) for name in self.strategy)
-        return BASELINE in self.strategy and compared and any(mix > 0 for mix in self.mix)
+        compared = any(name not in (baseline, AA) for name in self.strategy)
+        return baseline in self.strategy and compared and any(mix > 0 for mix in self.mix)
 
     def axis_points(self) -> Iterator[dict[str, Any]]:
         """Yield every combination of the further axes; one empty combination where there are none."""

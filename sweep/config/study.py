@@ -11,6 +11,7 @@ from sweep.config.errors import ConfigurationError
 from sweep.config.faults import describe_faults
 from sweep.config.search_space import SearchSettings
 from sweep.config.yaml_text import parse_yaml
+from trainables.ledger.schema import AA, DEFAULT_BASELINE
 from trainables.ledger.storage.location import check_location
 from trainables.replay.batch_order import replay_count
 from trainables.settings import (
@@ -80,12 +81,15 @@ def _known_measure(name: str) -> str:
 class InferenceSettings(Settings):
     """What will be asked of the results, declared before there are any; no number of a cell depends on it.
 
+    `baseline` is the strategy that the others are compared with.
+
     `primary` is the measure that the verdicts are about, `smallest_effect` the difference in it (its unit;
     nats a token for most) below which two strategies count as equivalent; None: nothing can. `level` is that
     of the intervals and of the family of contrasts, `power` what `plan` counts seeds for.
     """
 
     primary: Annotated[str, AfterValidator(_known_measure)] = PRIMARY
+    baseline: str = DEFAULT_BASELINE
     smallest_effect: Annotated[float, Field(gt=0)] | None = None
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
@@ -136,6 +140,25 @@ class StudyConfig(Settings):
     @classmethod
     def check_storage(cls, location: str) -> str:
         return check_location(location)
+
+    @model_validator(mode="after")
+    def check_baseline(self) -> Self:
+        baseline, strategies = self.inference.baseline, self.search.strategy
+        if baseline != DEFAULT_BASELINE and baseline not in strategies:
+            raise ValueError(
+                f"inference.baseline: must be one of search.strategy, {', '.join(strategies)}; got {baseline!r:.100}"
+            )
+        if AA in strategies and baseline != DEFAULT_BASELINE:
+            raise ValueError(
+                f"search.strategy: {AA!r} is {DEFAULT_BASELINE!r} once more, and shows what no difference from it looks "
+                f"like; the baseline is {baseline!r}: leave {AA!r} out"
+            )
+        if self.search.looks and not self.search.compares(baseline):
+            raise ValueError(
+                f"search: a look judges strategies against {baseline!r}: list it, another strategy and a mix above 0; "
+                f"got strategy {list(strategies)} and mix {list(self.search.mix)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def check_whole(self) -> Self:

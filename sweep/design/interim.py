@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 Differences = npt.NDArray[np.float64]
 
 
-def planned_family(cells: Iterable[PlannedCell]) -> list[Contrast]:
+def planned_family(cells: Iterable[PlannedCell], *, baseline: str) -> list[Contrast]:
     """Return the primary contrasts that the labels of `cells` make up, in their order."""
-    return family(
+    labels = (
         PlannedLabel(
             Contrast(label.strategy, label.mix, label.axes), label.seed, cell.spec.key if cell.spec else None
         )
         for cell in cells
         for label in cell.labels
     )
+    return family(labels, baseline=baseline)
 
 
 def count_sharing(study: StudyConfig, cells: Sequence[PlannedCell], ledger: Ledger) -> int:
@@ -46,7 +47,8 @@ def count_sharing(study: StudyConfig, cells: Sequence[PlannedCell], ledger: Ledg
     runs = {_run(entry) for entry in planned}
     entries = [*(entry for entry in ledger.plan() if _run(entry) not in runs), *planned]
     labels = {(label.contrast, label.seed): label for label in (_label(entry, axes) for entry in entries)}
-    return len(family(labels.values(), first_seeds=1 + max(cell.seed for cell in cells)))
+    judged = 1 + max(cell.seed for cell in cells)
+    return len(family(labels.values(), baseline=study.inference.baseline, first_seeds=judged))
 
 
 def _run(entry: Entry) -> tuple[Any, ...]:
@@ -84,10 +86,13 @@ def paired_differences(
 ) -> dict[Contrast, Differences]:
     """Return the primary measure's differences from the baseline, (n,) for each primary contrast of `cells`."""
     axes = {cell.spec.key: cell.labels[0].axes for cell in cells if cell.spec}
-    values: dict[Contrast, list[float]] = {contrast: [] for contrast in planned_family(cells)}
+    values: dict[Contrast, list[float]] = {
+        contrast: [] for contrast in planned_family(cells, baseline=study.inference.baseline)
+    }
     from analysis.reading.study import read_study
 
-    pairs = finished_pairs(read_study(ledger.storage.location), measure=study.inference.primary)
+    recorded = read_study(ledger.storage.location).compared_with(study.inference.baseline)
+    pairs = finished_pairs(recorded, measure=study.inference.primary)
     for strategy, mix, key, difference in pairs[[STRATEGY, MIX, "cell", "difference"]].itertuples(
         index=False
     ):
@@ -98,12 +103,12 @@ def paired_differences(
 
 
 def contrast_differences(
-    location: str, *, measure: str
+    location: str, *, measure: str, baseline: str
 ) -> "tuple[dict[tuple[object, ...], Differences], RecordedStudy]":
     """Return the differences of every contrast in the study at `location`, and that study."""
     from analysis.reading.study import read_study
 
-    study = read_study(location)
+    study = read_study(location).compared_with(baseline)
     pairs = finished_pairs(study, measure=measure)
     groups = pairs.groupby([STRATEGY, MIX, *study.axes], sort=False)["difference"]
     return {key if isinstance(key, tuple) else (key,): group.to_numpy() for key, group in groups}, study
@@ -120,7 +125,7 @@ def finished_pairs(study: "RecordedStudy", *, measure: str) -> "pd.DataFrame":
     outcomes = run_outcomes(study, measures=[measure])
     pairs = done_pairs(plan_pairs(study, outcomes, measures=[measure]))
     pairs = pairs.assign(difference=pairs[measure + DIFFERENCE_SUFFIX])
-    compared = [name for name in pairs[STRATEGY].unique() if in_family(name)]
+    compared = [name for name in pairs[STRATEGY].unique() if in_family(name, baseline=study.baseline)]
     usable = pairs[MATCHED] & np.isfinite(pairs["difference"]) & pairs[STRATEGY].isin(compared)
     found: pd.DataFrame = pairs[usable]
     return found

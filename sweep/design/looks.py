@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from analysis.findings.family import Contrast
 from analysis.findings.verdicts import UNRESOLVED
-from trainables.ledger.schema import BASELINE
 
 
 class Verdict(NamedTuple):
@@ -33,7 +32,7 @@ class Look:
     def describe(self) -> list[str]:
         """Return a headline, and one line for each contrast."""
         open_ones = sum(each.verdict == UNRESOLVED for each in self.verdicts.values())
-        headline = f"look at {self.seeds} seeds: {len(self.verdicts) - open_ones} of {len(self.verdicts)} contrast{'s' if len(self.verdicts) > 1 else ''} with {BASELINE} decided"
+        headline = f"look at {self.seeds} seeds: {len(self.verdicts) - open_ones} of {len(self.verdicts)} contrast{'s' if len(self.verdicts) > 1 else ''} with the baseline decided"
         return [
             headline,
             *(

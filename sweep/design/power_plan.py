@@ -43,7 +43,9 @@ def find_spread(
             raise ConfigurationError(f"--paired-sd must be a finite number above 0, got {given}")
         return Spread(given, "as given")
     if pilot is not None:
-        differences, other = contrast_differences(pilot, measure=study.inference.primary)
+        differences, other = contrast_differences(
+            pilot, measure=study.inference.primary, baseline=study.inference.baseline
+        )
         spread = _pool(differences, origin=f"the pilot {other.name}{_other_tasks(study, other)}")
         if spread is None:
             most = max(map(len, differences.values()), default=0)

@@ -41,7 +41,7 @@ def search_study(
         "seed": study.phase_a.seed_of(study.search.seed[0]),
     }
     values["search"] = {
-        schema.STRATEGY: [schema.BASELINE],
+        schema.STRATEGY: [study.inference.baseline],
         schema.MIX: [_choose_mix(study, mix)],
         schema.SEED: list(seeds),
         RATE: list(rates),

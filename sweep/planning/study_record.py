@@ -25,6 +25,9 @@ Fingerprint = dict[str, Any]
 OPEN_SECTIONS = {"phase_b", "strategies", "code"}
 
 
+NO_OTHER = {"baseline": schema.DEFAULT_BASELINE}  # what early studies declared without saying so
+
+
 class OtherStudyError(LedgerError):
     """The storage holds finished cells that mean something else than the configuration."""
 
@@ -108,7 +111,10 @@ def _declarations(ledger: Ledger, study: StudyConfig, *, finished: int) -> list[
             "axes": search.axes,
         },
     }
-    if earlier and asked.items() <= earlier[-1].items():
+    if (
+        earlier
+        and asked.items() <= (earlier[-1] | {"inference": NO_OTHER | earlier[-1]["inference"]}).items()
+    ):
         return earlier
     return [*earlier, asked | {"finished_cells": finished, "date": _now()}]
 

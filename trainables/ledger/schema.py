@@ -46,8 +46,8 @@ STRATEGY = "strategy"
 MIX = "mix"
 SEED = "seed"
 LABEL_COLUMNS = (STRATEGY, MIX, SEED)
-BASELINE = "random"  # what every strategy is compared with
-AA = "random_aa"  # the baseline once more, with another selection stream: what no difference looks like
+DEFAULT_BASELINE = "random"  # what strategies are compared with, where a study declares no other
+AA = "random_aa"  # random once more, with another selection stream: what no difference looks like
 NO_REPLAY = "none"  # the strategy label of the mix-0 control, one cell per seed
 
 # One evaluation point. Losses in nats; tokens are supervised tokens.

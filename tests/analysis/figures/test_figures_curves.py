@@ -125,7 +125,7 @@ def test_a_diverged_run_is_crossed_and_does_not_stretch_the_panel(study: Builder
 
 def test_difference_curves_end_at_the_pairs_differences(study: Builder) -> None:
     facet = only_view(study(**SIX, shuffle=3))
-    frame = curve_differences(facet.rows, facet.pairs, metric=schema.TASK_A_LOSS)
+    frame = curve_differences(facet.rows, facet.pairs, metric=schema.TASK_A_LOSS, baseline="random")
     last = frame.sort_values(schema.STEP).groupby(list(schema.LABEL_COLUMNS))["difference"].last()
     pairs = facet.pairs[facet.pairs[schema.STRATEGY] != schema.NO_REPLAY].set_index(
         list(schema.LABEL_COLUMNS)

@@ -10,7 +10,6 @@ from scipy import stats
 
 import analysis
 from analysis.findings.outcomes import (
-    DIFFERENCE,
     FINAL_A,
     FORGETTING,
     HALF_WIDTH,
@@ -73,7 +72,7 @@ def test_differences_pair_runs_of_one_seed_mix_and_axis_value(study: Builder) ->
     directory = study(mixes=(0.1, 0.2), axes={"lr": [2e-5, 7e-5]})
     found = read_study(directory)
     outcomes = run_outcomes(found)
-    pairs = pair_with_baseline(outcomes, axes=("lr",))
+    pairs = pair_with_baseline(outcomes, study=found)
     assert len(pairs) == 2 * 2 * 2 * 3
     keyed = outcomes.set_index(["strategy", "mix", "seed", "lr"])[FINAL_A]
     for pair in pairs.to_dict("records"):
@@ -86,7 +85,7 @@ def test_the_difference_is_the_mean_over_pairs_not_of_means(study: Builder) -> N
     outcomes = run_outcomes(found).set_index(["strategy", "seed"])[FINAL_A]
     expected = np.mean([outcomes["difficulty_hard", seed] - outcomes["random", seed] for seed in (1, 2, 3)])
     row = row_of(summarise(found, outcomes=run_outcomes(found)), "difficulty_hard")
-    assert row[DIFFERENCE] == pytest.approx(expected)
+    assert row["difference_from_random"] == pytest.approx(expected)
     assert row[PAIRS] == 3
     assert row["done"] == 4
 
@@ -105,9 +104,9 @@ def test_a_pair_with_unequal_slots_is_left_out_counted_and_named(study: Builder)
     row = row_of(summary_of(directory), "difficulty_hard")
     assert (whole[PAIRS], whole[MISMATCHED]) == (4, 0)
     assert (row[PAIRS], row[MISMATCHED]) == (3, 1)
-    assert row[DIFFERENCE] != whole[DIFFERENCE]
+    assert row["difference_from_random"] != whole["difference_from_random"]
     assert row[FINAL_A] == whole[FINAL_A]
-    pairs = pair_with_baseline(run_outcomes(read_study(directory)), axes=())
+    pairs = pair_with_baseline(run_outcomes(read_study(directory)), study=read_study(directory))
     (left_out,) = pairs[~pairs[MATCHED]].to_dict("records")
     assert (left_out["strategy"], left_out["seed"]) == ("difficulty_hard", 2)
     assert left_out["slots_hash"] == "another order" != left_out["slots_hash_baseline"]
@@ -138,14 +137,18 @@ def test_a_selector_chooses_as_select_does(study: Builder) -> None:
 def test_a_run_shared_with_the_baseline_differs_from_it_by_zero(study: Builder) -> None:
     merged = {("difficulty_hard", 0.1, seed): ("random", 0.1, seed) for seed in range(3)}
     row = row_of(summary_of(study(merged=merged)), "difficulty_hard")
-    assert (row[DIFFERENCE], row[DIFFERENCE + HALF_WIDTH], row[PAIRS]) == (0.0, 0.0, 3)
+    assert (row["difference_from_random"], row["difference_from_random" + HALF_WIDTH], row[PAIRS]) == (
+        0.0,
+        0.0,
+        3,
+    )
 
 
 def test_the_control_and_the_baseline_have_no_difference(study: Builder) -> None:
     summary = summary_of(study())
     for strategy, mix in (("none", 0.0), ("random", 0.1)):
         row = row_of(summary, strategy, mix)
-        assert np.isnan(row[DIFFERENCE])
+        assert np.isnan(row["difference_from_random"])
         assert row[PAIRS] == 0
 
 

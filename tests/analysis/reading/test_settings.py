@@ -47,7 +47,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"inference": {"power": 1}}, r"power must lie in \(0, 1\), got 1"),
     (
         {"inference": {"alpha": 0.05}},
-        "unknown field 'alpha'; choose from primary, smallest_effect, level, power",
+        "unknown field 'alpha'; choose from baseline, primary, smallest_effect, level, power",
     ),
     ({"inference": [1]}, "inference must be a section"),
     ({"search": {"looks": 5}}, "looks must be a list"),

@@ -315,11 +315,26 @@ def test_every_shipped_configuration_is_valid(path: Path) -> None:
             "inference: {primary: accuracy}",
             r"inference\.primary: unknown measure 'accuracy': choose one of forgetting, .*retention",
         ),
+        (
+            "inference: {baseline: best}",
+            r"inference\.baseline: must be one of search\.strategy, random, .*got 'best'",
+        ),
+        (
+            "inference: {baseline: difficulty_hard}\nsearch: {strategy: [random, difficulty_hard, random_aa]}",
+            r"'random_aa' is 'random' once more.*the baseline is 'difficulty_hard'",
+        ),
+        (
+            "inference: {baseline: difficulty_hard}\nsearch: {strategy: [difficulty_hard], seeds: {looks: [3]}}",
+            r"a look judges strategies against 'difficulty_hard'",
+        ),
         ("inference: {smallest_effect: 0}", r"inference\.smallest_effect: .*greater than 0"),
         ("inference: {smallest_effect: .inf}", r"inference\.smallest_effect: .*finite"),
         ("inference: {level: 0.5}", r"inference\.level: .*greater than 0\.5"),
         ("inference: {level: 95}", r"inference\.level: .*less than 1"),
-        ("inference: {alpha: 0.05}", r"inference\.alpha: unknown key; choose from primary, smallest_effect"),
+        (
+            "inference: {alpha: 0.05}",
+            r"inference\.alpha: unknown key; choose from primary, baseline, smallest_effect",
+        ),
         ("gate: true", r"gate: true measures forgetting without replay: add 0 to search\.mix, got \[0\.1\]"),
         ("search: {seed: [0], seeds: {looks: [3]}}", r"give exactly one of seed and seeds"),
         ("search: {seeds: [0, 1]}", r"seeds must be {looks: \[5, 10, 20\]}"),
@@ -356,6 +371,7 @@ def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> N
     assert study.search.looks == ()
     assert study.inference.model_dump() == {
         "primary": "forgetting",
+        "baseline": "random",
         "smallest_effect": None,
         "level": 0.95,
         "power": 0.8,
@@ -366,8 +382,8 @@ def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> N
 def test_the_a_a_control_is_chosen_but_never_by_default_and_is_no_comparison(tmp_path: Path) -> None:
     assert AA not in load(tmp_path, "study: a").search.strategy
     control = "study: a\nsearch: {strategy: [random, random_aa], mix: [0.1]}"
-    assert not load(tmp_path, control).search.compares
-    assert load(tmp_path, control.replace("[random,", "[random, difficulty_hard,")).search.compares
+    assert not load(tmp_path, control).search.compares("random")
+    assert load(tmp_path, control.replace("[random,", "[random, difficulty_hard,")).search.compares("random")
 
 
 def test_what_is_declared_of_inference_leaves_the_meaning_of_cells(study_values: dict[str, Any]) -> None:

@@ -23,16 +23,18 @@ def label(strategy: str, cell: str | None, *, seed: int = 0, mix: float = 0.5) -
 
 def test_a_contrast_is_identical_only_where_every_seeds_run_is_known_to_be_the_baselines_own() -> None:
     same = [label("random", "a"), label("hard", "a"), label("random", "b", seed=1)]
-    assert identical([*same, label("hard", "b", seed=1)]) == {Contrast("hard", 0.5)}
+    assert identical([*same, label("hard", "b", seed=1)], baseline="random") == {Contrast("hard", 0.5)}
     for other in ("c", None):
-        assert identical([*same, label("hard", other, seed=1)]) == set()
-        assert identical([*same, label("hard", other, seed=1)], first_seeds=1) == {Contrast("hard", 0.5)}
-    assert identical([label("random", None), label("hard", None)]) == set()
+        assert identical([*same, label("hard", other, seed=1)], baseline="random") == set()
+        assert identical([*same, label("hard", other, seed=1)], baseline="random", first_seeds=1) == {
+            Contrast("hard", 0.5)
+        }
+    assert identical([label("random", None), label("hard", None)], baseline="random") == set()
 
 
 def test_controls_are_no_part_of_the_family_and_what_never_ran_is() -> None:
     labels = [label(name, None) for name in ("random", "random_aa", "none", "hard")]
-    assert family(labels) == [Contrast("hard", 0.5)]
+    assert family(labels, baseline="random") == [Contrast("hard", 0.5)]
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def counts(fake: FakeStudy, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_plan_looks_and_report_divide_alpha_by_the_same_number(
     fake: FakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = planned_family(fake.whole().cells)
+    before = planned_family(fake.whole().cells, baseline="random")
     assert before == [Contrast("difficulty_hard", 0.5), Contrast("loss_descending", 0.5)], (
         "known before Phase A"
     )
