@@ -1,6 +1,7 @@
 """The house: imports go one way, modules say what they own, and importing is light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -232,3 +233,30 @@ def test_data_run_as_code_would_be_found(source: str) -> None:
 def test_safe_calls_of_the_same_names_are_not_found() -> None:
     safe = "torch.load(path, weights_only=True)\nnp.load(path, allow_pickle=False)\nmodel.eval()\nlayer.compile()\nre.compile(x)"
     assert unsafe_uses(safe) == []
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+MAIN_PATH = [ROOT / name for name in re.findall(r"^\d+\. `([^`]+)`", ARCHITECTURE, re.MULTILINE)]
+
+
+def test_the_way_to_a_step_is_twelve_files_and_each_is_led_to_by_one_before() -> None:
+    assert 1 < len(MAIN_PATH) <= 12
+    for place, path in enumerate(MAIN_PATH[1:], 1):
+        before = {name for each in MAIN_PATH[:place] for name in imported(each)}
+        assert module(path) in before, path
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_file_that_a_page_names_is_there(page: str) -> None:
+    named = re.findall(
+        r"`((?:sweep|trainables|analysis|tests|benchmarks|docs|configs)/[\w./-]+)`", (ROOT / page).read_text()
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_rooms_of_the_architecture_page_are_those_that_are_held() -> None:
+    for package, lines in HOUSE.items():
+        rooms = " · ".join(", ".join(f"`{room}`" if room else "root" for room in line) for line in lines)
+        assert f"| `{package}` | {rooms} |" in ARCHITECTURE
