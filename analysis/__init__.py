@@ -38,8 +38,8 @@ def find(location: str | PathLike[str], *, settings: "Inference | None" = None) 
     """Return what a study found, as tidy frames that are computed when first asked for.
 
     `pairs`, `contrasts` (with verdicts), `secondary`, `aa`, `doses`, `levels`, `selections` and more: see
-    `analysis.findings.findings.Findings`. `settings` replace what the study declares. Locations, warnings and errors
-    are those of `load`.
+    `analysis.findings.findings.Findings`. `settings` replace what the study declares. Locations, warnings and
+    errors are those of `load`.
     """
     import warnings
 

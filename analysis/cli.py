@@ -100,7 +100,8 @@ def report(
 
     if histories and (simultaneous or smallest_effect is not None or measure is not None):
         raise Refusal(
-            "--histories has no seeds to infer from: --simultaneous, --smallest-effect and --measure need a study"
+            "--histories has no seeds to infer from: --simultaneous, --smallest-effect and --measure need a "
+            "study"
         )
     request = Request(locations, output, simultaneous, smallest_effect, measure, tuple(sys.argv[1:]))
     with _user_errors():

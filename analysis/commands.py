@@ -50,7 +50,10 @@ class Request:
         set_here = [f"{name} {value}" for name, value in given.items() if value is not None]
         if not set_here:
             return ""
-        return f"Set by the command that made this report, not by the study: {' and '.join(set_here)}. Read the verdicts as exploratory."
+        return (
+            f"Set by the command that made this report, not by the study: {' and '.join(set_here)}. Read "
+            "the verdicts as exploratory."
+        )
 
 
 def report_studies(request: Request, *, say: Say, warn: Say) -> None:

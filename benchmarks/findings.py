@@ -27,7 +27,9 @@ class Finding:
 
     def describe(self) -> str:
         verdict = "ok" if self.ok else "FAILED"
-        return f"{verdict:7}{self.name}: max error {self.error:.2g}, tolerance {self.tolerance:.2g} {self.note}".rstrip()
+        return (
+            f"{verdict:7}{self.name}: max error {self.error:.2g}, tolerance {self.tolerance:.2g} {self.note}"
+        ).rstrip()
 
     def record(self) -> dict[str, Any]:
         """Return JSON, which knows no infinities."""

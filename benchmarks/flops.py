@@ -65,7 +65,9 @@ def load_of(examples: Iterable[tuple[TokenisedExamples, int]]) -> Load:
 
 
 def attention_flops(size: ModelSize, load: Load, *, training: bool) -> int:
-    """Return the causal half of q k^T and of its product with v: 2 L^2 a layer forward, thrice in training."""
+    """Return the causal half of q k^T and of its product with v: 2 L^2 a layer forward, thrice in
+    training.
+    """
     return (6 if training else 2) * load.squares * size.attention_width * size.layers
 
 

@@ -96,7 +96,8 @@ def measure_run(cells: int, *, model: Path, folder: Path) -> Record:
     }
     click.echo(
         f"run of {cells} cells: {measured['seconds']:.1f} s, of which {busy:.1f} s busy; overhead "
-        f"{record['overhead_seconds_a_cell']:.3f} s a cell; once started {record['steady_seconds_a_cell']:.3f} s "
+        f"{record['overhead_seconds_a_cell']:.3f} s a cell; once started "
+        f"{record['steady_seconds_a_cell']:.3f} s "
         f"a cell in all; driver {_mib(measured['peak'])}"
     )
     return record

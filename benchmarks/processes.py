@@ -15,7 +15,9 @@ LINES_OF_A_FAILURE = 30
 
 @dataclass(frozen=True)
 class Measured:
-    """Wall seconds and the largest memory at a sample: shared pages once, over the process and all below it."""
+    """Wall seconds and the largest memory at a sample: shared pages once, over the process and all below
+    it.
+    """
 
     seconds: float
     peak_memory_gib: float

@@ -84,7 +84,9 @@ def run_of(
 def run(
     runs: list[AdapterRun], model: LoraModel, task: TokenisedExamples, *, budget: int = BUDGET, steps: int = 8
 ) -> tuple[np.ndarray, list[float]]:
-    """Train to the end; return every step's loss (steps, K), and each run's loss on `task` then, nats a token."""
+    """Train to the end; return every step's loss (steps, K), and each run's loss on `task` then, nats a
+    token.
+    """
     device = model.device
     compute_here = Compute(device, "fp32", {"training": budget, "evaluation": budget})
     group = TrainingGroup(model, runs, compute=compute_here)

@@ -101,7 +101,9 @@ def backward(
     window_size_left: int,
     window_size_right: int,
 ) -> tuple[torch.Tensor, ...]:
-    """Return the gradients of query, key and value, from what the forward pass kept (Dao 2023, algorithm 2)."""
+    """Return the gradients of query, key and value, from what the forward pass kept (Dao 2023, algorithm
+    2).
+    """
     _check_inputs(query, key, value, bounds_q, bounds_k, longest_q, causal)
     gradients = [torch.zeros_like(one) for one in (query, key, value)]
     for start, end in pairwise(bounds_q.tolist()):

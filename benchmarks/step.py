@@ -84,7 +84,9 @@ def step(model: str, data: Path | None, folder: Path, **choices: Any) -> None:
 
 
 def allocate_like_a_worker() -> None:
-    """Start this process anew with the allocator that the sweep gives its workers; glibc reads it at the start."""
+    """Start this process anew with the allocator that the sweep gives its workers; glibc reads it at the
+    start.
+    """
     wanted = allocator()
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, sys.orig_argv, os.environ | wanted)
@@ -102,8 +104,9 @@ def tables(measured: dict[str, Any]) -> tuple[Table, Table]:
     alone = Table(title=f"{measured['model']}, one cell, batch size {measured['plan']['batch_size']}")
     together = Table(
         title=f"{measured['model']}, training of cells together",
-        caption="share: of the GEMM peak beside it (TFLOP/s), at 4 N a token in training and 2 N in evaluation; "
-        "needed: with the output layer for supervised tokens alone; useful: tokens that are not padding; "
+        caption="share: of the GEMM peak beside it (TFLOP/s), at 4 N a token in training and 2 N in "
+        "evaluation; needed: with the output layer for supervised tokens alone; useful: tokens that are not "
+        "padding; "
         "ratio: to one cell's tokens/s",
     )
     for table, first in ((alone, "what"), (together, "cells, on")):

@@ -113,7 +113,9 @@ def mixed_lengths(lengths: Lengths, *, plan: Plan, vocabulary: int) -> Workload:
 
 
 def ratio_to_one_cell(measurement: Measurement, among: list[Measurement]) -> float | None:
-    """Return how much faster the cells together are than one, in tokens a second; None if one was not measured."""
+    """Return how much faster the cells together are than one, in tokens a second; None if one was not
+    measured.
+    """
     for one in among:
         if (one.workload, one.cells) == (measurement.workload, 1):
             return measurement.tokens_per_second / one.tokens_per_second
@@ -130,7 +132,8 @@ def describe(measurement: Measurement) -> str:
     """Return a line for who waits."""
     cells = "" if measurement.cells == 1 else f", {measurement.cells} cells together"
     return (
-        f"  {measurement.work} on {measurement.workload}{cells}: {measurement.tokens_per_second:,.0f} tokens/s, "
+        f"  {measurement.work} on {measurement.workload}{cells}: {measurement.tokens_per_second:,.0f} "
+        "tokens/s, "
         f"{measurement.flops / 1e12:.3g} TFLOP/s, {measurement.share_of_peak:.1%} of the peak "
         f"({measurement.share_of_peak_needed:.1%} needed)"
     )

@@ -46,14 +46,17 @@ def trace_model(
         found |= {"cells": cells, "batch_size": batch_size} | summarise(events, seconds=seconds)
         tell(
             f"  {name}, {workload.name}, {cells} cells of {batch_size}: GPU busy {found['busy']:.1%} of "
-            f"{seconds:.2f} s, {found['kernels'] // STEPS:,} kernels a step, {found['mean_kernel_us']:.1f} us each"
+            f"{seconds:.2f} s, {found['kernels'] // STEPS:,} kernels a step, {found['mean_kernel_us']:.1f} "
+            "us each"
         )
         traced.append(found)
     return traced
 
 
 def record_events(step: Callable[[], None], device: torch.device) -> tuple[list[Event], float]:
-    """Return the trace events of STEPS steps and the wall seconds they took; the profiler slows them a little."""
+    """Return the trace events of STEPS steps and the wall seconds they took; the profiler slows them a
+    little.
+    """
     on_gpu = device.type == "cuda"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"

@@ -125,7 +125,9 @@ def _check_directory(path: Path, field: str) -> None:
 
 
 def _check_whose(path: Path, field: str) -> None:
-    """Raise ForeignStorageError where a directory holds other files, LocationError where nobody can see which."""
+    """Raise ForeignStorageError where a directory holds other files, LocationError where nobody can see
+    which.
+    """
     try:
         DirectoryStorage(str(path)).refuse_foreign()
     except OSError as error:
@@ -142,7 +144,8 @@ def _existing_part(path: Path, field: str) -> Path:
 
 
 def go_offline_without_hub(study: StudyConfig, *, say: Say) -> None:
-    """Let Hugging Face's libraries look in their cache alone where the hub cannot be reached: they ask for minutes.
+    """Let Hugging Face's libraries look in their cache alone where the hub cannot be reached: they ask for
+    minutes.
 
     To be called before any of them is imported.
     """
@@ -154,7 +157,8 @@ def go_offline_without_hub(study: StudyConfig, *, say: Say) -> None:
     parts = urlsplit(os.environ.get("HF_ENDPOINT") or HUB)
     if not _reachable(parts.hostname or "", parts.port or 443, scheme=parts.scheme):
         say(
-            f"{parts.hostname} cannot be reached: only what is in this machine's cache can be used ({OFFLINE}=1)"
+            f"{parts.hostname} cannot be reached: only what is in this machine's cache can be used "
+            f"({OFFLINE}=1)"
         )
         os.environ[OFFLINE] = "1"
 
@@ -164,7 +168,9 @@ def _model_on_hub(name: str) -> bool:
 
 
 def _reachable(host: str, port: int, *, scheme: str) -> bool:
-    """Say whether a connection to a host, or to the proxy that leads to it, is accepted within HUB_SECONDS."""
+    """Say whether a connection to a host, or to the proxy that leads to it, is accepted within
+    HUB_SECONDS.
+    """
     proxy = None if proxy_bypass(host) else getproxies().get(scheme)
     if proxy:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")

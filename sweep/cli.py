@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def _study_place(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return where a study is. Raises LocationError for a file, and says which directory a configuration names."""
+    """Return where a study is. Raises LocationError for a file, and says which directory a configuration
+    names.
+    """
     if value is None:
         return None
     place = check_location(value)
@@ -60,18 +62,25 @@ ADDRESS = click.option(
     envvar="RAY_ADDRESS",
     show_envvar=True,
     callback=lambda context, parameter, value: None if value == "local" else value,
-    help="Join the Ray cluster at this address ('auto' on one of its nodes). Default: a local one, as with 'local'.",
+    help=(
+        "Join the Ray cluster at this address ('auto' on one of its nodes). Default: a local one, as with "
+        "'local'."
+    ),
 )
 
 
-# Plans of many cells are many objects that all stay: looking for garbage among them at Python's own pace took a
+# Plans of many cells are many objects that all stay: looking for garbage among them at Python's own pace took
+# a
 # quarter of the time of `plan`.
 COLLECT_AFTER = (50_000, 20, 50)
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="A study's directory is the truth about what is done: the same command starts, continues and grows it.",
+    epilog=(
+        "A study's directory is the truth about what is done: the same command starts, continues and "
+        "grows it."
+    ),
 )
 @click.version_option(package_name="forgetting-sweep")
 def cli() -> None:
@@ -139,7 +148,10 @@ def resume(storage: str, address: str | None) -> None:
 @click.option(
     "--pilot",
     metavar="STUDY",
-    help="Plan with the spread of pairs in this study, a directory or s3://... Default: CONFIG's own, once it has any.",
+    help=(
+        "Plan with the spread of pairs in this study, a directory or s3://... Default: CONFIG's own, once "
+        "it has any."
+    ),
     callback=_study_place,
 )
 @click.option("--paired-sd", type=float, metavar="X", help="Plan with this SD of pairs instead.")
@@ -207,9 +219,9 @@ def tune(
 ) -> None:
     """Search Phase B's learning rate for CONFIG, before its study is run.
 
-    Trains the baseline strategy alone, at one mix and on seeds of its own, and stops rates that fall behind in
-    task B's validation loss (ASHA). Kept in <storage>-tune, never in the study, and changes nothing: the rate is
-    yours to set. Run it again to go on, or with more rates to widen the search.
+    Trains the baseline strategy alone, at one mix and on seeds of its own, and stops rates that fall behind
+    in task B's validation loss (ASHA). Kept in <storage>-tune, never in the study, and changes nothing: the
+    rate is yours to set. Run it again to go on, or with more rates to widen the search.
 
     \b
     python -m sweep tune configs/demo.yaml --lr 3e-4 --lr 1e-3 --lr 3e-3

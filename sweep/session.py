@@ -1,4 +1,5 @@
-"""A session: one driver at work on a study. What the configuration asks is compared with the ledger, which decides.
+"""A session: one driver at work on a study. What the configuration asks is compared with the ledger, which
+decides.
 
 Starts, resumes and grows a study alike: it executes what the configuration asks and the ledger lacks.
 """
@@ -127,12 +128,15 @@ class Session:
         return bool(self.study.search.looks) or self.study.gate
 
     def warn_of_changed_looks(self, whole: Plan) -> None:
-        """Say so where looks were changed after one was taken: the rate of error is no longer the declared one."""
+        """Say so where looks were changed after one was taken: the rate of error is no longer the declared
+        one.
+        """
         before = study_record.changed_looks(self.ledger, self.study)
         if before and whole.of_seeds(range(before[0])).ended:
             now = list(self.study.search.looks) or "fixed seeds"
             self.progress.say(
-                f"the looks were {before} when one was taken, and are {now} now: the rate of false findings is no "
+                f"the looks were {before} when one was taken, and are {now} now: the rate of false findings "
+                "is no "
                 "longer the one declared. The study records the change and its report tells of it"
             )
 
@@ -142,7 +146,8 @@ class Session:
         need = disk_need(plan.pending, study=self.study, prepared=self.prepared)
         if free is not None and free < need.artifact + need.cells + need.worker:
             self.progress.say(
-                f"{self.ledger.storage.describe()} has {free / 2**20:,.0f} MiB free and the cells to run need "
+                f"{self.ledger.storage.describe()} has {free / 2**20:,.0f} MiB free and the cells to run "
+                "need "
                 f"{need.describe()}: they will be paused when it is full"
             )
 
@@ -158,11 +163,12 @@ def run_study(
 ) -> Outcome:
     """Execute every cell of `study` that is not finished; wait first while another driver is at it.
 
-    `thorough` reads every file of finished cells first: the damaged ones run again.
-    With `new_study` a configuration that the storage's finished cells do not fit is run beside it. With
-    `early_stopping` it is a learning-rate search, of which the rates that fall behind are stopped.
-    Raises the errors of `prepare`, LocationError, LedgerError and ClusterError before any compute is spent, and
-    leaves no trace in the storage then; LeaseLostError where another driver took the study over; StorageError where the storage cannot be used.
+    `thorough` reads every file of finished cells first: the damaged ones run again. With `new_study` a
+    configuration that the storage's finished cells do not fit is run beside it. With `early_stopping` it is a
+    learning-rate search, of which the rates that fall behind are stopped. Raises the errors of `prepare`,
+    LocationError, LedgerError and ClusterError before any compute is spent, and leaves no trace in the
+    storage then; LeaseLostError where another driver took the study over; StorageError where the storage
+    cannot be used.
     """
     if study.model.trust_remote_code:
         progress.say(f"trust_remote_code is on: code from {study.model.name} runs here and on every worker")

@@ -1,4 +1,6 @@
-"""What a run does on the cluster: Phase A where its artifact is missing, then the cells that are due, in stages."""
+"""What a run does on the cluster: Phase A where its artifact is missing, then the cells that are due, in
+stages.
+"""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -117,7 +119,8 @@ class _Cluster:
         return due.halt
 
     def _make_artifacts(self, due: NextStage) -> bool:
-        """Run Phase A for every artifact that the stage lacks; return False if a stop or the storage ended it.
+        """Run Phase A for every artifact that the stage lacks; return False if a stop or the storage ended
+        it.
 
         Studies may share artifacts: who comes second waits, and finds them made. Leases are taken in the
         order of their places, so that no two drivers wait for each other.

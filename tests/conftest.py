@@ -43,7 +43,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def warm_workers() -> Iterator[None]:
-    """Let Ray's workers begin warm, and on a machine that is busy with two clusters not behind everything else."""
+    """Let Ray's workers begin warm, and on a machine that is busy with two clusters not behind everything
+    else.
+    """
     with (
         tempfile.TemporaryDirectory(dir="/tmp") as folder,
         warm_start(Path(folder)) as variables,

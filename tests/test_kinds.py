@@ -1,4 +1,6 @@
-"""Adding a strategy, a task, a measure, a figure or a storage touches one file: here each is added to a copy, and used."""
+"""Adding a strategy, a task, a measure, a figure or a storage touches one file: here each is added to a copy,
+and used.
+"""
 
 import os
 import shutil
@@ -133,7 +135,8 @@ def test_a_measure_is_a_few_lines_of_one_file(code: Path, study_values: dict[str
         code,
         "-c",
         "import analysis; from analysis.reading.settings import Inference; "
-        f"found = analysis.find({str(ROOT / 'docs' / 'example_study')!r}, settings=Inference(primary='halfway')); "
+        f"found = analysis.find({str(ROOT / 'docs' / 'example_study')!r}, "
+        "settings=Inference(primary='halfway')); "
         "print(found.contrasts['measure'].unique().tolist(), found.contrasts['difference'].notna().all())",
     )
     assert found.strip() == "['halfway'] True"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# The rooms of each package from the ground up: a room's files import its own and rooms of lines above; "" is the root.
+# The rooms of each package from the ground up: a room's files import its own and rooms of lines above; "" is
+# the root.
 HOUSE = {
     "trainables": [["ledger"], ["settings"], ["cache"], ["tasks", "replay"], ["model"], ["engine"], [""]],
     "sweep": [["config"], ["ledger"], ["planning"], ["design", "lr_search"], ["console"], ["cluster"], [""]],
@@ -47,7 +48,9 @@ class NoTypes(ast.NodeTransformer):
 
 
 def imported(path: Path, *, running: bool = False) -> set[str]:
-    """Return what a module imports, wherever it does; if `running`, without what is imported for types alone."""
+    """Return what a module imports, wherever it does; if `running`, without what is imported for types
+    alone.
+    """
     names: set[str] = set()
     tree = ast.parse(path.read_text())
     if running:
@@ -76,7 +79,9 @@ def room(name: str) -> tuple[str, str]:
 
 
 def faults(name: str, names: set[str]) -> list[str]:
-    """Return what the module `name` imports and may not: rooms above its own or beside it, other packages, Ray."""
+    """Return what the module `name` imports and may not: rooms above its own or beside it, other packages,
+    Ray.
+    """
     package, own = room(name)
     rank = {each: place for place, line in enumerate(HOUSE[package]) for each in line}
     found = []
@@ -144,7 +149,10 @@ def test_every_module_says_what_it_owns(path: Path) -> None:
     ],
 )
 def test_the_command_line_starts_without_the_heavy_libraries(name: str) -> None:
-    code = f"import sys, {name}; print([m for m in ('torch', 'ray', 'transformers', 'pandas') if m in sys.modules])"
+    code = (
+        f"import sys, {name}; print([m for m in ('torch', 'ray', 'transformers', 'pandas') if m in "
+        "sys.modules])"
+    )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
 
@@ -180,7 +188,9 @@ SAFE_ARGUMENTS = {
 
 
 def unsafe_uses(source: str) -> list[str]:
-    """Return every import and call by which data could run as code: unpickling, unsafe YAML, eval, a shell."""
+    """Return every import and call by which data could run as code: unpickling, unsafe YAML, eval, a
+    shell.
+    """
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -231,7 +241,10 @@ def test_data_run_as_code_would_be_found(source: str) -> None:
 
 
 def test_safe_calls_of_the_same_names_are_not_found() -> None:
-    safe = "torch.load(path, weights_only=True)\nnp.load(path, allow_pickle=False)\nmodel.eval()\nlayer.compile()\nre.compile(x)"
+    safe = (
+        "torch.load(path, weights_only=True)\nnp.load(path, "
+        "allow_pickle=False)\nmodel.eval()\nlayer.compile()\nre.compile(x)"
+    )
     assert unsafe_uses(safe) == []
 
 

@@ -80,7 +80,9 @@ def adapter_folder(storage: Storage) -> str:
 
 
 def sweep_artifact(storage: Storage) -> None:
-    """Delete what a whole Phase A artifact needs no more: checkpoints, and files of attempts that did not end."""
+    """Delete what a whole Phase A artifact needs no more: checkpoints, and files of attempts that did not
+    end.
+    """
     manifest, found = storage.read_record(MANIFEST_FILE), storage.listing()
     if manifest is None:
         return

@@ -223,7 +223,9 @@ def _publish(
 def _refuse_unsound(
     job: PhaseAJob, *, base: tuple[Losses, Losses], pool: Losses, after: tuple[Losses, Losses]
 ) -> None:
-    """Raise Diverged where the adapter's losses are nothing to go on from, ModelError where the base model's are."""
+    """Raise Diverged where the adapter's losses are nothing to go on from, ModelError where the base model's
+    are.
+    """
     if not all(np.isfinite(losses).all() for losses in base):
         raise ModelError("model.name: the base model's loss is not finite on the validation examples")
     if not all(np.isfinite(losses).all() for losses in (pool, *after)):

@@ -90,7 +90,8 @@ class Cell:
         saved = store.take()
         if saved is not None and saved[1].pop("origin", None) != self._origin:
             store.warn(
-                f"{store.storage.describe()}: its checkpoint was made with other numbers or another adapter: begun anew"
+                f"{store.storage.describe()}: its checkpoint was made with other numbers or another adapter: "
+                "begun anew"
             )
             saved = None
         store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
@@ -237,8 +238,8 @@ def run_cells(
     """Train cells side by side to their ends; yield each one's key and row as a row is recorded.
 
     `stores` are by key. Each continues from its newest checkpoint. Every evaluation point leaves a
-    checkpoint; so does StoppedError out of `heartbeat`, which ends the run early. A diverged cell is finished.
-    Raises ClaimLostError or StorageError; what was checkpointed is there to go on from.
+    checkpoint; so does StoppedError out of `heartbeat`, which ends the run early. A diverged cell is
+    finished. Raises ClaimLostError or StorageError; what was checkpointed is there to go on from.
     """
     warn = stores[specs[0].key].warn
     settled = shared.artifact.compute_plan

@@ -50,9 +50,9 @@ class LoraSettings(Settings):
 class ModelSettings(Settings):
     """The base model: a hub id, a local directory, a GGUF file, or the alias `smollm2-135m`.
 
-    "auto" is settled before the first cell: bf16 where the hardware of every device computes it, the attention
-    that is fastest on the first worker, `torch.compile` where it pays for itself over the study. The Phase A
-    artifact records what was settled, and every cell follows it.
+    "auto" is settled before the first cell: bf16 where the hardware of every device computes it, the
+    attention that is fastest on the first worker, `torch.compile` where it pays for itself over the study.
+    The Phase A artifact records what was settled, and every cell follows it.
     """
 
     name: str = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"

@@ -74,7 +74,9 @@ class Watchdog:
 
 
 def process_mark(pid: int) -> str | None:
-    """Return what tells a process from a later one with its id, whatever the clock says; None if it is gone."""
+    """Return what tells a process from a later one with its id, whatever the clock says; None if it is
+    gone.
+    """
     try:
         return (
             Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

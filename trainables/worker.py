@@ -63,7 +63,9 @@ class DriverLink:
         ray.get(self.mailbox.say.remote(message))
 
     def proves(self) -> bool:
-        """Return whether this process computes with what is required; the driver is told where it does not."""
+        """Return whether this process computes with what is required; the driver is told where it does
+        not.
+        """
         found = identify(on_gpu=self.required.on_gpu, source=self.required.source)
         faults = self.required.faults_of_worker(found)
         if faults:

@@ -1,6 +1,8 @@
-"""What a worker computes with: its code of this package, the versions of what computes, its devices, the base model.
+"""What a worker computes with: its code of this package, the versions of what computes, its devices, the base
+model.
 
-Its driver compares all of them with its own before anything is computed; every cell and artifact records the first three.
+Its driver compares all of them with its own before anything is computed; every cell and artifact records the
+first three.
 """
 
 import os
@@ -99,11 +101,14 @@ class Requirement:
         return [f"{name} has no kernel for model.attention: flash" for name in unable]
 
     def faults_of_worker(self, found: WorkerIdentity) -> list[str]:
-        """Return in what a process differs that was given its work: it must see one device, and takes the first."""
+        """Return in what a process differs that was given its work: it must see one device, and takes the
+        first.
+        """
         faults = self.faults(found)
         if len(found.devices) > 1:
             faults.append(
-                f"a worker sees {len(found.devices)} GPUs where Ray gave it one, so that all workers would share the "
+                f"a worker sees {len(found.devices)} GPUs where Ray gave it one, so that all workers would "
+                "share the "
                 f"first: unset {SHOWS_ALL} for ray start and run"
             )
         return faults
@@ -132,7 +137,10 @@ class Requirement:
     def _other_model(self, found: WorkerIdentity) -> list[str]:
         if self.source is None or found.model == self.source.fingerprint:
             return []
-        other = f"model.name: {self.source.location} holds another model there (fingerprint {found.model}) than the driver's"
+        other = (
+            f"model.name: {self.source.location} holds another model there (fingerprint {found.model}) "
+            "than the driver's"
+        )
         return [found.no_model or other]
 
 
@@ -196,7 +204,9 @@ def _gpus() -> tuple[tuple[Device, ...], str]:
 
 
 def _rounded() -> str:
-    """Say where the environment lets NVIDIA's libraries round what is computed in fp32; no call forbids it them."""
+    """Say where the environment lets NVIDIA's libraries round what is computed in fp32; no call forbids it
+    them.
+    """
     value = os.environ.get(TF32_OVERRIDE, "0")
     return "" if value == "0" else f"{TF32_OVERRIDE}={value} rounds products in fp32 there: unset it"
 
@@ -229,7 +239,9 @@ def _without_code(devices: Sequence[Device], architectures: Sequence[str]) -> st
 
 
 def _holds_code(device: Device, architectures: Sequence[str]) -> bool:
-    """Whether a build for these architectures runs: machine code of its generation, or any that drivers compile."""
+    """Whether a build for these architectures runs: machine code of its generation, or any that drivers
+    compile.
+    """
     major, minor = map(int, device.capability.split("."))
     compiled = [
         (kind, int(first), int(second))

@@ -37,7 +37,9 @@ def plot_levels(
     styles: dict[str, LineStyle] | None = None,
     values: list[object] | None = None,
 ) -> Axes:
-    """Draw one mix and group: a row a value, in it a lane a strategy with seeds, mean and interval (n >= 3)."""
+    """Draw one mix and group: a row a value, in it a lane a strategy with seeds, mean and interval (n >=
+    3).
+    """
     styles = styles or strategy_styles(levels[schema.STRATEGY])
     names = sorted(set(levels[schema.STRATEGY]), key=strategy_rank)
     values = ordered_values(levels) if values is None else values
@@ -149,8 +151,10 @@ def caption(facet: Facet, levels: pd.DataFrame, *, cut: list[str]) -> str:
     sizes = levels.groupby(["group", "value"])["examples"].max()
     smallest, largest = int(sizes.min()), int(sizes.max())
     return joined(
-        f"Rise of {facet.study.task_a} validation loss from before Phase B to its end by its examples' {' and '.join(GROUPS)}, "
-        f"weighted by supervised tokens: right of 0, forgotten. In brackets: how many validation examples ({smallest} to {largest}), the "
+        f"Rise of {facet.study.task_a} validation loss from before Phase B to its end by its examples' "
+        f"{' and '.join(GROUPS)}, "
+        "weighted by supervised tokens: right of 0, forgotten. In brackets: how many validation examples "
+        f"({smallest} to {largest}), the "
         "same ones in every run. Small points: single seeds; large: their mean, from 3 seeds on.",
         f"Shown are the first {MOST_VALUES} values of {' and '.join(cut)}." if cut else "",
         spread_sentence(facet, counts, marks="Bars", kind="t"),

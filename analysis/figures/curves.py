@@ -126,7 +126,9 @@ def mark_stopped(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str
 
 
 def panel_limits(rows: pd.DataFrame, axes: Iterable[Axes], *, metric: str) -> tuple[float, float] | None:
-    """Return limits around the bands in `axes` and every run but the diverged, which would flatten the others."""
+    """Return limits around the bands in `axes` and every run but the diverged, which would flatten the
+    others.
+    """
     calm = rows.loc[(rows[STATE] != schema.DIVERGED) | (rows[schema.STEP] == 0), metric].dropna()
     bands = [
         np.asarray(path.vertices, float)[:, 1]
@@ -228,7 +230,8 @@ def _lines_sentence(facet: Facet, counts: list[int]) -> str:
     thin = " and ".join(words for words in (singles, unfinished) if words)
     drawn = "edged" if facet.simultaneous and len(facet.styles) > MOST_FILLS else "shaded"
     return joined(
-        f"Thick: the mean; {drawn}: its {band_text(facet, counts)}, which says where that one mean lies and is no test of a "
+        f"Thick: the mean; {drawn}: its {band_text(facet, counts)}, which says where that one mean lies and "
+        "is no test of a "
         "difference."
         if means
         else "",

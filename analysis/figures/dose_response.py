@@ -1,4 +1,6 @@
-"""Dose-response: the primary measure against the mix, measured points always visible, fitted law with its band."""
+"""Dose-response: the primary measure against the mix, measured points always visible, fitted law with its
+band.
+"""
 
 import numpy as np
 import pandas as pd
@@ -65,7 +67,9 @@ def plot_doses(
 
 
 def _plot_runs(runs: pd.DataFrame, ax: Axes, *, shift: float, outwards: float, style: LineStyle) -> None:
-    """Draw single runs: small, `outwards` of their mean and its bar; strong where there are too few for a mean."""
+    """Draw single runs: small, `outwards` of their mean and its bar; strong where there are too few for a
+    mean.
+    """
     for mix, own in runs.groupby(schema.MIX):
         few = len(own) < FEWEST_FOR_INTERVAL
         place = 100 * float(str(mix)) + shift + (0 if few else outwards)
@@ -93,7 +97,9 @@ def _plot_law(law: pd.DataFrame, ax: Axes, *, style: LineStyle) -> None:
 
 
 def _plot_means(doses: pd.DataFrame, ax: Axes, *, shift: float, style: LineStyle) -> None:
-    """Draw the means of 3 and more, with their intervals, and single values; two runs stay the points they are."""
+    """Draw the means of 3 and more, with their intervals, and single values; two runs stay the points they
+    are.
+    """
     kept = doses[(doses["n"] == 1) | (doses["n"] >= FEWEST_FOR_INTERVAL)]
     half_width = (kept["high"] - kept["mean"]).to_numpy(float)
     shown = np.isfinite(half_width)
@@ -101,7 +107,12 @@ def _plot_means(doses: pd.DataFrame, ax: Axes, *, shift: float, style: LineStyle
     mean = kept["mean"].to_numpy(float)
     if shown.any():
         ax.errorbar(
-            across[shown], mean[shown], yerr=half_width[shown], linestyle="", color=style.colour, elinewidth=0.9,
+            across[shown],
+            mean[shown],
+            yerr=half_width[shown],
+            linestyle="",
+            color=style.colour,
+            elinewidth=0.9,
             capsize=1.8, capthick=0.8, zorder=3,
         )  # fmt: skip
     ax.plot(
@@ -145,7 +156,9 @@ def draw_doses(facet: Facet) -> Drawing:
 
 
 def single_runs(facet: Facet) -> pd.DataFrame:
-    """Return every done run's primary measure: strategy, mix, seed, value; no replay belongs to each strategy."""
+    """Return every done run's primary measure: strategy, mix, seed, value; no replay belongs to each
+    strategy.
+    """
     done = facet.done[[*schema.LABEL_COLUMNS, facet.settings.primary]].dropna()
     runs = done.rename(columns={facet.settings.primary: "value"})
     replayed = runs[runs[schema.STRATEGY] != schema.NO_REPLAY]
@@ -173,7 +186,8 @@ def caption(facet: Facet, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
     laws = sorted(set(fits["law"].astype(str))) if not fits.empty else []
     band = f" with its {percent_text(facet.settings.level)} band" if fits["low"].notna().any() else ""
     law = (
-        f"Lines: a fitted law ({', '.join(laws)}){band}; between the measured mixes it is the law's word, not the data's."
+        f"Lines: a fitted law ({', '.join(laws)}){band}; between the measured mixes it is the law's word, "
+        "not the data's."
         if laws
         else ""
     )

@@ -23,7 +23,9 @@ NOTHING: Mapping[str, pd.DataFrame] = {}
 
 
 class Drawing(NamedTuple):
-    """A figure, its caption and the frames it drew; where `figure` is None the caption says why there is none."""
+    """A figure, its caption and the frames it drew; where `figure` is None the caption says why there is
+    none.
+    """
 
     figure: Figure | None
     caption: str

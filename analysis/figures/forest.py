@@ -1,4 +1,6 @@
-"""Forest plot of the primary contrasts, the headline: raw pairs, both intervals, equivalence zone, n, verdict."""
+"""Forest plot of the primary contrasts, the headline: raw pairs, both intervals, equivalence zone, n,
+verdict.
+"""
 
 import math
 from typing import Any
@@ -50,7 +52,8 @@ def plot_forest(
     smallest_effect: float | None = None,
     styles: dict[str, LineStyle] | None = None,
 ) -> Axes:
-    """Draw a row for each of `contrasts`, by mix: mean, raw interval (thick), adjusted interval (thin), n, verdict.
+    """Draw a row for each of `contrasts`, by mix: mean, raw interval (thick), adjusted interval (thin), n,
+    verdict.
 
     `pairs`: the raw differences behind them, as small points. The zone is ± `smallest_effect`.
     """
@@ -216,12 +219,14 @@ def caption(facet: Facet, family: pd.DataFrame) -> str:
     raw, adjusted = levels(facet)
     size = int(facet.findings.contrasts["in_family"].sum())
     sentences = [
-        f"Paired difference from {facet.study.baseline} in {measure_text(facet)} at the same seed and mix: right of 0, "
+        f"Paired difference from {facet.study.baseline} in {measure_text(facet)} at the same seed and mix: "
+        "right of 0, "
         f"{direction_text(facet)}. Small points: the pairs."
     ]
     if family["low"].notna().any():
         sentences.append(
-            f"Thick: mean and {percent_text(raw)} paired t interval; thin: the interval at {percent_text(adjusted)}, "
+            f"Thick: mean and {percent_text(raw)} paired t interval; thin: the interval at "
+            f"{percent_text(adjusted)}, "
             f"adjusted for {count_words([size], 'primary contrast')}{looks_text(facet)}."
         )
         sentences.append(verdict_sentence(facet, needs=has_needs(family)))
@@ -249,7 +254,10 @@ def verdict_sentence(facet: Facet, *, needs: bool) -> str:
         else f"equivalent: within ± {effect:g} by two one-sided tests"
     )
     brackets = ", in brackets the seeds that would resolve it if spread and difference stay" if needs else ""
-    return f"Verdicts at {alpha:.3g} after {method}: different from {facet.study.baseline}; {zone}; else {UNRESOLVED}{brackets}."
+    return (
+        f"Verdicts at {alpha:.3g} after {method}: different from {facet.study.baseline}; {zone}; else "
+        f"{UNRESOLVED}{brackets}."
+    )
 
 
 ENTRY = Entry(10, "forest", "Primary contrasts", draw_forest)

@@ -1,4 +1,6 @@
-"""Heat map of the primary contrasts: strategy by mix, centred on random; unresolved hatched, lost pairs crossed."""
+"""Heat map of the primary contrasts: strategy by mix, centred on random; unresolved hatched, lost pairs
+crossed.
+"""
 
 import math
 from typing import Any
@@ -55,8 +57,8 @@ def plot_heat_map(
     """Draw `contrasts`: colour is the difference, the text adds half-width, n and verdict.
 
     Pale and hatched: unresolved, or too few pairs to say. Crossed: no pair, as runs were lost. Two pairs have
-    no colour: they are written as they are, if `pairs` are given. The colours reach `smallest_effect` at least,
-    so that what is too small to matter looks it.
+    no colour: they are written as they are, if `pairs` are given. The colours reach `smallest_effect` at
+    least, so that what is too small to matter looks it.
     """
     styles = styles or strategy_styles(contrasts[schema.STRATEGY])
     largest = float(contrasts["difference"].abs().max())
@@ -92,7 +94,9 @@ def plot_heat_map(
 
 
 def coloured(contrasts: pd.DataFrame) -> pd.Series:
-    """Return the differences that a colour may stand for: a value, or a mean of 3 and more; 0 for the rest."""
+    """Return the differences that a colour may stand for: a value, or a mean of 3 and more; 0 for the
+    rest.
+    """
     shown: pd.Series = contrasts["difference"].where(contrasts["n"] != TWO, 0.0)
     return shown
 
@@ -130,7 +134,14 @@ def is_lost(record: dict[Any, Any]) -> bool:
 def _write(text: str, ax: Axes, *, place: tuple[float, float]) -> None:
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.8}
     ax.text(
-        place[0] + 0.5, place[1] + 0.5, text, ha="center", va="center", fontsize=SMALLEST, color="0.05", bbox=box
+        place[0] + 0.5,
+        place[1] + 0.5,
+        text,
+        ha="center",
+        va="center",
+        fontsize=SMALLEST,
+        color="0.05",
+        bbox=box,
     )  # fmt: skip
 
 
@@ -207,7 +218,10 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
         else ""
     )
     if max(counts) >= FEWEST_FOR_INTERVAL:
-        resolved += " Verdicts are those of the primary contrasts, adjusted for the whole family; the half-widths are not."
+        resolved += (
+            " Verdicts are those of the primary contrasts, adjusted for the whole family; the "
+            "half-widths are not."
+        )
     if TWO in counts:
         resolved += " Of 2 pairs, both are written."
     control = (
@@ -216,7 +230,8 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
         else ""
     )
     return joined(
-        f"Paired difference from {facet.study.baseline} in {measure_text(facet)} ({MEASURES[facet.settings.primary].unit}) at the same seed "
+        f"Paired difference from {facet.study.baseline} in {measure_text(facet)} "
+        f"({MEASURES[facet.settings.primary].unit}) at the same seed "
         f"and mix: above 0 (orange), {direction_text(facet)}.",
         spread_sentence(facet, counts, marks="±", kind="paired t"),
         resolved.strip(),

@@ -1,4 +1,6 @@
-"""Arrows from a corner of a panel towards a place outside it, named, in a corner that the data leaves free."""
+"""Arrows from a corner of a panel towards a place outside it, named, in a corner that the data leaves
+free.
+"""
 
 from typing import Any
 
@@ -25,8 +27,8 @@ def point_towards(
 ) -> tuple[int, int]:
     """Draw an arrow towards `target` and its name; return the corner it stands in.
 
-    Of the corners not `taken` it is the one with the fewest points of `data` (n, 2), and of equals the nearest
-    to the target. The limits of `ax` are final from here on.
+    Of the corners not `taken` it is the one with the fewest points of `data` (n, 2), and of equals the
+    nearest to the target. The limits of `ax` are final from here on.
     """
     ax.autoscale(enable=False)
     place = in_panel(np.array([target]), ax)[0]
@@ -64,7 +66,9 @@ def in_panel(data: npt.NDArray[np.float64], ax: Axes) -> npt.NDArray[np.float64]
 def free_corner(
     places: npt.NDArray[np.float64], *, direction: npt.NDArray[np.float64], taken: list[tuple[int, int]]
 ) -> tuple[int, int]:
-    """Return the corner not `taken` with the fewest `places` (n, 2) near it, of equals the one in `direction`."""
+    """Return the corner not `taken` with the fewest `places` (n, 2) near it, of equals the one in
+    `direction`.
+    """
 
     def cost(corner: tuple[int, int]) -> tuple[int, float]:
         near = np.abs(places - corner) < (WIDE, TALL)

@@ -1,6 +1,7 @@
 """Names as a figure can draw them: in letters of an installed font, short, and no two alike.
 
-A name with letters that no font has is drawn as a key, 'name A'; `key_sentence` says in the caption whose it is.
+A name with letters that no font has is drawn as a key, 'name A'; `key_sentence` says in the caption whose it
+is.
 """
 
 import re

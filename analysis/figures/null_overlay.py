@@ -102,7 +102,8 @@ def draw_null_overlay(facet: Facet) -> Drawing:
     if schema.AA not in set(facet.cells[schema.STRATEGY]):
         return Drawing(
             None,
-            f"Not drawn: the study has no strategy {schema.AA!r}, {facet.study.baseline} with another selection.",
+            f"Not drawn: the study has no strategy {schema.AA!r}, {facet.study.baseline} with another "
+            "selection.",
         )
     if null.empty:
         return Drawing(
@@ -144,14 +145,17 @@ def caption(facet: Facet, shown: pd.DataFrame, null: pd.DataFrame) -> str:
     counts = [len(group) for _, group in shown.groupby([schema.STRATEGY, schema.MIX])]
     enough = null.groupby(schema.MIX).size().max() >= FEWEST_FOR_INTERVAL
     band = (
-        f"Grey: where {percent_text(facet.settings.level)} of means of as many A/A pairs would fall if nothing but "
+        f"Grey: where {percent_text(facet.settings.level)} of means of as many A/A pairs would fall if "
+        "nothing but "
         "chance were at work (t around 0, from the A/A pairs of the same mix)."
         if enough
         else "No null spread is drawn: fewer than 3 A/A pairs at each mix."
     )
     return joined(
-        f"Paired differences from {facet.study.baseline} in {measure_text(facet)} (above 0, {direction_text(facet)}), a point a seed, bars their "
-        f"means from 3 pairs on. {schema.AA} is {facet.study.baseline} again with another selection stream: its differences are "
+        f"Paired differences from {facet.study.baseline} in {measure_text(facet)} (above 0, "
+        f"{direction_text(facet)}), a point a seed, bars their "
+        f"means from 3 pairs on. {schema.AA} is {facet.study.baseline} again with another selection stream: "
+        "its differences are "
         f"what no effect looks like. {band}",
         "The grey zone is a picture of the noise; the test is the primary contrasts'." if enough else "",
         conditioning(facet, n=counts),

@@ -89,10 +89,14 @@ def caption(facet: Facet, known: pd.DataFrame) -> str:
     expected = (
         f"Two random draws of these sizes would share {', '.join(texts)}."
         if texts
-        else "The study does not say how many examples there were to choose from, so chance overlap is unknown."
+        else (
+            "The study does not say how many examples there were to choose from, so chance overlap is "
+            "unknown."
+        )
     )
     return joined(
-        f"Jaccard overlap of the {facet.study.task_a} examples that two strategies replayed at the same seed, |A ∩ B| / |A ∪ B| "
+        f"Jaccard overlap of the {facet.study.task_a} examples that two strategies replayed at the same "
+        "seed, |A ∩ B| / |A ∪ B| "
         f"in percent, mean over seeds: 100 would be the same examples; shades run evenly from "
         f"white at 0 to black at 110. {expected}",
         seeds_sentence(facet, [int(n) for n in known["n"]]),

@@ -1,4 +1,6 @@
-"""Every figure of a study, in the order of the report: the ENTRY of each module of this folder that has one."""
+"""Every figure of a study, in the order of the report: the ENTRY of each module of this folder that has
+one.
+"""
 
 from analysis import figures
 from analysis.figures.facet import Entry

@@ -56,7 +56,9 @@ def plot_shares(
 
 
 def plot_lengths(selections: pd.DataFrame, ax: Axes, *, styles: dict[str, LineStyle] | None = None) -> Axes:
-    """Draw one mix's example lengths: median, middle half (thick) and middle nine tenths (thin) a strategy."""
+    """Draw one mix's example lengths: median, middle half (thick) and middle nine tenths (thin) a
+    strategy.
+    """
     styles = styles or strategy_styles(selections[schema.STRATEGY])
     names = sorted(set(selections[schema.STRATEGY]), key=strategy_rank)
     for row, name in enumerate(names):
@@ -65,7 +67,15 @@ def plot_lengths(selections: pd.DataFrame, ax: Axes, *, styles: dict[str, LineSt
         style = styles[name]
         ax.plot([fifth, last], [row, row], color=style.colour, linewidth=0.8)
         ax.plot([quarter, three], [row, row], color=style.colour, linewidth=3)
-        ax.plot([median], [row], style.marker, color=style.colour, markersize=4, markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+        ax.plot(
+            [median],
+            [row],
+            style.marker,
+            color=style.colour,
+            markersize=4,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+        )
         seeds = selections.loc[selections[schema.STRATEGY] == name, schema.SEED].nunique()
         total = f"{tokens.sum() / seeds:,.0f}"
         ax.text(1.02, row, total, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALLEST)
@@ -108,8 +118,10 @@ def draw_selections(facet: Facet) -> Drawing:
 def caption(facet: Facet, counts: list[int]) -> str:
     """Return the caption of what was replayed."""
     return joined(
-        f"What each strategy replayed of {facet.study.task_a}: shares of levels and types in percent of the examples, the darker "
-        f"the more (mean over seeds; beyond the {MOST_VALUES} most frequent values, one column), and the examples' lengths: median, middle half "
+        f"What each strategy replayed of {facet.study.task_a}: shares of levels and types in percent of the "
+        "examples, the darker "
+        f"the more (mean over seeds; beyond the {MOST_VALUES} most frequent values, one column), and the "
+        "examples' lengths: median, middle half "
         "(thick), middle 90 % (thin), and right of it the tokens of one selection, mean over seeds.",
         seeds_sentence(facet, counts),
         mix_sentence(facet),

@@ -125,7 +125,8 @@ def caption(facet: Facet, pairs: pd.DataFrame) -> str:
     return joined(
         f"{measure_heading(facet)} at each seed: from {facet.study.baseline} (open circle) to the strategy; "
         f"solid where the strategy's is lower, dashed where it is higher; black: the mean, from 3 pairs on. "
-        "Heights differ by seed; what is compared is the slope. All panels have one scale, each shifted to its own data.",
+        "Heights differ by seed; what is compared is the slope. All panels have one scale, each shifted to "
+        "its own data.",
         seeds_sentence(facet, counts),
         left_out_sentence(facet),
         mix_sentence(facet),

@@ -84,7 +84,9 @@ class LineStyle:
 def strategy_styles(
     strategies: Iterable[str], *, baseline: str = schema.DEFAULT_BASELINE
 ) -> dict[str, LineStyle]:
-    """Return a style for each strategy: the baseline black and solid, the controls grey, the rest in colour."""
+    """Return a style for each strategy: the baseline black and solid, the controls grey, the rest in
+    colour.
+    """
     ordered = sorted(set(strategies), key=strategy_rank)
     plain: dict[str, tuple[str, str, Any]] = {
         baseline: ("0.1", "o", "-"),
@@ -170,7 +172,8 @@ def publication_style() -> Iterator[None]:
 def save_figure(figure: Figure, *paths: Path) -> list[Path]:
     """Write `figure` in the format of each path's suffix, byte-identical for identical figures.
 
-    It is laid out once, as the PNG needs it, so that every format shows the same; it cannot be laid out again.
+    It is laid out once, as the PNG needs it, so that every format shows the same; it cannot be laid out
+    again.
     """
     with publication_style():
         if set_fonts(figure):
@@ -180,7 +183,9 @@ def save_figure(figure: Figure, *paths: Path) -> list[Path]:
 
 
 def _lay_out(figure: Figure) -> None:
-    """Place everything for good: a layout engine would do it anew for each format, with a drawing for nothing."""
+    """Place everything for good: a layout engine would do it anew for each format, with a drawing for
+    nothing.
+    """
     engine = figure.get_layout_engine()
     if engine is not None:
         figure.set_dpi(RASTER_DPI)

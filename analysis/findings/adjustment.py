@@ -1,4 +1,5 @@
-"""What a family of contrasts pays for being many: adjusted levels, p values and verdicts, and seeds to resolve.
+"""What a family of contrasts pays for being many: adjusted levels, p values and verdicts, and seeds to
+resolve.
 
 Owns which adjustment a study's declaration takes; the tests are analysis.stats.intervals's.
 """
@@ -35,7 +36,8 @@ def judged(rows: pd.DataFrame, *, settings: Inference) -> pd.DataFrame:
 
 
 def adjust(p: Values, *, settings: Inference) -> Values:
-    """Return a family's p values (m,) adjusted for m declared tests: Holm, or Bonferroni over looks and tests.
+    """Return a family's p values (m,) adjusted for m declared tests: Holm, or Bonferroni over looks and
+    tests.
 
     A test without a p value (NaN) stays so, and counts as p = 1: the adjustment is that of all declared.
     """

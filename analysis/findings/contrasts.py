@@ -29,7 +29,8 @@ Groups = list[tuple[dict[str, Any], pd.DataFrame]]  # a contrast's label and its
 CONTRAST_COLUMNS = (
     "measure",
     "in_family",
-    "look",  # the seeds that the verdict is from in a study with looks; NaN before the first, and without looks
+    # the seeds that the verdict is from in a study with looks; NaN before the first, and without looks
+    "look",
     "n_planned",  # = n + n_left_out + n_undefined + n_diverged + n_failed + n_unfinished
     "n",
     "n_left_out",  # pairs of done runs that are not known to have seen the same examples at the same steps
@@ -70,10 +71,10 @@ def find_contrasts(planned: pd.DataFrame, *, study: RecordedStudy, settings: Inf
 
     The family is every strategy but no replay and the A/A control, at every mix and axes: all that was
     declared counts, whether or not it has run, but for labels that are the baseline's own runs (*identical*).
-    Its p values are Holm's, its adjusted intervals Bonferroni's at level 1 - alpha / m. With looks both are at
-    the level of a look, 1 - alpha / (looks * m), p values multiplied by looks * m, and only the seeds of the
-    newest look count (`look`): a study is not judged between looks, and before the first nothing is decided.
-    Other rows stand alone: their adjusted columns repeat the plain ones.
+    Its p values are Holm's, its adjusted intervals Bonferroni's at level 1 - alpha / m. With looks both are
+    at the level of a look, 1 - alpha / (looks * m), p values multiplied by looks * m, and only the seeds of
+    the newest look count (`look`): a study is not judged between looks, and before the first nothing is
+    decided. Other rows stand alone: their adjusted columns repeat the plain ones.
     """
     groups = _groups(planned, study=study)
     if not settings.looks:
@@ -133,8 +134,8 @@ def _before_looks(groups: Groups, *, study: RecordedStudy, settings: Inference) 
 def find_secondary(planned: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
     """Return a row a contrast and every other measure, SECONDARY_COLUMNS: exploratory and unadjusted.
 
-    No verdict rests on them: nothing is adjusted, tested for equivalence (the smallest effect is in the primary
-    measure's unit) or planned for.
+    No verdict rests on them: nothing is adjusted, tested for equivalence (the smallest effect is in the
+    primary measure's unit) or planned for.
     """
     alone = Inference(primary=settings.primary, level=settings.level, power=settings.power)
     groups = _groups(planned, study=study)
@@ -168,7 +169,8 @@ def contrast_notes(contrasts: pd.DataFrame, *, study: RecordedStudy, settings: I
         notes.append("No smallest effect of interest is declared, so no contrast can be found equivalent.")
     if settings.looks:
         notes.append(
-            f"The study has {len(settings.looks)} looks: adjusted p values are multiplied by looks times contrasts, "
+            f"The study has {len(settings.looks)} looks: adjusted p values are multiplied by looks times "
+            "contrasts, "
             "and adjusted intervals are at that same level."
         )
     return tuple(notes)

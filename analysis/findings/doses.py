@@ -1,4 +1,6 @@
-"""Dose-response: the primary measure against the mix, and a law fitted to it with its uncertainty over seeds."""
+"""Dose-response: the primary measure against the mix, and a law fitted to it with its uncertainty over
+seeds.
+"""
 
 from typing import Any, NamedTuple
 
@@ -55,7 +57,9 @@ def _dose(values: Values, *, mix: float, settings: Inference) -> dict[str, Any]:
 def _tables(
     outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inference
 ) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Return each strategy's table at each axes: a row a seed, a column a mix, NaN where the run is not done."""
+    """Return each strategy's table at each axes: a row a seed, a column a mix, NaN where the run is not
+    done.
+    """
     done = outcomes[(outcomes[STATE] == schema.DONE) & np.isfinite(outcomes[settings.primary])]
     tables = []
     for combination, part in grouped(done, keys=list(study.axes)):
@@ -69,7 +73,8 @@ def _tables(
 
 
 def fit_laws(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> Laws:
-    """Fit F(m) = floor + (start - floor) exp(-m / scale) to each strategy with FEWEST_MIXES mixes, 0 among them.
+    """Fit F(m) = floor + (start - floor) exp(-m / scale) to each strategy with FEWEST_MIXES mixes, 0 among
+    them.
 
     Least squares on the means over the n seeds that have every mix. Intervals: the fit is linearised in the
     means (the delta method), so each seed has parameters and a curve of its own whose mean is the fit; the t
@@ -87,7 +92,8 @@ def fit_laws(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inferenc
             continue
         if len(seeds) < FEWEST_FOR_INTERVAL:
             notes.append(
-                f"Dose-response law of {name}: its uncertainty takes {FEWEST_FOR_INTERVAL} seeds with every mix, "
+                f"Dose-response law of {name}: its uncertainty takes {FEWEST_FOR_INTERVAL} seeds with every "
+                "mix, "
                 f"there are {len(seeds)}."
             )
             continue

@@ -1,4 +1,6 @@
-"""The family: the contrasts with the baseline that share one alpha. The one definition, for plan, looks and report."""
+"""The family: the contrasts with the baseline that share one alpha. The one definition, for plan, looks and
+report.
+"""
 
 import math
 from collections.abc import Iterable

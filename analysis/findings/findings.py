@@ -1,4 +1,5 @@
-"""A study's findings: every tidy frame of pairs, contrasts, doses, levels and selections, made when asked for.
+"""A study's findings: every tidy frame of pairs, contrasts, doses, levels and selections, made when asked
+for.
 
 Owns which frames there are, and their notes; the numbers are made by the modules it imports.
 """
@@ -23,39 +24,53 @@ from analysis.reading.study import RecordedStudy
 
 @dataclass(frozen=True)
 class Findings:
-    """The frames of one study. Each is computed at its first use; files of single examples are read only then."""
+    """The frames of one study. Each is computed at its first use; files of single examples are read only
+    then.
+    """
 
     study: RecordedStudy
     settings: Inference
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:
-        """A row a planned label: strategy, mix, seed, *axes, cell, state, slots_hash, MEASURES (NaN unless done)."""
+        """A row a planned label: strategy, mix, seed, *axes, cell, state, slots_hash, MEASURES (NaN unless
+        done).
+        """
         return run_outcomes(self.study)
 
     @cached_property
     def planned_pairs(self) -> pd.DataFrame:
-        """`pairs` for every planned pair whatever became of it, with `standing`: one of STANDINGS of analysis.findings.pairs."""
+        """`pairs` for every planned pair whatever became of it, with `standing`: one of STANDINGS of
+        analysis.findings.pairs.
+        """
         return plan_pairs(self.study, self.outcomes)
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
-        """A row a pair of done runs: strategy, mix, seed, *axes, matched, paired_by, m, m_baseline, m_difference."""
+        """A row a pair of done runs: strategy, mix, seed, *axes, matched, paired_by, m, m_baseline,
+        m_difference.
+        """
         return done_pairs(self.planned_pairs)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """A row a strategy, mix and axes: the primary measure's columns of CONTRAST_COLUMNS of analysis.findings.contrasts."""
+        """A row a strategy, mix and axes: the primary measure's columns of CONTRAST_COLUMNS of
+        analysis.findings.contrasts.
+        """
         return find_contrasts(self.planned_pairs, study=self.study, settings=self.settings)
 
     @cached_property
     def secondary(self) -> pd.DataFrame:
-        """A row a contrast and every other measure, SECONDARY_COLUMNS of analysis.findings.contrasts: exploratory, unadjusted."""
+        """A row a contrast and every other measure, SECONDARY_COLUMNS of analysis.findings.contrasts:
+        exploratory, unadjusted.
+        """
         return find_secondary(self.planned_pairs, study=self.study, settings=self.settings)
 
     @cached_property
     def aa(self) -> pd.DataFrame:
-        """A row a matched pair of random_aa and random: strategy, mix, seed, *axes, difference (primary measure)."""
+        """A row a matched pair of random_aa and random: strategy, mix, seed, *axes, difference (primary
+        measure).
+        """
         return find_aa(self.pairs, study=self.study, settings=self.settings)
 
     @cached_property
@@ -108,7 +123,9 @@ class Findings:
 
     @cached_property
     def variance(self) -> pd.DataFrame:
-        """A row a contrast: strategy, mix, *axes, measure, n, examples, difference, se_seeds, se_examples, se_both."""
+        """A row a contrast: strategy, mix, *axes, measure, n, examples, difference, se_seeds, se_examples,
+        se_both.
+        """
         return split(self.pairs, study=self.study, changes=self._changes)
 
     @cached_property

@@ -66,9 +66,10 @@ def decide(
     any wrong claim: *different* where the true difference is 0, or *equivalent* where it is
     `smallest_effect` or more (no contrast can be both, so the two kinds share the one budget).
 
-    `differences` has every planned contrast as a key, an empty array where it has no pair: their number
-    is the divisor, unless more share alpha than are asked about, `contrasts` in all. Raises ValueError where there is none. Contrasts with fewer than three pairs, and
-    without `smallest_effect` those that show no difference, stay unresolved.
+    `differences` has every planned contrast as a key, an empty array where it has no pair: their number is
+    the divisor, unless more share alpha than are asked about, `contrasts` in all. Raises ValueError where
+    there is none. Contrasts with fewer than three pairs, and without `smallest_effect` those that show no
+    difference, stay unresolved.
     """
     alpha = 1 - look_level(level, len(looks), contrasts or len(differences))
     verdicts = {}

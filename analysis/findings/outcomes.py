@@ -127,7 +127,9 @@ def difference_from_baseline(pairs: pd.DataFrame, *, level: float = LEVEL) -> In
 
 
 def summarise(study: RecordedStudy, *, outcomes: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
-    """Return one row per strategy, mix and axes: counts of every state, means with half-widths at `level`, n."""
+    """Return one row per strategy, mix and axes: counts of every state, means with half-widths at `level`,
+    n.
+    """
     keys = [*study.axes, schema.MIX, schema.STRATEGY]
     difference = DIFFERENCE.format(baseline=study.baseline)
     pairs_of = selector(pair_with_baseline(outcomes, study=study), keys=keys)

@@ -69,7 +69,9 @@ def _without_replay(control: pd.DataFrame, *, baseline: pd.DataFrame, axes: list
 
 
 def _standing(pairs: pd.DataFrame) -> np.ndarray:
-    """Return what became of each pair: the first of diverged, failed and unfinished that is true of either run."""
+    """Return what became of each pair: the first of diverged, failed and unfinished that is true of either
+    run.
+    """
     own, partner = pairs[STATE], pairs[STATE + BASELINE_SUFFIX]
     diverged = (own == schema.DIVERGED) | (partner == schema.DIVERGED)
     failed = (own == schema.FAILED) | (partner == schema.FAILED)

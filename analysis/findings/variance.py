@@ -60,12 +60,12 @@ def split(pairs: pd.DataFrame, *, study: RecordedStudy, changes: Changes) -> pd.
 def split_errors(rises: Values, tokens: Values) -> dict[str, float]:
     """Return the difference and its standard errors over seeds, over evaluation examples, and over both.
 
-    `rises` (n, V): d_se, nats that example e rose more in the strategy's run of seed s; `tokens` (V,): t_e.
-    D = sum_e mean_s d_se / sum_e t_e, a ratio estimator linearised (Cochran 1977, ch. 6) to
-    u_se = V (d_se - D t_e) / sum t. Seeds and examples are crossed and random (Cornfield & Tukey 1956):
-    se_seeds^2 = MS_seeds / (n V), se_examples^2 = MS_examples / (n V), se_interaction^2 = MS_rest / (n V), and
-    se_both^2 = se_seeds^2 + se_examples^2 - se_interaction^2, which either contains, at least the larger.
-    se_seeds is that of the paired t interval; NaN where n = 1, as se_interaction is; se_examples where V = 1.
+    `rises` (n, V): d_se, nats that example e rose more in the strategy's run of seed s; `tokens` (V,): t_e. D
+    = sum_e mean_s d_se / sum_e t_e, a ratio estimator linearised (Cochran 1977, ch. 6) to u_se = V (d_se - D
+    t_e) / sum t. Seeds and examples are crossed and random (Cornfield & Tukey 1956): se_seeds^2 = MS_seeds /
+    (n V), se_examples^2 = MS_examples / (n V), se_interaction^2 = MS_rest / (n V), and se_both^2 = se_seeds^2
+    + se_examples^2 - se_interaction^2, which either contains, at least the larger. se_seeds is that of the
+    paired t interval; NaN where n = 1, as se_interaction is; se_examples where V = 1.
     """
     n, examples = rises.shape
     difference = float(rises.sum() / (n * tokens.sum()))

@@ -65,7 +65,9 @@ def plot_histories(frame: pd.DataFrame, ax: Axes, *, styles: Mapping[str, LineSt
 
 
 def history_styles(groups: Mapping[str, list[History]]) -> dict[str, LineStyle]:
-    """Return a style for each legend text; the one group that replayed nothing looks as it does in a study."""
+    """Return a style for each legend text; the one group that replayed nothing looks as it does in a
+    study.
+    """
     control = [text for text, runs in groups.items() if all(map(_without_replay, runs))]
     styles = {text: cycled_style(position) for position, text in enumerate(groups)}
     if len(control) == 1:
@@ -121,7 +123,9 @@ def draw_histories(histories: list[History], *, title: str | None) -> Figure:
 
 
 def write_history_figure(histories: list[History], *, path: Path, title: str | None) -> str:
-    """Draw `histories` into `path` and return what its keys stand for; raises AnalysisError for a suffix not in FORMATS or without histories."""
+    """Draw `histories` into `path` and return what its keys stand for; raises AnalysisError for a suffix not
+    in FORMATS or without histories.
+    """
     if path.suffix not in FORMATS:
         raise AnalysisError(
             f"the suffix of the output must be one of {', '.join(FORMATS)}, got {path.name!r}"

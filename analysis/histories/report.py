@@ -1,4 +1,4 @@
-"""The report of training histories: their curves, a table of where each began and ended, and what is missing."""
+"""The report of training histories: their curves, where each began and ended, and what is missing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,13 +33,15 @@ from analysis.wording.terms import signed_text
 from analysis.wording.verdicts import Verdicts
 
 MISSING = {
-    "Pairing": "the order of examples is not recorded, so no difference between two files is known to be a paired one, and "
-    "none is tested",
-    "Intervals": "one file is one run; only files of one name are replicates, and from three on they get a band",
-    "Per-example measures": "only mean losses are recorded: no forgetting by level or type, and no split of the uncertainty "
-    "into seeds and examples",
+    "Pairing": "the order of examples is not recorded, so no difference between two files is known to be a "
+    "paired one, and none is tested",
+    "Intervals": "one file is one run; only files of one name are replicates, and from three on they get a "
+    "band",
+    "Per-example measures": "only mean losses are recorded: no forgetting by level or type, and no split of "
+    "the uncertainty into seeds and examples",
     "Selections": "which examples were replayed is not recorded: no overlap, length or level of a selection",
-    "Verdicts": "nothing was declared before the outcomes: no primary measure, no smallest effect, no verdict",
+    "Verdicts": "nothing was declared before the outcomes: no primary measure, no smallest effect, no "
+    "verdict",
     "Planned against run": "there is no plan: a run that failed or was never started leaves no trace",
     "Provenance": "no digest of data, model, adapter or code, no version and no hardware is recorded",
 }
@@ -69,7 +71,8 @@ def write_history_report(
             pictures.append(picture_of(drawing, title=title, path=f"figures/{stem}"))
     section = Section(
         title="Training histories",
-        facts=f"Training histories: {count_text([len(histories)], 'file')} under {count_text([len(groups)], 'name')}, as a script wrote "
+        facts=f"Training histories: {count_text([len(histories)], 'file')} under "
+        f"{count_text([len(groups)], 'name')}, as a script wrote "
         "them.",
         counts=f"Skipped as unusable: {len(problems)}." if problems else "",
         verdicts=history_words(groups),
@@ -93,10 +96,12 @@ def history_words(groups: Mapping[str, list[History]]) -> Verdicts:
     lines = [f"{text}: {'; '.join(_changes_of(runs))}." for text, runs in groups.items()]
     more = len(lines) - MOST_LINES
     return Verdicts(
-        "Change of each loss from the first evaluation to the last, file by file, in nats/token. A rise of a task's "
+        "Change of each loss from the first evaluation to the last, file by file, in nats/token. "
+        "A rise of a task's "
         "loss while another is trained is forgetting.",
         [*lines[:MOST_LINES], f"{more} more: see the table."] if more > 0 else lines,
-        "These are descriptions, not verdicts: single runs say nothing about chance, and the files do not record "
+        "These are descriptions, not verdicts: single runs say nothing about chance, "
+        "and the files do not record "
         "what would pair them. What they cannot support is listed below.",
     )
 
@@ -146,7 +151,8 @@ def _changes(groups: Mapping[str, list[History]]) -> Drawing:
     labels = history_labels(since)
     place_legend(figure, [legend_handle(style) for style in styles.values()], labels, title="")
     caption = (
-        "Each loss minus its first value: above 0 the task was forgotten, below it was learnt (nats/token). Runs "
+        "Each loss minus its first value: above 0 the task was forgotten, below it was learnt "
+        "(nats/token). Runs "
         f"may differ in data, precision and length as well as in name. {_replication(groups)}"
     )
     return Drawing(figure, caption, frames)
@@ -168,7 +174,10 @@ def _replication(groups: Mapping[str, list[History]]) -> str:
         return "One run each (n = 1): no mean and no interval."
     if largest < 3:
         return f"Up to {largest} runs of one name: no interval."
-    return f"Up to {largest} runs of one name; bands: 95 % pointwise t interval over them, whatever differed between them."
+    return (
+        f"Up to {largest} runs of one name; bands: 95 % pointwise t interval over them, whatever differed "
+        "between them."
+    )
 
 
 def _details(run: History) -> str:

@@ -34,7 +34,9 @@ def _when(entry: dict[str, Any]) -> str:
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return a sentence for each kind of change made once outcomes could be known; an unknown search is none."""
+    """Return a sentence for each kind of change made once outcomes could be known; an unknown search is
+    none.
+    """
     when, sentences = _when(after), []
     if _question(before) != _question(after):
         sentences.append(
@@ -45,7 +47,8 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         return sentences
     if old.get("seeds") != new.get("seeds") and not (before.get("looks") or after.get("looks")):
         sentences.append(
-            f"Seeds were changed from {old.get('seeds')} to {new.get('seeds')} when {when}, without planned looks: error "
+            f"Seeds were changed from {old.get('seeds')} to {new.get('seeds')} when {when}, without planned "
+            "looks: error "
             "rates are those of a study of fixed size, and are optimistic if its results led to the change."
         )
     if any(old.get(name) != new.get(name) for name in ("strategy", "mix", "axes")):

@@ -33,7 +33,9 @@ class PerExampleError(UserError):
 
 @dataclass(frozen=True)
 class Validation:
-    """Task A's validation examples: `tokens` (V,) supervised tokens, `groups` the value of each, None unknown."""
+    """Task A's validation examples: `tokens` (V,) supervised tokens, `groups` the value of each, None
+    unknown.
+    """
 
     tokens: Values
     groups: dict[str, list[str | None]]

@@ -35,7 +35,9 @@ def cell_text(text: str) -> str:
 
 
 def spreadsheet_frame(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Return `frame` with the texts of its cells and headings as `cell_text`; what is no text is untouched."""
+    """Return `frame` with the texts of its cells and headings as `cell_text`; what is no text is
+    untouched.
+    """
     safe = frame.rename(columns=_safe)
     for place, kind in enumerate(frame.dtypes):
         if kind.kind in "biufcmM":

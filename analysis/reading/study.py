@@ -38,7 +38,8 @@ PATIENCE = 5.0  # seconds that a storage which does not answer is asked again
 class RecordedStudy:
     """A study as frames: `cells` has a row per planned label, `rows` one per evaluation point too.
 
-    `storage`: where the files of single examples are read, once a frame needs them; None where there are none.
+    `storage`: where the files of single examples are read, once a frame needs them; None where there are
+    none.
     """
 
     description: Record
@@ -90,7 +91,8 @@ def _warn_of_problems(study: RecordedStudy) -> RecordedStudy:
 
 
 def open_study(location: str | PathLike[str]) -> Storage:
-    """Return the storage at a directory's path or s3://bucket/prefix. Raises AnalysisError for other locations.
+    """Return the storage at a directory's path or s3://bucket/prefix. Raises AnalysisError for other
+    locations.
 
     A path is shown as it was given.
     """
@@ -104,8 +106,8 @@ def open_study(location: str | PathLike[str]) -> Storage:
 def read_study(location: str | PathLike[str]) -> RecordedStudy:
     """Read the study at `location` into frames; raises AnalysisError where there is none.
 
-    A study may be running: a file that is damaged or missing is listed as a problem, and its cell counts as the
-    lesser state.
+    A study may be running: a file that is damaged or missing is listed as a problem, and its cell counts as
+    the lesser state.
     """
     try:
         return _read(open_study(location))
@@ -117,7 +119,8 @@ def _read(storage: Storage) -> RecordedStudy:
     study = _require(storage, schema.STUDY_FILE)
     if schema.RATES_FILE in storage.listing(deep=False).files:
         raise AnalysisError(
-            f"{storage.describe()} is a learning-rate search, whose cells were stopped by their outcome: nothing can be "
+            f"{storage.describe()} is a learning-rate search, whose cells were stopped by their outcome: "
+            "nothing can be "
             f"estimated from them. See {schema.RATES_FILE} in it for what became of each rate"
         )
     axes = tuple(study["axes"])

@@ -33,7 +33,9 @@ class Report:
 
 
 def report_directory(location: str | PathLike[str], *, name: str) -> Path:
-    """Return where a report goes by itself: into a study's directory, or ./report/<its name> for any other."""
+    """Return where a report goes by itself: into a study's directory, or ./report/<its name> for any
+    other.
+    """
     if is_path(os.fspath(location)):
         return Path(location, "report")
     return Path("report", file_name(name).lstrip(".") or "study")

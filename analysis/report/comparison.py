@@ -69,7 +69,9 @@ def write_comparison(
 
 
 def comparison_words(studies: Sequence[Named]) -> Verdicts:
-    """Return each study's tally of verdicts, and on how many contrasts all agree, if they are of the same tasks."""
+    """Return each study's tally of verdicts, and on how many contrasts all agree, if they are of the same
+    tasks.
+    """
     tallies = []
     verdicts: dict[tuple[Any, ...], list[str]] = {}
     for name, findings in studies:
@@ -81,7 +83,8 @@ def comparison_words(studies: Sequence[Named]) -> Verdicts:
             verdicts.setdefault(key, []).append(row["verdict"])
     shared = [found for found in verdicts.values() if len(found) == len(studies)]
     limits = (
-        "Verdicts, families and adjustments are each study's own: nothing here tests one study against another, and "
+        "Verdicts, families and adjustments are each study's own: nothing here tests one study against "
+        "another, and "
         f"the overlap of two intervals is no such test.{_unlike(studies, DECLARED)}"
     )
     return Verdicts(_opening(studies, shared), [f"{tally}." for tally in tallies], limits)
@@ -94,11 +97,16 @@ def _opening(studies: Sequence[Named], shared: list[list[str]]) -> str:
         return f"Their contrasts are not comparable: each answers for its own tasks.{other}"
     same = sum(len(set(found)) == 1 for found in shared)
     were = "was" if len(shared) == 1 else "were"
-    return f"{count_text([len(shared)], 'contrast')} {were} planned in every study; the verdict is the same in {same}."
+    return (
+        f"{count_text([len(shared)], 'contrast')} {were} planned in every study; the verdict is the same "
+        f"in {same}."
+    )
 
 
 def _unlike(studies: Sequence[Named], facts: Mapping[str, Callable[[Findings], Any]]) -> str:
-    """Return a sentence that names the facts in which the studies differ, with what each says; none if in none."""
+    """Return a sentence that names the facts in which the studies differ, with what each says; none if in
+    none.
+    """
     found = {name: {str(fact(study.findings)) for study in studies} for name, fact in facts.items()}
     differ = [f"{name} ({', '.join(sorted(values))})" for name, values in found.items() if len(values) > 1]
     return f" They differ in {'; '.join(differ)}." if differ else ""
@@ -123,7 +131,8 @@ def comparison_table(studies: Sequence[Named]) -> Table:
     rows = [_table_row(row, axes=axes) for row in frame.to_dict("records")]
     conditions = " ".join(f"{name}: {given(findings)}" for name, findings in studies)
     caption = (
-        f"Mean paired differences from {baselines(studies)} in each study's primary measure, n pairs each; paired t intervals at each "
+        f"Mean paired differences from {baselines(studies)} in each study's primary measure, n pairs each; "
+        "paired t intervals at each "
         f"study's own level, adjusted ones for its own family. {conditions}"
     )
     return Table(STEM, "Contrasts of all studies", heads, rows, caption, frame)

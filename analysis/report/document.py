@@ -1,4 +1,6 @@
-"""What a report holds, whatever it is written as: sections of paragraphs, figures, tables, lists and facts."""
+"""What a report holds, whatever it is written as: sections of paragraphs, figures, tables, lists and
+facts.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,9 @@ PIXELS_PER_INCH = 96  # of a style sheet
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure, `inches` wide: `path` has no suffix, is relative to the page, and None where the caption says why."""
+    """One figure, `inches` wide: `path` has no suffix, is relative to the page, and None where the caption
+    says why.
+    """
 
     title: str
     caption: str

@@ -27,7 +27,9 @@ Drawn = tuple[Picture, list[Path]]
 
 @dataclass(frozen=True)
 class FigureSet:
-    """What the figures of a study are drawn from, and where in `directory` they go: `folder` is empty or ends in a slash."""
+    """What the figures of a study are drawn from, and where in `directory` they go: `folder` is empty or ends
+    in a slash.
+    """
 
     findings: Findings
     directory: Path
@@ -57,7 +59,8 @@ class FigureSet:
 
 @contextmanager
 def begin(figures: FigureSet, *, apart: bool) -> Iterator[Callable[[Progress], list[Drawn]]]:
-    """Yield the function that draws every figure, in their order; a large study's are begun in a second process at once.
+    """Yield the function that draws every figure, in their order; a large study's are begun in a second
+    process at once.
 
     `apart`: there may be a second process. It imports the program's main module, as multiprocessing's do.
     """

@@ -59,7 +59,9 @@ def prose(text: str) -> Markup:
 
 
 def breakable(text: str) -> Markup:
-    """Return a table's text as HTML; a long name may break after its underscores, rather than inside a word."""
+    """Return a table's text as HTML; a long name may break after its underscores, rather than inside a
+    word.
+    """
     marked = (
         re.sub(r"([_/])(?=.)", r"\1<wbr>", str(escape(text))) if len(text) > LONGEST_WHOLE else escape(text)
     )

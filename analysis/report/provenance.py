@@ -76,7 +76,9 @@ def _declarations(description: Record) -> Iterator[tuple[str, str]]:
 
 
 def _declared(entry: Record) -> str:
-    """Return a declaration in words: 'primary forgetting, smallest effect 0.002; looks 3, 5; 13 cells finished by then'."""
+    """Return a declaration in words: 'primary forgetting, smallest effect 0.002; looks 3, 5; 13 cells
+    finished by then'.
+    """
     inference = _section(entry, "inference")
     parts = [", ".join(f"{_words(name)} {_text(value)}" for name, value in inference.items())]
     parts.append(f"looks {_text(entry.get('looks'))}")

@@ -42,7 +42,9 @@ def final_loss(losses: Values) -> float:
 
 
 def forgetting(losses: Values) -> float:
-    """Return F = L(end) - L(0): above 0 the task was forgotten, below 0 it improved (Chaudhry et al. 2018)."""
+    """Return F = L(end) - L(0): above 0 the task was forgotten, below 0 it improved (Chaudhry et al.
+    2018).
+    """
     return float(losses[-1] - losses[0])
 
 
@@ -57,7 +59,8 @@ def gain(losses: Values) -> float:
 
 
 def area(steps: Values, losses: Values) -> float:
-    """Return the integral of L(s) - L(0) over s = t / t(end) in [0, 1], by trapezoids: the mean rise on the way.
+    """Return the integral of L(s) - L(0) over s = t / t(end) in [0, 1], by trapezoids: the mean rise on the
+    way.
 
     `steps`, `losses`: (P,). Below 0 the loss fell. A single point has no way: 0.
     """
@@ -104,7 +107,8 @@ def forgetting_at(curve: Curve, level: float) -> float:
 
 
 def hypervolume(task_a: Values, task_b: Values) -> float:
-    """Return the area of the A-B plane that the trajectory dominates, in (nats a token)^2 (Zitzler & Thiele 1999).
+    """Return the area of the A-B plane that the trajectory dominates, in (nats a token)^2 (Zitzler & Thiele
+    1999).
 
     The reference, the same before any outcome is known, is L_A(0) + 1 nat a token (perplexity grown by a
     factor e) and L_B(0): nothing learnt of B. A point counts where it is better than it in both. The area is
@@ -177,7 +181,8 @@ MEASURES: dict[str, Measure] = {
     AREA_B: Measure(
         "task B area",
         NATS,
-        "area between task B's loss and its start over normalised steps: below 0 where B was learnt, lower is better",
+        "area between task B's loss and its start over normalised steps: below 0 where B was learnt, lower "
+        "is better",
         True,
         lambda run: area(run.steps, run.task_b),
     ),
@@ -192,7 +197,8 @@ MEASURES: dict[str, Measure] = {
     MATCHED_FORGETTING: Measure(
         "forgetting at matched task B loss",
         NATS,
-        "the rise of task A's loss where task B's loss first fell to the lowest value that both runs of the pair "
+        "the rise of task A's loss where task B's loss first fell to the lowest value that both runs of the "
+        "pair "
         "reached, linear between evaluations; it is a measure of a pair, so random alone has none",
         True,
         None,
@@ -200,7 +206,8 @@ MEASURES: dict[str, Measure] = {
     HYPERVOLUME: Measure(
         "hypervolume",
         "(nats/token)²",
-        "area of the plane of both losses that the run dominates, from the reference task A's start + 1 nat a "
+        "area of the plane of both losses that the run dominates, from the reference task A's start + 1 nat "
+        "a "
         "token, task B's start (Zitzler & Thiele 1999): higher is better",
         False,
         lambda run: hypervolume(run.task_a, run.task_b),

@@ -57,7 +57,8 @@ def seeds_for_equivalence(
     power: float = POWER,
     comparisons: int = 1,
 ) -> int | None:
-    """Return the fewest pairs whose TOST shows equivalence within +-`margin` with `power` if the truth is `difference`.
+    """Return the fewest pairs whose TOST shows equivalence within +-`margin` with `power` if the truth is
+    `difference`.
 
     At least three; None where it takes more than 10,000, or where the truth is not inside the margin.
     """

@@ -1,4 +1,6 @@
-"""The tables of contrasts: the declared family with its verdicts, and the secondary measures. Computes nothing."""
+"""The tables of contrasts: the declared family with its verdicts, and the secondary measures. Computes
+nothing.
+"""
 
 import math
 from collections.abc import Callable
@@ -32,10 +34,12 @@ def contrasts_table(findings: Findings) -> Table:
     adjusted = f"Bonferroni over {family}{looks}"
     method = adjusted if settings.looks else "Holm over the declared family"
     caption = (
-        f"Mean paired difference from {findings.study.baseline} in {measure.label} ({measure.unit}), one row a contrast; n is the "
+        f"Mean paired difference from {findings.study.baseline} in {measure.label} ({measure.unit}), one row "
+        "a contrast; n is the "
         f"number of pairs. {interval_name('paired t', level=settings.level)}; adjusted: {adjusted}. "
         f"p: paired t, after {method}; rows outside it (no replay, the A/A control) are unadjusted. "
-        "Effect size: Hedges-corrected paired d_z with its interval, unadjusted. Sign-flip p: unadjusted, exact "
+        "Effect size: Hedges-corrected paired d_z with its interval, unadjusted. Sign-flip p: unadjusted, "
+        "exact "
         f"to 16 pairs, over {MOST_FLIPS:,} random flips above{_unattainable_text(findings)}. "
         f"{_margin_text(findings, method)} Seeds to resolve: of an unresolved contrast. {given(findings)}"
     )
@@ -70,8 +74,10 @@ def _primary_parts(findings: Findings) -> list[Part]:
 def secondary_table(findings: Findings) -> Table:
     """Return the contrasts of every other measure: exploratory."""
     caption = (
-        f"The other measures, as mean paired difference from {findings.study.baseline}: exploratory, with unadjusted "
-        f"{interval_name('paired t', level=findings.settings.level)}s and p values; not part of the declared family, so no "
+        f"The other measures, as mean paired difference from {findings.study.baseline}: exploratory, with "
+        "unadjusted "
+        f"{interval_name('paired t', level=findings.settings.level)}s and p values; not part of the declared "
+        "family, so no "
         f"verdict rests on them. {_measure_texts(findings)} {given(findings)}"
     )
     parts = [
@@ -138,7 +144,9 @@ def pairs_entry(row: Row) -> Entry:
 
 
 def sign_flip_entry(row: Row, *, alpha: float) -> Entry:
-    """Return the p; where alpha is out of reach 'unattainable', never 'not significant'; a dash for too few pairs."""
+    """Return the p; where alpha is out of reach 'unattainable', never 'not significant'; a dash for too few
+    pairs.
+    """
     smallest = row["p_sign_flip_smallest"]
     if row["n"] < FEWEST_FOR_INTERVAL:
         return Entry(ABSENT, math.nan)

@@ -1,4 +1,6 @@
-"""What identifies a row of a table: strategy, mix, seed and axes; and what its intervals are conditional on."""
+"""What identifies a row of a table: strategy, mix, seed and axes; and what its intervals are conditional
+on.
+"""
 
 from collections.abc import Mapping
 from typing import Any

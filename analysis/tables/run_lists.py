@@ -46,7 +46,9 @@ def state_counts(study: RecordedStudy) -> str:
 
 
 def absent_cells(study: RecordedStudy) -> list[str]:
-    """Return a line for each cell that ended otherwise than done or has an error, and a count of the open ones."""
+    """Return a line for each cell that ended otherwise than done or has an error, and a count of the open
+    ones.
+    """
     open_ones = study.cells[STATE].isin([schema.MISSING, schema.PARTIAL]) & study.cells[ERROR].isna()
     named = study.cells[(study.cells[STATE] != schema.DONE) & ~open_ones].to_dict("records")
     lines = [f"{cell[STATE]}: {label_text(cell, axes=study.axes)}{_error_text(cell)}" for cell in named]
@@ -58,7 +60,8 @@ def unpaired_runs(study: RecordedStudy, pairs: pd.DataFrame) -> list[str]:
     """Return a line for each pair of finished runs that did not see the same examples at the same steps."""
     unpaired = pairs[~pairs[MATCHED].astype(bool)].to_dict("records")
     return [
-        f"{label_text(pair, axes=study.axes)}: not known to have seen the same {study.task_b} examples at the "
+        f"{label_text(pair, axes=study.axes)}: not known to have seen the same {study.task_b} examples at "
+        "the "
         f"same steps as {study.baseline} (slots hash {_hash_text(pair[SLOTS_HASH])}, {study.baseline} has "
         f"{_hash_text(pair[SLOTS_HASH + BASELINE_SUFFIX])})"
         for pair in unpaired

@@ -1,4 +1,5 @@
-"""A table as its readers want it: HTML entries that sort, Markdown and LaTeX escaped, CSV and Parquet in full.
+"""A table as its readers want it: HTML entries that sort, Markdown and LaTeX escaped, CSV and Parquet in
+full.
 
 Which columns a table has, and what they say, is result_tables' business.
 """

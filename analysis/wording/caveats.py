@@ -27,8 +27,10 @@ def alarm(findings: Findings) -> list[str]:
         return []
     unit = MEASURES[findings.settings.primary].unit
     return [
-        f"The A/A control differs from {findings.study.baseline}, by {found['difference'].abs().max():.2g} {unit}, which luck alone does in "
-        f"fewer than 1 of {1 / findings.settings.alpha:.0f} studies: trust no difference of that size before the cause is known."
+        f"The A/A control differs from {findings.study.baseline}, by {found['difference'].abs().max():.2g} "
+        f"{unit}, which luck alone does in "
+        f"fewer than 1 of {1 / findings.settings.alpha:.0f} studies: trust no difference of that size before "
+        "the cause is known."
     ]
 
 
@@ -63,13 +65,15 @@ def _limits(findings: Findings, judged: pd.DataFrame) -> list[str]:
     if len(short):
         smallest = short["p_sign_flip_smallest"].min()
         sentences.append(
-            f"The exact sign-flip test cannot reach {findings.settings.alpha:.2g} in {len(short)} of {len(judged)} contrasts, "
+            f"The exact sign-flip test cannot reach {findings.settings.alpha:.2g} in {len(short)} of "
+            f"{len(judged)} contrasts, "
             f"whatever the data: the smallest p it can have there is {smallest:.3g}."
         )
     left = int(findings.contrasts["n_left_out"].sum())
     if left:
         sentences.append(
-            f"{left} {'pair was' if left == 1 else 'pairs were'} left out of it: the two runs are not known to have seen the same examples in the same order."
+            f"{left} {'pair was' if left == 1 else 'pairs were'} left out of it: the two runs are not known "
+            "to have seen the same examples in the same order."
         )
     counts = count_states(findings.study.cells)
     lost = [f"{counts[state]} {state}" for state in (schema.DIVERGED, schema.FAILED) if counts[state]]
@@ -89,8 +93,10 @@ def _null_words(findings: Findings) -> list[str]:
     spread = judged["difference"].abs().max()
     unit = MEASURES[findings.settings.primary].unit
     return [
-        f"A/A check ({schema.AA} against {findings.study.baseline}, which differ in nothing but luck): mean differences up to {spread:.2g} {unit}; "
-        f"{wrong} of {len(judged)} would have been called different at {findings.settings.alpha:.2g} without adjustment."
+        f"A/A check ({schema.AA} against {findings.study.baseline}, which differ in nothing but luck): mean "
+        f"differences up to {spread:.2g} {unit}; "
+        f"{wrong} of {len(judged)} would have been called different at {findings.settings.alpha:.2g} without "
+        "adjustment."
     ]
 
 

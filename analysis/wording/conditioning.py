@@ -96,7 +96,9 @@ def _design(part: StudyPart, *, count: int) -> str:
 
 
 def _order_varied(cells: pd.DataFrame) -> bool:
-    """Return whether runs of one strategy and mix had another order at another seed; unknown counts as yes."""
+    """Return whether runs of one strategy and mix had another order at another seed; unknown counts as
+    yes.
+    """
     known = cells[cells[SLOTS_HASH].notna()].drop_duplicates(CELL)
     if known[schema.SEED].nunique() < 2:
         return True

@@ -19,7 +19,9 @@ MOST_NAMED = 8  # strategies that one sentence names; the table has all of them
 
 
 class Verdicts(NamedTuple):
-    """What a study found, in plain words: the question and the tally, a line a finding, and what limits them."""
+    """What a study found, in plain words: the question and the tally, a line a finding, and what limits
+    them.
+    """
 
     opening: str
     lines: list[str]
@@ -59,9 +61,12 @@ def _question(findings: Findings, family: pd.DataFrame) -> str:
     measure = MEASURES[settings.primary]
     seeds = _range(family["n"])
     return (
-        f"Does it matter which {study.task_a} examples are replayed while {study.task_b} is learnt? The declared measure is "
-        f"{measure.label} ({measure.unit}), each strategy against {findings.study.baseline} at the same seed and mix; "
-        f"{len(family)} {'contrast was' if len(family) == 1 else 'contrasts were'} declared, with {seeds} finished pairs each."
+        f"Does it matter which {study.task_a} examples are replayed while {study.task_b} is learnt? The "
+        "declared measure is "
+        f"{measure.label} ({measure.unit}), each strategy against {findings.study.baseline} at the same seed "
+        "and mix; "
+        f"{len(family)} {'contrast was' if len(family) == 1 else 'contrasts were'} declared, with {seeds} "
+        "finished pairs each."
     )
 
 
@@ -91,8 +96,10 @@ def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
         size = sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
         largest = _p_text(max(row["p_holm"] for row in found))
         sentences.append(
-            f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with {findings.study.baseline} ({judgement}), by {size} "
-            f"{measure.unit} (n = {_range(row['n'] for row in found)}; adjusted p {largest}{' for the largest' if len(found) > 1 else ''})."
+            f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with "
+            f"{findings.study.baseline} ({judgement}), by {size} "
+            f"{measure.unit} (n = {_range(row['n'] for row in found)}; adjusted p "
+            f"{largest}{' for the largest' if len(found) > 1 else ''})."
         )
     rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
     return [*sentences, f"{rest} more differ: see the table of contrasts."] if rest else sentences
@@ -120,7 +127,8 @@ def _survivors(family: pd.DataFrame, findings: Findings) -> list[str]:
     lost = family["n_diverged"] + family["n_failed"]
     rows = family.assign(lost=lost)[lost > 0].to_dict("records")
     sentences = [
-        f"{_group_name([row], findings)}: {row['lost']} of {row['n_planned']} pairs lost a run ({row['n_diverged']} diverged, "
+        f"{_group_name([row], findings)}: {row['lost']} of {row['n_planned']} pairs lost a run "
+        f"({row['n_diverged']} diverged, "
         f"{row['n_failed']} failed); what is said of it holds only for seeds at which both runs finish."
         for row in rows[:MOST_NAMED]
     ]
@@ -148,7 +156,10 @@ def _needed(rows: list[dict[Any, Any]], findings: Findings) -> str:
     ahead = f"about {_range(finite)} seeds" if len(set(finite)) > 1 else f"about {finite[0]} seeds"
     rest = len(needed) - len(finite)
     more = f"; {rest} would need more than 10,000" if rest else ""
-    return f"To resolve them, {power} and if the spread and the difference stay as they are, takes {ahead}{more}."
+    return (
+        f"To resolve them, {power} and if the spread and the difference stay as they are, takes "
+        f"{ahead}{more}."
+    )
 
 
 def _names(rows: list[dict[Any, Any]], findings: Findings) -> str:

@@ -15,7 +15,8 @@ from trainables.worker_identity import Device, Requirement, WorkerIdentity
 VARIABLE_LENGTH = (2, 11)  # the torch with a causal attention kernel over examples of several lengths
 REMEDY = (
     "Give them what the driver has (the same forgetting-sweep, torch, transformers, peft and numpy; for "
-    "resources.gpus a torch with CUDA and a driver for it), or take them out of the cluster. To reserve GPUs and "
+    "resources.gpus a torch with CUDA and a driver for it), or take them out of the cluster. To reserve GPUs "
+    "and "
     "compute on the CPU: resources.device=cpu"
 )
 
@@ -81,7 +82,8 @@ def _precision(nodes: Sequence[Node]) -> Precision:
             for name, device in devices
         )
         raise WorkersRefusedError(
-            "model.dtype: auto cannot be settled: the devices differ, and fp32 on all would slow down those that "
+            "model.dtype: auto cannot be settled: the devices differ, and fp32 on all would slow down those "
+            "that "
             "compute bf16:\n"
             + "\n".join(lines)
             + "\nSet model.dtype to fp32, which all compute, or take the "
@@ -100,7 +102,8 @@ def remarks(nodes: Sequence[Node], required: Requirement, *, begun: Begun) -> li
         said.append(f"devices: {summary}; computed in {required.precision}")
         if _numbers(required.versions["torch"]) < VARIABLE_LENGTH:
             said.append(
-                f"torch {required.versions['torch']} has no attention kernel for examples of several lengths; "
+                f"torch {required.versions['torch']} has no attention kernel for examples of several "
+                "lengths; "
                 "2.11 and later have: this study runs slower without"
             )
     if len(names) > 1:

@@ -10,8 +10,9 @@ def group_cells(
 ) -> list[list[CellSpec]]:
     """Return `specs` in groups of at most `together`, in the order of each group's first.
 
-    Cells of one group share the adapter they start from, by its Phase A seed, batch size, length and evaluation points, so that none waits for another;
-    groups are kept small enough for `slots` workers to have one each.
+    Cells of one group share the adapter they start from, by its Phase A seed, batch size, length and
+    evaluation points, so that none waits for another; groups are kept small enough for `slots` workers to
+    have one each.
     """
     size = max(1, min(together, -(-len(specs) // slots)))
     alike: dict[tuple[object, ...], list[CellSpec]] = {}

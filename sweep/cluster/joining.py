@@ -1,4 +1,6 @@
-"""Joining a Ray cluster at an address: is it there, does it let this driver in, is it still there. Imports Ray."""
+"""Joining a Ray cluster at an address: is it there, does it let this driver in, is it still there. Imports
+Ray.
+"""
 
 import os
 import queue
@@ -72,7 +74,8 @@ def _connect(head: str, *, named: str) -> None:
         except (OSError, UnicodeError) as error:  # the latter of a host that is no name
             if time.monotonic() > end:
                 raise ClusterError(
-                    f"no Ray cluster answers at {named} ({error}): is its head running, and is this its address?"
+                    f"no Ray cluster answers at {named} ({error}): is its head running, and is this its "
+                    "address?"
                 ) from error
         time.sleep(0.3)
 
@@ -107,7 +110,8 @@ def token_refused(head: str) -> str:
         there = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
         said = "the one here is another" if there else "there is none here"
     return (
-        f"the Ray cluster at {head} asks for its token, and {said}: set RAY_AUTH_MODE=token and the cluster's "
+        f"the Ray cluster at {head} asks for its token, and {said}: set RAY_AUTH_MODE=token and the "
+        "cluster's "
         "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
     )
 

@@ -66,7 +66,8 @@ def daemons_live() -> Callable[[], bool]:
 
 
 def ray_directory(*, say: Say) -> str:
-    """Return where Ray keeps its sockets and logs: the user's RAY_TMPDIR, TMPDIR, or one that is short enough.
+    """Return where Ray keeps its sockets and logs: the user's RAY_TMPDIR, TMPDIR, or one that is short
+    enough.
 
     Raises ClusterError where RAY_TMPDIR is none that Ray can use.
     """

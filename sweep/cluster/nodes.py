@@ -50,7 +50,8 @@ class Nodes:
     def __init__(self, resources: ResourceSettings, source: ModelSource) -> None:
         self.resources = resources
         on_gpu = resources.on_gpu
-        # It asks for no GPU, so as not to wait for a free one, and is shown all. A process that has looked at a
+        # It asks for no GPU, so as not to wait for a free one, and is shown all. A process that has looked at
+        # a
         # GPU holds memory of it, and is to leave.
         options: dict[str, Any] = {"max_calls": 1, "runtime_env": {"env_vars": SHOWN_ALL}} if on_gpu else {}
         remote: Any = ray.remote
@@ -75,7 +76,9 @@ class Nodes:
         return node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= asked.gpus
 
     def answers(self) -> list[Node]:
-        """Return what has been answered since last asked for, without waiting; a node that left is left out."""
+        """Return what has been answered since last asked for, without waiting; a node that left is left
+        out.
+        """
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self.look()
         if not self._asked:

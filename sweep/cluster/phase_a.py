@@ -57,7 +57,8 @@ def _end_on_verdict(ends: Sequence[Any], what: str) -> None:
 
 
 def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: float, **options: Any) -> Any:
-    """Return `function` as a Ray task; one with a GPU leaves its process, and so the GPU's memory, at its end.
+    """Return `function` as a Ray task; one with a GPU leaves its process, and so the GPU's memory, at its
+    end.
 
     The next try of a failed one begins in another process, whatever state CUDA was left in.
     """
@@ -83,7 +84,9 @@ PhaseAEnd = bool | StoragePausedError | Verdict
 
 
 def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, link: DriverLink, cpus: float) -> PhaseAEnd:
-    """Return whether the artifact is whole now, or what was wrong with the storage, the model or the adapter."""
+    """Return whether the artifact is whole now, or what was wrong with the storage, the model or the
+    adapter.
+    """
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
     try:
         with link.watched(f"Phase A, seed {job.settings.seed}") as heartbeat:

@@ -64,8 +64,8 @@ Say = Callable[[str], None]
 def connected(address: str | None, *, say: Say = lambda message: None) -> Iterator[None]:
     """Start a local cluster, or join the one at `address`; leave it when the block ends.
 
-    A cluster that is already connected is used as it is and left open. What Ray prints goes to a file that every
-    loss of the cluster names. Raises ClusterError and ClusterLostError.
+    A cluster that is already connected is used as it is and left open. What Ray prints goes to a file that
+    every loss of the cluster names. Raises ClusterError and ClusterLostError.
     """
     _prepare_environment()
     if ray.is_initialized():
@@ -74,7 +74,8 @@ def connected(address: str | None, *, say: Say = lambda message: None) -> Iterat
     place = address or "this machine"
     with ray_log() as log, ExitStack() as stack:
         say(
-            f"{'joining the cluster at ' + address if address else 'starting a local cluster'} (Ray's log: {log})"
+            f"{'joining the cluster at ' + address if address else 'starting a local cluster'} (Ray's log: "
+            f"{log})"
         )
         _init(address, log, stack=stack, say=say)
         if address:
@@ -110,7 +111,8 @@ def _init(address: str | None, log: Path, *, stack: ExitStack, say: Say) -> None
 
 def _loss(place: str, log: Path) -> str:
     return (
-        f"the Ray cluster at {place} is gone; what is finished and checkpointed is kept: run the same command "
+        f"the Ray cluster at {place} is gone; what is finished and checkpointed is kept: run the same "
+        "command "
         f"on a new cluster. Ray's log: {log}"
     )
 
@@ -172,7 +174,8 @@ def _check_fit(resources: ResourceSettings, nodes: list[dict[str, float]], *, wh
         if fitting == 0:
             cpus_in_all, gpus_in_all = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
             raise ClusterError(
-                f"resources: {what} asks for cpus={cpus:g}, gpus={resources.gpus:g} on one node; {whose} has in "
+                f"resources: {what} asks for cpus={cpus:g}, gpus={resources.gpus:g} on one node; {whose} has "
+                "in "
                 f"all cpus={cpus_in_all:g}, gpus={gpus_in_all:g}"
             )
     return fitting

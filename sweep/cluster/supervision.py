@@ -1,4 +1,5 @@
-"""The driver's end of the mailbox: it forwards a stop, passes on what workers say, and ends those that are silent.
+"""The driver's end of the mailbox: it forwards a stop, passes on what workers say, and ends those that are
+silent.
 
 Imports Ray.
 """
@@ -26,7 +27,9 @@ END_SECONDS = 20.0  # that a node may take to end a process
 
 
 class Supervisor:
-    """What the driver does while its workers work: passes on what they say, forwards a stop, ends the silent."""
+    """What the driver does while its workers work: passes on what they say, forwards a stop, ends the
+    silent.
+    """
 
     def __init__(
         self, mailbox: "ActorHandle[Any]", nodes: Nodes, *, stop_requested: threading.Event, timeout: float
@@ -47,7 +50,8 @@ class Supervisor:
         if self.stop_requested.is_set():
             if not self.stopping:
                 say(
-                    "stopping: what is running writes a checkpoint first; a second Ctrl-C does not wait for it"
+                    "stopping: what is running writes a checkpoint first; a second Ctrl-C does not wait for "
+                    "it"
                 )
             self.stopping = True
             ray.get(self.mailbox.stop.remote())  # each time: a mailbox that was restarted has forgotten it

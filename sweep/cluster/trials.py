@@ -39,7 +39,8 @@ class _DriverOnly:
 
 
 class _Watcher(_DriverOnly, TrialProgressCallback):
-    """Passes what Tune sees on to the progress view, knows which trials are at work, and counts the tries that failed.
+    """Passes what Tune sees on to the progress view, knows which trials are at work, and counts the tries
+    that failed.
 
     Takes the place of Tune's own progress callback, which keeps every trial's last result as text.
     """
@@ -52,7 +53,8 @@ class _Watcher(_DriverOnly, TrialProgressCallback):
         self.running: set[str] = set()
 
     def setup(self, *args: Any, **info: Any) -> None:
-        self.interruption.listen()  # Tune has just taken SIGUSR1 for itself, and would end without checkpoints
+        # Tune has just taken SIGUSR1 for itself, and would end without checkpoints
+        self.interruption.listen()
 
     def _state(self, key: str) -> str:
         try:
@@ -114,7 +116,8 @@ class _StopOnceIdle(_DriverOnly, tune.Stopper):
 class Trials:
     """Phase B on the cluster: one Tune trial for the cells that train in one process.
 
-    With `early_stopping`, of a learning-rate search alone, these are a rate's, and rates that fall behind stop.
+    With `early_stopping`, of a learning-rate search alone, these are a rate's, and rates that fall behind
+    stop.
     """
 
     ledger: Ledger
@@ -200,7 +203,9 @@ class Trials:
             }
 
     def _take_verdicts(self, *, alone: set[str]) -> dict[str, dict[str, str]]:
-        """Return the error and log of each cell that no other try would have helped; those `alone` have failed."""
+        """Return the error and log of each cell that no other try would have helped; those `alone` have
+        failed.
+        """
         told: Any = ray.get(self.link.mailbox.take_failures.remote())
         verdicts = {key: failure for key, failure in told.items() if not self._finished(key)}
         for key in verdicts.keys() & alone:

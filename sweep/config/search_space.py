@@ -67,7 +67,8 @@ class SearchSettings(Settings):
         for name, values in {STRATEGY: self.strategy, MIX: self.mix, SEED: self.seed, **self.axes}.items():
             if name not in AXES and name not in (STRATEGY, MIX, SEED):
                 raise ValueError(
-                    f"unknown axis {name!r}: choose strategy, mix, seed or a phase_b field ({', '.join(AXES)})"
+                    f"unknown axis {name!r}: choose strategy, mix, seed or a phase_b field "
+                    f"({', '.join(AXES)})"
                     f"{nearest(name, [STRATEGY, MIX, SEED, *AXES])}"
                 )
             if not values:
@@ -89,7 +90,8 @@ class SearchSettings(Settings):
             return self
         if self.seed != tuple(range(self.looks[-1])):
             raise ValueError(
-                f"looks are written as `seeds: {{looks: {list(self.looks)}}}`, in place of `seed`: seeds are then 0, 1, ..."
+                f"looks are written as `seeds: {{looks: {list(self.looks)}}}`, in place of `seed`: seeds are "
+                "then 0, 1, ..."
             )
         return self
 

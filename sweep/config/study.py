@@ -146,16 +146,19 @@ class StudyConfig(Settings):
         baseline, strategies = self.inference.baseline, self.search.strategy
         if baseline != DEFAULT_BASELINE and baseline not in strategies:
             raise ValueError(
-                f"inference.baseline: must be one of search.strategy, {', '.join(strategies)}; got {baseline!r:.100}"
+                f"inference.baseline: must be one of search.strategy, {', '.join(strategies)}; got "
+                f"{baseline!r:.100}"
             )
         if AA in strategies and baseline != DEFAULT_BASELINE:
             raise ValueError(
-                f"search.strategy: {AA!r} is {DEFAULT_BASELINE!r} once more, and shows what no difference from it looks "
+                f"search.strategy: {AA!r} is {DEFAULT_BASELINE!r} once more, and shows what no difference "
+                "from it looks "
                 f"like; the baseline is {baseline!r}: leave {AA!r} out"
             )
         if self.search.looks and not self.search.compares(baseline):
             raise ValueError(
-                f"search: a look judges strategies against {baseline!r}: list it, another strategy and a mix above 0; "
+                f"search: a look judges strategies against {baseline!r}: list it, another strategy and a mix "
+                "above 0; "
                 f"got strategy {list(strategies)} and mix {list(self.search.mix)}"
             )
         return self
@@ -166,7 +169,8 @@ class StudyConfig(Settings):
             raise ValueError(f"task_a and task_b are both {self.task_a.name!r}; forgetting needs two tasks")
         if self.gate and 0 not in self.search.mix:
             raise ValueError(
-                f"gate: true measures forgetting without replay: add 0 to search.mix, got {list(self.search.mix)}"
+                "gate: true measures forgetting without replay: add 0 to search.mix, got "
+                f"{list(self.search.mix)}"
             )
         for point in self.search.axis_points():
             training = self.training_at(point)
@@ -189,17 +193,21 @@ class StudyConfig(Settings):
 
     @staticmethod
     def _check_length(section: str, training: TrainingSettings, pool: tuple[int, str]) -> None:
-        """Raise ValueError for a batch that an epoch cannot fill, or a warm-up that ends after the training."""
+        """Raise ValueError for a batch that an epoch cannot fill, or a warm-up that ends after the
+        training.
+        """
         examples, origin = pool
         if training.batch_size > examples:
             raise ValueError(
-                f"{section}.batch_size {training.batch_size} is more than the {examples} examples of an epoch "
+                f"{section}.batch_size {training.batch_size} is more than the {examples} examples of an "
+                "epoch "
                 f"({origin}): each would be one short batch. Lower batch_size or raise train"
             )
         steps = training.steps or -(-examples // training.batch_size) * (training.epochs or 0)
         if training.warmup_steps > steps:
             raise ValueError(
-                f"{section}.warmup_steps {training.warmup_steps} is more than the {steps} steps of {section}: its "
+                f"{section}.warmup_steps {training.warmup_steps} is more than the {steps} steps of "
+                f"{section}: its "
                 f"learning rate, {training.lr:g}, would never be reached"
             )
 

@@ -1,7 +1,7 @@
 """YAML 1.2 text as plain values, and back: loaded safely, of bounded size, no key given twice.
 
-Plain words mean what the core schema of YAML 1.2 says: `off`, `yes`, `1:30` and `2024-01-31` are text, `010` is
-ten, `0o10` is eight, `1e-4` is a number. https://yaml.org/spec/1.2.2/#103-core-schema
+Plain words mean what the core schema of YAML 1.2 says: `off`, `yes`, `1:30` and `2024-01-31` are text, `010`
+is ten, `0o10` is eight, `1e-4` is a number. https://yaml.org/spec/1.2.2/#103-core-schema
 """
 
 import io
@@ -52,7 +52,9 @@ for _kind, (_pattern, _first) in CORE_SCHEMA.items():
 
 
 class _CautiousResolver(_Resolver):
-    """Takes a word for what YAML 1.1 would, too: text that older readers would misread is written in quotes."""
+    """Takes a word for what YAML 1.1 would, too: text that older readers would misread is written in
+    quotes.
+    """
 
 
 for _pattern in (
@@ -119,7 +121,8 @@ def _yaml(resolver: type[_Resolver] = _Resolver) -> YAML:
 
 
 def _count_values(node: Node | None, *, counts: dict[int, int]) -> int:
-    """Return how many values a node stands for once its aliases are written out; refuse more than MOST_VALUES.
+    """Return how many values a node stands for once its aliases are written out; refuse more than
+    MOST_VALUES.
 
     Nine aliases of nine aliases, ten deep, are a page of text and 3 billion values.
     """

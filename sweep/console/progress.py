@@ -66,7 +66,8 @@ class Progress:
         """Say what Phase A changed, for the adapter of one seed."""
         self._status = ""
         self.say(
-            f"Phase A, seed {seed}: task A loss {summary['task_a_loss_before']:.4f} -> {summary['task_a_loss_after']:.4f}, "
+            f"Phase A, seed {seed}: task A loss {summary['task_a_loss_before']:.4f} -> "
+            f"{summary['task_a_loss_after']:.4f}, "
             f"task B loss {summary['task_b_loss_before']:.4f} -> {summary['task_b_loss_after']:.4f}"
         )
 

@@ -71,7 +71,9 @@ def print_plan(plan: Plan, *, study: StudyConfig, prepared: Prepared, console: C
 
 
 def print_progression(due: NextStage, whole: Plan, *, console: Console) -> None:
-    """Print what each look of a study has said, at which it is of its `whole` plan, and how its gate stands."""
+    """Print what each look of a study has said, at which it is of its `whole` plan, and how its gate
+    stands.
+    """
     progression = due.progression
     if progression is not None:
         if progression.seeds < progression.looks[-1]:

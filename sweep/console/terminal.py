@@ -1,4 +1,6 @@
-"""What a run prints: its lines outlive the terminal, and nothing that Ray's core prints stands between them."""
+"""What a run prints: its lines outlive the terminal, and nothing that Ray's core prints stands between
+them.
+"""
 
 import io
 import os

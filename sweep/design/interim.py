@@ -38,7 +38,8 @@ def planned_family(cells: Iterable[PlannedCell], *, baseline: str) -> list[Contr
 
 
 def count_sharing(study: StudyConfig, cells: Sequence[PlannedCell], ledger: Ledger) -> int:
-    """Return how many contrasts share alpha where `cells` are judged: those that the configuration has no more, too.
+    """Return how many contrasts share alpha where `cells` are judged: those that the configuration has no
+    more, too.
 
     They were looked at. So they are in the plan on record, of which the report counts every one.
     """
@@ -84,7 +85,9 @@ def judge_contrasts(study: StudyConfig, cells: list[PlannedCell], ledger: Ledger
 def paired_differences(
     study: StudyConfig, cells: list[PlannedCell], ledger: Ledger
 ) -> dict[Contrast, Differences]:
-    """Return the primary measure's differences from the baseline, (n,) for each primary contrast of `cells`."""
+    """Return the primary measure's differences from the baseline, (n,) for each primary contrast of
+    `cells`.
+    """
     axes = {cell.spec.key: cell.labels[0].axes for cell in cells if cell.spec}
     values: dict[Contrast, list[float]] = {
         contrast: [] for contrast in planned_family(cells, baseline=study.inference.baseline)

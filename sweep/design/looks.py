@@ -32,11 +32,15 @@ class Look:
     def describe(self) -> list[str]:
         """Return a headline, and one line for each contrast."""
         open_ones = sum(each.verdict == UNRESOLVED for each in self.verdicts.values())
-        headline = f"look at {self.seeds} seeds: {len(self.verdicts) - open_ones} of {len(self.verdicts)} contrast{'s' if len(self.verdicts) > 1 else ''} with the baseline decided"
+        headline = (
+            f"look at {self.seeds} seeds: {len(self.verdicts) - open_ones} of {len(self.verdicts)} "
+            f"contrast{'s' if len(self.verdicts) > 1 else ''} with the baseline decided"
+        )
         return [
             headline,
             *(
-                f"  {contrast.describe()}: {found.verdict} (n = {found.n}{'' if found.n == self.seeds else f' of {self.seeds}'})"
+                f"  {contrast.describe()}: {found.verdict} (n = "
+                f"{found.n}{'' if found.n == self.seeds else f' of {self.seeds}'})"
                 for contrast, found in self.verdicts.items()
             ),
         ]

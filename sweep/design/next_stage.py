@@ -18,7 +18,8 @@ from trainables.ledger import schema
 class NextStage:
     """The `plan` of the seeds that are due, and the part of it, `stage`, that runs next.
 
-    `progression` is None where the seeds are fixed, `gate` where there is none. `halt` says why nothing may run.
+    `progression` is None where the seeds are fixed, `gate` where there is none. `halt` says why nothing may
+    run.
     """
 
     plan: Plan

@@ -19,7 +19,10 @@ from sweep.planning.plan import Plan
 if TYPE_CHECKING:
     from analysis.reading.study import RecordedStudy
 
-UNKNOWN = "detectable difference: unknown: no pilot. Finish two seeds or more, or give --pilot STUDY or --paired-sd X"
+UNKNOWN = (
+    "detectable difference: unknown: no pilot. Finish two seeds or more, or give --pilot STUDY or "
+    "--paired-sd X"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def find_spread(
         if spread is None:
             most = max(map(len, differences.values()), default=0)
             raise ConfigurationError(
-                f"--pilot needs a contrast with two finished pairs or more that differ; {pilot} has {most} at most"
+                f"--pilot needs a contrast with two finished pairs or more that differ; {pilot} has {most} "
+                "at most"
             )
         return spread
     if ledger.study_record() is None:
@@ -137,7 +141,8 @@ def _needed(study: StudyConfig, spread: Spread, asked: dict[str, Any]) -> list[s
         for count in (seeds_for_difference, seeds_for_equivalence)
     )
     return [
-        f"smallest effect {smallest:g}: {different} to find a difference of that size, {equivalent} to show that "
+        f"smallest effect {smallest:g}: {different} to find a difference of that size, {equivalent} to show "
+        "that "
         "there is none as large where the true difference is 0"
     ]
 

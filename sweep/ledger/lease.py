@@ -1,8 +1,8 @@
 """Which driver works on a study: one lease at a time, kept alive by a heartbeat.
 
 A lease is a file numbered by its fencing token; whoever creates the next number holds the study. Nobody's
-clock is trusted, nor the storage's speed: a lease has lapsed once a watcher, who writes as often as its holder
-should, has read it LAPSE times without a change.
+clock is trusted, nor the storage's speed: a lease has lapsed once a watcher, who writes as often as its
+holder should, has read it LAPSE times without a change.
 """
 
 import os
@@ -94,7 +94,9 @@ def _boot() -> str:
 
 
 class Lease:
-    """A held lease. `fencing_token` numbers its holder; `on_lost` is called once another driver has the study."""
+    """A held lease. `fencing_token` numbers its holder; `on_lost` is called once another driver has the
+    study.
+    """
 
     def __init__(
         self,
@@ -156,7 +158,9 @@ def held(
     on_lost: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> Iterator[Lease]:
-    """Hold the lease on a study while the block runs; wait, with a word to `say`, while another driver does."""
+    """Hold the lease on a study while the block runs; wait, with a word to `say`, while another driver
+    does.
+    """
     lease = acquire(storage.inside(LEASES_DIRECTORY), say=say, on_lost=on_lost, stop=stop)
     try:
         yield lease
@@ -197,7 +201,8 @@ def _wait_until_free(
     if not _free(before[0]):
         who = Owner(**before[0]["owner"]).describe() if before[0] else "another driver"
         say(
-            f"{who} works on this study: waiting until it ends, or has been silent for {LAPSE * BEAT_SECONDS:g} s"
+            f"{who} works on this study: waiting until it ends, or has been silent for "
+            f"{LAPSE * BEAT_SECONDS:g} s"
         )
     while unchanged < LAPSE and not _free(before[0]) and _newest(leases) == fencing_token:
         if stop.wait(BEAT_SECONDS):

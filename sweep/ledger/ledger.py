@@ -33,8 +33,8 @@ class CellStatus:
     """Where a cell stands: one of schema.CELL_STATES, or STOPPED in a learning-rate search.
 
     `seconds` it took and the digest of the `artifact` it began from, once it is finished; `damage` names the
-    file for which a finished cell does not count as finished. `attempt` is whose files count, None for those of
-    early studies, which carry no attempt's name; `leftovers` are files that count no more.
+    file for which a finished cell does not count as finished. `attempt` is whose files count, None for those
+    of early studies, which carry no attempt's name; `leftovers` are files that count no more.
     """
 
     state: str
@@ -62,9 +62,9 @@ class Ledger:
     def statuses(self, keys: Iterable[str | None], *, thorough: bool = False) -> CellStatuses:
         """Return where each of several cells stands, by key; the key None is of a cell not yet known.
 
-        One listing of all cells, and one read of each result; where the listing tells sizes and dates, only of
-        those that it shows to have changed since this machine read them. A finished cell's other files are read
-        if they are dated later than its result, or `thorough`.
+        One listing of all cells, and one read of each result; where the listing tells sizes and dates, only
+        of those that it shows to have changed since this machine read them. A finished cell's other files are
+        read if they are dated later than its result, or `thorough`.
         """
         known, folders = list(dict.fromkeys(keys)), self._folders()
         stamps = {key: stamp(folders.get(key, NOTHING)) for key in known if key}
@@ -120,7 +120,9 @@ class Ledger:
         return CellStatus(state, damage=damage, attempt=current_attempt(found), leftovers=of_no_use)
 
     def sweep(self, statuses: CellStatuses) -> None:
-        """Delete what kills and given-up attempts have left behind in cells, and in the study's own folder."""
+        """Delete what kills and given-up attempts have left behind in cells, and in the study's own
+        folder.
+        """
         for key, status in statuses.items():
             if key is not None:
                 sweep(self.cell(key), status.leftovers)

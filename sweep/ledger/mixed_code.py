@@ -1,4 +1,6 @@
-"""Whether the finished cells of a study were computed with the same code and versions: what their results say."""
+"""Whether the finished cells of a study were computed with the same code and versions: what their results
+say.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +14,8 @@ MOST_NAMED = 3  # cells that one line names
 
 
 def mixed_code(ledger: Ledger, planned: Iterable[tuple[Entry, CellStatus]]) -> list[str]:
-    """Return one line for each code that finished cells were computed with, where there are several; else none.
+    """Return one line for each code that finished cells were computed with, where there are several; else
+    none.
 
     Reads every result. Those of early studies, which do not say it, are left out.
     """

@@ -1,4 +1,5 @@
-"""What this machine has already read of finished cells, while a listing says that nothing of them has changed.
+"""What this machine has already read of finished cells, while a listing says that nothing of them has
+changed.
 
 Only where a listing tells sizes and dates, as an object store's does; a directory's does not.
 """

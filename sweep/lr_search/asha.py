@@ -1,4 +1,6 @@
-"""Which learning rates go on: asynchronous successive halving, a rate with all its seeds at a time. Imports Ray."""
+"""Which learning rates go on: asynchronous successive halving, a rate with all its seeds at a time. Imports
+Ray.
+"""
 
 import math
 from dataclasses import replace
@@ -65,7 +67,9 @@ class Halving(FIFOScheduler):
         return self._stop(trial, rate, step) if rate in self._reasons else TrialScheduler.CONTINUE
 
     def _falls_behind(self, rate: float, step: int, loss: float) -> bool:
-        """Enter a rate's loss at the rung it has come to, if any; return whether it does not go on from there."""
+        """Enter a rate's loss at the rung it has come to, if any; return whether it does not go on from
+        there.
+        """
         if step >= self.steps:
             return False
         reached = {schema.STEP: step, schema.TASK_B_LOSS: loss}

@@ -1,4 +1,6 @@
-"""What became of each learning rate of a search: where its cells stand, and the losses that they have reached."""
+"""What became of each learning rate of a search: where its cells stand, and the losses that they have
+reached.
+"""
 
 import csv
 import io

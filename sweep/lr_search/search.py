@@ -70,7 +70,8 @@ def _check_axes(study: StudyConfig) -> None:
             )
         if len(values) > 1:
             raise ConfigurationError(
-                f"search.{name} has {len(values)} values, and the best rate may differ between them: tune for one, "
+                f"search.{name} has {len(values)} values, and the best rate may differ between them: tune "
+                "for one, "
                 f"as with --set search.{name}={values[0]}"
             )
 
@@ -83,7 +84,8 @@ def _check_seeds(seeds: Sequence[int], study: StudyConfig) -> None:
     shared = sorted(set(seeds) & (planned | set(study.search.seed)))
     if shared:
         raise ConfigurationError(
-            f"--seed {shared[0]} is a seed of the study: a rate chosen on it would favour what is estimated with it; "
+            f"--seed {shared[0]} is a seed of the study: a rate chosen on it would favour what is estimated "
+            "with it; "
             f"choose others, such as {SEEDS[0]}"
         )
 
@@ -115,7 +117,8 @@ def check_kind(ledger: Ledger, *, early_stopping: bool) -> None:
         raise LedgerError(f"{place} holds a study: a learning-rate search needs a place of its own")
     if not early_stopping and holds_search(ledger):
         raise LedgerError(
-            f"{place} holds a learning-rate search, whose cells are stopped by their outcome: it is no study. Go on "
+            f"{place} holds a learning-rate search, whose cells are stopped by their outcome: it is no "
+            "study. Go on "
             "with `python -m sweep tune` or `resume`"
         )
 
@@ -136,7 +139,8 @@ def open_search(ledger: Ledger, study: StudyConfig, *, steps: int) -> None:
     differing = [f"{name} {held[name]}, now {value}" for name, value in asked.items() if held[name] != value]
     if differing:
         raise LedgerError(
-            f"{ledger.storage.describe()} holds a search with {'; '.join(differing)}: its rates do not compare. Undo "
+            f"{ledger.storage.describe()} holds a search with {'; '.join(differing)}: its rates do not "
+            "compare. Undo "
             "the change, or move that search away"
         )
 

@@ -131,7 +131,8 @@ def check_selectable(study: StudyConfig, pool: Pool, *, task_b_size: int) -> Non
     most = max(study.search.mix)
     if replay_count(most, task_b_size) > pool.size:
         raise SelectionError(
-            f"search.mix: {most:g} of {task_b_size} task B examples are {replay_count(most, task_b_size)}, and task A's "
+            f"search.mix: {most:g} of {task_b_size} task B examples are {replay_count(most, task_b_size)}, "
+            "and task A's "
             f"training pool has {pool.size}: lower the mix or raise task_a.train"
         )
     for strategy in study.search.strategy:
@@ -153,7 +154,9 @@ def _training_by_axes(study: StudyConfig) -> Callable[[Axes], PhaseBSettings]:
 
 
 def _orders(pool_of: Callable[[int], Pool]) -> Callable[[str, int], Indices]:
-    """Return the function that orders a replicate's pool, by strategy and seed; mixes differ in where they cut it."""
+    """Return the function that orders a replicate's pool, by strategy and seed; mixes differ in where they
+    cut it.
+    """
 
     @lru_cache(maxsize=len(STRATEGIES))
     def order(strategy: str, seed: int) -> Indices:

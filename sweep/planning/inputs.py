@@ -52,7 +52,9 @@ class Prepared:
     adapter_parameters: int
 
     def computed_in(self, precision: Precision) -> "Prepared":
-        """Return the same with the precision that "auto" stands for: what every worker builds its model in."""
+        """Return the same with the precision that "auto" stands for: what every worker builds its model
+        in.
+        """
         settings = self.setup.settings.model_copy(update={"dtype": precision})
         return replace(self, setup=replace(self.setup, settings=settings))
 
@@ -90,7 +92,9 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
 
 
 def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTask) -> str:
-    """Return the key of the artifact that Phase A makes with a seed: the same in whichever study asks for it."""
+    """Return the key of the artifact that Phase A makes with a seed: the same in whichever study asks for
+    it.
+    """
     sections = {name: value for name, value in fingerprint.items() if name not in NOT_PHASE_A}
     if "seed" in sections["phase_a"]:  # not with an adapter of the user's
         sections["phase_a"] = sections["phase_a"] | {"seed": seed}

@@ -23,8 +23,8 @@ class Plan:
     """The cells of a study, each beside where it stands, and the Phase A artifacts they start from.
 
     `artifacts` are by Phase A seed, None until made, `phase_a_steps` those of one; `phase_a_seed` tells which
-    one a replicate starts from. `known` are the statuses that were looked up, also those of cells that an earlier
-    plan has left.
+    one a replicate starts from. `known` are the statuses that were looked up, also those of cells that an
+    earlier plan has left.
     """
 
     planned: list[tuple[PlannedCell, CellStatus]]
@@ -147,8 +147,10 @@ def _read_artifact(storage: Storage, say: Callable[[str], None]) -> Artifact | N
 def _check_origin(artifact: Artifact | None, status: CellStatus, ledger: Ledger) -> None:
     if artifact is not None and status.artifact not in (None, artifact.content):
         raise LedgerError(
-            f"{ledger.storage.describe()}: finished cells began from another Phase A adapter than the one that is "
-            "there now. It was trained again or replaced, and its numbers differ (other hardware?): bring the old "
+            f"{ledger.storage.describe()}: finished cells began from another Phase A adapter than the one "
+            "that is "
+            "there now. It was trained again or replaced, and its numbers differ (other hardware?): bring "
+            "the old "
             "one back, or start anew with --new-study"
         )
 

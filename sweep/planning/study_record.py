@@ -20,7 +20,8 @@ from trainables.tasks.tokenised import TokenisedExamples
 
 Say = Callable[[str], None]
 Fingerprint = dict[str, Any]
-# Sections of a fingerprint of which only what two have in common is compared: searched settings are part of cells'
+# Sections of a fingerprint of which only what two have in common is compared: searched settings are part of
+# cells'
 # keys instead, strategies may be added and left out, and the modules of early records are provenance.
 OPEN_SECTIONS = {"phase_b", "strategies", "code"}
 
@@ -59,7 +60,8 @@ def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
         lines = "\n".join(f"  {line}" for line in differences)
         raise OtherStudyError(
             f"{ledger.storage.describe()} holds finished cells of another configuration:\n{lines}\n"
-            "Undo the change, or keep both: `run --new-study` keeps this one beside it, --set storage=PLACE elsewhere"
+            "Undo the change, or keep both: `run --new-study` keeps this one beside it, --set storage=PLACE "
+            "elsewhere"
         )
 
 
@@ -202,8 +204,8 @@ def publish_plan(
 ) -> None:
     """Record the plan, and keep the labels of cells that an earlier plan has finished.
 
-    Their statuses are looked up in `known` if given; `say` is told of those that are left out because a file of
-    theirs is damaged.
+    Their statuses are looked up in `known` if given; `say` is told of those that are left out because a file
+    of theirs is damaged.
     """
     planned = list(entries)
     labels: dict[str | None, list[dict[str, Any]]] = {}

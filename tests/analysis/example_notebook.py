@@ -13,9 +13,9 @@ PLACE = Path(__file__).parents[2] / "docs" / "example.ipynb"
 CELLS = [
     """# A study in a notebook
 
-`example_study` is a small **made-up** study in the ledger's layout: `random`, its A/A control `random_aa` and two
-strategies, two mixes, four seeds; one run diverged. Put the path of a study of yours, or `s3://bucket/prefix`,
-in its place. Nothing here needs Ray, torch or a network.""",
+`example_study` is a small **made-up** study in the ledger's layout: `random`, its A/A control `random_aa` and
+two strategies, two mixes, four seeds; one run diverged. Put the path of a study of yours, or
+`s3://bucket/prefix`, in its place. Nothing here needs Ray, torch or a network.""",
     """import matplotlib.pyplot as plt
 
 import analysis
@@ -24,7 +24,8 @@ frame = analysis.load("example_study")  # one row per planned label and evaluati
 frame[["strategy", "mix", "seed", "state", "step", "task_a_loss", "task_b_loss"]].head()""",
     "What was planned, and what became of it. Nothing is imputed: a run that diverged stays in every count.",
     """cells = analysis.load_cells("example_study")
-cells.pivot_table(index=["strategy", "mix"], columns="state", values="seed", aggfunc="count", fill_value=0)""",
+cells.pivot_table(index=["strategy", "mix"], columns="state", values="seed", aggfunc="count",
+fill_value=0)""",
     """## What was found
 
 `find` holds every tidy frame of the report. Each is computed when it is first asked for.""",
@@ -49,7 +50,8 @@ with publication_style():
     plot_forest(family, ax, pairs=found.pairs, smallest_effect=found.settings.smallest_effect)
     ax.set_xlabel("forgetting: strategy − random (nats/token)")
     plt.show()""",
-    "A run that diverged would flatten the others, so only finished ones are drawn here. Bands: 95 % pointwise t, 3–4 seeds.",
+    "A run that diverged would flatten the others, so only finished ones are drawn here. Bands: 95 % "
+    "pointwise t, 3–4 seeds.",
     """from analysis.figures.curves import plot_curves
 from analysis.figures.style import legend_handle, strategy_styles
 
@@ -65,8 +67,8 @@ with publication_style():
     """## Numbers of your own
 
 The statistics are pure functions of arrays, so another question is one call away: does the mix change what
-`difficulty_hard` costs? The difference of its differences, paired by seed. It was not declared before the outcomes,
-so it is exploratory.""",
+`difficulty_hard` costs? The difference of its differences, paired by seed. It was not declared before the
+outcomes, so it is exploratory.""",
     """from analysis.stats.intervals import paired_test
 
 hard = found.pairs[(found.pairs["strategy"] == "difficulty_hard") & found.pairs["matched"]]

@@ -178,7 +178,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def seal_text(body: bytes) -> bytes:
-    """Return `body`, an object without its closing brace that the ledger itself would not write, sealed as it seals."""
+    """Return `body`, an object without its closing brace that the ledger itself would not write, sealed as it
+    seals.
+    """
     return body + f',\n "checksum": "{checksum(body)}"\n}}\n'.encode()
 
 

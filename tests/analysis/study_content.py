@@ -18,7 +18,9 @@ TYPES = ("Algebra", "Geometry", "Number Theory", "Prealgebra")
 
 
 def make_selection(strategy: str, *, mix: float, drawn: int) -> dict[str, list[Any]]:
-    """Return a selection from a pool of POOL examples: by draw, by level, or by a draw named after the strategy."""
+    """Return a selection from a pool of POOL examples: by draw, by level, or by a draw named after the
+    strategy.
+    """
     pool = np.random.default_rng(0)
     levels, types, tokens = pool.integers(1, 6, POOL), pool.integers(0, 4, POOL), pool.integers(20, 300, POOL)
     order = np.random.default_rng(int(digest(strategy, drawn), 16) % 2**32).permutation(POOL)

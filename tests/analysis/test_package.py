@@ -31,7 +31,8 @@ def test_importing_it_is_cheap_and_leaves_matplotlib_as_it_was() -> None:
         == "False False"
     )
     code = (
-        "import matplotlib; before = dict(matplotlib.rcParams); import analysis.commands, analysis.histories.figure; "
+        "import matplotlib; before = dict(matplotlib.rcParams); import analysis.commands, "
+        "analysis.histories.figure; "
         "print(before == dict(matplotlib.rcParams))"
     )
     assert run_python(code) == "True"

@@ -48,7 +48,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def without_attempts(folder: Path) -> dict[str, Any]:
-    """Return what cells hold by the names that files have without their attempt's; results without its name."""
+    """Return what cells hold by the names that files have without their attempt's; results without its
+    name.
+    """
     found: dict[str, Any] = {}
     for name, content in contents(folder).items():
         key, _, file = name.partition("/")

@@ -1,4 +1,6 @@
-"""The long run: every fault many times over; writes what came of it, and exits with 1 if a promise is broken."""
+"""The long run: every fault many times over; writes what came of it, and exits with 1 if a promise is
+broken.
+"""
 
 import argparse
 import sys

@@ -102,7 +102,9 @@ class Bench:
         return Watch(under_test, self.journal, self.steps[copy_of.location] if copy_of else ())
 
     def keep(self, name: str, make: Callable[[], StudyUnderTest]) -> StudyUnderTest:
-        """Return the study that `make` ran the first time; it stays as it is, to be compared with and copied."""
+        """Return the study that `make` ran the first time; it stays as it is, to be compared with and
+        copied.
+        """
         if name not in self._kept:
             mark = self.journal.mark()
             self._kept[name] = made = make()

@@ -35,7 +35,9 @@ NUMBERS = ("trainables/cache/code_identity.py", f"NUMERICS = {NUMERICS}", f"NUME
 
 
 def change_the_study(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Change hyperparameters, data, weights or the numbers of the code of a half-done study: refused before any compute."""
+    """Change hyperparameters, data, weights or the numbers of the code of a half-done study: refused before
+    any compute.
+    """
     original = bench.keep("half done", partial(half_done_study, bench))
     reference = bench.reference(bench.under_test())
     _run_beside(bench, original)
@@ -98,7 +100,9 @@ def _run_with_other_code(bench: Bench, under_test: StudyUnderTest) -> tuple[int,
 
 
 def join_with_other_code(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Let a node join whose package differs in one line of training code: refused by name, before any compute."""
+    """Let a node join whose package differs in one line of training code: refused by name, before any
+    compute.
+    """
     outcomes = [_join_with_other_code(bench) for _ in range(injections)]
     note = (
         "exit code 2, the node and the module are named, nothing is computed; without the node the study runs"
@@ -138,7 +142,9 @@ def _other_weights(bench: Bench) -> Path:
 
 
 def _run_beside(bench: Bench, original: StudyUnderTest) -> None:
-    """Run another configuration with --new-study: it gets a place of its own, and the study stays as it is."""
+    """Run another configuration with --new-study: it gets a place of its own, and the study stays as it
+    is.
+    """
     under_test = bench.copy(original)
     before = _contents(under_test)
     changes, _ = CHANGES["a hyperparameter"]

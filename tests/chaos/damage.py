@@ -88,7 +88,9 @@ STATES: dict[str, Callable[[Bench], StudyUnderTest]] = {
 
 
 def damage_files(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Damage one file of a finished or half-done study, each kind of file in each way; `run` it to its end."""
+    """Damage one file of a finished or half-done study, each kind of file in each way; `run` it to its
+    end.
+    """
     reference = bench.reference(bench.under_test())
     under_test = {state: bench.keep(state, partial(make, bench)) for state, make in STATES.items()}
     possible = [
@@ -102,14 +104,17 @@ def damage_files(bench: Bench, injections: int, generator: np.random.Generator) 
         _damage_one(bench, *possible[place], reference=reference, generator=generator) for place in chosen
     ]
     note = (
-        f"{len(chosen)} of {len(possible)} ways to damage one file (every kind of file, {', '.join(DAMAGES)}) of a study "
+        f"{len(chosen)} of {len(possible)} ways to damage one file (every kind of file, "
+        f"{', '.join(DAMAGES)}) of a study "
         f"that is {', '.join(STATES)}; a damaged file that matters is named"
     )
     return total(outcomes, note=note)
 
 
 def _kinds(under_test: StudyUnderTest) -> list[str]:
-    """Return one file of each kind: of several cells' in one state, and of several checkpoints, the last one."""
+    """Return one file of each kind: of several cells' in one state, and of several checkpoints, the last
+    one.
+    """
     finished = under_test.finished()
     found: dict[str, str] = {}
     for name in sorted(under_test.storage.files()):

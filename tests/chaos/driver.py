@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 
 class Driver:
-    """One `python -m sweep ...` in a process group of its own and a folder; `output` is a file that it writes into."""
+    """One `python -m sweep ...` in a process group of its own and a folder; `output` is a file that it writes
+    into.
+    """
 
     def __init__(self, arguments: Sequence[str], *, output: Path, folder: Path = ROOT) -> None:
         self.output = output

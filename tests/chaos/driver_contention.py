@@ -68,7 +68,9 @@ def _kill_the_first(bench: Bench, *, steps: int) -> Outcome:
 
 
 def suspend_the_first_driver(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """SIGSTOP a driver until its lease has lapsed and another has the study, then wake it: it leaves it alone."""
+    """SIGSTOP a driver until its lease has lapsed and another has the study, then wake it: it leaves it
+    alone.
+    """
     outcomes = [_suspend_the_first(bench, steps=int(generator.integers(28, 60))) for _ in range(injections)]
     note = "asleep for longer than its lease; awake again it ends with exit code 1 and writes nothing"
     return total(outcomes, note=note)
@@ -105,12 +107,17 @@ def _state(under_test: StudyUnderTest) -> dict[str, float]:
 
 
 def delay_a_put(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Let one of two drivers' puts of a lease come late to an S3 server, every second time its answer to the driver."""
+    """Let one of two drivers' puts of a lease come late to an S3 server, every second time its answer to the
+    driver.
+    """
     with serve_objects("127.0.0.1") as store:
         outcomes = [
             _delay_a_put(bench, store, answered_late=position % 2 == 1) for position in range(injections)
         ]
-    note = "S3 (moto) behind a proxy: one driver at a time holds the study, the one at work stays, both exit with 0"
+    note = (
+        "S3 (moto) behind a proxy: one driver at a time holds the study, the one at work stays, both exit "
+        "with 0"
+    )
     return total(outcomes, note=note)
 
 
@@ -150,7 +157,9 @@ def _delay_a_put(bench: Bench, store: ObjectStore, *, answered_late: bool) -> Ou
 
 
 def step_the_clock(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Set the clock forward by hours while one driver works and another waits, then back: the wait goes on."""
+    """Set the clock forward by hours while one driver works and another waits, then back: the wait goes
+    on.
+    """
     outcomes = [_step_the_clock(bench, hours=int(generator.integers(1, 48))) for _ in range(injections)]
     return total(
         outcomes, note="boot times as psutil 5.9 tells them after a step: nobody takes the study over"

@@ -81,7 +81,9 @@ def stop_the_driver(bench: Bench, injections: int, generator: np.random.Generato
 def _stop_once(
     bench: Bench, watch: Watch, number: signal.Signals, *, moment: int, generator: np.random.Generator
 ) -> None:
-    """Stop a run in Phase A (moment 0), in an evaluation of Phase B (1) or between (2), and check how it ends."""
+    """Stop a run in Phase A (moment 0), in an evaluation of Phase B (1) or between (2), and check how it
+    ends.
+    """
     began, evaluations = watch.steps(), watch.count("evaluation")
     steps = int(generator.integers(3, 15))
 
@@ -111,7 +113,9 @@ def _stop_once(
 
 
 def stop_the_group(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Send SIGTERM to the whole process group of a driver with a local cluster, as systemd and `timeout` do."""
+    """Send SIGTERM to the whole process group of a driver with a local cluster, as systemd and `timeout`
+    do.
+    """
     outcomes: list[Outcome] = []
     for begin in range(0, injections, MANY):
         under_test = bench.under_test()

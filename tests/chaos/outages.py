@@ -79,7 +79,10 @@ def _disturb(
         _strike(bench, outage, position, steps=int(generator.integers(26, 70)))
         for position in range(injections)
     ]
-    note = f"{what}: cells pause and go on in the same run; where it lasts too long, exit code 1, and `run` goes on"
+    note = (
+        f"{what}: cells pause and go on in the same run; where it lasts too long, exit code 1, and `run` "
+        "goes on"
+    )
     return total(outcomes, note=note)
 
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 PROMISE = (
-    "Whatever is killed, whenever: no finished cell runs again, no evaluation row is lost or doubled, at most one "
-    "checkpoint interval of one cell per worker is computed again, and the study's final tables are bit for bit "
+    "Whatever is killed, whenever: no finished cell runs again, no evaluation row is lost or doubled, at "
+    "most one "
+    "checkpoint interval of one cell per worker is computed again, and the study's final tables are bit for "
+    "bit "
     "those of an undisturbed run (on CPUs of the same type)."
 )
 

@@ -32,7 +32,7 @@ outside of the study. "steps recomputed" is followed by how many the promise all
 
 This page and `benchmarks/results/chaos.json` are written by the commands below; of every fault a short version
 (`tests/sweep/test_faults.py`) or a test of the same promise beside what it tests is part of the tests.
-"""
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def _machine(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"```\n{commands}\n```\n\n"
-        f"{record['date']}, seed {record['seed']}, the last of them on {machine['cpu']}, {machine['cores']} cores, "
+        f"{record['date']}, seed {record['seed']}, the last of them on {machine['cpu']}, {machine['cores']} "
+        "cores, "
         f"{machine['memory_gib']} GiB, {machine['system']}; {versions}; revision {machine['revision']}.\n"
     )
 

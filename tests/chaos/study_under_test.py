@@ -29,7 +29,9 @@ EXACT = (schema.LOSSES_FILE, schema.SELECTION_FILE, f"{schema.ADAPTER_DIRECTORY}
 
 @dataclass(frozen=True)
 class StudyUnderTest:
-    """One study and the file its configuration is in; it is looked at from outside, through its files alone."""
+    """One study and the file its configuration is in; it is looked at from outside, through its files
+    alone.
+    """
 
     config: Path
     values: Values

@@ -1,4 +1,6 @@
-"""The hooks that chaos works through: what is ordered happens in a process, once, and only what is ordered."""
+"""The hooks that chaos works through: what is ordered happens in a process, once, and only what is
+ordered.
+"""
 
 import os
 import pickle

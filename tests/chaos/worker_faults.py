@@ -49,7 +49,9 @@ def _run_out_of_memory(bench: Bench, *, limit: int) -> Outcome:
 
 
 def never_fit(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Let one cell's batches never fit: it fails with a message, the others go on; the next run finishes it."""
+    """Let one cell's batches never fit: it fails with a message, the others go on; the next run finishes
+    it.
+    """
     outcomes = [_never_fit(bench, place=int(generator.integers(CELLS))) for _ in range(injections)]
     note = "failed once with the reason; the other cells are done; the next run finishes it"
     return total(outcomes, note=note)
@@ -76,7 +78,9 @@ def _never_fit(bench: Bench, *, place: int) -> Outcome:
 
 
 def explode(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Add cells whose learning rate makes the loss explode: they diverge at a step, and are in every count."""
+    """Add cells whose learning rate makes the loss explode: they diverge at a step, and are in every
+    count.
+    """
     outcomes = [_explode(bench, rate=float(10.0 ** generator.integers(10, 31))) for _ in range(injections)]
     return total(
         outcomes, note="learning rates of 1e10 and more: the cells diverge at their step; the others are done"
@@ -131,9 +135,14 @@ def _hang(bench: Bench, *, step: int) -> Outcome:
 
 
 def hold_a_write(bench: Bench, injections: int, generator: np.random.Generator) -> Outcome:
-    """Let a write of a worker get stuck until it is given up; it arrives once the cell's next attempt has finished."""
+    """Let a write of a worker get stuck until it is given up; it arrives once the cell's next attempt has
+    finished.
+    """
     outcomes = [_hold_a_write(bench, name=WRITTEN[position % len(WRITTEN)]) for position in range(injections)]
-    note = "a worker's write arrives after its successor finished the cell: the cell stays finished, the next run has nothing to do"
+    note = (
+        "a worker's write arrives after its successor finished the cell: the cell stays finished, the "
+        "next run has nothing to do"
+    )
     return total(outcomes, note=note)
 
 

@@ -46,7 +46,9 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def run_target(target: Target, *, examples: int, derandomize: bool) -> int:
-    """Check `examples` inputs of `target` and return how many were run; raises what the first fault raises."""
+    """Check `examples` inputs of `target` and return how many were run; raises what the first fault
+    raises.
+    """
     count = 0
 
     @settings(

@@ -167,7 +167,9 @@ def write_record(path: Path, value: Any) -> None:
 
 
 def list_files(folder: Path) -> None:
-    """Let the result in `folder` list the files beside it as they are, so that what they hold is looked at."""
+    """Let the result in `folder` list the files beside it as they are, so that what they hold is looked
+    at.
+    """
     files = {
         path.name: {"size": len(content), "checksum": checksum(content)}
         for path in folder.iterdir()
@@ -262,7 +264,9 @@ def _grow_plan(ledger: Ledger) -> None:
 
 
 def check_commands(all_damages: list[Damage]) -> None:
-    """`status`, `export` and the configuration of `resume`: printed, written inside the target, or refused."""
+    """`status`, `export` and the configuration of `resume`: printed, written inside the target, or
+    refused.
+    """
     with damaged_study(all_damages) as root:
         with own_errors():
             _invoke("status", str(root))

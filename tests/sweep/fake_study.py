@@ -79,7 +79,9 @@ class FakeStudy:
         which: Callable[[Label], bool] = lambda label: True,
         state: str = schema.DONE,
     ) -> None:
-        """Let the cells of which a label is chosen end in `state`, each example's loss risen by `forgets` a token."""
+        """Let the cells of which a label is chosen end in `state`, each example's loss risen by `forgets` a
+        token.
+        """
         self.open()
         for cell in self.whole().cells:
             if which(cell.labels[0]):

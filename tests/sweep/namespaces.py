@@ -67,7 +67,9 @@ class Network:
         log: Path | None = None,
         folder: Path = ROOT,
     ) -> Process:
-        """Run a command inside a namespace, in a session of its own and a folder; its output goes to `log`."""
+        """Run a command inside a namespace, in a session of its own and a folder; its output goes to
+        `log`.
+        """
         with open(log or os.devnull, "a") as output:
             started = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace(node), *command],
@@ -139,7 +141,8 @@ def kill(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=10)
 
 
-# A node that does not answer is declared dead after about 5 s instead of 30; a busy machine starves no worker.
+# A node that does not answer is declared dead after about 5 s instead of 30; a busy machine starves no
+# worker.
 NODE_ENVIRONMENT = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",

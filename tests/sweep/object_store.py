@@ -48,7 +48,9 @@ class ObjectStore:
 
 @contextmanager
 def serve_objects(host: str) -> Iterator[ObjectStore]:
-    """Run a server on an address of this machine, with CREDENTIALS in the environment, while the block runs."""
+    """Run a server on an address of this machine, with CREDENTIALS in the environment, while the block
+    runs.
+    """
     with socket.create_server((host, 0)) as free:
         port: int = free.getsockname()[1]
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", host, "-p", str(port)]

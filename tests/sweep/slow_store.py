@@ -27,7 +27,8 @@ class Delay:
 def proxied(
     store: ObjectStore, delay: Callable[[str], Delay], *, unsent: bytes | None = None
 ) -> Iterator[ObjectStore]:
-    """Yield the same store as it is reached by a proxy, which delays as `delay` says of a request's first line.
+    """Yield the same store as it is reached by a proxy, which delays as `delay` says of a request's first
+    line.
 
     A header of the name `unsent` is lost on the way.
     """

@@ -1,4 +1,6 @@
-"""What it costs to look at a finished study: operations a cell on a directory, pages and reads of an object store."""
+"""What it costs to look at a finished study: operations a cell on a directory, pages and reads of an object
+store.
+"""
 
 import io
 import os

@@ -1,7 +1,8 @@
 """The promise, held against a few of each real fault; `python -m tests.chaos` injects many.
 
-Faults that cost more than other tests of the same promise do are left to it: late writes, stopped workers, slow
-puts, steps of the clock, signals to a process group and nodes with other code have tests beside what they test.
+Faults that cost more than other tests of the same promise do are left to it: late writes, stopped workers,
+slow puts, steps of the clock, signals to a process group and nodes with other code have tests beside what
+they test.
 """
 
 from collections.abc import Iterator

@@ -60,7 +60,9 @@ def write() -> None:
 
 
 def processor() -> str:
-    """Return the processor's maker, model and units for bf16: another one, or a virtual machine that hides them, rounds otherwise."""
+    """Return the processor's maker, model and units for bf16: another one, or a virtual machine that hides
+    them, rounds otherwise.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -35,7 +35,9 @@ CARDS = (T4, A100, H100)
 
 @dataclass
 class Pretended:
-    """A card and who holds its memory: this process (`reserved`, of which `allocated` is in use), and others."""
+    """A card and who holds its memory: this process (`reserved`, of which `allocated` is in use), and
+    others.
+    """
 
     card: Card
     allocated: int = 0

@@ -199,7 +199,9 @@ def test_a_cell_that_begins_with_what_is_not_finite_has_diverged(study: StudyCon
 
 
 def with_nan(numbers: Any) -> Any:
-    """Return an array, or the first one in a tuple or dict of arrays, with NaN in the place of all numbers."""
+    """Return an array, or the first one in a tuple or dict of arrays, with NaN in the place of all
+    numbers.
+    """
     if isinstance(numbers, tuple):
         return (with_nan(numbers[0]), *numbers[1:])
     if isinstance(numbers, dict):

@@ -1,4 +1,6 @@
-"""Ray's workers as forks of one warm process, so that a test does not wait for imports that it is not about."""
+"""Ray's workers as forks of one warm process, so that a test does not wait for imports that it is not
+about.
+"""
 
 import os
 import subprocess

@@ -1,7 +1,9 @@
-"""The process whose forks are Ray's workers: it has imported what is slow to import, and nothing of this package.
+"""The process whose forks are Ray's workers: it has imported what is slow to import, and nothing of this
+package.
 
-`python -m tests.warm.server SOCKET` serves until its starter closes its input. A fork takes over the arguments,
-environment, folder, network and outputs of the process that asked, so that all it imports from here on is its own.
+`python -m tests.warm.server SOCKET` serves until its starter closes its input. A fork takes over the
+arguments, environment, folder, network and outputs of the process that asked, so that all it imports from
+here on is its own.
 """
 
 import ctypes

@@ -23,7 +23,8 @@ PACKAGE = Path(__file__).parents[1]
 DIGEST_LENGTH = 12  # hex digits: 48 bits, enough to tell versions of one module apart
 
 CHANGED = "changed since it was loaded"
-# Raised when the same configuration gives other numbers than before: old and new cells do not mix. Held by the golden
+# Raised when the same configuration gives other numbers than before: old and new cells do not mix. Held by
+# the golden
 # losses (tests/trainables/test_golden.py), which fail until it is.
 NUMERICS = 2
 
@@ -48,7 +49,9 @@ def module_digests() -> dict[str, str]:
 
 @cache
 def loaded_digests() -> dict[str, str]:
-    """Return the same for what this process runs: of a file that has changed since, nobody knows what was loaded."""
+    """Return the same for what this process runs: of a file that has changed since, nobody knows what was
+    loaded.
+    """
     return module_digests() | dict.fromkeys(changed_files(), CHANGED)
 
 
@@ -84,7 +87,9 @@ def _is_docstring(
 
 
 def digest_function(function: Callable[..., object]) -> str:
-    """Return the digest of one function's own source, wherever it stands; of its name where it has no source."""
+    """Return the digest of one function's own source, wherever it stands; of its name where it has no
+    source.
+    """
     try:
         source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
@@ -97,5 +102,7 @@ def digest_function(function: Callable[..., object]) -> str:
 
 @cache
 def numerics_key() -> str:
-    """Return one digest of what decides numbers: training that was begun under another one is not gone on with."""
+    """Return one digest of what decides numbers: training that was begun under another one is not gone on
+    with.
+    """
     return digest_json({"numerics": NUMERICS, "torch": version("torch")})

@@ -1,6 +1,7 @@
 """This machine's cache: results that can be made again, each under the key of all that it depends on.
 
-A damaged or unreadable entry counts as absent, and a cache that cannot be written is done without, but for folders.
+A damaged or unreadable entry counts as absent, and a cache that cannot be written is done without, but for
+folders.
 """
 
 import contextlib

@@ -20,8 +20,8 @@ Row = dict[str, float | int | None]
 class CellStore:
     """Where one cell keeps what it has; every method leaves the folder fit to continue from.
 
-    `fencing_token` is the driver's: a worker of an earlier driver, or one that was given up, may no longer write.
-    `warn` is told of damaged files. Methods raise ClaimLostError or StorageError.
+    `fencing_token` is the driver's: a worker of an earlier driver, or one that was given up, may no longer
+    write. `warn` is told of damaged files. Methods raise ClaimLostError or StorageError.
     """
 
     def __init__(

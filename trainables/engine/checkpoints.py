@@ -61,7 +61,9 @@ def newest_first(names: Iterable[str]) -> list[str]:
 
 
 def _parse(content: bytes) -> tuple[Tensors, Values]:
-    """Return what a checkpoint file holds. Raises SafetensorError, KeyError or ValueError if it is damaged."""
+    """Return what a checkpoint file holds. Raises SafetensorError, KeyError or ValueError if it is
+    damaged.
+    """
     tensors = load(content)
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]

@@ -40,7 +40,8 @@ class ComputePlan:
         recomputed = ", layers recomputed" if self.checkpointing else ""
         compiled = ", compiled" if self.compiled else ""
         return (
-            f"{self.device}, {self.precision}, {self.attention} attention, {self.tokens['training']:,} tokens a "
+            f"{self.device}, {self.precision}, {self.attention} attention, {self.tokens['training']:,} "
+            "tokens a "
             f"microbatch ({self.tokens['evaluation']:,} in evaluation){recomputed}{compiled}"
         )
 

@@ -24,7 +24,8 @@ OUT_OF_MEMORY = (  # in lower case, what errors say that have no type of their o
     "can't allocate memory",  # torch's CPU allocator
 )
 ADVICE = (
-    "give a trial more memory (fewer trials a machine: raise resources.cpus or resources.gpus), train fewer cells "
+    "give a trial more memory (fewer trials a machine: raise resources.cpus or resources.gpus), train fewer "
+    "cells "
     "together (resources.cells_per_worker), or lower max_length"
 )
 
@@ -33,7 +34,8 @@ ADVICE = (
 class Compute:
     """A device with its precision, and the tokens of a microbatch that fit on it so far.
 
-    `compiled` says whether the model's layers are. `heartbeat` is called after every microbatch, and may raise to end the work there.
+    `compiled` says whether the model's layers are. `heartbeat` is called after every microbatch, and may
+    raise to end the work there.
     """
 
     device: torch.device
@@ -58,9 +60,11 @@ class Compute:
                     raise
                 if budget // 2 < SMALLEST_BUDGET:
                     raise OutOfMemoryError(
-                        f"out of memory with microbatches of {budget} tokens, the smallest there are: {ADVICE}"
+                        f"out of memory with microbatches of {budget} tokens, the smallest there are: "
+                        f"{ADVICE}"
                     ) from error
-            # Not in the handler: until it ends, the error's traceback keeps alive what the failed try computed.
+            # Not in the handler: until it ends, the error's traceback keeps alive what the failed try
+            # computed.
             release_memory()
             self.tokens[work] = budget // 2
 
@@ -99,7 +103,8 @@ class DeviceError(UserError):
 def open_device(*, use_gpu: bool) -> torch.device:
     """Return the first visible GPU where `use_gpu`, else the CPU. Raises DeviceError where there is no GPU.
 
-    Whatever a launcher has set (RANK, WORLD_SIZE, LOCAL_RANK) has no say: Ray shows a worker its own GPU alone.
+    Whatever a launcher has set (RANK, WORLD_SIZE, LOCAL_RANK) has no say: Ray shows a worker its own GPU
+    alone.
     """
     if not use_gpu:
         return torch.device("cpu")

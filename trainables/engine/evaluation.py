@@ -23,7 +23,9 @@ MEASURED: Literal["completion"] = "completion"
 def evaluate(
     model: LoraModel, examples: TokenisedExamples, *, stack: AdapterStack, compute: Compute
 ) -> list[Losses]:
-    """Return, for each adapter of `stack`, each example's summed nll: (n,) nats, in the order of `examples`."""
+    """Return, for each adapter of `stack`, each example's summed nll: (n,) nats, in the order of
+    `examples`.
+    """
 
     def measure(token_budget: int) -> list[Losses]:
         nll = np.empty((len(stack), len(examples)), np.float64)

@@ -34,7 +34,8 @@ class Diverged(ArithmeticError):
 
     def __init__(self, step: int) -> None:
         super().__init__(
-            f"the loss or its gradient is not finite, or the loss above {EXPLODED:g} nats a token, at step {step}"
+            f"the loss or its gradient is not finite, or the loss above {EXPLODED:g} nats a token, at step "
+            f"{step}"
         )
         self.step = step
 
@@ -127,7 +128,9 @@ class AdapterRun:
         return int(counts[indices[sources == source]].sum())
 
     def advance(self, nll: float, *, seconds: float) -> None:
-        """Take the optimiser step with the accumulated gradient, or stay where it or the loss is not sound."""
+        """Take the optimiser step with the accumulated gradient, or stay where it or the loss is not
+        sound.
+        """
         self.counters.seconds += seconds
         self.counters.recent_seconds += seconds
         if not (sound(nll, self.supervised()) and self._gradient_is_finite()):
@@ -186,7 +189,9 @@ def _schedule(settings: TrainingSettings) -> str:
 
 
 class TrainingGroup:
-    """Adapter runs that take their steps together; one that is finished or diverged is taken out by its owner."""
+    """Adapter runs that take their steps together; one that is finished or diverged is taken out by its
+    owner.
+    """
 
     def __init__(self, model: LoraModel, runs: Sequence[AdapterRun], *, compute: Compute) -> None:
         self.model, self.compute = model, compute

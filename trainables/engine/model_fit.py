@@ -43,11 +43,13 @@ class Limits:
         """Raise ModelError where examples may be longer than the model can read."""
         if self.positions is not None and max_length > self.positions:
             raise ModelError(
-                f"max_length must be at most {self.positions}, the positions that the model has, got {max_length}"
+                f"max_length must be at most {self.positions}, the positions that the model has, got "
+                f"{max_length}"
             )
         if self.window is not None and max_length > self.window:
             raise ModelError(
-                f"max_length must be at most {self.window}, the window that the model's attention is limited to, "
+                f"max_length must be at most {self.window}, the window that the model's attention is limited "
+                "to, "
                 f"got {max_length}"
             )
 
@@ -57,7 +59,8 @@ class Limits:
         if largest >= self.vocabulary:
             raise ModelError(
                 f"task {task.name}: the tokenizer gives token {largest}, but the model's embedding has only "
-                f"{self.vocabulary} rows: were tokens added to the tokenizer alone (as for a chat template)? Give the "
+                f"{self.vocabulary} rows: were tokens added to the tokenizer alone (as for a chat template)? "
+                "Give the "
                 "model that was trained with this tokenizer, or another prompt_format"
             )
 

@@ -73,8 +73,8 @@ def load_session(
 ) -> ModelSession:
     """Return the model on its device, with adapters that the caller must set.
 
-    `compute_plan` is how Phase A computed: its precision is kept, the rest is measured anew on another kind of
-    device; `warn` is told where layers that it compiled cannot be compiled here. Raises ModelError,
+    `compute_plan` is how Phase A computed: its precision is kept, the rest is measured anew on another kind
+    of device; `warn` is told where layers that it compiled cannot be compiled here. Raises ModelError,
     AdapterError, OutOfMemoryError, or CompilerError where compiling was asked for, if the model cannot be
     trained here.
     """
@@ -163,7 +163,9 @@ def make_trainable(
 def _compile(
     model: LoraModel, settings: ModelSettings, compute_plan: ComputePlan, warn: Callable[[str], None]
 ) -> ComputePlan:
-    """Compile the layers as Phase A did. A broken compiler costs time and rounding: said, unless it was asked for."""
+    """Compile the layers as Phase A did. A broken compiler costs time and rounding: said, unless it was asked
+    for.
+    """
     try:
         compile_now(model, token_budget=compute_plan.tokens["training"])
     except CompilerError as error:
@@ -208,6 +210,7 @@ def check_packing(base: PreTrainedModel) -> None:
     expected = torch.cat(alone)
     if (together - expected).norm() > 5e-2 * expected.norm():
         raise AttentionError(
-            "an example's hidden states depend on the examples packed beside it: the model mixes tokens by more "
+            "an example's hidden states depend on the examples packed beside it: the model mixes tokens by "
+            "more "
             "than attention"
         )

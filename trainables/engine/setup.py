@@ -1,4 +1,6 @@
-"""What a worker needs to build the model. The driver makes it, and loads neither torch nor the model for it."""
+"""What a worker needs to build the model. The driver makes it, and loads neither torch nor the model for
+it.
+"""
 
 import os
 from dataclasses import dataclass

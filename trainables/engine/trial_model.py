@@ -1,4 +1,5 @@
-"""Whether a model can be trained here: its configuration is read, and a cut-down copy of random weights computed.
+"""Whether a model can be trained here: its configuration is read, and a cut-down copy of random weights
+computed.
 
 The copy has as many of the model's layers as hold one of every kind, at full width, and goes the way that
 a worker's model goes.
@@ -52,7 +53,8 @@ def check_configuration(config: Any, *, dequantised: bool = False) -> None:
     if config.get_text_config(decoder=True) is not config:
         parts = ", ".join(sorted(config.sub_configs))
         raise ModelError(
-            f"model.name: {kind} wraps several models ({parts}); a text-only language model is needed, such as its "
+            f"model.name: {kind} wraps several models ({parts}); a text-only language model is needed, such "
+            "as its "
             "text part saved alone"
         )
     if not dequantised:
@@ -61,19 +63,22 @@ def check_configuration(config: Any, *, dequantised: bool = False) -> None:
         value = getattr(config, name, None)
         if type(value) is not int or value < 1:
             raise ModelError(
-                f"model.name: the configuration of {kind} must give {name} as a whole number, got {value!r:.60}: only "
+                f"model.name: the configuration of {kind} must give {name} as a whole number, got "
+                f"{value!r:.60}: only "
                 "models of attention layers of one width can be trained here"
             )
     for name in LOGIT_SETTINGS:
         value = getattr(config, name, None)
         if value not in NEUTRAL:
             raise ModelError(
-                f"model.name: {kind} caps or scales its logits after the output layer ({name}={value}), which the "
+                f"model.name: {kind} caps or scales its logits after the output layer ({name}={value}), "
+                "which the "
                 "loss here does not do"
             )
     if getattr(config, "attention_chunk_size", None):
         raise ModelError(
-            f"model.name: {kind} attends within chunks of {config.attention_chunk_size} tokens, which attention "
+            f"model.name: {kind} attends within chunks of {config.attention_chunk_size} tokens, which "
+            "attention "
             "over packed examples does not do"
         )
 
@@ -84,7 +89,8 @@ def _refuse_quantised(config: Any) -> None:
         named = quantised if isinstance(quantised, dict) else vars(quantised)
         method = named.get("quant_method", "a method that is not named")
         raise ModelError(
-            f"model.name: the checkpoint is quantised ({getattr(method, 'value', method)}): quantised weights cannot "
+            f"model.name: the checkpoint is quantised ({getattr(method, 'value', method)}): quantised "
+            "weights cannot "
             "be trained here; give the model in bf16, fp16 or fp32"
         )
 
@@ -96,7 +102,8 @@ def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
     """
     if not getattr(empty, "_supports_attention_backend", False):
         raise ModelError(
-            f"model.name: {type(empty).__name__} computes its attention in code of its own, which cannot keep "
+            f"model.name: {type(empty).__name__} computes its attention in code of its own, which cannot "
+            "keep "
             "packed examples apart; an architecture with exchangeable attention is needed"
         )
     if not isinstance(empty.get_output_embeddings(), torch.nn.Linear):  # type: ignore[no-untyped-call]
@@ -175,7 +182,8 @@ def _check_attention(model: PreTrainedModel, expected: torch.Tensor) -> None:
         ours = hidden_states(model, probe_batch([8], runs=1))
     if (ours - expected).norm() > SAME * expected.norm():
         raise AttentionError(
-            "its own attention is not the causal one that is computed here: it looks ahead, as an encoder's does, or "
+            "its own attention is not the causal one that is computed here: it looks ahead, as an encoder's "
+            "does, or "
             "is weighted by more than queries and keys"
         )
 

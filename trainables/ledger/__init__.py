@@ -1,1 +1,3 @@
-"""What a study leaves on storage, and how it is read and written: records, seals, files. Neither torch nor Ray."""
+"""What a study leaves on storage, and how it is read and written: records, seals, files. Neither torch nor
+Ray.
+"""

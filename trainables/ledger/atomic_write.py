@@ -42,7 +42,8 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 
 def create_whole(path: Path, content: bytes) -> bool:
-    """Write `content` to `path` unless there is a file; return whether this call did. It is absent or complete.
+    """Write `content` to `path` unless there is a file; return whether this call did. It is absent or
+    complete.
 
     Where the file system has no hard links, a kill in the middle leaves a torn file.
     """
@@ -93,7 +94,9 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def publish_file(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a file beside `path`, of the same suffix, and rename it to `path` once it is synced."""
+    """Let `write` fill a file beside `path`, of the same suffix, and rename it to `path` once it is
+    synced.
+    """
     make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{path.suffix}")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))

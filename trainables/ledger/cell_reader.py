@@ -1,8 +1,9 @@
-"""What a cell's folder says: whether the cell is finished, under whose name its files stand, and what is in them.
+"""What a cell's folder says: whether the cell is finished, under whose name its files stand, and what is in
+them.
 
-The one definition of "finished" for workers, driver, `status` and report: the result is whole and has its form, every
-file that it lists is there, and no link is on the way. Who reads the files holds them to be the listed ones, of their
-forms, and to bear the result out.
+The one definition of "finished" for workers, driver, `status` and report: the result is whole and has its
+form, every file that it lists is there, and no link is on the way. Who reads the files holds them to be the
+listed ones, of their forms, and to bear the result out.
 """
 
 import math
@@ -22,7 +23,8 @@ CONTENT = (schema.ROWS_FILE, schema.CELL_FILE, schema.SELECTION_FILE)  # what `r
 
 @dataclass(frozen=True)
 class CellContent:
-    """What is in a cell's folder: its `result` if it is finished, and its records, empty where there are none to use.
+    """What is in a cell's folder: its `result` if it is finished, and its records, empty where there are none
+    to use.
 
     `attempt` is whose they are; `problems` name what could not be used. With any, the cell is not finished.
     """
@@ -38,7 +40,8 @@ class CellContent:
 def read_result(cell: Storage, found: Listing, *, thorough: bool = False) -> Result | None:
     """Return a finished cell's result, None where there is none; `found` lists the cell's folder.
 
-    `thorough` reads every file that it lists. Raises DamagedError naming what keeps the cell from being finished.
+    `thorough` reads every file that it lists. Raises DamagedError naming what keeps the cell from being
+    finished.
     """
     refuse_links(cell, found)
     if schema.RESULT_FILE not in found.files:
@@ -99,7 +102,9 @@ def read_cell(cell: Storage, found: Listing) -> CellContent:
 
 
 def _read_record(cell: Storage, name: str, *, result: Result | None, attempt: str | None) -> Record:
-    """Return one of a cell's records: the one that its result lists, if it has one; else {} where it is absent."""
+    """Return one of a cell's records: the one that its result lists, if it has one; else {} where it is
+    absent.
+    """
     if result is None:
         return read_checked(cell, stored_name(name, attempt)) or {}
     record = read_listed_record(cell, result, name)

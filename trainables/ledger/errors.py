@@ -1,4 +1,6 @@
-"""The two kinds of error that a command line turns into one readable block: what a user can mend, and what ended a run."""
+"""The two kinds of error that a command line turns into one readable block: what a user can mend, and what
+ended a run.
+"""
 
 
 class UserError(ValueError):
@@ -6,4 +8,6 @@ class UserError(ValueError):
 
 
 class RunEndedError(RuntimeError):
-    """What was asked could not go on; what was done before is kept, and the same command goes on from there."""
+    """What was asked could not go on; what was done before is kept, and the same command goes on from
+    there.
+    """

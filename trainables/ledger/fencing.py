@@ -1,7 +1,7 @@
 """Who may write into a folder: the newest attempt at a piece of work, of the newest driver's.
 
-A worker that was cut off and given up may still run; its claim is gone once another has taken over. What it has
-already set off to write carries its attempt's name, and overwrites nothing of its successor's.
+A worker that was cut off and given up may still run; its claim is gone once another has taken over. What it
+has already set off to write carries its attempt's name, and overwrites nothing of its successor's.
 """
 
 import os
@@ -25,7 +25,8 @@ class ClaimLostError(RuntimeError):
 class Claim:
     """An attempt's right to write into `storage`, until another attempt takes it.
 
-    `found` are the files that were there when it was taken: what an earlier attempt writes later is none of them.
+    `found` are the files that were there when it was taken: what an earlier attempt writes later is none of
+    them.
     """
 
     storage: Storage
@@ -40,7 +41,9 @@ class Claim:
 
 
 def take_claim(storage: Storage, *, fencing_token: int) -> Claim:
-    """Take over the work in `storage` for the driver of this term. Raises ClaimLostError if a later one has it."""
+    """Take over the work in `storage` for the driver of this term. Raises ClaimLostError if a later one has
+    it.
+    """
     held = _read(storage)
     if held is not None and held.get("term", 0) > fencing_token:
         raise ClaimLostError(f"a later driver works on {storage.describe()}")

@@ -17,8 +17,8 @@ NOTES = {schema.CLAIM_FILE, schema.FAILURE_FILE, PROBE_FILE}
 def leftovers(found: Listing, finished: Record | None) -> tuple[str, ...]:
     """Return what of a cell's folder counts no more; `finished` is the result of a cell that has one.
 
-    Of a cell that has none, these are files of attempts before the one whose files count, but for checkpoints,
-    and temporary files if no worker has a claim.
+    Of a cell that has none, these are files of attempts before the one whose files count, but for
+    checkpoints, and temporary files if no worker has a claim.
     """
     if finished is not None:
         return leftovers_beside(finished, found)

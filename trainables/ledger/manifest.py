@@ -1,7 +1,7 @@
 """Files that belong together: what was written, by size and checksum, for the record written last.
 
-That record makes its files count: a cell's result, an artifact's manifest. It names the attempt that wrote them,
-whose name they carry, so that no other attempt can ever overwrite one of them.
+That record makes its files count: a cell's result, an artifact's manifest. It names the attempt that wrote
+them, whose name they carry, so that no other attempt can ever overwrite one of them.
 """
 
 import re
@@ -64,7 +64,8 @@ def read_listed(storage: Storage, record: Record, name: str) -> bytes:
     listed = record[FILES].get(name)
     if listed is None or checksum(content) != listed["checksum"]:
         raise DamagedError(
-            f"{storage.describe(stored)} is damaged: its content does not match the checksum that its record lists"
+            f"{storage.describe(stored)} is damaged: its content does not match the checksum that its record "
+            "lists"
         )
     return content
 

@@ -1,4 +1,6 @@
-"""Families whose members lie in a folder, a module each: a new member is a new file, and nothing else is touched."""
+"""Families whose members lie in a folder, a module each: a new member is a new file, and nothing else is
+touched.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,4 +1,6 @@
-"""Reading many small things: one after the other where they are at hand, many at a time where each is waited for."""
+"""Reading many small things: one after the other where they are at hand, many at a time where each is waited
+for.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +19,8 @@ R = TypeVar("R")
 def read_each(function: Callable[[T], R], items: Sequence[T], *, readers: int) -> list[R]:
     """Return `function` of every item, in order; it reads, and may be called from `readers` threads.
 
-    Threads come in once PATIENCE batches on end have waited longer than they computed: until then they would only
-    wait for each other, and a single stall of a local disk is no reason.
+    Threads come in once PATIENCE batches on end have waited longer than they computed: until then they would
+    only wait for each other, and a single stall of a local disk is no reason.
     """
     size = max(1, min(BATCH, len(items) // readers))
     batches = [items[start : start + size] for start in range(0, len(items), size)]

@@ -8,11 +8,15 @@ HIDDEN = "***"
 SHORTEST_VALUE = 8  # characters of an environment variable's value, or of one that text assigns to a name
 
 SECRET_VARIABLE = re.compile(r"_KEY(_ID)?$|_TOKEN$|SECRET|PASSWORD|PASSWD", re.IGNORECASE)
-_WORDS = r"access_?key(?:_?id)?|secret(?:_?(?:access_?)?key)?|token|passw(?:or)?d|api_?key|private_?key|credential|signature"
+_WORDS = (
+    r"access_?key(?:_?id)?|secret(?:_?(?:access_?)?key)?|token|passw(?:or)?d|api_?key|private_?key|credential"
+    r"|signature"
+)
 _NAME = rf"(?<![\w.-])(?:[\w.-]{{0,64}}[_.-])?(?:{_WORDS})"
 SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
 USER_INFORMATION = re.compile(
-    r"(?<=://)(?:[^\s/'\"@]{1,512}@)+|(?<=://)[^\s/'\"@:?#]{1,256}:[^\s'\"@?#]{1,512}@"  # AWS keys contain `/`
+    # AWS keys contain `/`
+    r"(?<=://)(?:[^\s/'\"@]{1,512}@)+|(?<=://)[^\s/'\"@:?#]{1,256}:[^\s'\"@?#]{1,512}@"
 )
 QUERY_PARAMETER = re.compile(rf"([?&;]\s*{_NAME}=)[^&;\s'\"#]+", re.IGNORECASE)
 ASSIGNMENT = re.compile(rf"({_NAME}=)(['\"]?)[^\s'\"&,;)\]}}]{{{SHORTEST_VALUE},}}\2", re.IGNORECASE)
@@ -49,7 +53,9 @@ def redact_argument(argument: str) -> str:
 
 
 def _secret_values() -> list[str]:
-    """Return the values of this process's secret variables, as they are and as URIs spell them, longest first."""
+    """Return the values of this process's secret variables, as they are and as URIs spell them, longest
+    first.
+    """
     values = {
         value
         for name, value in os.environ.items()

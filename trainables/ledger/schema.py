@@ -6,8 +6,9 @@ Every JSON file of a study ends in a field "checksum": the first 32 hex digits o
 before the comma that precedes it. RESULT_FILE lists size and checksum of the cell's other files.
 
 A cell's and an artifact's files carry the name of the attempt that wrote them (ATTEMPT_FILE); the record that
-makes them count names it under ATTEMPT. Where it names none, they stand under their own names. Of an unfinished
-cell those of the newest attempt that has rows count, else those of the newest: attempts sort by their names.
+makes them count names it under ATTEMPT. Where it names none, they stand under their own names. Of an
+unfinished cell those of the newest attempt that has rows count, else those of the newest: attempts sort by
+their names.
 """
 
 SCHEMA_VERSION = 2
@@ -27,7 +28,8 @@ SELECTION_FILE = "selection.json"  # realised selection: ids, levels, types, len
 ROWS_FILE = "rows.json"  # one row per evaluation point, ROW_COLUMNS each
 LOSSES_FILE = "losses.safetensors"  # per-example validation losses at every evaluation point
 RESULT_FILE = "result.json"  # final state of a finished cell: DONE or DIVERGED; its other files, by name
-WORKER = "worker"  # of a result and of Phase A's manifest: digest of the code, versions and device of who computed it
+# of a result and of Phase A's manifest: digest of the code, versions and device of who computed it
+WORKER = "worker"
 CLAIM_FILE = "claim.json"  # which attempt may write here; gone once the cell is finished
 FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
 STOPPED_FILE = "stopped.json"  # at which step a learning-rate search stopped the cell

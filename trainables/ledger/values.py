@@ -53,7 +53,9 @@ def check_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _is_plain(row: dict[str, Any]) -> bool:
-    """Return whether `_check` has nothing to say of a row, as of nearly all; it takes several times as long."""
+    """Return whether `_check` has nothing to say of a row, as of nearly all; it takes several times as
+    long.
+    """
     try:
         counts, measured = _COUNTS_OF(row), _MEASUREMENTS_OF(row)
     except KeyError:

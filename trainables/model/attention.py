@@ -120,7 +120,8 @@ def _one_by_one(
         bounds = _check_options(cu_seq_lens_q, sliding_window, max_length_q, options)
         if key.shape[-1] != value.shape[-1]:
             raise AttentionError(
-                f"the model's keys are {key.shape[-1]} wide and its values {value.shape[-1]}: packed attention "
+                f"the model's keys are {key.shape[-1]} wide and its values {value.shape[-1]}: packed "
+                "attention "
                 "takes heads of one width"
             )
         flat = [_flatten_rows(heads) for heads in (query, key, value)]
@@ -144,7 +145,9 @@ def _flatten_rows(heads: torch.Tensor) -> torch.Tensor:
 def _check_options(
     bounds: torch.Tensor | None, sliding_window: int | None, longest: int, options: dict[str, Any]
 ) -> torch.Tensor:
-    """Return the bounds of the examples. Raises AttentionError for what changes numbers and is not computed here."""
+    """Return the bounds of the examples. Raises AttentionError for what changes numbers and is not computed
+    here.
+    """
     if bounds is None:
         raise AttentionError("the model does not tell its attention where packed examples end")
     unknown = [name for name in ("s_aux", "softcap") if options.get(name) is not None]

@@ -1,4 +1,5 @@
-"""LoRA adapters as files in PEFT's format: PEFT's own loader reads them, its configuration class describes them.
+"""LoRA adapters as files in PEFT's format: PEFT's own loader reads them, its configuration class describes
+them.
 
 Weights travel as NumPy arrays (fp32), so that Ray's object store shares them without a copy.
 """
@@ -114,7 +115,8 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
     absent = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
     if WEIGHTS_FILE in absent and (folder / PICKLED_WEIGHTS).is_file():
         raise AdapterError(
-            f"phase_a.adapter: {folder} holds its weights as {PICKLED_WEIGHTS}, a pickle, which can run any code "
+            f"phase_a.adapter: {folder} holds its weights as {PICKLED_WEIGHTS}, a pickle, which can run any "
+            "code "
             f"when it is read; save it anew as {WEIGHTS_FILE} where you trust it"
         )
     if absent:
@@ -134,13 +136,16 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
     if broken:
         raise AdapterError(
             f"phase_a.adapter: {folder} holds NaN or infinity in {len(broken)} of its {len(weights)} weights "
-            f"({', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}): its training diverged, or its file is damaged"
+            f"({', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}): its training diverged, or its "
+            "file is damaged"
         )
     return digest_files([folder / CONFIG_FILE, folder / WEIGHTS_FILE])
 
 
 def _check_config(folder: Path, lora: LoraSettings) -> None:
-    """Compare the user's configuration with ours, which alone is used: nothing in it is imported or loaded."""
+    """Compare the user's configuration with ours, which alone is used: nothing in it is imported or
+    loaded.
+    """
     config = _read_config(folder / CONFIG_FILE)
     pairs: dict[str, tuple[Any, Any]] = {
         "r": (config.get("r"), lora.r),

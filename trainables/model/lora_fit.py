@@ -58,7 +58,8 @@ def fitting_digest(folder: Path, *, source: ModelSource, lora: LoraSettings) -> 
 
 
 def read_fitting(folder: Path, digest: str | None) -> AdapterWeights:
-    """Return the weights of the user's adapter in `folder`. Raises AdapterError where it is not that of `digest`.
+    """Return the weights of the user's adapter in `folder`. Raises AdapterError where it is not that of
+    `digest`.
 
     A path may lead to another one on another machine.
     """

@@ -36,11 +36,11 @@ class AdapterBatch:
 class Microbatch:
     """K rows of T tokens; positions in the flattened rows (K * T) are called flat.
 
-    `tokens`, `positions`: (K, T). `bounds`: (segments + 1,) int32, flat ends of the examples and of
-    the padding behind a row's last one; `longest` of them. `supervised`, `targets`: (s,) flat positions whose output
-    is supervised and the tokens they should predict, example by example. `counts`: (m,) supervised
-    tokens of each example; `runs`, `places`: (m,) its row and where it stood in the run's batch.
-    `mask_rows`: (layers, K * T) or None.
+    `tokens`, `positions`: (K, T). `bounds`: (segments + 1,) int32, flat ends of the examples and of the
+    padding behind a row's last one; `longest` of them. `supervised`, `targets`: (s,) flat positions whose
+    output is supervised and the tokens they should predict, example by example. `counts`: (m,) supervised
+    tokens of each example; `runs`, `places`: (m,) its row and where it stood in the run's batch. `mask_rows`:
+    (layers, K * T) or None.
     """
 
     tokens: torch.Tensor

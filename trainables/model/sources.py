@@ -76,7 +76,9 @@ def resolve_model(settings: ModelSettings) -> ModelSource:
 
 
 def fingerprint_here(source: ModelSource) -> str:
-    """Return the fingerprint of what this machine has at a source's place. Raises ModelError where it has nothing."""
+    """Return the fingerprint of what this machine has at a source's place. Raises ModelError where it has
+    nothing.
+    """
     if source.origin == "hub" or (source.origin == "gguf" and _dequantised_copy(source).exists()):
         return source.fingerprint  # pinned to a commit; made of that very file
     settings = ModelSettings(name=source.location, trust_remote_code=source.trust_remote_code)
@@ -126,8 +128,10 @@ def _hub_source(settings: ModelSettings, hub_id: str) -> ModelSource:
         folder = snapshot_download(hub_id, revision=settings.revision, allow_patterns=TOKENIZER_FILES)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
-            f"model.name: {hub_id!r} (revision {settings.revision or 'main'}) is not in the local hub cache and the "
-            f"hub did not give it: {type(error).__name__}. Give a local directory or GGUF file instead, or log in "
+            f"model.name: {hub_id!r} (revision {settings.revision or 'main'}) is not in the local hub cache "
+            "and the "
+            f"hub did not give it: {type(error).__name__}. Give a local directory or GGUF file instead, or "
+            "log in "
             "for a gated model"
         ) from error
     refuse_foreign_files(Path(folder))
@@ -224,7 +228,8 @@ def load_empty_model(source: ModelSource) -> "PreTrainedModel":
             "Unrecognized configuration class"
         ):  # its list of all there are is pages long
             raise ModelError(
-                f"model.name: {source.describe()} is a {config.model_type!r} model, which is no causal language "
+                f"model.name: {source.describe()} is a {config.model_type!r} model, which is no causal "
+                "language "
                 "model: give one that continues a text"
             ) from error
         raise ModelError(
@@ -273,7 +278,8 @@ def load_config(source: ModelSource) -> Any:
         StrictDataclassError,
     ) as error:
         raise ModelError(
-            f"model.name: no configuration could be read from {source.describe()}; is the file whole? ({error})"
+            f"model.name: no configuration could be read from {source.describe()}; is the file whole? "
+            f"({error})"
         ) from error
 
 

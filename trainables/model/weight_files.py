@@ -57,16 +57,21 @@ class StoredTensor:
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """Raise ModelError where the folder holds an adapter, a link to nothing, or a pointer for a small file."""
+    """Raise ModelError where the folder holds an adapter, a link to nothing, or a pointer for a small
+    file.
+    """
     if (folder / ADAPTER).exists():
         if (folder / "config.json").exists():
             raise ModelError(
-                f"model.name: {folder} holds an adapter ({ADAPTER}) beside the model's own weights, which would be "
-                f"added to them without a word: move {ADAPTER} and its weights elsewhere, and give that folder as "
+                f"model.name: {folder} holds an adapter ({ADAPTER}) beside the model's own weights, which "
+                "would be "
+                f"added to them without a word: move {ADAPTER} and its weights elsewhere, and give that "
+                "folder as "
                 "phase_a.adapter if the study is to begin from it"
             )
         raise ModelError(
-            f"model.name: {folder} is an adapter ({ADAPTER}), not a base model: give its base model as model.name "
+            f"model.name: {folder} is an adapter ({ADAPTER}), not a base model: give its base model as "
+            "model.name "
             "and this folder as phase_a.adapter"
         )
     for file in sorted(file for file in folder.iterdir() if file.suffix in {*SMALL, ".safetensors"}):
@@ -82,7 +87,8 @@ def refuse_pointer(file: Path) -> None:
     """Raise ModelError where git-lfs has left a pointer in the place of a file."""
     if is_pointer(file):
         raise ModelError(
-            f"model.name: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}"
+            f"model.name: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in "
+            f"{file.parent}"
         )
 
 
@@ -103,7 +109,8 @@ def weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         held = ", ".join(sorted(file.name for file in folder.glob("*.safetensors*"))) or "none"
         raise ModelError(
-            f"model.name: {folder} has neither {WEIGHTS} nor {INDEX}, by which weights are found; of safetensors "
+            f"model.name: {folder} has neither {WEIGHTS} nor {INDEX}, by which weights are found; of "
+            "safetensors "
             f"it holds {held}"
         )
     names = sorted(set(_read_index(folder / INDEX).values()))
@@ -161,7 +168,8 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     expected = max((stored.end for stored in tensors.values()), default=8 + length)
     if size != expected:
         raise ModelError(
-            f"model.name: {file} has {size:,} bytes where its header asks for {expected:,}: it was not copied "
+            f"model.name: {file} has {size:,} bytes where its header asks for {expected:,}: it was not "
+            "copied "
             "whole, fetch it again"
         )
     refuse_unfilled(file)
@@ -175,7 +183,8 @@ def refuse_unfilled(file: Path) -> None:
         tail = opened.read()
     if tail == bytes(TAIL):
         raise ModelError(
-            f"model.name: {file} ends in {TAIL:,} zeros or more: its room was set aside, and a download or copy did "
+            f"model.name: {file} ends in {TAIL:,} zeros or more: its room was set aside, and a download or "
+            "copy did "
             "not fill it; fetch it again"
         )
 

@@ -46,7 +46,8 @@ def check_names(model: "PreTrainedModel", stored: Mapping[str, StoredTensor], *,
     strange = [name for name in strange if name not in buffers and not OLD_BUFFERS.search(name)]
     if strange:
         raise ModelError(
-            f"model.name: {where} holds {_first(strange)} as {stored[strange[0]].dtype}: quantised weights cannot "
+            f"model.name: {where} holds {_first(strange)} as {stored[strange[0]].dtype}: quantised weights "
+            "cannot "
             "be trained here; give the model in bf16, fp16 or fp32"
         )
     tensors = {
@@ -108,7 +109,8 @@ def refuse_other_weights(model: "PreTrainedModel", report: Mapping[str, Any], *,
         )
     cause = _cause(missing, unexpected)
     raise ModelError(
-        f"model.name: the weights in {where} are not those of {type(model).__name__} as its config.json describes "
+        f"model.name: the weights in {where} are not those of {type(model).__name__} as its config.json "
+        "describes "
         f"it: {'; '.join(found)}. {cause or 'Is config.json of another model?'} "
         "Nothing is trained on weights drawn at random"
     )
@@ -141,12 +143,15 @@ def _dots(name: str) -> Iterable[int]:
 
 
 def check_numbers(model: "PreTrainedModel", stored: Mapping[str, StoredTensor]) -> None:
-    """Raise ModelError where a weight is not finite, or two that the model ties are not one. Reads all weights."""
+    """Raise ModelError where a weight is not finite, or two that the model ties are not one. Reads all
+    weights.
+    """
     for file in sorted({each.file for each in stored.values()}):
         bad = [name for name in not_finite(file) if not OLD_BUFFERS.search(name)]
         if bad:
             raise ModelError(
-                f"model.name: {file} holds NaN or infinity in {len(bad):,} weights ({_first(bad)}): no loss could be "
+                f"model.name: {file} holds NaN or infinity in {len(bad):,} weights ({_first(bad)}): no loss "
+                "could be "
                 "computed"
             )
     for target, source in model.all_tied_weights_keys.items():
@@ -171,7 +176,8 @@ def check_loaded(model: "PreTrainedModel", report: Mapping[str, Any], *, where: 
 
 def _untied(target: str, source: str) -> str:
     return (
-        f"model.name: config.json ties {target} to {source}, but the checkpoint holds two different ones: set "
+        f"model.name: config.json ties {target} to {source}, but the checkpoint holds two different ones: "
+        "set "
         "tie_word_embeddings to false in config.json if both are meant"
     )
 

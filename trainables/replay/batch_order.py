@@ -48,9 +48,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Slots:
-    """The order that all strategies share at one seed and mix: in `stream`, a replayed example's index is its slot's.
+    """The order that all strategies share at one seed and mix: in `stream`, a replayed example's index is its
+    slot's.
 
-    `count`: the slots. `replayed`: (r,) where in the stream they are visited, and `slots`: (r,) which of them.
+    `count`: the slots. `replayed`: (r,) where in the stream they are visited, and `slots`: (r,) which of
+    them.
     """
 
     stream: Stream

@@ -139,7 +139,9 @@ def _dense_ranks(values: Floats) -> Indices:
 
 
 def _order_by(ranks: Indices, generator: np.random.Generator) -> Indices:
-    """Return the ascending order of `ranks`, ties broken at random: as `np.lexsort` with a permutation as the tie-break."""
+    """Return the ascending order of `ranks`, ties broken at random: as `np.lexsort` with a permutation as the
+    tie-break.
+    """
     tie_break = generator.permutation(len(ranks))
     shuffled = np.empty_like(tie_break)
     shuffled[tie_break] = np.arange(len(ranks))

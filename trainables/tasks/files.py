@@ -1,4 +1,6 @@
-"""Data files as rows: every format that is read, compressed or not. Nothing of splits or folders is known here."""
+"""Data files as rows: every format that is read, compressed or not. Nothing of splits or folders is known
+here.
+"""
 
 import bz2
 import contextlib
@@ -19,7 +21,9 @@ from trainables.tasks.examples import TaskError
 BYTE_ORDER_MARK = "\ufeff"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
 POINTERS = {
-    b"version https://git-lfs.github.com/spec/": "a git-lfs pointer, not the data: run `git lfs pull` in its folder",
+    b"version https://git-lfs.github.com/spec/": (
+        "a git-lfs pointer, not the data: run `git lfs pull` in its folder"
+    ),
     b"/annex/objects/": "a git-annex pointer, not the data: run `git annex get` in its folder",
 }
 

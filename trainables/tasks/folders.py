@@ -1,6 +1,7 @@
 """What a data folder holds: which file is of which split, and which files are not used. Reads no contents.
 
-A split is named by a file or by a folder above it: `train.jsonl`, `train/algebra/1.json`, `algebra/test-0.parquet`.
+A split is named by a file or by a folder above it: `train.jsonl`, `train/algebra/1.json`,
+`algebra/test-0.parquet`.
 """
 
 import itertools
@@ -196,7 +197,9 @@ def _validation_of(splits: Collection[str]) -> str | None:
 
 
 def _refuse_unread_validation(others: Iterable[Path], *, chosen: str | None, folder: Path) -> None:
-    """Raise TaskError for a file that no reader reads and that names a split preferred to the one there is."""
+    """Raise TaskError for a file that no reader reads and that names a split preferred to the one there
+    is.
+    """
     preferred = VALIDATION_SPLITS[: VALIDATION_SPLITS.index(chosen)] if chosen else VALIDATION_SPLITS
     for path in others:
         unread = not is_readable(path) and data_ending(path) not in NO_DATA and not path.name.startswith(".")
@@ -206,13 +209,16 @@ def _refuse_unread_validation(others: Iterable[Path], *, chosen: str | None, fol
                 f"the {chosen} split would be used" if chosen else "validation would be drawn from train"
             )
             raise TaskError(
-                f"{folder.name}/{path} names the {found.pop()} split, and a file ending in {path.suffix} is not read: "
+                f"{folder.name}/{path} names the {found.pop()} split, and a file ending in {path.suffix} is "
+                "not read: "
                 f"{instead}. Convert it, or move it out of the folder"
             )
 
 
 def _name_unused(others: Iterable[Path], *, folder: Path) -> Iterator[str]:
-    """Say which files are not used: by name, or several of one folder together, of which others may be used."""
+    """Say which files are not used: by name, or several of one folder together, of which others may be
+    used.
+    """
     held: dict[str, list[Path]] = {}
     for path in others:
         held.setdefault(path.parts[0], []).append(path)

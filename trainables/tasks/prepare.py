@@ -33,8 +33,8 @@ class PreparedTask:
     """Two disjoint sets of examples and what was passed over to fill them.
 
     `dropped` counts over-long examples, `duplicates` those with a question that was met before,
-    `without_paragraphs` the examples whose question stands alone although the task has paragraphs. `notes` say
-    what of the source is not used. `digest` covers both sets.
+    `without_paragraphs` the examples whose question stands alone although the task has paragraphs. `notes`
+    say what of the source is not used. `digest` covers both sets.
     """
 
     name: str
@@ -91,7 +91,8 @@ def prepare_task(
         )
     if settings.paragraphs == "supporting" and draw.without_paragraphs == len(train) + len(validation):
         raise TaskError(
-            f"task {settings.name}: none of the {draw.without_paragraphs} examples has a supporting paragraph: no title "
+            f"task {settings.name}: none of the {draw.without_paragraphs} examples has a supporting "
+            "paragraph: no title "
             "in supporting_facts is one in context. Use paragraphs: all, or mend the data"
         )
     if draw.with_part_of_them:

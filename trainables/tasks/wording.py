@@ -57,7 +57,9 @@ def word_example(item: Item, *, settings: TaskSettings, tokenizer: "PreTrainedTo
 
 
 def _word_chat(message: str, *, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return the chat prompt. Raises TaskError where it does not hold the message, but for spaces at its ends."""
+    """Return the chat prompt. Raises TaskError where it does not hold the message, but for spaces at its
+    ends.
+    """
     if tokenizer.chat_template is None:
         raise TaskError("prompt_format 'chat' needs a tokenizer with a chat template; choose 'instruct'")
     _check_template(tokenizer, str(tokenizer.chat_template))
@@ -85,7 +87,8 @@ def _check_template(tokenizer: "PreTrainedTokenizerBase", template: str) -> None
         "it changes its letters" if changed else "it renders no message of the role 'user'",
     )
     raise TaskError(
-        f"the tokenizer's chat template loses the question: {asks}, and of a user's message {PROBE!r} it makes "
+        f"the tokenizer's chat template loses the question: {asks}, and of a user's message {PROBE!r} it "
+        "makes "
         f"{rendered!r:.200}; choose prompt_format 'instruct', or give the tokenizer a template for plain text"
     )
 
@@ -95,7 +98,8 @@ def _render(message: str, *, tokenizer: "PreTrainedTokenizerBase") -> str:
         return _apply({"role": "user", "content": message}, tokenizer=tokenizer)
     except _template_errors() as error:
         raise TaskError(
-            f"the tokenizer's chat template fails on one user message: {type(error).__name__}: {error!s:.300}; "
+            f"the tokenizer's chat template fails on one user message: {type(error).__name__}: "
+            f"{error!s:.300}; "
             "choose prompt_format 'instruct', or give the tokenizer a template that takes it"
         ) from error
 

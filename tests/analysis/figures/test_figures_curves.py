@@ -1,4 +1,6 @@
-"""Forgetting and difference curves: lines, bands, limits and empty panels, and what the captions say of them."""
+"""Forgetting and difference curves: lines, bands, limits and empty panels, and what the captions say of
+them.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -73,7 +73,9 @@ def test_a_run_that_two_labels_share_has_an_outcome_under_both(study: Builder) -
 
 
 def large_study(*, labels: int) -> RecordedStudy:
-    """Return a study in memory: five strategies and a control, mixes, ten seeds, as many rates as it takes."""
+    """Return a study in memory: five strategies and a control, mixes, ten seeds, as many rates as it
+    takes.
+    """
     strategies = ["random", schema.AA, "difficulty_hard", "difficulty_easy", "loss_descending"]
     mixes, points = (0.05, 0.1, 0.2, 0.4), 12
     blocks = [(block % 10, block // 10) for block in range(labels // (len(strategies) * len(mixes) + 1))]

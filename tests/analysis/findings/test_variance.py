@@ -26,7 +26,9 @@ def balanced(values: np.ndarray, *, seeds: int = 1) -> pd.DataFrame:
 def test_components_are_those_of_a_balanced_design_also_at_zero(
     generator: np.random.Generator, between: float, adapters: int, arms: int
 ) -> None:
-    """REML of a balanced design is the ANOVA estimate, and 0 where that is below (Searle et al. 1992, ch. 4)."""
+    """REML of a balanced design is the ANOVA estimate, and 0 where that is below (Searle et al. 1992, ch.
+    4).
+    """
     for _ in range(5):
         shift = generator.normal(0, np.sqrt(between), (adapters, 1))
         values = shift + generator.normal(0, 1, (adapters, arms)) + np.arange(arms)

@@ -174,7 +174,8 @@ def test_rows_of_an_earlier_moment_are_not_taken_for_the_finished_cell_s(study: 
     after = read_study(directory)
     (problem,) = after.problems
     assert problem == (
-        f"{folder / schema.ROWS_FILE} is damaged: its content does not match the checksum that its record lists"
+        f"{folder / schema.ROWS_FILE} is damaged: its content does not match the checksum that its record "
+        "lists"
     )
     assert not (after.rows["cell"] == folder.name).any()
 

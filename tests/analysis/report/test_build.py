@@ -165,8 +165,8 @@ def test_what_the_command_sets_is_used_and_said_to_be_set_by_it(study: Builder, 
     assert (contrasts["verdict"] == "equivalent").all()
     page = (tmp_path / "out" / "report.html").read_text()
     assert (
-        "Set by the command that made this report, not by the study: measure task_b_gain and smallest effect 0.5"
-        in page
+        "Set by the command that made this report, not by the study: measure task_b_gain and smallest effect "
+        "0.5" in page
     )
 
 

@@ -1,4 +1,6 @@
-"""Names that hold markup stay text, in every format of the report: nothing runs, links out or breaks a table."""
+"""Names that hold markup stay text, in every format of the report: nothing runs, links out or breaks a
+table.
+"""
 
 import warnings
 from collections import Counter

@@ -1,4 +1,6 @@
-"""The HTML report in a real headless Chromium: it is quiet, asks for nothing, sorts, fits, and keeps names text."""
+"""The HTML report in a real headless Chromium: it is quiet, asks for nothing, sorts, fits, and keeps names
+text.
+"""
 
 import re
 import shutil
@@ -291,7 +293,8 @@ def test_figures_lie_on_white_in_the_dark_and_the_text_is_light(
     for scheme in ("light", "dark"):
         with Visit(browser, reports["plain"], scheme=scheme) as visit:
             colours[scheme] = visit.page.evaluate(
-                "['.card', 'body'].map(name => getComputedStyle(document.querySelector(name)).backgroundColor)"
+                "['.card', 'body'].map(name => "
+                "getComputedStyle(document.querySelector(name)).backgroundColor)"
             )
     assert colours["light"][0] == colours["dark"][0] == "rgb(255, 255, 255)"
     assert colours["light"][1] == "rgb(255, 255, 255)"

@@ -54,7 +54,9 @@ CURVES = pytest.mark.parametrize("draw", [random_walks, smooth_curves, independe
 
 
 def contrasts_with_one_baseline(rng: np.random.Generator, *, n: int, studies: int, contrasts: int) -> Values:
-    """Differences (n, studies, contrasts) of equally noisy runs from one baseline run a seed; the truth is 0."""
+    """Differences (n, studies, contrasts) of equally noisy runs from one baseline run a seed; the truth is
+    0.
+    """
     return rng.normal(size=(n, studies, contrasts)) - rng.normal(size=(n, studies, 1))
 
 

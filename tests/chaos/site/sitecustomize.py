@@ -37,7 +37,9 @@ def _note(line: str) -> None:
 
 
 def _watch_training(module: Any) -> None:
-    """Note each optimiser step before it is taken; dawdle, hang or run out of memory where that is ordered."""
+    """Note each optimiser step before it is taken; dawdle, hang or run out of memory where that is
+    ordered.
+    """
     advance, accumulate = module.AdapterRun.advance, module.TrainingGroup._accumulate
 
     def noted(run: Any, nll: float, *, seconds: float) -> None:
@@ -107,7 +109,9 @@ def _take_order(name: str) -> bool:
 
 
 def _hold_a_write(module: Any) -> None:
-    """Let a cell's file of an ordered name get stuck on its way to the storage; `late-write` keeps what is on its way."""
+    """Let a cell's file of an ordered name get stuck on its way to the storage; `late-write` keeps what is on
+    its way.
+    """
     storage = module.DirectoryStorage
 
     def held(name_of_method: str) -> Any:

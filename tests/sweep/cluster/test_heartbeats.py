@@ -54,7 +54,9 @@ def one_gpu(_started_by_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 class Saboteur(threading.Thread):
-    """Stops (SIGSTOP) the process that trains Phase A, then the first that trains a cell; notes what it saw."""
+    """Stops (SIGSTOP) the process that trains Phase A, then the first that trains a cell; notes what it
+    saw.
+    """
 
     def __init__(self, storage: Path) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,6 @@
-"""A local cluster as its user meets it: nobody else reaches it, and signals, lost terminals and lost daemons end readably."""
+"""A local cluster as its user meets it: nobody else reaches it, and signals, lost terminals and lost daemons
+end readably.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Studies on several machines: namespaces with addresses of their own, whose links are cut and nodes killed."""
+"""Studies on several machines: namespaces with addresses of their own, whose links are cut and nodes
+killed.
+"""
 
 import os
 import re
@@ -244,7 +246,9 @@ def other_packages(folder: Path, *, line: str) -> Path:
 def test_nodes_that_compute_with_something_else_are_named_and_nothing_is_computed(
     network: Network, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Other code, a package that is broken, no GPU where one is asked for; then a node that joins while cells train."""
+    """Other code, a package that is broken, no GPU where one is asked for; then a node that joins while cells
+    train.
+    """
     with started(network) as cluster:
         other = other_packages(tmp_path / "other", line="hidden_states = output_layer")
         cluster.start_workers(1, packages=other)

@@ -1,4 +1,6 @@
-"""What a worker finds that another try would find again: it reaches the driver whole, and ends the run once."""
+"""What a worker finds that another try would find again: it reaches the driver whole, and ends the run
+once.
+"""
 
 import pickle
 

@@ -127,7 +127,8 @@ def test_a_faulty_field_is_named_with_its_value_and_the_choices(
         ("? [b]\n: c", r"not valid YAML: .*a key must be a plain word"),
         (
             "task_a: {name: arithmetic, train: 100000000}",
-            r"task_a: task 'arithmetic' is generated, and makes at most 1,000,000 distinct examples; .* 100,000,400",
+            r"task_a: task 'arithmetic' is generated, and makes at most 1,000,000 distinct examples; .* "
+            r"100,000,400",
         ),
     ],
 )
@@ -150,7 +151,7 @@ def test_a_known_mistake_is_answered_with_what_to_write(tmp_path: Path, text: st
         ),
         (
             "task_b: {train: 40}\nphase_b: {batch_size: 61}\nsearch: {mix: [0.5, 1]}",
-            r"phase_b\.batch_size 61 is more than the 60 .*\(task_b\.train, 40, and 20 replayed at mix 0\.5\)",
+            r"phase_b\.batch_size 61 is more than the 60 .*\(task_b\.train, 40, and 20 replayed at mix 0\.5\)",  # noqa: E501
         ),
         (
             "task_b: {train: 40}\nphase_b: {batch_size: 41, mix_mode: substitute}\nsearch: {mix: [0.5]}",
@@ -162,7 +163,7 @@ def test_a_known_mistake_is_answered_with_what_to_write(tmp_path: Path, text: st
         ),
         (
             "phase_a: {steps: 5, warmup_steps: 6}",
-            r"phase_a\.warmup_steps 6 is more than the 5 steps of phase_a: .* 0\.0002, would never be reached",
+            r"phase_a\.warmup_steps 6 is more than the 5 steps of phase_a: .* 0\.0002, would never be reached",  # noqa: E501
         ),
         (
             "task_b: {train: 64}\nphase_b: {warmup_steps: 3}\nsearch: {mix: 0}",
@@ -320,11 +321,13 @@ def test_every_shipped_configuration_is_valid(path: Path) -> None:
             r"inference\.baseline: must be one of search\.strategy, random, .*got 'best'",
         ),
         (
-            "inference: {baseline: difficulty_hard}\nsearch: {strategy: [random, difficulty_hard, random_aa]}",
+            "inference: {baseline: difficulty_hard}\n"
+            "search: {strategy: [random, difficulty_hard, random_aa]}",
             r"'random_aa' is 'random' once more.*the baseline is 'difficulty_hard'",
         ),
         (
-            "inference: {baseline: difficulty_hard}\nsearch: {strategy: [difficulty_hard], seeds: {looks: [3]}}",
+            "inference: {baseline: difficulty_hard}\nsearch: {strategy: [difficulty_hard], seeds: {looks: "
+            "[3]}}",
             r"a look judges strategies against 'difficulty_hard'",
         ),
         ("inference: {smallest_effect: 0}", r"inference\.smallest_effect: .*greater than 0"),

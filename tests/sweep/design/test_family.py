@@ -1,4 +1,6 @@
-"""The family is counted alike by the plan, by a look and by the report, with labels merged and strategies dropped."""
+"""The family is counted alike by the plan, by a look and by the report, with labels merged and strategies
+dropped.
+"""
 
 from typing import Any
 

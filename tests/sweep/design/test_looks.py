@@ -74,7 +74,9 @@ def fake(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeS
 
 
 def forgets(effect: float, *, noise: float = 0.001) -> Any:
-    """Return how much a label forgets: the hard examples `effect` more than random ones, with noise by seed."""
+    """Return how much a label forgets: the hard examples `effect` more than random ones, with noise by
+    seed.
+    """
     drawn = noise * np.random.default_rng(1).standard_normal(20)
 
     def forgotten(label: Label) -> float:

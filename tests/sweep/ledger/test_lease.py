@@ -84,7 +84,8 @@ def test_terms_rise_and_old_leases_are_cleared_away(study: Storage, messages: li
 
 def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from sweep.ledger.lease import acquire; from trainables.ledger.storage.location import open_storage;"
+        "import os, sys; from sweep.ledger.lease import acquire; from trainables.ledger.storage.location "
+        "import open_storage;"
         "acquire(open_storage(sys.argv[1]).inside('leases'), say=print); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
@@ -181,7 +182,9 @@ def test_a_slow_put_neither_holds_a_study_with_another_nor_throws_it_out(
     monkeypatch: pytest.MonkeyPatch,
     late: Delay,
 ) -> None:
-    """One driver's puts are slow; the other begins after it, and is quick: who came first at the store goes first."""
+    """One driver's puts are slow; the other begins after it, and is quick: who came first at the store goes
+    first.
+    """
     monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.3)
     location = object_store.uri()
     inside, overlaps, lost = [], [], []
@@ -247,7 +250,9 @@ def test_a_late_beat_of_a_lost_lease_brings_nothing_back(study: Storage, message
 def test_who_creates_an_old_term_late_does_not_hold_the_study(
     study: Storage, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three sessions pass between a driver's look at the leases and its creating the next: it goes on waiting."""
+    """Three sessions pass between a driver's look at the leases and its creating the next: it goes on
+    waiting.
+    """
     leases = study.inside(LEASES_DIRECTORY)
     create, fencing_tokens = type(leases).create_record, []
 

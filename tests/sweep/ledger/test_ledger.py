@@ -52,7 +52,9 @@ DAMAGES: dict[str, Damage] = {"truncated": truncate, "empty": empty, "flipped": 
 
 
 class Finished:
-    """A study whose cells were run without Ray, with everything that a run leaves behind: run here, or copied."""
+    """A study whose cells were run without Ray, with everything that a run leaves behind: run here, or
+    copied.
+    """
 
     def __init__(self, study: StudyConfig, *, copy_of: Path | None = None) -> None:
         if copy_of is not None:

@@ -67,7 +67,8 @@ def test_rates_that_fall_behind_stop_and_the_others_have_the_numbers_of_a_plain_
     searched = searched[searched["state"] == schema.DONE].sort_values(["lr", schema.SEED, schema.STEP])
     wanted = analysis.load(plain["storage"]).sort_values(["lr", schema.SEED, schema.STEP])
     names = ["lr", schema.SEED, *schema.MEASURED_COLUMNS]
-    pd.testing.assert_frame_equal(  # in other company a cell's products have other shapes, which some CPUs round apart
+    # in other company a cell's products have other shapes, which some CPUs round apart
+    pd.testing.assert_frame_equal(
         searched[names].reset_index(drop=True), wanted[names].reset_index(drop=True), rtol=0, atol=1e-6
     )
 

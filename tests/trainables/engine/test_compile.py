@@ -142,7 +142,8 @@ def test_where_the_compiler_is_broken_layers_are_plain_and_the_user_is_told(
     model = small_model()
     assert not worth_compiling(model, compute=COMPUTE, tokens=200.0, warn=said.append)
     assert said == [
-        f"layers cannot be compiled on {socket.gethostname()}: InductorError: CppCompileError: C++ compile error: "
+        f"layers cannot be compiled on {socket.gethostname()}: InductorError: CppCompileError: C++ compile "
+        "error: "
         "fatal error: Python.h: No such file; they are computed plainly"
     ]
     assert all(layer._compiled_call_impl is None for layer in compile._layers(model.base))

@@ -1,4 +1,6 @@
-"""A GPU's default path, taken on the CPU over stand-ins for its kernels: Phase A and a cell, nothing asked for."""
+"""A GPU's default path, taken on the CPU over stand-ins for its kernels: Phase A and a cell, nothing asked
+for.
+"""
 
 from collections.abc import Iterator
 from typing import Any

@@ -129,15 +129,15 @@ TAKEN: dict[str, tuple[Model, tuple[int | None, int | None]]] = {
         (32768, 99),
     ),
     "stretched positions": (
-        Model("LlamaConfig", GROUPED | {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}),
+        Model("LlamaConfig", GROUPED | {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}),  # noqa: E501
         (4096, None),
     ),
     "positions that depend on the longest": (
-        Model("LlamaConfig", GROUPED | {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}),
+        Model("LlamaConfig", GROUPED | {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}),  # noqa: E501
         (2048, None),
     ),
     "gated attention": (
-        Model("AfmoeConfig", GROUPED | {"head_dim": 8, "num_dense_layers": 3, "layer_types": ["full_attention"] * 3}),
+        Model("AfmoeConfig", GROUPED | {"head_dim": 8, "num_dense_layers": 3, "layer_types": ["full_attention"] * 3}),  # noqa: E501
         (16384, None),
     ),
     "neutral scales": (Model("GraniteConfig", GROUPED | {"logits_scaling": 1.0}), (2048, None)),

@@ -1,4 +1,6 @@
-"""A worker that was given up while a write was stuck in the storage: whenever it wakes, nothing that counts changes."""
+"""A worker that was given up while a write was stuck in the storage: whenever it wakes, nothing that counts
+changes.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

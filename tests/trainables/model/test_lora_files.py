@@ -1,4 +1,6 @@
-"""A user's adapter is data: nothing in its directory runs, and what is not plain LoRA is refused with a reason."""
+"""A user's adapter is data: nothing in its directory runs, and what is not plain LoRA is refused with a
+reason.
+"""
 
 import json
 import sys

@@ -136,7 +136,10 @@ def test_a_gguf_file_that_cannot_be_converted_names_the_folder_before_it_is_read
     source = ModelSource("gguf", str(tmp_path / "model.gguf"), None, "0")
     with pytest.raises(
         ModelError,
-        match="no tokenizer could be read from gguf .*file/cache.* cannot be written.*: set FORGETTING_SWEEP_CACHE",
+        match=(
+            "no tokenizer could be read from gguf .*file/cache.* cannot be written.*: set "
+            "FORGETTING_SWEEP_CACHE"
+        ),
     ):
         load_tokenizer(source)
 

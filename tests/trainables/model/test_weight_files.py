@@ -56,7 +56,9 @@ def sharded(folder: Path) -> None:
 
 
 def with_a_tail_of_zeros(folder: Path) -> None:
-    """Leave the file its length, as a download does that sets its room aside, or a node that lost its power."""
+    """Leave the file its length, as a download does that sets its room aside, or a node that lost its
+    power.
+    """
     weights(lambda tensors: tensors | {"zzz": torch.ones(2**16)})(folder)
     file = folder / "model.safetensors"
     content = file.read_bytes()

@@ -108,7 +108,8 @@ def test_every_other_file_is_named_as_not_used(tmp_path: Path) -> None:
     assert letters(splits) == ("a", "c")
     unused, missing = splits.notes
     assert unused == (
-        f"not used of {tmp_path.name}: .git/, .gitattributes, README.md, data/test.jsonl, dataset_infos.json, extra/train.jsonl, train.jsonl.bak"
+        f"not used of {tmp_path.name}: .git/, .gitattributes, README.md, data/test.jsonl, "
+        "dataset_infos.json, extra/train.jsonl, train.jsonl.bak"
     )
     assert missing == "1 of the 2 parts data/train-...-of-00002.parquet are not there"
 

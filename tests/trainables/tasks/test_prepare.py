@@ -145,8 +145,8 @@ def test_too_few_fitting_examples_is_an_error_that_counts_them(
     write(tmp_path / "dev.jsonl", math_rows(5, start=30))
     with pytest.raises(
         TaskError,
-        match=r"task math: train asks for 4000 examples; 26 of the 30 rows it can draw from fit max_length 300 "
-        r"\(4 are longer, 0 are duplicates\): lower train or raise max_length",
+        match=r"task math: train asks for 4000 examples; 26 of the 30 rows it can draw from fit max_length "
+        r"300 \(4 are longer, 0 are duplicates\): lower train or raise max_length",
     ):
         prepare(tmp_path, tokenizer=byte_tokenizer, train=4000)
 

@@ -122,7 +122,8 @@ def test_a_chat_template_may_strip_the_message(byte_tokenizer: PreTrainedTokeniz
         (
             "{% macro day() %}{{ strftime_now('%Y-%m-%d') }}{% endmacro %}"
             "{%- if strftime_now is defined %}{%- set today = day() %}{%- endif %}"
-            "{% for message in messages %}{{ today + '/' + strftime_now('%y') + ' ' + message.content }}{% endfor %}",
+            "{% for message in messages %}{{ today + '/' + strftime_now('%y') + ' ' + message.content }}{% "
+            "endfor %}",
             "2024-07-26/24 What?",
         ),
     ],

@@ -1,7 +1,8 @@
 """Lets Ray's workers begin as forks of one process that has imported what is slow to import.
 
-Imported at the start of every Python process below a test; does nothing but in a worker of Ray where WARM_START
-names the socket of `tests/warm/server.py`. The process that Ray started waits for the fork and ends as it does.
+Imported at the start of every Python process below a test; does nothing but in a worker of Ray where
+WARM_START names the socket of `tests/warm/server.py`. The process that Ray started waits for the fork and
+ends as it does.
 """
 
 import json
@@ -14,7 +15,9 @@ WORKER = "default_worker.py"
 
 
 def ask(place: str) -> None:
-    """Hand this process's arguments, environment, folder, namespace and outputs to the server; end as the fork does."""
+    """Hand this process's arguments, environment, folder, namespace and outputs to the server; end as the
+    fork does.
+    """
     with socket.socket(socket.AF_UNIX) as server:
         try:
             server.connect(place)

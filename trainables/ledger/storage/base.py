@@ -105,7 +105,9 @@ class Storage(ABC):
         return self._tried(lambda: self._read(name), name)
 
     def read_record(self, name: str) -> dict[str, Any] | None:
-        """Return a sealed JSON file's value, None where there is none. Raises DamagedError naming the file."""
+        """Return a sealed JSON file's value, None where there is none. Raises DamagedError naming the
+        file.
+        """
         try:
             return unseal(self.read(name))
         except FileNotFoundError:

@@ -69,7 +69,8 @@ class DirectoryStorage(Storage):
         if foreign:
             more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
             raise ForeignStorageError(
-                f"{self.location} holds {', '.join(foreign[:NAMED])}{more}, and no study: a study is kept in an empty "
+                f"{self.location} holds {', '.join(foreign[:NAMED])}{more}, and no study: a study is kept in "
+                "an empty "
                 "or a new directory; give one as `storage`"
             )
 

@@ -28,7 +28,8 @@ def check_location(location: str) -> str:
     """Return `location`, a path made absolute. Raises LocationError where it names no place."""
     if VARIABLE.search(location):
         raise LocationError(
-            f"environment variables are not filled in here, got {location!r:.200}: write the path itself, or let the "
+            f"environment variables are not filled in here, got {location!r:.200}: write the path itself, or "
+            "let the "
             "shell fill it in with --set"
         )
     scheme = _scheme(location)

@@ -117,7 +117,9 @@ def _open(location: str) -> "tuple[FileSystem, str]":
 
 
 def _put_unless_there(location: str, path: str, content: bytes) -> bool:
-    """Put an object unless there is one at `path`, which the store itself sees to; return whether it was put."""
+    """Put an object unless there is one at `path`, which the store itself sees to; return whether it was
+    put.
+    """
     client, errors = _client(location)
     bucket, _, key = path.partition("/")
     try:
