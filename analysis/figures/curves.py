@@ -191,7 +191,7 @@ def _finish(figure: Figure, facet: Facet) -> None:
 
 
 def band_text(facet: Facet, counts: Iterable[int]) -> str:
-    """Return the kind and level of the view's bands over `counts` replicates: '95 % pointwise t band'."""
+    """Return the kind and level of the facet's bands over `counts` replicates: '95 % pointwise t band'."""
     points = np.linspace([0.0, 0.0], [1.0, 2.0], max(max(counts), FEWEST_FOR_INTERVAL))
     _, kind = band(points, level=facet.settings.level, simultaneous=facet.simultaneous)
     return f"{percent_text(facet.settings.level)} {kind} band"

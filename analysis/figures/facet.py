@@ -93,6 +93,16 @@ class Facet:
         return self.part(self.findings.pairs)
 
     @property
+    def whole(self) -> RecordedStudy:
+        """The study that this is a facet of."""
+        return self.study
+
+    @property
+    def free_axes(self) -> tuple[str, ...]:
+        """None: a facet is one point of the study's axes."""
+        return ()
+
+    @property
     def starts(self) -> pd.DataFrame:
         """The distinct losses before Phase B: as many as there are Phase A adapters."""
         return conditioning.starts(self)
@@ -119,7 +129,7 @@ class Entry(NamedTuple):
 
 
 def facets(findings: "Findings", *, simultaneous: bool = False) -> Iterator[Facet]:
-    """Yield a view for each combination of the study's further axes; one where there are none."""
+    """Yield a facet for each combination of the study's further axes; one where there are none."""
     study = findings.study
     styles = strategy_styles(study.cells[schema.STRATEGY], baseline=study.baseline)
     for combination, cells in grouped(study.cells, keys=list(study.axes)):

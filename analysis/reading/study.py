@@ -54,6 +54,16 @@ class RecordedStudy:
         return str(self.description.get("name", "study"))
 
     @property
+    def whole(self) -> "RecordedStudy":
+        """The study itself, as a part of it has it."""
+        return self
+
+    @property
+    def free_axes(self) -> tuple[str, ...]:
+        """The axes of which this holds more than one value."""
+        return self.axes
+
+    @property
     def baseline(self) -> str:
         """The strategy that the others are compared with."""
         declared = self.description.get("config", {}).get("inference") or {}

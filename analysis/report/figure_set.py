@@ -43,7 +43,7 @@ class FigureSet:
 
     @cached_property
     def planned(self) -> list[tuple[str, str, Facet]]:
-        """Every figure's kind, file stem and view; the stem names the view's axis values."""
+        """Every figure's kind, file stem and facet; the stem names the facet's axis values."""
         return list(planned_figures(self.facets))
 
     def draw(self, position: int) -> Drawn:
@@ -105,7 +105,7 @@ def _draw(position: int) -> Drawn:
 
 
 def planned_figures(all_views: list[Facet]) -> Iterator[tuple[str, str, Facet]]:
-    """Yield every figure's kind, file stem and view; the stem names the view's axis values."""
+    """Yield every figure's kind, file stem and facet; the stem names the facet's axis values."""
     taken: set[str] = set()
     for name in FIGURES:
         for facet in all_views:

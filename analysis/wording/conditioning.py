@@ -1,6 +1,6 @@
 """The conditioning sentence: what an interval is over, and what it is conditional on, read from the ledger.
 
-A study part is anything with a study's `cells` and `rows`; what it says is what differed there.
+What it says is what differed in a part of a study: all of it, or one point of its further axes.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,10 @@ from trainables.ledger.sealed_json import Record
 
 
 class StudyPart(Protocol):
-    """A study, or a view of one: the planned cells and the evaluation points of the same labels."""
+    """A study, or a facet of one: the planned cells and the evaluation points of the same labels.
+
+    `whole` is the study, `free_axes` those of its axes that vary in this part.
+    """
 
     @property
     def cells(self) -> pd.DataFrame: ...
@@ -24,12 +27,17 @@ class StudyPart(Protocol):
     @property
     def rows(self) -> pd.DataFrame: ...
 
+    @property
+    def whole(self) -> RecordedStudy: ...
 
-def conditioning(part: Any, *, n: int | Iterable[int]) -> str:
+    @property
+    def free_axes(self) -> tuple[str, ...]: ...
+
+
+def conditioning(part: StudyPart, *, n: int | Iterable[int]) -> str:
     """Return the sentence that stands under every figure and table.
 
-    `part` is a Study or a View, `n` the number of seeds of an interval, or of each. 'Intervals are over 5
-    seeds (selection, order, dropout); conditional on one Phase A adapter, data pool and model.'
+    `n` is the number of seeds of an interval, or of each. 'Intervals are over 5 seeds (selection, order, dropout); conditional on one Phase A adapter, data pool and model.'
     """
     counts = sorted({n} if isinstance(n, int) else set(n)) or [0]
     over = f"{count_text(counts, 'seed')} ({varied(part)})"
@@ -52,10 +60,10 @@ def count_text(counts: Iterable[int], unit: str) -> str:
     return f"{number} {unit}" if number == "1" else f"{number} {unit}s"
 
 
-def varied(part: Any) -> str:
+def varied(part: StudyPart) -> str:
     """Return what differed between the seeds, read from the ledger: 'selection, order, dropout'."""
     parts = ["order"] if _order_varied(part.cells) else []
-    lora = _nested(_study(part).description, "config", "model", "lora")
+    lora = _nested(part.whole.description, "config", "model", "lora")
     if lora.get("dropout") != 0:
         parts.append("dropout")
     if adapters(part) > 1:
@@ -66,12 +74,11 @@ def varied(part: Any) -> str:
     return ", ".join(named) or "nothing but the seed's number"
 
 
-def conditions(part: Any) -> str:
+def conditions(part: StudyPart) -> str:
     """Return what was held fixed, which an interval over seeds says nothing about."""
     count = adapters(part)
     adapter = "one Phase A adapter, " if count <= 1 else ""
-    axes = _study(part).axes if part is _study(part) else ()
-    each = f", at each {' and '.join(axes)}" if axes else ""
+    each = f", at each {' and '.join(part.free_axes)}" if part.free_axes else ""
     blocks = "" if count <= 1 else f", over {count} Phase A adapters{_design(part, count=count)}"
     return f"conditional on {adapter}data pool and model{blocks}{each}"
 
@@ -119,12 +126,6 @@ def _selection_part(part: StudyPart) -> str:
     if not varying:
         return ""
     return f"selection by {' and '.join(sorted(varying))}" if fixed else "selection"
-
-
-def _study(part: Any) -> RecordedStudy:
-    """Return the study that `part` is, or is a view of."""
-    study: RecordedStudy = part if isinstance(part, RecordedStudy) else part.study
-    return study
 
 
 def _nested(record: Any, *names: str) -> Record:
