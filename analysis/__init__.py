@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.findings.findings import Findings
-    from analysis.reading.settings import Inference
+    from analysis.reading.declaration import Inference
 
 
 def load(location: str | PathLike[str]) -> "pd.DataFrame":

@@ -7,8 +7,8 @@ from typing import Any
 
 from analysis.histories.read import read_histories
 from analysis.histories.report import write_history_report
+from analysis.reading.declaration import Inference, read_settings
 from analysis.reading.errors import AnalysisError
-from analysis.reading.settings import Inference, read_settings
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.report.build import Report, report_directory, write_joint_report, write_report
 from analysis.report.comparison import distinct_names

@@ -134,7 +134,7 @@ def test_a_measure_is_a_few_lines_of_one_file(code: Path, study_values: dict[str
     found = python(
         code,
         "-c",
-        "import analysis; from analysis.reading.settings import Inference; "
+        "import analysis; from analysis.reading.declaration import Inference; "
         f"found = analysis.find({str(ROOT / 'docs' / 'example_study')!r}, "
         "settings=Inference(primary='halfway')); "
         "print(found.contrasts['measure'].unique().tolist(), found.contrasts['difference'].notna().all())",

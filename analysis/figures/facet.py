@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.figures.lettering import key_sentence, shown_text
 from analysis.figures.style import LineStyle, strategy_styles
 from analysis.findings.outcomes import grouped, select
-from analysis.reading.settings import Inference
+from analysis.reading.declaration import Inference
 from analysis.reading.study import STATE, RecordedStudy
 from analysis.wording import conditioning
 from trainables.ledger import schema

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.findings.multiplicity import look_level
 from analysis.findings.verdicts import IDENTICAL, UNRESOLVED, judge
-from analysis.reading.settings import Inference
+from analysis.reading.declaration import Inference
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, Values, holm
 from analysis.stats.power import seeds_to_resolve
 

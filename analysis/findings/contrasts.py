@@ -17,7 +17,7 @@ from analysis.findings.family import Contrast, PlannedLabel, family, identical
 from analysis.findings.multiplicity import ended_looks
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
 from analysis.findings.verdicts import IDENTICAL, UNRESOLVED
-from analysis.reading.settings import Inference
+from analysis.reading.declaration import Inference
 from analysis.reading.study import CELL, RecordedStudy
 from analysis.stats.intervals import effect_size, paired_test, sign_flip, tost
 from analysis.stats.measures import MEASURES

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.findings.outcomes import grouped, strategy_rank
-from analysis.reading.settings import Inference
+from analysis.reading.declaration import Inference
 from analysis.reading.study import STATE, RecordedStudy
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, mean_interval, pointwise_interval
 from trainables.ledger import schema

@@ -17,8 +17,8 @@ from analysis.findings.outcomes import run_outcomes
 from analysis.findings.pairs import done_pairs, plan_pairs
 from analysis.findings.selections import Selected, overlaps, pool_size, read_selections
 from analysis.findings.variance import Components, components, split
+from analysis.reading.declaration import Inference, read_settings
 from analysis.reading.per_example import Changes, read_changes
-from analysis.reading.settings import Inference, read_settings
 from analysis.reading.study import RecordedStudy
 
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
+from analysis.reading.declaration import Inference
 from analysis.reading.per_example import Changes
-from analysis.reading.settings import Inference
 from analysis.reading.study import CELL, START_LOSSES, STATE, RecordedStudy
 from analysis.stats.measures import FORGETTING, MEASURES
 from trainables.ledger import schema

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from analysis.figures.comparison import Named
 from analysis.findings.findings import Findings, find
+from analysis.reading.declaration import Inference
 from analysis.reading.errors import NothingToShowError
-from analysis.reading.settings import Inference
 from analysis.reading.study import RecordedStudy
 from analysis.report.comparison import write_comparison
 from analysis.report.document import Content, Section

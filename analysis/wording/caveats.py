@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.findings.findings import Findings
 from analysis.findings.outcomes import count_states
 from analysis.findings.verdicts import IDENTICAL, UNRESOLVED
-from analysis.reading.declarations import declaration_text
+from analysis.reading.declaration import declaration_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema

@@ -37,7 +37,8 @@ class StudyPart(Protocol):
 def conditioning(part: StudyPart, *, n: int | Iterable[int]) -> str:
     """Return the sentence that stands under every figure and table.
 
-    `n` is the number of seeds of an interval, or of each. 'Intervals are over 5 seeds (selection, order, dropout); conditional on one Phase A adapter, data pool and model.'
+    `n` is the number of seeds of an interval, or of each. 'Intervals are over 5 seeds (selection, order,
+    dropout); conditional on one Phase A adapter, data pool and model.'
     """
     counts = sorted({n} if isinstance(n, int) else set(n)) or [0]
     over = f"{count_text(counts, 'seed')} ({varied(part)})"

@@ -1,6 +1,7 @@
 """A block-sequential study's progression: which looks it has taken, what they said, how many seeds are due.
 
-A pure function of what has ended and of the verdicts: every run finds the same progression in the same ledger.
+A pure function of what has ended and of the verdicts: every run finds the same progression in the same
+ledger.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +85,8 @@ def follow_looks(
     ended: Callable[[int], bool],
     judge: Callable[[int], Mapping[Contrast, Verdict]],
 ) -> Progression:
-    """Return the progression of a study whose first n seeds have `ended`, or not, and which `judge` judges at n.
+    """Return the progression of a study whose first n seeds have `ended`, or not, and which `judge` judges at
+    n.
 
     A look is taken once its seeds have ended, failed cells included, and no later one is where it decided
     every contrast. Verdicts are those at the seeds of the look, whatever has been run beyond it.

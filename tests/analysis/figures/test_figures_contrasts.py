@@ -21,7 +21,7 @@ from analysis.figures.selection import draw_selections, level_shares
 from analysis.figures.slopes import draw_slopes
 from analysis.figures.style import publication_style
 from analysis.findings.findings import find
-from analysis.reading.settings import Inference
+from analysis.reading.declaration import Inference
 from analysis.reading.study import read_study
 from analysis.stats.measures import MEASURES
 from tests.analysis.figures.test_registry import SIX, only_view, texts

@@ -9,7 +9,7 @@ from analysis.figures.facet import facets
 from analysis.figures.registry import FIGURES
 from analysis.figures.style import publication_style
 from analysis.findings.findings import Findings, find
-from analysis.reading.settings import Inference
+from analysis.reading.declaration import Inference
 from analysis.reading.study import read_study
 from analysis.report.study import study_tables
 from analysis.wording.verdicts import verdicts_in_words

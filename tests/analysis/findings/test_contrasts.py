@@ -15,7 +15,7 @@ from analysis.findings.findings import Findings, find
 from analysis.findings.multiplicity import decide
 from analysis.findings.pairs import STANDINGS
 from analysis.findings.verdicts import DIFFERENT, IDENTICAL, UNRESOLVED
-from analysis.reading.settings import Inference
+from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis.findings.findings import NOTED, find
+from analysis.reading.declaration import Inference
 from analysis.reading.errors import AnalysisError
-from analysis.reading.settings import Inference
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema

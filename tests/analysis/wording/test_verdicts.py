@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from analysis.findings.findings import Findings, find
-from analysis.reading.declarations import declaration_text
-from analysis.reading.settings import Inference
+from analysis.reading.declaration import Inference, declaration_text
 from analysis.reading.study import read_study
 from analysis.wording.verdicts import verdicts_in_words
 from trainables.ledger import schema

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from analysis.reading.declaration import Inference, read_settings
 from analysis.reading.errors import AnalysisError
-from analysis.reading.settings import Inference, read_settings
 
 
 def test_a_study_that_declares_nothing_has_the_defaults() -> None:
