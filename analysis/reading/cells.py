@@ -18,7 +18,6 @@ from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Listing, Storage
 
 READERS = 24  # files read at a time: an object store answers many at once; pyarrow keeps 25 connections
-POSITIONS = {name: position for position, name in enumerate(schema.ROW_COLUMNS)}
 Points = npt.NDArray[np.float64]
 NO_POINTS: Points = np.empty((0, len(schema.ROW_COLUMNS)))
 _VALUES_OF = itemgetter(*schema.ROW_COLUMNS)
