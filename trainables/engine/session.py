@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedModel
@@ -23,13 +24,15 @@ from trainables.engine.device import (
 from trainables.engine.interruption import Heartbeat
 from trainables.engine.setup import Setup
 from trainables.model.attention import AttentionError, use_packed_attention
-from trainables.model.base_weights import BaseWeights, build_base_model
 from trainables.model.fused_layers import slim
 from trainables.model.lora import LoraModel
 from trainables.model.loss import LogitsError, hidden_states, model_inputs, output_layer
 from trainables.model.packing import pack
 from trainables.model.sources import ModelError, load_base_model
 from trainables.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from trainables.model.base_weights import BaseWeights
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class ModelSession:
     model: LoraModel
     compute: Compute
     compute_plan: ComputePlan
-    weights: BaseWeights | None
+    weights: "BaseWeights | None"
 
     def for_work(self, heartbeat: Heartbeat, *, settled: ComputePlan) -> "ModelSession":
         """Return the same model for one piece of work: no budget is halved yet, and `heartbeat` may end it.
@@ -67,7 +70,7 @@ def forget_session() -> None:
 def load_session(
     setup: Setup,
     *,
-    weights: BaseWeights | None = None,
+    weights: "BaseWeights | None" = None,
     compute_plan: ComputePlan | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> ModelSession:
@@ -86,7 +89,7 @@ def load_session(
 
 def _load(
     setup: Setup,
-    weights: BaseWeights | None,
+    weights: "BaseWeights | None",
     compute_plan: ComputePlan | None,
     warn: Callable[[str], None],
 ) -> ModelSession:
@@ -101,6 +104,9 @@ def _load(
     if weights is None or weights.precision != precision:
         weights, base = None, load_base_model(setup.source, precision=precision)
     else:
+        # Here: it hashes with what a bare GPU machine lacks.
+        from trainables.model.base_weights import build_base_model
+
         base = build_base_model(setup.source, weights)
     _move(base, device)
     known = (

@@ -90,7 +90,7 @@ def test_a_place_without_a_study_is_refused_by_name(object_store: ObjectStore, p
 
 @pytest.mark.slow
 def test_a_store_that_is_out_of_reach_is_one_error(object_store: ObjectStore) -> None:
-    with pytest.raises(AnalysisError, match=r"s3://studies/x/study\.json cannot be read"):
+    with pytest.raises(AnalysisError, match=r"s3://studies/x/study\.json did not answer for 5 s"):
         analysis.load("s3://studies/x?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1")
 
 
