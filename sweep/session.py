@@ -136,8 +136,7 @@ class Session:
             now = list(self.study.search.looks) or "fixed seeds"
             self.progress.say(
                 f"the looks were {before} when one was taken, and are {now} now: the rate of false findings "
-                "is no "
-                "longer the one declared. The study records the change and its report tells of it"
+                "is no longer the one declared. The study records the change and its report tells of it"
             )
 
     def warn_of_room(self, plan: Plan) -> None:
@@ -147,8 +146,7 @@ class Session:
         if free is not None and free < need.artifact + need.cells + need.worker:
             self.progress.say(
                 f"{self.ledger.storage.describe()} has {free / 2**20:,.0f} MiB free and the cells to run "
-                "need "
-                f"{need.describe()}: they will be paused when it is full"
+                f"need {need.describe()}: they will be paused when it is full"
             )
 
 

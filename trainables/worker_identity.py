@@ -108,8 +108,7 @@ class Requirement:
         if len(found.devices) > 1:
             faults.append(
                 f"a worker sees {len(found.devices)} GPUs where Ray gave it one, so that all workers would "
-                "share the "
-                f"first: unset {SHOWS_ALL} for ray start and run"
+                f"share the first: unset {SHOWS_ALL} for ray start and run"
             )
         return faults
 

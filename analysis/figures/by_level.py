@@ -152,10 +152,9 @@ def caption(facet: Facet, levels: pd.DataFrame, *, cut: list[str]) -> str:
     smallest, largest = int(sizes.min()), int(sizes.max())
     return joined(
         f"Rise of {facet.study.task_a} validation loss from before Phase B to its end by its examples' "
-        f"{' and '.join(GROUPS)}, "
-        "weighted by supervised tokens: right of 0, forgotten. In brackets: how many validation examples "
-        f"({smallest} to {largest}), the "
-        "same ones in every run. Small points: single seeds; large: their mean, from 3 seeds on.",
+        f"{' and '.join(GROUPS)}, weighted by supervised tokens: right of 0, forgotten. In brackets: how "
+        f"many validation examples ({smallest} to {largest}), the same ones in every run. Small points: "
+        "single seeds; large: their mean, from 3 seeds on.",
         f"Shown are the first {MOST_VALUES} values of {' and '.join(cut)}." if cut else "",
         spread_sentence(facet, counts, marks="Bars", kind="t"),
         "They are not adjusted for the number of groups: exploratory." if max(counts) > 2 else "",

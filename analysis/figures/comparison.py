@@ -105,9 +105,8 @@ def _caption(studies: Sequence[Named], panels: Sequence[Panel]) -> str:
     scales = "" if len({panel.scale for panel in panels}) == 1 else " Every panel has a scale of its own."
     return (
         f"Paired differences from {baselines(studies)}, study by study: mean, {_levels(panels)} paired t "
-        "interval (thick) and the "
-        "interval adjusted for the study's own family (thin), the pairs as small points, n and "
-        f"verdict.{scales} {conditions}"
+        "interval (thick) and the interval adjusted for the study's own family (thin), the pairs as small "
+        f"points, n and verdict.{scales} {conditions}"
     )
 
 

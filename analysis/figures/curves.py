@@ -231,8 +231,7 @@ def _lines_sentence(facet: Facet, counts: list[int]) -> str:
     drawn = "edged" if facet.simultaneous and len(facet.styles) > MOST_FILLS else "shaded"
     return joined(
         f"Thick: the mean; {drawn}: its {band_text(facet, counts)}, which says where that one mean lies and "
-        "is no test of a "
-        "difference."
+        "is no test of a difference."
         if means
         else "",
         "Of fewer than 3 finished seeds each is a line with markers." if len(means) < len(counts) else "",

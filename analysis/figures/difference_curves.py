@@ -102,16 +102,14 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
     means = [count for count in counts if count >= FEWEST_FOR_INTERVAL]
     thick = (
         f"Thick: the mean; thin: single pairs; shaded: the {band_text(facet, counts)} of the paired "
-        "difference, not adjusted "
-        "for the number of strategies and mixes. Whether bands of two forgetting curves overlap is no test "
-        "of their difference."
+        "difference, not adjusted for the number of strategies and mixes. Whether bands of two forgetting "
+        "curves overlap is no test of their difference."
         if means
         else ""
     )
     return joined(
         f"Validation loss of {facet.study.task_a} minus that of {facet.study.baseline} at the same seed, mix "
-        "and step: above 0, more was "
-        f"forgotten than with {facet.study.baseline}.",
+        f"and step: above 0, more was forgotten than with {facet.study.baseline}.",
         thick,
         "Of fewer than 3 pairs each is a line with markers." if len(means) < len(counts) else "",
         conditioning(facet, n=counts),

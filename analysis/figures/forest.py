@@ -220,14 +220,13 @@ def caption(facet: Facet, family: pd.DataFrame) -> str:
     size = int(facet.findings.contrasts["in_family"].sum())
     sentences = [
         f"Paired difference from {facet.study.baseline} in {measure_text(facet)} at the same seed and mix: "
-        "right of 0, "
-        f"{direction_text(facet)}. Small points: the pairs."
+        f"right of 0, {direction_text(facet)}. Small points: the pairs."
     ]
     if family["low"].notna().any():
         sentences.append(
             f"Thick: mean and {percent_text(raw)} paired t interval; thin: the interval at "
-            f"{percent_text(adjusted)}, "
-            f"adjusted for {count_words([size], 'primary contrast')}{looks_text(facet)}."
+            f"{percent_text(adjusted)}, adjusted for "
+            f"{count_words([size], 'primary contrast')}{looks_text(facet)}."
         )
         sentences.append(verdict_sentence(facet, needs=has_needs(family)))
     if family["low"].notna().any() and not facet.settings.looks and size > 1:

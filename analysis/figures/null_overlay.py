@@ -146,17 +146,15 @@ def caption(facet: Facet, shown: pd.DataFrame, null: pd.DataFrame) -> str:
     enough = null.groupby(schema.MIX).size().max() >= FEWEST_FOR_INTERVAL
     band = (
         f"Grey: where {percent_text(facet.settings.level)} of means of as many A/A pairs would fall if "
-        "nothing but "
-        "chance were at work (t around 0, from the A/A pairs of the same mix)."
+        "nothing but chance were at work (t around 0, from the A/A pairs of the same mix)."
         if enough
         else "No null spread is drawn: fewer than 3 A/A pairs at each mix."
     )
     return joined(
         f"Paired differences from {facet.study.baseline} in {measure_text(facet)} (above 0, "
-        f"{direction_text(facet)}), a point a seed, bars their "
-        f"means from 3 pairs on. {schema.AA} is {facet.study.baseline} again with another selection stream: "
-        "its differences are "
-        f"what no effect looks like. {band}",
+        f"{direction_text(facet)}), a point a seed, bars their means from 3 pairs on. {schema.AA} is "
+        f"{facet.study.baseline} again with another selection stream: its differences are what no effect "
+        f"looks like. {band}",
         "The grey zone is a picture of the noise; the test is the primary contrasts'." if enough else "",
         conditioning(facet, n=counts),
         left_out_sentence(facet),

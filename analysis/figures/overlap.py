@@ -96,9 +96,8 @@ def caption(facet: Facet, known: pd.DataFrame) -> str:
     )
     return joined(
         f"Jaccard overlap of the {facet.study.task_a} examples that two strategies replayed at the same "
-        "seed, |A ∩ B| / |A ∪ B| "
-        f"in percent, mean over seeds: 100 would be the same examples; shades run evenly from "
-        f"white at 0 to black at 110. {expected}",
+        "seed, |A ∩ B| / |A ∪ B| in percent, mean over seeds: 100 would be the same examples; shades run "
+        f"evenly from white at 0 to black at 110. {expected}",
         seeds_sentence(facet, [int(n) for n in known["n"]]),
         mix_sentence(facet),
     )

@@ -230,21 +230,18 @@ def caption(facet: Facet) -> str:
         few = f", none where n < {FEWEST_FOR_ELLIPSE}" if min(counts) < FEWEST_FOR_ELLIPSE else ""
         spread = (
             f"Ellipses: {percent_text(facet.settings.level)} regions of the mean of both losses (Hotelling's "
-            "T²) over "
-            f"{count_text(counts, 'seed')} ({varied(facet)}){few}; {given}. They are not paired by seed: "
-            "whether two of them "
-            "overlap is no test."
+            f"T²) over {count_text(counts, 'seed')} ({varied(facet)}){few}; {given}. They are not paired by "
+            "seed: whether two of them overlap is no test."
         )
     else:
         spread = f"No ellipse below {FEWEST_FOR_ELLIPSE} seeds, here {count_text(counts, 'seed')}; {given}."
     return joined(
         f"Final {facet.study.task_a} loss against final {facet.study.task_b} loss, in nats per supervised "
-        "token: lower left is "
-        "better at both. Small points: single seeds; large points: their mean, from 3 seeds on.",
+        "token: lower left is better at both. Small points: single seeds; large points: their mean, from 3 "
+        "seeds on.",
         spread,
         "Star: the losses before Phase B. An arrow in a corner points to what it names, far outside the "
-        "panel. "
-        "All panels have one scale, each shifted to its own data.",
+        "panel. All panels have one scale, each shifted to its own data.",
         f"{schema.AA}, which is {facet.study.baseline} again, is left out."
         if schema.AA in set(facet.done[schema.STRATEGY])
         else "",

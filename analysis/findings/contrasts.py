@@ -170,8 +170,7 @@ def contrast_notes(contrasts: pd.DataFrame, *, study: RecordedStudy, settings: I
     if settings.looks:
         notes.append(
             f"The study has {len(settings.looks)} looks: adjusted p values are multiplied by looks times "
-            "contrasts, "
-            "and adjusted intervals are at that same level."
+            "contrasts, and adjusted intervals are at that same level."
         )
     return tuple(notes)
 

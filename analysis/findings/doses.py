@@ -93,8 +93,7 @@ def fit_laws(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inferenc
         if len(seeds) < FEWEST_FOR_INTERVAL:
             notes.append(
                 f"Dose-response law of {name}: its uncertainty takes {FEWEST_FOR_INTERVAL} seeds with every "
-                "mix, "
-                f"there are {len(seeds)}."
+                f"mix, there are {len(seeds)}."
             )
             continue
         fit = fit_law(seeds.columns.to_numpy(float), seeds.to_numpy(float))

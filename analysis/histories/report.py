@@ -72,8 +72,7 @@ def write_history_report(
     section = Section(
         title="Training histories",
         facts=f"Training histories: {count_text([len(histories)], 'file')} under "
-        f"{count_text([len(groups)], 'name')}, as a script wrote "
-        "them.",
+        f"{count_text([len(groups)], 'name')}, as a script wrote them.",
         counts=f"Skipped as unusable: {len(problems)}." if problems else "",
         verdicts=history_words(groups),
         pictures=pictures,
@@ -96,13 +95,11 @@ def history_words(groups: Mapping[str, list[History]]) -> Verdicts:
     lines = [f"{text}: {'; '.join(_changes_of(runs))}." for text, runs in groups.items()]
     more = len(lines) - MOST_LINES
     return Verdicts(
-        "Change of each loss from the first evaluation to the last, file by file, in nats/token. "
-        "A rise of a task's "
-        "loss while another is trained is forgetting.",
+        "Change of each loss from the first evaluation to the last, file by file, in nats/token. A rise of a "
+        "task's loss while another is trained is forgetting.",
         [*lines[:MOST_LINES], f"{more} more: see the table."] if more > 0 else lines,
-        "These are descriptions, not verdicts: single runs say nothing about chance, "
-        "and the files do not record "
-        "what would pair them. What they cannot support is listed below.",
+        "These are descriptions, not verdicts: single runs say nothing about chance, and the files do not "
+        "record what would pair them. What they cannot support is listed below.",
     )
 
 
@@ -151,9 +148,8 @@ def _changes(groups: Mapping[str, list[History]]) -> Drawing:
     labels = history_labels(since)
     place_legend(figure, [legend_handle(style) for style in styles.values()], labels, title="")
     caption = (
-        "Each loss minus its first value: above 0 the task was forgotten, below it was learnt "
-        "(nats/token). Runs "
-        f"may differ in data, precision and length as well as in name. {_replication(groups)}"
+        "Each loss minus its first value: above 0 the task was forgotten, below it was learnt (nats/token). "
+        f"Runs may differ in data, precision and length as well as in name. {_replication(groups)}"
     )
     return Drawing(figure, caption, frames)
 

@@ -37,8 +37,7 @@ def ends_table(groups: Groups) -> Table:
     rows = [[part.entry(row[part.name]) for part in parts] for row in frame.to_dict("records")]
     caption = (
         "Losses as the files state them, in nats/token by the script that wrote them; one run a row (n = 1), "
-        "so no interval. "
-        "Change: last loss minus first; largest rise: the highest loss minus the first."
+        "so no interval. Change: last loss minus first; largest rise: the highest loss minus the first."
     )
     return Table("histories", "First and last losses", [part.column for part in parts], rows, caption, frame)
 

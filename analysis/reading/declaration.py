@@ -129,8 +129,8 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     if old.get("seeds") != new.get("seeds") and not (before.get("looks") or after.get("looks")):
         sentences.append(
             f"Seeds were changed from {old.get('seeds')} to {new.get('seeds')} when {when}, without planned "
-            "looks: error "
-            "rates are those of a study of fixed size, and are optimistic if its results led to the change."
+            "looks: error rates are those of a study of fixed size, and are optimistic if its results led to "
+            "the change."
         )
     if any(old.get(name) != new.get(name) for name in ("strategy", "mix", "axes")):
         sentences.append(

@@ -130,8 +130,7 @@ def _read(storage: Storage) -> RecordedStudy:
     if schema.RATES_FILE in storage.listing(deep=False).files:
         raise AnalysisError(
             f"{storage.describe()} is a learning-rate search, whose cells were stopped by their outcome: "
-            "nothing can be "
-            f"estimated from them. See {schema.RATES_FILE} in it for what became of each rate"
+            f"nothing can be estimated from them. See {schema.RATES_FILE} in it for what became of each rate"
         )
     axes = tuple(study["axes"])
     labels = (*schema.LABEL_COLUMNS, *axes)

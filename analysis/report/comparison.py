@@ -84,8 +84,7 @@ def comparison_words(studies: Sequence[Named]) -> Verdicts:
     shared = [found for found in verdicts.values() if len(found) == len(studies)]
     limits = (
         "Verdicts, families and adjustments are each study's own: nothing here tests one study against "
-        "another, and "
-        f"the overlap of two intervals is no such test.{_unlike(studies, DECLARED)}"
+        f"another, and the overlap of two intervals is no such test.{_unlike(studies, DECLARED)}"
     )
     return Verdicts(_opening(studies, shared), [f"{tally}." for tally in tallies], limits)
 
@@ -132,8 +131,7 @@ def comparison_table(studies: Sequence[Named]) -> Table:
     conditions = " ".join(f"{name}: {given(findings)}" for name, findings in studies)
     caption = (
         f"Mean paired differences from {baselines(studies)} in each study's primary measure, n pairs each; "
-        "paired t intervals at each "
-        f"study's own level, adjusted ones for its own family. {conditions}"
+        f"paired t intervals at each study's own level, adjusted ones for its own family. {conditions}"
     )
     return Table(STEM, "Contrasts of all studies", heads, rows, caption, frame)
 

@@ -198,8 +198,7 @@ MEASURES: dict[str, Measure] = {
         "forgetting at matched task B loss",
         NATS,
         "the rise of task A's loss where task B's loss first fell to the lowest value that both runs of the "
-        "pair "
-        "reached, linear between evaluations; it is a measure of a pair, so random alone has none",
+        "pair reached, linear between evaluations; it is a measure of a pair, so random alone has none",
         True,
         None,
     ),
@@ -207,8 +206,7 @@ MEASURES: dict[str, Measure] = {
         "hypervolume",
         "(nats/token)²",
         "area of the plane of both losses that the run dominates, from the reference task A's start + 1 nat "
-        "a "
-        "token, task B's start (Zitzler & Thiele 1999): higher is better",
+        "a token, task B's start (Zitzler & Thiele 1999): higher is better",
         False,
         lambda run: hypervolume(run.task_a, run.task_b),
     ),

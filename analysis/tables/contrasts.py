@@ -35,13 +35,12 @@ def contrasts_table(findings: Findings) -> Table:
     method = adjusted if settings.looks else "Holm over the declared family"
     caption = (
         f"Mean paired difference from {findings.study.baseline} in {measure.label} ({measure.unit}), one row "
-        "a contrast; n is the "
-        f"number of pairs. {interval_name('paired t', level=settings.level)}; adjusted: {adjusted}. "
-        f"p: paired t, after {method}; rows outside it (no replay, the A/A control) are unadjusted. "
-        "Effect size: Hedges-corrected paired d_z with its interval, unadjusted. Sign-flip p: unadjusted, "
-        "exact "
-        f"to 16 pairs, over {MOST_FLIPS:,} random flips above{_unattainable_text(findings)}. "
-        f"{_margin_text(findings, method)} Seeds to resolve: of an unresolved contrast. {given(findings)}"
+        f"a contrast; n is the number of pairs. {interval_name('paired t', level=settings.level)}; adjusted: "
+        f"{adjusted}. p: paired t, after {method}; rows outside it (no replay, the A/A control) are "
+        "unadjusted. Effect size: Hedges-corrected paired d_z with its interval, unadjusted. Sign-flip p: "
+        f"unadjusted, exact to 16 pairs, over {MOST_FLIPS:,} random flips "
+        f"above{_unattainable_text(findings)}. {_margin_text(findings, method)} Seeds to resolve: of an "
+        f"unresolved contrast. {given(findings)}"
     )
     title = f"Contrasts with {findings.study.baseline}"
     frame = findings.contrasts
@@ -75,10 +74,8 @@ def secondary_table(findings: Findings) -> Table:
     """Return the contrasts of every other measure: exploratory."""
     caption = (
         f"The other measures, as mean paired difference from {findings.study.baseline}: exploratory, with "
-        "unadjusted "
-        f"{interval_name('paired t', level=findings.settings.level)}s and p values; not part of the declared "
-        "family, so no "
-        f"verdict rests on them. {_measure_texts(findings)} {given(findings)}"
+        f"unadjusted {interval_name('paired t', level=findings.settings.level)}s and p values; not part of "
+        f"the declared family, so no verdict rests on them. {_measure_texts(findings)} {given(findings)}"
     )
     parts = [
         Part(Column("measure"), lambda row: Entry(MEASURES[row["measure"]].label)),

@@ -40,11 +40,10 @@ def pairs_table(findings: Findings) -> Table:
     ]
     caption = (
         f"Each finished run beside the {findings.study.baseline} run of its seed and mix: "
-        f"{MEASURES[name].label} ({MEASURES[name].unit}); n = "
-        f"{count_text([len(frame)], 'pair')}, no interval. Paired by slots: both saw the same "
-        f"{findings.study.task_b} examples at the same steps, "
-        "by the recorded hashes; no replay has another order by design and is paired by seed. "
-        "A pair whose hashes differ is in no contrast. The files hold every measure."
+        f"{MEASURES[name].label} ({MEASURES[name].unit}); n = {count_text([len(frame)], 'pair')}, no "
+        f"interval. Paired by slots: both saw the same {findings.study.task_b} examples at the same steps, "
+        "by the recorded hashes; no replay has another order by design and is paired by seed. A pair whose "
+        "hashes differ is in no contrast. The files hold every measure."
     )
     return Table("pairs", "Pairs", heads, rows, caption, frame)
 
@@ -77,8 +76,8 @@ def levels_table(findings: Findings) -> Table | None:
         )
     caption = (
         f"Forgetting of {findings.study.task_a} by level and type of its validation examples, "
-        "token-weighted, nats/token: "
-        f"mean, smallest and largest over n seeds; exploratory, no interval. {given(findings)}"
+        "token-weighted, nats/token: mean, smallest and largest over n seeds; exploratory, no interval. "
+        f"{given(findings)}"
     )
     return Table("levels", "Forgetting by level and type", heads, rows, caption, frame)
 

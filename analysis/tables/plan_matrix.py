@@ -84,9 +84,8 @@ def rates_table(study: RecordedStudy) -> Table:
         records.append({schema.STRATEGY: strategy, **counts})
     caption = (
         "Rates are of the runs that ended, with the 95 % Wilson score interval over runs; labels that share "
-        "a run count "
-        "one by one. A diverged or failed run is an outcome: it stays in every count, and nothing is imputed "
-        "for it."
+        "a run count one by one. A diverged or failed run is an outcome: it stays in every count, and "
+        "nothing is imputed for it."
     )
     return Table("rates", "Divergence and failure per strategy", heads, rows, caption, pd.DataFrame(records))
 

@@ -61,9 +61,8 @@ def unpaired_runs(study: RecordedStudy, pairs: pd.DataFrame) -> list[str]:
     unpaired = pairs[~pairs[MATCHED].astype(bool)].to_dict("records")
     return [
         f"{label_text(pair, axes=study.axes)}: not known to have seen the same {study.task_b} examples at "
-        "the "
-        f"same steps as {study.baseline} (slots hash {_hash_text(pair[SLOTS_HASH])}, {study.baseline} has "
-        f"{_hash_text(pair[SLOTS_HASH + BASELINE_SUFFIX])})"
+        f"the same steps as {study.baseline} (slots hash {_hash_text(pair[SLOTS_HASH])}, {study.baseline} "
+        f"has {_hash_text(pair[SLOTS_HASH + BASELINE_SUFFIX])})"
         for pair in unpaired
     ]
 

@@ -28,9 +28,8 @@ def alarm(findings: Findings) -> list[str]:
     unit = MEASURES[findings.settings.primary].unit
     return [
         f"The A/A control differs from {findings.study.baseline}, by {found['difference'].abs().max():.2g} "
-        f"{unit}, which luck alone does in "
-        f"fewer than 1 of {1 / findings.settings.alpha:.0f} studies: trust no difference of that size before "
-        "the cause is known."
+        f"{unit}, which luck alone does in fewer than 1 of {1 / findings.settings.alpha:.0f} studies: trust "
+        "no difference of that size before the cause is known."
     ]
 
 
@@ -66,8 +65,7 @@ def _limits(findings: Findings, judged: pd.DataFrame) -> list[str]:
         smallest = short["p_sign_flip_smallest"].min()
         sentences.append(
             f"The exact sign-flip test cannot reach {findings.settings.alpha:.2g} in {len(short)} of "
-            f"{len(judged)} contrasts, "
-            f"whatever the data: the smallest p it can have there is {smallest:.3g}."
+            f"{len(judged)} contrasts, whatever the data: the smallest p it can have there is {smallest:.3g}."
         )
     left = int(findings.contrasts["n_left_out"].sum())
     if left:
@@ -94,9 +92,8 @@ def _null_words(findings: Findings) -> list[str]:
     unit = MEASURES[findings.settings.primary].unit
     return [
         f"A/A check ({schema.AA} against {findings.study.baseline}, which differ in nothing but luck): mean "
-        f"differences up to {spread:.2g} {unit}; "
-        f"{wrong} of {len(judged)} would have been called different at {findings.settings.alpha:.2g} without "
-        "adjustment."
+        f"differences up to {spread:.2g} {unit}; {wrong} of {len(judged)} would have been called different "
+        f"at {findings.settings.alpha:.2g} without adjustment."
     ]
 
 

@@ -62,11 +62,10 @@ def _question(findings: Findings, family: pd.DataFrame) -> str:
     seeds = _range(family["n"])
     return (
         f"Does it matter which {study.task_a} examples are replayed while {study.task_b} is learnt? The "
-        "declared measure is "
-        f"{measure.label} ({measure.unit}), each strategy against {findings.study.baseline} at the same seed "
-        "and mix; "
-        f"{len(family)} {'contrast was' if len(family) == 1 else 'contrasts were'} declared, with {seeds} "
-        "finished pairs each."
+        f"declared measure is {measure.label} ({measure.unit}), each strategy against "
+        f"{findings.study.baseline} at the same seed and mix; {len(family)} "
+        f"{'contrast was' if len(family) == 1 else 'contrasts were'} declared, with {seeds} finished pairs "
+        "each."
     )
 
 
@@ -97,8 +96,8 @@ def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
         largest = _p_text(max(row["p_holm"] for row in found))
         sentences.append(
             f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with "
-            f"{findings.study.baseline} ({judgement}), by {size} "
-            f"{measure.unit} (n = {_range(row['n'] for row in found)}; adjusted p "
+            f"{findings.study.baseline} ({judgement}), by {size} {measure.unit} (n = "
+            f"{_range(row['n'] for row in found)}; adjusted p "
             f"{largest}{' for the largest' if len(found) > 1 else ''})."
         )
     rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
@@ -128,8 +127,8 @@ def _survivors(family: pd.DataFrame, findings: Findings) -> list[str]:
     rows = family.assign(lost=lost)[lost > 0].to_dict("records")
     sentences = [
         f"{_group_name([row], findings)}: {row['lost']} of {row['n_planned']} pairs lost a run "
-        f"({row['n_diverged']} diverged, "
-        f"{row['n_failed']} failed); what is said of it holds only for seeds at which both runs finish."
+        f"({row['n_diverged']} diverged, {row['n_failed']} failed); what is said of it holds only for seeds "
+        "at which both runs finish."
         for row in rows[:MOST_NAMED]
     ]
     rest = len(rows) - MOST_NAMED

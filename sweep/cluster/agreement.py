@@ -16,8 +16,7 @@ VARIABLE_LENGTH = (2, 11)  # the torch with a causal attention kernel over examp
 REMEDY = (
     "Give them what the driver has (the same forgetting-sweep, torch, transformers, peft and numpy; for "
     "resources.gpus a torch with CUDA and a driver for it), or take them out of the cluster. To reserve GPUs "
-    "and "
-    "compute on the CPU: resources.device=cpu"
+    "and compute on the CPU: resources.device=cpu"
 )
 
 
@@ -83,8 +82,7 @@ def _precision(nodes: Sequence[Node]) -> Precision:
         )
         raise WorkersRefusedError(
             "model.dtype: auto cannot be settled: the devices differ, and fp32 on all would slow down those "
-            "that "
-            "compute bf16:\n"
+            "that compute bf16:\n"
             + "\n".join(lines)
             + "\nSet model.dtype to fp32, which all compute, or take the "
             "others out of the cluster"
@@ -103,8 +101,7 @@ def remarks(nodes: Sequence[Node], required: Requirement, *, begun: Begun) -> li
         if _numbers(required.versions["torch"]) < VARIABLE_LENGTH:
             said.append(
                 f"torch {required.versions['torch']} has no attention kernel for examples of several "
-                "lengths; "
-                "2.11 and later have: this study runs slower without"
+                "lengths; 2.11 and later have: this study runs slower without"
             )
     if len(names) > 1:
         said.append(

@@ -111,8 +111,7 @@ def token_refused(head: str) -> str:
         said = "the one here is another" if there else "there is none here"
     return (
         f"the Ray cluster at {head} asks for its token, and {said}: set RAY_AUTH_MODE=token and the "
-        "cluster's "
-        "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
+        "cluster's RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
     )
 
 

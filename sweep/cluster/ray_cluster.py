@@ -112,8 +112,7 @@ def _init(address: str | None, log: Path, *, stack: ExitStack, say: Say) -> None
 def _loss(place: str, log: Path) -> str:
     return (
         f"the Ray cluster at {place} is gone; what is finished and checkpointed is kept: run the same "
-        "command "
-        f"on a new cluster. Ray's log: {log}"
+        f"command on a new cluster. Ray's log: {log}"
     )
 
 
@@ -175,8 +174,7 @@ def _check_fit(resources: ResourceSettings, nodes: list[dict[str, float]], *, wh
             cpus_in_all, gpus_in_all = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
             raise ClusterError(
                 f"resources: {what} asks for cpus={cpus:g}, gpus={resources.gpus:g} on one node; {whose} has "
-                "in "
-                f"all cpus={cpus_in_all:g}, gpus={gpus_in_all:g}"
+                f"in all cpus={cpus_in_all:g}, gpus={gpus_in_all:g}"
             )
     return fitting
 

@@ -152,14 +152,12 @@ class StudyConfig(Settings):
         if AA in strategies and baseline != DEFAULT_BASELINE:
             raise ValueError(
                 f"search.strategy: {AA!r} is {DEFAULT_BASELINE!r} once more, and shows what no difference "
-                "from it looks "
-                f"like; the baseline is {baseline!r}: leave {AA!r} out"
+                f"from it looks like; the baseline is {baseline!r}: leave {AA!r} out"
             )
         if self.search.looks and not self.search.compares(baseline):
             raise ValueError(
                 f"search: a look judges strategies against {baseline!r}: list it, another strategy and a mix "
-                "above 0; "
-                f"got strategy {list(strategies)} and mix {list(self.search.mix)}"
+                f"above 0; got strategy {list(strategies)} and mix {list(self.search.mix)}"
             )
         return self
 
@@ -200,15 +198,13 @@ class StudyConfig(Settings):
         if training.batch_size > examples:
             raise ValueError(
                 f"{section}.batch_size {training.batch_size} is more than the {examples} examples of an "
-                "epoch "
-                f"({origin}): each would be one short batch. Lower batch_size or raise train"
+                f"epoch ({origin}): each would be one short batch. Lower batch_size or raise train"
             )
         steps = training.steps or -(-examples // training.batch_size) * (training.epochs or 0)
         if training.warmup_steps > steps:
             raise ValueError(
                 f"{section}.warmup_steps {training.warmup_steps} is more than the {steps} steps of "
-                f"{section}: its "
-                f"learning rate, {training.lr:g}, would never be reached"
+                f"{section}: its learning rate, {training.lr:g}, would never be reached"
             )
 
     def first_seeds(self, count: int) -> Self:

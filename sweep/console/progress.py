@@ -67,8 +67,8 @@ class Progress:
         self._status = ""
         self.say(
             f"Phase A, seed {seed}: task A loss {summary['task_a_loss_before']:.4f} -> "
-            f"{summary['task_a_loss_after']:.4f}, "
-            f"task B loss {summary['task_b_loss_before']:.4f} -> {summary['task_b_loss_after']:.4f}"
+            f"{summary['task_a_loss_after']:.4f}, task B loss {summary['task_b_loss_before']:.4f} -> "
+            f"{summary['task_b_loss_after']:.4f}"
         )
 
     def progression(self, due: NextStage) -> None:

@@ -129,17 +129,14 @@ def _forgotten(cell: PlannedCell, ledger: Ledger) -> Change:
 def _unlearned(change: Change) -> str:
     return (
         f"Phase A did not learn task A: its validation loss changed by {change.describe()}, and "
-        f"{STANDARD_ERRORS:g} "
-        "standard errors count as noise. There is nothing to forget yet: raise phase_a.epochs, phase_a.lr or "
-        "task_a.train, or task_a.validation to see smaller changes"
+        f"{STANDARD_ERRORS:g} standard errors count as noise. There is nothing to forget yet: raise "
+        "phase_a.epochs, phase_a.lr or task_a.train, or task_a.validation to see smaller changes"
     )
 
 
 def _unforgotten(told: str) -> str:
     return (
         f"nothing of task A is forgotten without replay beyond noise ({STANDARD_ERRORS:g} standard errors): "
-        f"{told}. No "
-        "strategy can help here: raise phase_b.epochs, phase_b.steps or phase_b.lr (lower it where runs "
-        "diverged), "
-        "or task_a.validation to see smaller changes"
+        f"{told}. No strategy can help here: raise phase_b.epochs, phase_b.steps or phase_b.lr (lower it "
+        "where runs diverged), or task_a.validation to see smaller changes"
     )

@@ -142,8 +142,7 @@ def _needed(study: StudyConfig, spread: Spread, asked: dict[str, Any]) -> list[s
     )
     return [
         f"smallest effect {smallest:g}: {different} to find a difference of that size, {equivalent} to show "
-        "that "
-        "there is none as large where the true difference is 0"
+        "that there is none as large where the true difference is 0"
     ]
 
 

@@ -71,8 +71,7 @@ def _check_axes(study: StudyConfig) -> None:
         if len(values) > 1:
             raise ConfigurationError(
                 f"search.{name} has {len(values)} values, and the best rate may differ between them: tune "
-                "for one, "
-                f"as with --set search.{name}={values[0]}"
+                f"for one, as with --set search.{name}={values[0]}"
             )
 
 
@@ -85,8 +84,7 @@ def _check_seeds(seeds: Sequence[int], study: StudyConfig) -> None:
     if shared:
         raise ConfigurationError(
             f"--seed {shared[0]} is a seed of the study: a rate chosen on it would favour what is estimated "
-            "with it; "
-            f"choose others, such as {SEEDS[0]}"
+            f"with it; choose others, such as {SEEDS[0]}"
         )
 
 
@@ -118,8 +116,7 @@ def check_kind(ledger: Ledger, *, early_stopping: bool) -> None:
     if not early_stopping and holds_search(ledger):
         raise LedgerError(
             f"{place} holds a learning-rate search, whose cells are stopped by their outcome: it is no "
-            "study. Go on "
-            "with `python -m sweep tune` or `resume`"
+            "study. Go on with `python -m sweep tune` or `resume`"
         )
 
 
@@ -140,8 +137,7 @@ def open_search(ledger: Ledger, study: StudyConfig, *, steps: int) -> None:
     if differing:
         raise LedgerError(
             f"{ledger.storage.describe()} holds a search with {'; '.join(differing)}: its rates do not "
-            "compare. Undo "
-            "the change, or move that search away"
+            "compare. Undo the change, or move that search away"
         )
 
 

@@ -132,8 +132,7 @@ def check_selectable(study: StudyConfig, pool: Pool, *, task_b_size: int) -> Non
     if replay_count(most, task_b_size) > pool.size:
         raise SelectionError(
             f"search.mix: {most:g} of {task_b_size} task B examples are {replay_count(most, task_b_size)}, "
-            "and task A's "
-            f"training pool has {pool.size}: lower the mix or raise task_a.train"
+            f"and task A's training pool has {pool.size}: lower the mix or raise task_a.train"
         )
     for strategy in study.search.strategy:
         if _needs(strategy) == "difficulty":

@@ -148,10 +148,8 @@ def _check_origin(artifact: Artifact | None, status: CellStatus, ledger: Ledger)
     if artifact is not None and status.artifact not in (None, artifact.content):
         raise LedgerError(
             f"{ledger.storage.describe()}: finished cells began from another Phase A adapter than the one "
-            "that is "
-            "there now. It was trained again or replaced, and its numbers differ (other hardware?): bring "
-            "the old "
-            "one back, or start anew with --new-study"
+            "that is there now. It was trained again or replaced, and its numbers differ (other hardware?): "
+            "bring the old one back, or start anew with --new-study"
         )
 
 

@@ -41,8 +41,7 @@ class ComputePlan:
         compiled = ", compiled" if self.compiled else ""
         return (
             f"{self.device}, {self.precision}, {self.attention} attention, {self.tokens['training']:,} "
-            "tokens a "
-            f"microbatch ({self.tokens['evaluation']:,} in evaluation){recomputed}{compiled}"
+            f"tokens a microbatch ({self.tokens['evaluation']:,} in evaluation){recomputed}{compiled}"
         )
 
 

@@ -25,8 +25,7 @@ OUT_OF_MEMORY = (  # in lower case, what errors say that have no type of their o
 )
 ADVICE = (
     "give a trial more memory (fewer trials a machine: raise resources.cpus or resources.gpus), train fewer "
-    "cells "
-    "together (resources.cells_per_worker), or lower max_length"
+    "cells together (resources.cells_per_worker), or lower max_length"
 )
 
 

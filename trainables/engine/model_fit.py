@@ -49,8 +49,7 @@ class Limits:
         if self.window is not None and max_length > self.window:
             raise ModelError(
                 f"max_length must be at most {self.window}, the window that the model's attention is limited "
-                "to, "
-                f"got {max_length}"
+                f"to, got {max_length}"
             )
 
     def check_tokens(self, task: PreparedTask) -> None:
@@ -60,8 +59,7 @@ class Limits:
             raise ModelError(
                 f"task {task.name}: the tokenizer gives token {largest}, but the model's embedding has only "
                 f"{self.vocabulary} rows: were tokens added to the tokenizer alone (as for a chat template)? "
-                "Give the "
-                "model that was trained with this tokenizer, or another prompt_format"
+                "Give the model that was trained with this tokenizer, or another prompt_format"
             )
 
 

@@ -217,6 +217,5 @@ def check_packing(base: PreTrainedModel) -> None:
     if (together - expected).norm() > 5e-2 * expected.norm():
         raise AttentionError(
             "an example's hidden states depend on the examples packed beside it: the model mixes tokens by "
-            "more "
-            "than attention"
+            "more than attention"
         )

@@ -54,8 +54,7 @@ def check_configuration(config: Any, *, dequantised: bool = False) -> None:
         parts = ", ".join(sorted(config.sub_configs))
         raise ModelError(
             f"model.name: {kind} wraps several models ({parts}); a text-only language model is needed, such "
-            "as its "
-            "text part saved alone"
+            "as its text part saved alone"
         )
     if not dequantised:
         _refuse_quantised(config)
@@ -64,22 +63,19 @@ def check_configuration(config: Any, *, dequantised: bool = False) -> None:
         if type(value) is not int or value < 1:
             raise ModelError(
                 f"model.name: the configuration of {kind} must give {name} as a whole number, got "
-                f"{value!r:.60}: only "
-                "models of attention layers of one width can be trained here"
+                f"{value!r:.60}: only models of attention layers of one width can be trained here"
             )
     for name in LOGIT_SETTINGS:
         value = getattr(config, name, None)
         if value not in NEUTRAL:
             raise ModelError(
                 f"model.name: {kind} caps or scales its logits after the output layer ({name}={value}), "
-                "which the "
-                "loss here does not do"
+                "which the loss here does not do"
             )
     if getattr(config, "attention_chunk_size", None):
         raise ModelError(
             f"model.name: {kind} attends within chunks of {config.attention_chunk_size} tokens, which "
-            "attention "
-            "over packed examples does not do"
+            "attention over packed examples does not do"
         )
 
 
@@ -90,8 +86,7 @@ def _refuse_quantised(config: Any) -> None:
         method = named.get("quant_method", "a method that is not named")
         raise ModelError(
             f"model.name: the checkpoint is quantised ({getattr(method, 'value', method)}): quantised "
-            "weights cannot "
-            "be trained here; give the model in bf16, fp16 or fp32"
+            "weights cannot be trained here; give the model in bf16, fp16 or fp32"
         )
 
 
@@ -103,8 +98,7 @@ def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
     if not getattr(empty, "_supports_attention_backend", False):
         raise ModelError(
             f"model.name: {type(empty).__name__} computes its attention in code of its own, which cannot "
-            "keep "
-            "packed examples apart; an architecture with exchangeable attention is needed"
+            "keep packed examples apart; an architecture with exchangeable attention is needed"
         )
     if not isinstance(empty.get_output_embeddings(), torch.nn.Linear):  # type: ignore[no-untyped-call]
         raise ModelError(f"model.name: {type(empty).__name__} has no linear output layer over its vocabulary")
@@ -183,8 +177,7 @@ def _check_attention(model: PreTrainedModel, expected: torch.Tensor) -> None:
     if (ours - expected).norm() > SAME * expected.norm():
         raise AttentionError(
             "its own attention is not the causal one that is computed here: it looks ahead, as an encoder's "
-            "does, or "
-            "is weighted by more than queries and keys"
+            "does, or is weighted by more than queries and keys"
         )
 
 

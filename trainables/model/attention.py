@@ -121,8 +121,7 @@ def _one_by_one(
         if key.shape[-1] != value.shape[-1]:
             raise AttentionError(
                 f"the model's keys are {key.shape[-1]} wide and its values {value.shape[-1]}: packed "
-                "attention "
-                "takes heads of one width"
+                "attention takes heads of one width"
             )
         flat = [_flatten_rows(heads) for heads in (query, key, value)]
         parts = [

@@ -240,14 +240,12 @@ def _targets(base: PreTrainedModel, lora: LoraSettings) -> dict[str, torch.nn.Li
         if module is head:
             raise AdapterError(
                 f"model.lora.target_modules: {name} is the output layer, which the loss computes with as it "
-                "is; "
-                "leave it out"
+                "is; leave it out"
             )
         if not isinstance(module, torch.nn.Linear):
             raise AdapterError(
                 f"model.lora.target_modules: {name} is a {type(module).__name__}; only torch.nn.Linear "
-                "layers can be "
-                "adapted"
+                "layers can be adapted"
             )
     return {name: module for name, module in chosen.items() if isinstance(module, torch.nn.Linear)}
 

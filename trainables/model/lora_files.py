@@ -116,8 +116,7 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
     if WEIGHTS_FILE in absent and (folder / PICKLED_WEIGHTS).is_file():
         raise AdapterError(
             f"phase_a.adapter: {folder} holds its weights as {PICKLED_WEIGHTS}, a pickle, which can run any "
-            "code "
-            f"when it is read; save it anew as {WEIGHTS_FILE} where you trust it"
+            f"code when it is read; save it anew as {WEIGHTS_FILE} where you trust it"
         )
     if absent:
         raise AdapterError(

@@ -129,10 +129,8 @@ def _hub_source(settings: ModelSettings, hub_id: str) -> ModelSource:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"model.name: {hub_id!r} (revision {settings.revision or 'main'}) is not in the local hub cache "
-            "and the "
-            f"hub did not give it: {type(error).__name__}. Give a local directory or GGUF file instead, or "
-            "log in "
-            "for a gated model"
+            f"and the hub did not give it: {type(error).__name__}. Give a local directory or GGUF file "
+            "instead, or log in for a gated model"
         ) from error
     refuse_foreign_files(Path(folder))
     commit = Path(folder).name
@@ -229,8 +227,7 @@ def load_empty_model(source: ModelSource) -> "PreTrainedModel":
         ):  # its list of all there are is pages long
             raise ModelError(
                 f"model.name: {source.describe()} is a {config.model_type!r} model, which is no causal "
-                "language "
-                "model: give one that continues a text"
+                "language model: give one that continues a text"
             ) from error
         raise ModelError(
             f"model.name: no {config.model_type!r} model could be built from the configuration of "

@@ -64,15 +64,12 @@ def refuse_foreign_files(folder: Path) -> None:
         if (folder / "config.json").exists():
             raise ModelError(
                 f"model.name: {folder} holds an adapter ({ADAPTER}) beside the model's own weights, which "
-                "would be "
-                f"added to them without a word: move {ADAPTER} and its weights elsewhere, and give that "
-                "folder as "
-                "phase_a.adapter if the study is to begin from it"
+                f"would be added to them without a word: move {ADAPTER} and its weights elsewhere, and give "
+                "that folder as phase_a.adapter if the study is to begin from it"
             )
         raise ModelError(
             f"model.name: {folder} is an adapter ({ADAPTER}), not a base model: give its base model as "
-            "model.name "
-            "and this folder as phase_a.adapter"
+            "model.name and this folder as phase_a.adapter"
         )
     for file in sorted(file for file in folder.iterdir() if file.suffix in {*SMALL, ".safetensors"}):
         if file.is_symlink() and not file.exists():
@@ -110,8 +107,7 @@ def weight_files(folder: Path) -> list[Path]:
         held = ", ".join(sorted(file.name for file in folder.glob("*.safetensors*"))) or "none"
         raise ModelError(
             f"model.name: {folder} has neither {WEIGHTS} nor {INDEX}, by which weights are found; of "
-            "safetensors "
-            f"it holds {held}"
+            f"safetensors it holds {held}"
         )
     names = sorted(set(_read_index(folder / INDEX).values()))
     absent = [name for name in names if not (folder / name).is_file()]
@@ -169,8 +165,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     if size != expected:
         raise ModelError(
             f"model.name: {file} has {size:,} bytes where its header asks for {expected:,}: it was not "
-            "copied "
-            "whole, fetch it again"
+            "copied whole, fetch it again"
         )
     refuse_unfilled(file)
     return tensors
@@ -184,8 +179,7 @@ def refuse_unfilled(file: Path) -> None:
     if tail == bytes(TAIL):
         raise ModelError(
             f"model.name: {file} ends in {TAIL:,} zeros or more: its room was set aside, and a download or "
-            "copy did "
-            "not fill it; fetch it again"
+            "copy did not fill it; fetch it again"
         )
 
 

@@ -47,8 +47,7 @@ def check_names(model: "PreTrainedModel", stored: Mapping[str, StoredTensor], *,
     if strange:
         raise ModelError(
             f"model.name: {where} holds {_first(strange)} as {stored[strange[0]].dtype}: quantised weights "
-            "cannot "
-            "be trained here; give the model in bf16, fp16 or fp32"
+            "cannot be trained here; give the model in bf16, fp16 or fp32"
         )
     tensors = {
         name: torch.empty(each.shape, dtype=getattr(torch, known[each.dtype]), device="meta")
@@ -110,9 +109,8 @@ def refuse_other_weights(model: "PreTrainedModel", report: Mapping[str, Any], *,
     cause = _cause(missing, unexpected)
     raise ModelError(
         f"model.name: the weights in {where} are not those of {type(model).__name__} as its config.json "
-        "describes "
-        f"it: {'; '.join(found)}. {cause or 'Is config.json of another model?'} "
-        "Nothing is trained on weights drawn at random"
+        f"describes it: {'; '.join(found)}. {cause or 'Is config.json of another model?'} Nothing is trained "
+        "on weights drawn at random"
     )
 
 
@@ -151,8 +149,7 @@ def check_numbers(model: "PreTrainedModel", stored: Mapping[str, StoredTensor]) 
         if bad:
             raise ModelError(
                 f"model.name: {file} holds NaN or infinity in {len(bad):,} weights ({_first(bad)}): no loss "
-                "could be "
-                "computed"
+                "could be computed"
             )
     for target, source in model.all_tied_weights_keys.items():
         if {target, source} <= stored.keys() and not same_numbers(stored[target], stored[source]):
@@ -177,8 +174,7 @@ def check_loaded(model: "PreTrainedModel", report: Mapping[str, Any], *, where: 
 def _untied(target: str, source: str) -> str:
     return (
         f"model.name: config.json ties {target} to {source}, but the checkpoint holds two different ones: "
-        "set "
-        "tie_word_embeddings to false in config.json if both are meant"
+        "set tie_word_embeddings to false in config.json if both are meant"
     )
 
 

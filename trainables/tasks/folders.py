@@ -210,8 +210,7 @@ def _refuse_unread_validation(others: Iterable[Path], *, chosen: str | None, fol
             )
             raise TaskError(
                 f"{folder.name}/{path} names the {found.pop()} split, and a file ending in {path.suffix} is "
-                "not read: "
-                f"{instead}. Convert it, or move it out of the folder"
+                f"not read: {instead}. Convert it, or move it out of the folder"
             )
 
 

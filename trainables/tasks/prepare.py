@@ -92,8 +92,7 @@ def prepare_task(
     if settings.paragraphs == "supporting" and draw.without_paragraphs == len(train) + len(validation):
         raise TaskError(
             f"task {settings.name}: none of the {draw.without_paragraphs} examples has a supporting "
-            "paragraph: no title "
-            "in supporting_facts is one in context. Use paragraphs: all, or mend the data"
+            "paragraph: no title in supporting_facts is one in context. Use paragraphs: all, or mend the data"
         )
     if draw.with_part_of_them:
         notes = (*notes, f"{draw.with_part_of_them} examples lack some of their supporting paragraphs")

@@ -88,8 +88,8 @@ def _check_template(tokenizer: "PreTrainedTokenizerBase", template: str) -> None
     )
     raise TaskError(
         f"the tokenizer's chat template loses the question: {asks}, and of a user's message {PROBE!r} it "
-        "makes "
-        f"{rendered!r:.200}; choose prompt_format 'instruct', or give the tokenizer a template for plain text"
+        f"makes {rendered!r:.200}; choose prompt_format 'instruct', or give the tokenizer a template for "
+        "plain text"
     )
 
 
@@ -99,8 +99,7 @@ def _render(message: str, *, tokenizer: "PreTrainedTokenizerBase") -> str:
     except _template_errors() as error:
         raise TaskError(
             f"the tokenizer's chat template fails on one user message: {type(error).__name__}: "
-            f"{error!s:.300}; "
-            "choose prompt_format 'instruct', or give the tokenizer a template that takes it"
+            f"{error!s:.300}; choose prompt_format 'instruct', or give the tokenizer a template that takes it"
         ) from error
 
 

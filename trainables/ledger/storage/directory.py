@@ -70,8 +70,7 @@ class DirectoryStorage(Storage):
             more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
             raise ForeignStorageError(
                 f"{self.location} holds {', '.join(foreign[:NAMED])}{more}, and no study: a study is kept in "
-                "an empty "
-                "or a new directory; give one as `storage`"
+                "an empty or a new directory; give one as `storage`"
             )
 
     def _check_root(self) -> None:

@@ -29,8 +29,7 @@ def check_location(location: str) -> str:
     if VARIABLE.search(location):
         raise LocationError(
             f"environment variables are not filled in here, got {location!r:.200}: write the path itself, or "
-            "let the "
-            "shell fill it in with --set"
+            "let the shell fill it in with --set"
         )
     scheme = _scheme(location)
     if scheme not in KINDS:
