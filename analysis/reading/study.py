@@ -66,13 +66,13 @@ class RecordedStudy:
     @property
     def baseline(self) -> str:
         """The strategy that the others are compared with."""
-        declared = self.description.get("config", {}).get("inference") or {}
-        return str(declared.get("baseline", schema.DEFAULT_BASELINE))
+        declared = _section(_section(self.description, "config"), "inference").get("baseline")
+        return declared if isinstance(declared, str) else schema.DEFAULT_BASELINE
 
     def compared_with(self, baseline: str) -> "RecordedStudy":
         """Return the study as if it had declared that baseline."""
-        config = self.description.get("config", {})
-        inference = {**(config.get("inference") or {}), "baseline": baseline}
+        config = _section(self.description, "config")
+        inference = {**_section(config, "inference"), "baseline": baseline}
         return replace(self, description={**self.description, "config": {**config, "inference": inference}})
 
     @property
@@ -82,6 +82,11 @@ class RecordedStudy:
     @property
     def task_b(self) -> str:
         return str(self.description.get("task_b", "task B"))
+
+
+def _section(record: Record, name: str) -> Record:
+    found = record.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def load(location: str | PathLike[str]) -> pd.DataFrame:
