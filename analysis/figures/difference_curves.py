@@ -1,8 +1,4 @@
-"""Difference curves: a strategy's task A loss minus random's at the same seed and step, with a band of its
-own.
-
-Two curves' bands that overlap are no test of their difference; this is the paired difference itself.
-"""
+"""Difference curves: a strategy's task A loss minus the baseline's at the same seed and step, with its band."""
 
 from dataclasses import replace
 
@@ -118,4 +114,4 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
     )
 
 
-ENTRY = Entry(30, "difference_curves", "Difference from random during Phase B", draw_difference_curves)
+ENTRY = Entry(30, "difference_curves", "Difference from the baseline during Phase B", draw_difference_curves)

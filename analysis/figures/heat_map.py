@@ -242,4 +242,6 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
     )
 
 
-ENTRY = Entry(40, "change_against_random", "Strategy by mix, against random", draw_change_against_baseline)
+ENTRY = Entry(
+    40, "change_against_baseline", "Strategy by mix, against the baseline", draw_change_against_baseline
+)

@@ -1,4 +1,4 @@
-"""Seed slope graph: from random to each strategy, one line a seed."""
+"""Seed slope graph: from the baseline to each strategy, one line a seed."""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ class Curve(NamedTuple):
 class Measure(NamedTuple):
     """A measure in words. `of` reads it off one run's curve; None where it takes a second run.
 
-    `higher_is_worse`: which way the measure points; every difference is strategy - random.
+    `higher_is_worse`: which way the measure points; every difference is strategy - baseline.
     """
 
     label: str

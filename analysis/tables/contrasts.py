@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 
 def contrasts_table(findings: Findings) -> Table:
-    """Return every contrast of the primary measure with random, with its verdict."""
+    """Return every contrast of the primary measure with the baseline, with its verdict."""
     settings = findings.settings
     measure = MEASURES[settings.primary]
     family = count_text([int(findings.contrasts["in_family"].sum())], "contrast")

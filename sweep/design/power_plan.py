@@ -90,7 +90,10 @@ def describe_resolution(study: StudyConfig, spread: Spread | None, *, contrasts:
     `contrasts` share alpha.
     """
     if not contrasts:
-        return ["detectable difference: none, search.strategy and search.mix make no contrast with random"]
+        return [
+            "detectable difference: none, search.strategy and search.mix make no contrast with "
+            f"{study.inference.baseline}"
+        ]
     if spread is None:
         return [UNKNOWN, *_without_smallest(study)]
     from analysis.stats.measures import MEASURES

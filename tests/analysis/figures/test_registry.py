@@ -99,7 +99,7 @@ def test_each_axis_value_has_a_figure_of_its_own_rows(two_rates: list[Facet], na
 def test_names_are_shown_as_text_not_as_formulas(study: Builder) -> None:
     strategies = ("random", "_", r"$\broken{$", r"\input{x}", "<script>")
     facet = only_view(study(strategies=strategies))
-    for name in ("forest", "forgetting_curves", "change_against_random", "tradeoff"):
+    for name in ("forest", "forgetting_curves", "change_against_baseline", "tradeoff"):
         figure = FIGURES[name].draw(facet).figure
         assert figure is not None
         figure.canvas.draw()
