@@ -70,8 +70,7 @@ ADDRESS = click.option(
 
 
 # Plans of many cells are many objects that all stay: looking for garbage among them at Python's own pace took
-# a
-# quarter of the time of `plan`.
+# a quarter of the time of `plan`.
 COLLECT_AFTER = (50_000, 20, 50)
 
 

@@ -107,17 +107,17 @@ class Session:
             sweep_artifact(self.prepared.artifacts[seed])
 
     def advance(self, whole: Plan, *, attempted: frozenset[str] = frozenset()) -> NextStage:
-        """Find what of the `whole` plan is due, publish its plan, and say what the looks and the gate say.
+        """Publish what of the `whole` plan runs next, say what the looks and the gate say, and return it.
 
         A look is judged by what the published plan lists.
         """
         current = reached(self.study, whole)
         self._publish(current)
-        due = find_next_stage(self.study, whole, self.ledger, attempted=attempted)
-        if len(due.plan.cells) != len(current.cells):
-            self._publish(due.plan)
-        self.progress.progression(due)
-        return due
+        stage = find_next_stage(self.study, whole, self.ledger, attempted=attempted)
+        if len(stage.plan.cells) != len(current.cells):
+            self._publish(stage.plan)
+        self.progress.progression(stage)
+        return stage
 
     def _publish(self, plan: Plan) -> None:
         publish_plan(plan, study=self.study, ledger=self.ledger, say=self.progress.say)

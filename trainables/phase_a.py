@@ -93,14 +93,13 @@ def make_artifact(
     if saved is not None and saved[1].pop("numerics", None) != numerics_key():
         warn(f"{job.partial.describe()}: its checkpoint was made by code with other numbers: begun anew")
         saved = None
-    begun_with = (
-        ComputePlan(**saved[1].pop("tuning")) if saved else None
-    )  # another machine may measure another
+    # As it began: another machine may measure another.
+    begun_with = ComputePlan(**saved[1].pop("tuning")) if saved else None
     if begun_with is not None and job.setup.settings.dtype not in ("auto", begun_with.precision):
         warn(f"{job.partial.describe()}: its checkpoint was made in {begun_with.precision}: begun anew")
         saved, begun_with = None, None
     session = load_session(job.setup, weights=weights, compute_plan=begun_with, warn=warn)
-    session.compute.heartbeat = heartbeat
+    session.compute.heartbeat = heartbeat  # of a session that this call has loaded anew
     if job.setup.settings.compile == "on":
         check_compiler(session.compute.device)  # not after hours of training
     try:

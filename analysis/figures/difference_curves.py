@@ -1,4 +1,4 @@
-"""Difference curves: a strategy's task A loss minus the baseline's at the same seed and step, with its band."""
+"""Difference curves: a strategy's task A loss minus the baseline's at the same seed and step, and a band."""
 
 from dataclasses import replace
 

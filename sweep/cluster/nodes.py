@@ -51,8 +51,7 @@ class Nodes:
         self.resources = resources
         on_gpu = resources.on_gpu
         # It asks for no GPU, so as not to wait for a free one, and is shown all. A process that has looked at
-        # a
-        # GPU holds memory of it, and is to leave.
+        # a GPU holds memory of it, and is to leave.
         options: dict[str, Any] = {"max_calls": 1, "runtime_env": {"env_vars": SHOWN_ALL}} if on_gpu else {}
         remote: Any = ray.remote
         self._ask: Any = remote(num_cpus=0, **options)(_question(on_gpu=on_gpu, source=source))

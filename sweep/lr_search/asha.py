@@ -1,6 +1,4 @@
-"""Which learning rates go on: asynchronous successive halving, a rate with all its seeds at a time. Imports
-Ray.
-"""
+"""Which learning rates go on: asynchronous successive halving, a rate with all its seeds. Imports Ray."""
 
 import math
 from dataclasses import replace
@@ -26,8 +24,10 @@ class Halving(FIFOScheduler):
     """Stops rates that have fallen behind in task B's validation loss, mean over their seeds, or diverged.
 
     Decides as Ray's ASHA does (Li et al. 2020, https://arxiv.org/abs/1810.05934): at the first evaluation
-    point from a ninth and a third of the steps on, against the rates that came there before. What an
-    earlier run has seen is read from the ledger; every decision is recorded there before it is carried out.
+    point from a ninth and a third of the steps on, against the rates that came there before. Ray's scheduler
+    decides, but could not be Tune's own: it judges a trial, not the mean of a rate's seeds, and forgets what
+    an earlier run has seen, which is read from the ledger here; every decision is recorded there before it is
+    carried out.
     """
 
     def __init__(self, ledger: Ledger) -> None:

@@ -21,8 +21,7 @@ from trainables.tasks.tokenised import TokenisedExamples
 Say = Callable[[str], None]
 Fingerprint = dict[str, Any]
 # Sections of a fingerprint of which only what two have in common is compared: searched settings are part of
-# cells'
-# keys instead, strategies may be added and left out, and the modules of early records are provenance.
+# cells' keys instead, strategies may be added and left out, and the modules of early records are provenance.
 OPEN_SECTIONS = {"phase_b", "strategies", "code"}
 
 

@@ -24,8 +24,7 @@ DIGEST_LENGTH = 12  # hex digits: 48 bits, enough to tell versions of one module
 
 CHANGED = "changed since it was loaded"
 # Raised when the same configuration gives other numbers than before: old and new cells do not mix. Held by
-# the golden
-# losses (tests/trainables/test_golden.py), which fail until it is.
+# the golden losses (tests/trainables/test_golden.py), which fail until it is.
 NUMERICS = 2
 
 

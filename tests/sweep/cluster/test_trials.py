@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sweep.cluster.signals import Interruption
-from sweep.cluster.trials import _Watcher
+from sweep.cluster.trials import Trials, _Watcher
 from sweep.ledger.ledger import Ledger
 from trainables.ledger.storage.directory import DirectoryStorage
 
@@ -39,3 +39,24 @@ def test_tries_of_a_group_are_no_cells_own_and_those_alone_are_counted(tmp_path:
     watcher.on_trial_recover(2, [], trial("a"))
     watcher.on_trial_error(3, [], trial("a"))
     assert (attempts, told.failed) == (Counter(a=2), ["a"])
+
+
+def test_a_verdict_on_a_group_counts_for_none_of_its_cells(tmp_path: Any, monkeypatch: Any) -> None:
+    """The cells are tried by themselves afterwards, and then it counts."""
+    told = Told()
+    failures = {"a": {"error": "x", "log": ""}}
+    actor = SimpleNamespace(take_failures=SimpleNamespace(remote=lambda: failures))
+    trials = Trials(
+        Ledger(DirectoryStorage(str(tmp_path))),
+        weights=None,  # type: ignore[arg-type]
+        link=SimpleNamespace(mailbox=actor),  # type: ignore[arg-type]
+        lease=None,  # type: ignore[arg-type]
+        outages=None,  # type: ignore[arg-type]
+        progress=told,  # type: ignore[arg-type]
+        interruption=Interruption(),
+    )
+    monkeypatch.setattr("sweep.cluster.trials.ray.get", lambda value: value)
+    assert trials._take_verdicts(alone=set()) == failures
+    assert (trials.attempts, told.failed) == (Counter(), [])
+    assert trials._take_verdicts(alone={"a"}) == failures
+    assert (trials.attempts, told.failed) == (Counter(a=1), ["a"])
