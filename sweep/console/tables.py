@@ -213,7 +213,8 @@ def _detail(ledger: Ledger, key: str | None, status: CellStatus) -> str:
         if status.state == schema.FAILED:
             failure = ledger.failure(key)
             log = ledger.storage.describe(failure["log"])
-            return f"{failure['error']} (after {failure['attempts']} attempts; log: {log})"
+            tries = f"{failure['attempts']} attempt{'' if failure['attempts'] == 1 else 's'}"
+            return f"{failure['error']} (after {tries}; log: {log})"
         rows = ledger.rows(key, status=status) if status.state != schema.MISSING else []
     except DamagedError as error:
         return str(error)
