@@ -53,7 +53,7 @@ def test_looks_run_the_cells_of_the_fixed_study_and_stop_once_all_is_decided(
     looked = {**quiet_values, "search": TWO | {"seeds": {"looks": [3, 4]}}}
     outcome, said = run(looked | {"inference": {"level": 1 - 1e-9}})  # nothing is decided at that level
     assert outcome.states == {schema.DONE: 8}, said
-    assert "look at 3 seeds: 0 of 1 contrast with random decided" in said
+    assert "look at 3 seeds: 0 of 1 contrast with the baseline decided" in said
     assert "that was the last look: the study ends with 4 seeds" in said
     _forget_seed(quiet_values["storage"], 3)
     finished = results(quiet_values["storage"])
