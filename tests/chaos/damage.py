@@ -46,15 +46,12 @@ def half_done_study(bench: Bench) -> StudyUnderTest:
     under_test = bench.under_test(resources={"max_concurrent": 1})
     watch = bench.watch(under_test)
 
-    def inside_the_second_cell() -> bool:
-        names = under_test.checkpoints()
-        return (
-            bool(under_test.finished())
-            and len([name for name in names if schema.CELLS_DIRECTORY in name]) > 1
-        )
+    def inside() -> set[str]:
+        names = [name for name in under_test.checkpoints() if name.startswith(schema.CELLS_DIRECTORY)]
+        return {name.split("/")[1] for name in names} - under_test.finished()
 
-    stop_when(inside_the_second_cell, bench, under_test)
-    (half_done,) = {name.split("/")[1] for name in under_test.checkpoints()}
+    stop_when(lambda: bool(under_test.finished() and inside()), bench, under_test)
+    (half_done,) = inside()  # a cell that has just finished may have its checkpoints still
     under_test.ledger.record_failure(half_done, error="chaos", log="chaos", attempts=1)
     assert watch.recomputed() == 0
     return under_test
