@@ -230,8 +230,8 @@ def _execute(
     details = provenance(session.prepared.source) | {"tasks": session.prepared.task_records()}
     if len(plan.pending) < len(plan.cells) and study_record.is_of_other_code(session.ledger, details):
         session.progress.say(
-            f"finished cells are from other code of the same numerics ({NUMERICS}): they stay, and "
-            "`status --check` tells which code each is from"
+            f"the study was last run by other code of the same numerics ({NUMERICS}): finished cells stay, "
+            "and `status --check` tells which code each is from"
         )
     if session.early_stopping:
         open_search(session.ledger, session.study, steps=plan.cells[0].steps)

@@ -45,7 +45,6 @@ def provenance(findings: Findings) -> list[Facts]:
         Facts("Versions of this analysis", analysis_versions()),
         Facts("How it was started", _started(description, recorded)),
         Facts("Configuration", _flat(_section(description, "config")) or [("configuration", UNKNOWN)], True),
-        Facts("Code", _flat(_section(description, "fingerprint", "code")) or [("files", UNKNOWN)], True),
     ]
 
 
@@ -95,7 +94,6 @@ def _words(name: str) -> str:
 
 def _digests(description: Record, artifacts: Counter[str]) -> list[tuple[str, str]]:
     fingerprint = _section(description, "fingerprint")
-    code = _section(fingerprint, "code")
     facts = [
         (f"data of {name}", _text(_section(fingerprint, name).get("content", UNKNOWN)))
         for name in ("task_a", "task_b")
@@ -107,7 +105,7 @@ def _digests(description: Record, artifacts: Counter[str]) -> list[tuple[str, st
     ]
     if not artifacts:
         facts.append(("Phase A adapter", UNKNOWN))
-    facts.append(("code", f"{_digest(code)} over {count_text([len(code)], 'file')}" if code else UNKNOWN))
+    facts.append(("code", _text(_section(description, "provenance").get("code", UNKNOWN))))
     facts.append(("configuration", _digest(_section(description, "config"))))
     return facts
 
@@ -127,7 +125,7 @@ def _started(description: Record, recorded: Record) -> list[tuple[str, str]]:
     facts += [
         (name, _text(value))
         for name, value in sorted(recorded.items())
-        if name not in ("command", "model_source", "versions", "machine", "environment")
+        if name not in ("command", "model_source", "versions", "machine", "environment", "code")
     ]
     return [*facts, *_flat(_section(recorded, "environment"))]
 

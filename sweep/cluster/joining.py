@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 
 import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
-from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError
 
-from sweep.cluster.local_ray import read_token_settings, variables
+from sweep.cluster.local_ray import has_token, read_token_settings, variables
 from sweep.config.errors import ClusterError
 
 PROBE_SECONDS = 3.0  # that a head has to accept a connection
@@ -49,7 +49,7 @@ def _agree(head: str) -> str:
     A driver that asks for a token in a cluster without one would be cut off from its own workers.
     """
     said = os.environ.get(MODE_VARIABLE)
-    there = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    there = has_token()
     if said is not None and said.lower() == "token" and not there:  # Ray itself ends the process for it
         raise ClusterError(token_refused(head))
     refused: RayError | None = None
@@ -107,7 +107,7 @@ def token_refused(head: str) -> str:
     if mode.lower() != "token":
         said = f"{MODE_VARIABLE} is {mode!r}"
     else:
-        there = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+        there = has_token()
         said = "the one here is another" if there else "there is none here"
     return (
         f"the Ray cluster at {head} asks for its token, and {said}: set RAY_AUTH_MODE=token and the "

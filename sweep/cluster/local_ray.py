@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError
 
 from sweep.cluster.ray_log import replaced
 from sweep.config.errors import ClusterError
@@ -108,27 +109,33 @@ def _fault(directory: str) -> str | None:
 
 @contextmanager
 def _own_token(say: Say) -> Iterator[None]:
-    """Let only who holds a token use the cluster: the user's where one is asked for, else one of its own."""
-    mode = os.environ.get("RAY_AUTH_MODE")
-    if mode is not None and mode.lower() == "disabled":
+    """Let only who holds a token use the cluster: the one that a variable names, else one of its own.
+
+    A token in the home directory is another cluster's: a plain `ray.init()` leaves one there.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE") or "token"
+    chosen = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if mode.lower() == "disabled":
         say("RAY_AUTH_MODE=disabled: any user of this machine can run code as you, through this run's Ray")
-    with variables({"RAY_AUTH_MODE": mode or "token"} | _missing_token(mode)):
+        chosen = True
+    with variables({"RAY_AUTH_MODE": mode} | ({} if chosen else {"RAY_AUTH_TOKEN": secrets.token_hex(32)})):
         read_token_settings()
+        has_token()
         yield
     read_token_settings()
 
 
-def _missing_token(mode: str | None) -> dict[str, str]:
-    """Return the variable that holds a new token, none where the user has chosen a token or to have none."""
-    chosen = any(name in os.environ for name in TOKEN_VARIABLES)
-    if mode is not None and mode.lower() == "token":  # which may be in a file
-        read_token_settings()
-        chosen = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
-    return {} if chosen else {"RAY_AUTH_TOKEN": _new_token()}
-
-
-def _new_token() -> str:
-    return secrets.token_hex(32)
+def has_token() -> bool:
+    """Return whether Ray finds a token. Raises ClusterError where a variable names no such file."""
+    try:
+        there: bool = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    except AuthenticationError as error:
+        path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+        raise ClusterError(
+            f"RAY_AUTH_TOKEN_PATH: {path} cannot be read or is empty: unset it, or name a file that holds "
+            "the token (`ray get-auth-token --generate` makes one)"
+        ) from error
+    return there
 
 
 def read_token_settings() -> None:

@@ -15,7 +15,7 @@ from sweep.design.looks import Verdict
 from sweep.ledger.ledger import Entry, Ledger
 from sweep.planning.cells import PlannedCell, plan_record
 from sweep.planning.study_record import searched_axes
-from trainables.ledger.schema import LABEL_COLUMNS, MIX, SEED, STRATEGY
+from trainables.ledger.schema import FINAL_STATES, LABEL_COLUMNS, MIX, SEED, STRATEGY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,14 +39,17 @@ def planned_family(cells: Iterable[PlannedCell], *, baseline: str) -> list[Contr
 
 def count_sharing(study: StudyConfig, cells: Sequence[PlannedCell], ledger: Ledger) -> int:
     """Return how many contrasts share alpha where `cells` are judged: those that the configuration has no
-    more, too.
+    more, too, where a cell of theirs has finished.
 
-    They were looked at. So they are in the plan on record, of which the report counts every one.
+    They were looked at. The plan that a run publishes keeps them, and the report counts every one.
     """
     axes = searched_axes(ledger, study)
     planned = plan_record(cells, study=study, axes=axes)
     runs = {_run(entry) for entry in planned}
-    entries = [*(entry for entry in ledger.plan() if _run(entry) not in runs), *planned]
+    dropped = [entry for entry in ledger.plan() if _run(entry) not in runs]
+    known = ledger.statuses(entry["key"] for entry in dropped) if dropped else {}
+    kept = [entry for entry in dropped if known[entry["key"]].state in FINAL_STATES]
+    entries = [*kept, *planned]
     labels = {(label.contrast, label.seed): label for label in (_label(entry, axes) for entry in entries)}
     judged = 1 + max(cell.seed for cell in cells)
     return len(family(labels.values(), baseline=study.inference.baseline, first_seeds=judged))

@@ -9,6 +9,7 @@ from sweep.ledger.ledger import CellStatus, CellStatuses, Ledger
 from sweep.planning import study_record
 from sweep.planning.cells import Origin, PlannedCell, plan_cells, plan_record
 from sweep.planning.inputs import Prepared
+from sweep.planning.study_record import check_labels, searched_axes
 from trainables.artifact import Artifact, load_artifact
 from trainables.engine.compute_plan import ComputePlan
 from trainables.ledger import schema
@@ -114,7 +115,7 @@ def make_plan(
 
     `thorough` reads every file of finished cells.
     Raises ValueError where a strategy cannot be served, LedgerError where finished cells began from
-    another adapter than the artifact's.
+    another adapter than the artifact's, OtherStudyError where they have a planned label and are other runs.
     """
     artifacts = {seed: _read_artifact(storage, say) for seed, storage in prepared.artifacts.items()}
     origins = {
@@ -127,6 +128,7 @@ def make_plan(
     keys = [cell.spec.key if cell.spec else None for cell in cells]
     found = ledger.statuses([*keys, *(entry["key"] for entry in ledger.plan())], thorough=thorough)
     planned = [(cell, found[cell.spec.key if cell.spec else None]) for cell in cells]
+    check_labels(ledger, plan_record(cells, study=study, axes=searched_axes(ledger, study)), found)
     for cell, status in planned:
         _check_origin(artifacts[study.phase_a.seed_of(cell.seed)], status, ledger)
     done = [each for each in found.values() if each.state == schema.DONE]
@@ -157,7 +159,7 @@ def publish_plan(
     plan: Plan, *, study: StudyConfig, ledger: Ledger, say: Callable[[str], None] = lambda message: None
 ) -> None:
     """Record the plan in the ledger; `say` is told of labels of an earlier one that are left out."""
-    axes = study_record.searched_axes(ledger, study)
+    axes = searched_axes(ledger, study)
     entries = plan_record(plan.cells, study=study, axes=axes)
     study_record.publish_plan(ledger, entries, known=plan.known or None, say=say)
 

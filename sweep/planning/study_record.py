@@ -52,16 +52,72 @@ def _described(key: str, description: dict[str, Any]) -> Entry:
 
 
 def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
-    """Raise OtherStudyError if finished cells of this study mean something else than `fingerprint`."""
+    """Raise OtherStudyError if finished cells of this study mean something else than `fingerprint`.
+
+    A strategy's function is compared where a cell of that strategy has finished.
+    """
     record = ledger.study_record()
     differences = [] if record is None else list(_differences(record["fingerprint"], fingerprint))
-    if differences and any(status.state in schema.FINAL_STATES for _, status in ledger.planned_statuses()):
+    if not differences:
+        return
+    assert record is not None
+    finished = finished_strategies(ledger)
+    known = _of_strategies(record["fingerprint"], finished)
+    differences = list(_differences(known, fingerprint))
+    if differences and finished:
         lines = "\n".join(f"  {line}" for line in differences)
         raise OtherStudyError(
             f"{ledger.storage.describe()} holds finished cells of another configuration:\n{lines}\n"
             "Undo the change, or keep both: `run --new-study` keeps this one beside it, --set storage=PLACE "
             "elsewhere"
         )
+
+
+def finished_strategies(ledger: Ledger) -> set[str]:
+    """Return the strategies of the labels on record whose cells are final."""
+    planned = ledger.planned_statuses()
+    return {
+        entry["labels"][schema.STRATEGY] for entry, status in planned if status.state in schema.FINAL_STATES
+    }
+
+
+def _of_strategies(fingerprint: Fingerprint, names: set[str]) -> Fingerprint:
+    """Return a fingerprint of which only those strategies are known."""
+    known = fingerprint.get("strategies", {})
+    return fingerprint | {"strategies": {name: known[name] for name in sorted(known.keys() & names)}}
+
+
+def check_labels(ledger: Ledger, planned: Iterable[Entry], known: CellStatuses) -> None:
+    """Raise OtherStudyError if a label that has finished is planned as another run, whatever the reason.
+
+    A digest tells of a strategy's own function; keys tell of all that it calls, too. `known` holds the status
+    of every cell on record.
+    """
+    keys: dict[tuple[Any, ...], str | None] = {}
+    axes: list[str] = []
+    for entry in planned:
+        axes = axes or [name for name in entry["labels"] if name not in schema.LABEL_COLUMNS]
+        keys[_label(entry, axes)] = entry["key"]
+    there = set(keys.values())
+    for entry in ledger.plan():
+        status = known[entry["key"]]
+        if entry["key"] in there or status.state not in schema.FINAL_STATES:
+            continue
+        try:
+            finished = _with_axes(ledger, entry, axes, attempt=status.attempt)
+        except DamagedError:
+            continue  # it is left out of the plan, and `status --check` names it
+        if keys.get(_label(finished, axes)) is not None:
+            name, mix, seed = (entry["labels"][each] for each in schema.LABEL_COLUMNS)
+            raise OtherStudyError(
+                f"{ledger.storage.describe()} holds a finished cell of {name!r} at mix {mix:g}, seed {seed}, "
+                f"and {name!r} now replays other examples there, or in another order: what its function calls "
+                "or is given has changed. Undo the change, or give the new strategy a name of its own"
+            )
+
+
+def _label(entry: Entry, axes: list[str]) -> tuple[Any, ...]:
+    return tuple(entry["labels"][name] for name in (*schema.LABEL_COLUMNS, *axes))
 
 
 def open_study(
@@ -78,7 +134,9 @@ def open_study(
     `finished` counts the cells whose outcome can be known already: what is declared now is dated by it.
     """
     earlier = ledger.study_record() or {"fingerprint": {}}
-    known = earlier["fingerprint"].get("strategies", {})  # one that is left out now may come back
+    known: dict[str, str] = {}  # one that is left out now may come back
+    if earlier["fingerprint"].get("strategies"):
+        known = _of_strategies(earlier["fingerprint"], finished_strategies(ledger))["strategies"]
     record = {
         "schema": schema.SCHEMA_VERSION,
         "name": study.study,
@@ -145,7 +203,7 @@ def changed_looks(ledger: Ledger, study: StudyConfig) -> list[int] | None:
 def is_of_other_code(ledger: Ledger, details: dict[str, Any]) -> bool:
     """Say whether the study was last opened by other code than `details` tell of."""
     record = ledger.study_record()
-    return record is not None and record["provenance"].get("code") != details["code"]
+    return record is not None and record.get("provenance", {}).get("code") != details["code"]
 
 
 def write_validation(ledger: Ledger, prepared: Prepared) -> None:

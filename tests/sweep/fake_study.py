@@ -96,7 +96,11 @@ class FakeStudy:
         storage.delete(schema.FAILURE_FILE)
         files, after = FileSet(storage), LEARNT + rise * TOKENS
         label = cell.labels[0]
-        described = {"slots_hash": f"{label.seed} {label.mix}", "hyperparameters": {}, "key": cell.spec.key}
+        described = {
+            "slots_hash": f"{label.seed} {label.mix}",
+            "hyperparameters": {"lr": self.study.phase_b.lr},
+            "key": cell.spec.key,
+        }
         files.write_record(schema.CELL_FILE, label.record() | described)
         files.write_record(
             schema.SELECTION_FILE, {"index": [], "id": [], "level": [], "type": [], "tokens": []}

@@ -92,7 +92,7 @@ def test_a_strategy_of_ones_own_joins_a_study_that_earlier_code_finished(
     grown["search"]["strategy"] = [*grown["search"]["strategy"], "as_they_come"]
     code, said = sweep("run", grown, code=own)
     assert code == 0, said
-    assert "finished cells are from other code of the same numerics" in said
+    assert "the study was last run by other code of the same numerics" in said
     assert "5 cells to run, 3 already finished" in said
     after = contents(finished["storage"])
     assert {name: after.get(name) for name in before} == before

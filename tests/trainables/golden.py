@@ -5,7 +5,6 @@
 Writes it anew: after a change that is meant to change numbers, and with NUMERICS raised.
 """
 
-import itertools
 import json
 import platform
 import tempfile
@@ -24,12 +23,26 @@ from trainables.settings import Precision
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 MANNERS = ("solo", "fused")
+PLAIN = "plain"
+VARIANTS: dict[str, dict[str, dict[str, str]]] = {
+    PLAIN: {},
+    "sdpa": {"model": {"attention": "sdpa"}},
+    "substitute": {"phase_b": {"mix_mode": "substitute"}},
+    "loss on all": {"phase_a": {"loss_on": "all"}, "phase_b": {"loss_on": "all"}},
+}
+# What is recorded: all strategies the plain way in every precision and manner, other ways once.
+CASES: list[tuple[Precision, str, str]] = [
+    *((precision, manner, PLAIN) for precision in PRECISIONS for manner in MANNERS),
+    *(("fp32", "solo", variant) for variant in VARIANTS if variant != PLAIN),
+]
 Curves = dict[str, list[list[float]]]  # a cell's losses of both tasks at each evaluation point, by strategy
 
 
-def golden_study(model: Path, *, storage: str, precision: Precision) -> Learning:
+def golden_study(model: Path, *, storage: str, precision: Precision, variant: str = PLAIN) -> Learning:
     values = tiny_study(model, storage=storage)
     values["model"] |= {"dtype": precision, "attention": "eager", "compile": "off"}
+    for section, settings in VARIANTS[variant].items():
+        values[section] |= settings
     return learn(validate_study(values, origin="golden"))
 
 
@@ -51,11 +64,11 @@ def write() -> None:
     found: dict[str, Any] = {"numerics": NUMERICS, "processor": processor()}
     with tempfile.TemporaryDirectory() as folder:
         model = make_tiny_model(Path(folder, "model"))
-        for precision, manner in itertools.product(PRECISIONS, MANNERS):
-            storage = str(Path(folder, f"{precision}-{manner}"))
-            found[f"{precision} {manner}"] = golden_losses(
-                golden_study(model, storage=storage, precision=precision), manner
-            )
+        for case in CASES:
+            precision, manner, variant = case
+            storage = str(Path(folder, "-".join(case)))
+            learning = golden_study(model, storage=storage, precision=precision, variant=variant)
+            found[" ".join(case)] = golden_losses(learning, manner)
     GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
 
 

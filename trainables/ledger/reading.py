@@ -10,7 +10,7 @@ from typing import TypeVar
 
 BATCH = 16  # items that are taken at a time: handing each over by itself takes as long as reading it
 
-PATIENCE = 3  # batches that are waited for, one after the other, before threads are started
+PATIENCE = 3  # batches that are waited for before threads are started
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,8 +19,8 @@ R = TypeVar("R")
 def read_each(function: Callable[[T], R], items: Sequence[T], *, readers: int) -> list[R]:
     """Return `function` of every item, in order; it reads, and may be called from `readers` threads.
 
-    Threads come in once PATIENCE batches on end have waited longer than they computed: until then they would
-    only wait for each other, and a single stall of a local disk is no reason.
+    Threads come in once PATIENCE batches, and all together, have waited longer than they computed: until then
+    they would only wait for each other, and a single stall of a local disk is no reason.
     """
     size = max(1, min(BATCH, len(items) // readers))
     batches = [items[start : start + size] for start in range(0, len(items), size)]
@@ -28,13 +28,14 @@ def read_each(function: Callable[[T], R], items: Sequence[T], *, readers: int) -
     def read(batch: Sequence[T]) -> list[R]:
         return [function(item) for item in batch]
 
-    done, waited = [], 0
+    done: list[list[R]] = []
+    patience, waited = PATIENCE, 0.0  # seconds beyond twice the computing
     for batch in batches[:-readers]:
         began, computing = time.perf_counter(), time.thread_time()
         done.append(read(batch))
-        computed = time.thread_time() - computing
-        waited = waited + 1 if time.perf_counter() - began > 2 * computed else 0
-        if waited == PATIENCE:
+        longer = time.perf_counter() - began - 2 * (time.thread_time() - computing)
+        patience, waited = patience - (longer > 0), waited + longer
+        if patience <= 0 and waited > 0:
             break
     with ThreadPoolExecutor(readers) as pool:
         done += pool.map(read, batches[len(done) :])

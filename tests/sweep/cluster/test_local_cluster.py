@@ -147,6 +147,7 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_its_groups_signal_is_a_cl
     [
         ({}, True),
         ({"RAY_AUTH_MODE": "token"}, True),  # as a plain `ray.init()` in this process leaves it
+        ({"RAY_AUTH_MODE": ""}, True),
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}, False),
         ({"RAY_AUTH_TOKEN": "t" * 32}, False),
         ({"RAY_AUTH_MODE": "disabled"}, False),
@@ -155,18 +156,32 @@ def test_a_local_cluster_is_reached_by_nobody_else_and_its_groups_signal_is_a_cl
 def test_a_local_cluster_has_a_token_of_its_own_unless_the_user_has_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], own: bool
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))  # where a token might lie in a file
+    monkeypatch.setenv("HOME", str(tmp_path))
+    stale = tmp_path / ".ray" / "auth_token"  # as a plain `ray.init()` leaves it, for whoever may read it
+    stale.parent.mkdir()
+    stale.write_text("s" * 32)
     for name in TOKEN_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
     with local_cluster(say=lambda message: None):
         found = {name: os.environ[name] for name in TOKEN_VARIABLES if name in os.environ}
-    assert found["RAY_AUTH_MODE"] == chosen.get("RAY_AUTH_MODE", "token")
+    assert found["RAY_AUTH_MODE"] == (chosen.get("RAY_AUTH_MODE") or "token")
     assert found.get("RAY_AUTH_TOKEN") == chosen.get("RAY_AUTH_TOKEN") or (
         own and len(found["RAY_AUTH_TOKEN"]) > 20
     )
     assert {name: os.environ[name] for name in TOKEN_VARIABLES if name in os.environ} == chosen
+
+
+def test_a_file_for_a_token_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TOKEN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    said = pytest.raises(ClusterError, match="RAY_AUTH_TOKEN_PATH: .*/none cannot be read")
+    with said, local_cluster(say=lambda message: None):
+        pass
 
 
 def test_a_run_whose_terminal_is_gone_ends_with_a_checkpoint(

@@ -65,6 +65,19 @@ def counts(fake: FakeStudy, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return [by_plan, *by_look[:1], int(report["in_family"].sum())]
 
 
+def test_a_strategy_that_never_ran_shares_nothing_once_it_is_dropped(
+    fake: FakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.phase_a()
+    ran = ("none", "random", "difficulty_hard")
+    fake.end(lambda label: 0.1, which=lambda label: label.seed < 3 and label.strategy in ran)
+    fake.declare(search=WITH_WHOLE_POOL | {"strategy": ["random", "difficulty_hard"]})
+    sharing = count_sharing(fake.study, fake.whole().cells, fake.ledger)
+    assert sharing == 1, "as `plan` counts, which publishes nothing"
+    fake.open()
+    assert counts(fake, monkeypatch) == [1, 1, 1]
+
+
 def test_plan_looks_and_report_divide_alpha_by_the_same_number(
     fake: FakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

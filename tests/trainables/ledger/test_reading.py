@@ -1,6 +1,7 @@
 """Reading many things: at once where each is waited for, in one thread where they are at hand."""
 
 import threading
+from collections.abc import Callable
 from itertools import accumulate, chain, count
 from types import SimpleNamespace
 
@@ -39,10 +40,18 @@ def test_a_few_items_are_all_read_at_once(size: int) -> None:
     assert read_each(read, range(size), readers=24) == list(range(size))
 
 
-def test_a_single_stall_is_no_reason_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = chain.from_iterable(
-        (1.0, 1.0 if batch % 3 else 9.0) for batch in count()
-    )  # until and in each batch
+@pytest.mark.parametrize(
+    ("stalls", "alone"),
+    [
+        (lambda batch: batch == 1, 624),  # all that is read before the last items, which always go together
+        (lambda batch: batch % 3 != 2, 4 * 16),
+    ],
+    ids=["a single stall", "a store where a third is at hand"],
+)
+def test_a_single_stall_is_no_reason_for_threads_and_many_are(
+    monkeypatch: pytest.MonkeyPatch, stalls: Callable[[int], bool], alone: int
+) -> None:
+    ticks = chain.from_iterable((1.0, 9.0 if stalls(batch) else 1.0) for batch in count())
     times = {"perf_counter": accumulate(ticks).__next__, "thread_time": count(0.0, 1.0).__next__}
     monkeypatch.setattr(reading, "time", SimpleNamespace(**times))
     here, read_here = threading.current_thread(), list[int]()
@@ -53,4 +62,4 @@ def test_a_single_stall_is_no_reason_for_threads(monkeypatch: pytest.MonkeyPatch
         return item
 
     assert read_each(read, range(1000), readers=24) == list(range(1000))
-    assert read_here == list(range(624))
+    assert read_here == list(range(alone))
