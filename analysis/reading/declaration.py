@@ -93,7 +93,7 @@ def declaration_text(description: Record) -> str:
     found = description.get("declarations")
     declared = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
     if not declared:
-        return "The ledger does not say when measure and smallest effect were declared."
+        return "The ledger does not say when measure, baseline and smallest effect were declared."
     sentences = [_first(declared[0])]
     for before, after in pairwise(declared):
         if after.get("finished_cells"):
@@ -103,9 +103,10 @@ def declaration_text(description: Record) -> str:
 
 def _first(entry: dict[str, Any]) -> str:
     if not entry.get("finished_cells"):
-        return "Measure, smallest effect and looks were declared before any outcome."
+        return "Measure, baseline, smallest effect and looks were declared before any outcome."
     return (
-        f"Measure, smallest effect or looks were first declared when {_when(entry)}: not blind to outcomes."
+        f"Measure, baseline, smallest effect or looks were first declared when {_when(entry)}: not blind to "
+        "outcomes."
     )
 
 

@@ -111,8 +111,8 @@ def check_labels(ledger: Ledger, planned: Iterable[Entry], known: CellStatuses) 
             name, mix, seed = (entry["labels"][each] for each in schema.LABEL_COLUMNS)
             raise OtherStudyError(
                 f"{ledger.storage.describe()} holds a finished cell of {name!r} at mix {mix:g}, seed {seed}, "
-                f"and {name!r} now replays other examples there, or in another order: what its function calls "
-                "or is given has changed. Undo the change, or give the new strategy a name of its own"
+                f"and {name!r} now replays other examples there, or in another order: what its function "
+                "calls or is given has changed. Undo the change, or give the new strategy a name of its own"
             )
 
 

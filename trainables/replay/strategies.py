@@ -64,7 +64,7 @@ class Strategy:
 
 
 def order_randomly(pool: Pool, generator: np.random.Generator) -> Indices:
-    """A uniformly random order: the baseline every other strategy is compared with."""
+    """A uniformly random order."""
     return generator.permutation(pool.size)
 
 

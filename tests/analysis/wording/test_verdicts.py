@@ -114,6 +114,11 @@ SEARCHED = _searched()
         ([SEARCHED, _searched(mix=[0.1, 0.2], cells=4)], "mixes or axes were changed when 4 cells"),
         ([{"finished_cells": 0}, _searched(seeds=9, cells=1)], "before any outcome."),
         ([{"finished_cells": 7}], "were first declared when 7 cells were finished"),
+        (
+            [{}, {"inference": {"baseline": "difficulty_hard"}, "finished_cells": 5}],
+            "Measure, baseline, smallest effect or looks were changed when 5 cells",
+        ),
+        ([{}, {"inference": {"baseline": "random"}, "finished_cells": 5}], "before any outcome."),
     ],
 )
 def test_when_things_were_declared_is_read_from_the_ledger(declarations: Any, text: str) -> None:

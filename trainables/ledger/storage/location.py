@@ -33,7 +33,8 @@ def check_location(location: str) -> str:
         )
     scheme = _scheme(location)
     if scheme not in KINDS:
-        raise LocationError(f"unknown scheme {scheme!r}: give a path or s3://bucket/prefix")
+        schemes = ", ".join(f"{name}://..." for name in sorted(KINDS) if name)
+        raise LocationError(f"unknown scheme {scheme!r}: give a path or {schemes}")
     if scheme:
         return _check_uri(location)
     if not location.isprintable():
