@@ -27,6 +27,11 @@ COMMANDS = {
     "startup": Entry("benchmarks.startup", "startup", "Time to the first step, and the workers' memory."),
     "overhead": Entry("benchmarks.overhead", "overhead", "What the sweep costs beside training."),
     "busy": Entry("benchmarks.busy", "busy", "Whether 16 workers are kept busy by short cells."),
+    "error-rates": Entry(
+        "benchmarks.error_rates",
+        "error_rates",
+        "What verdicts risk and cost, by simulation.",
+    ),
     "gpu-check": Entry("benchmarks.gpu_check", "gpu_check", "Whether the GPU path is right, and how fast."),
 }
 

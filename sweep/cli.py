@@ -167,9 +167,9 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     from sweep.checks import check_readable
     from sweep.config.study import load_study
     from sweep.console.tables import print_plan, print_progression
-    from sweep.design.interim import count_sharing
+    from sweep.design.interim import look_at
     from sweep.design.next_stage import find_next_stage
-    from sweep.design.power_plan import describe_resolution, find_spread
+    from sweep.design.power_plan import describe_resolution, find_spreads
     from sweep.ledger.ledger import Ledger
     from sweep.planning.inputs import prepare
     from sweep.planning.plan import make_plan
@@ -183,14 +183,11 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     prepared, ledger = prepare(study, say=click.echo), Ledger(study_storage(study))
     check_meaning(ledger, prepared.fingerprint)
     whole = make_plan(study, prepared, ledger, say=click.echo)
-    spread = find_spread(study, whole, ledger, pilot=pilot, given=paired_sd)
+    spreads = find_spreads(study, whole, ledger, pilot=pilot, given=paired_sd)
     due = find_next_stage(study, whole, ledger)
     print_plan(due.plan, study=study, prepared=prepared, console=Console())
     print_progression(due, whole, console=Console())
-    contrasts = (
-        count_sharing(study, whole.cells, ledger) if study.search.compares(study.inference.baseline) else 0
-    )
-    for line in describe_resolution(study, spread, contrasts=contrasts):
+    for line in describe_resolution(study, spreads, look_at(study, whole, ledger).judgements):
         click.echo(line)
 
 

@@ -13,7 +13,7 @@ from sweep.cluster.signals import Interruption
 from sweep.config.errors import EXIT_FAILED
 from sweep.config.study import StudyConfig
 from sweep.console.progress import Progress
-from sweep.design.next_stage import NextStage, find_next_stage, reached
+from sweep.design.next_stage import NextStage, find_next_stage
 from sweep.ledger.lease import Lease, held
 from sweep.ledger.ledger import CellStatuses, Ledger
 from sweep.ledger.outages import Outages
@@ -107,20 +107,11 @@ class Session:
             sweep_artifact(self.prepared.artifacts[seed])
 
     def advance(self, whole: Plan, *, attempted: frozenset[str] = frozenset()) -> NextStage:
-        """Publish what of the `whole` plan runs next, say what the looks and the gate say, and return it.
-
-        A look is judged by what the published plan lists.
-        """
-        current = reached(self.study, whole)
-        self._publish(current)
+        """Publish what of the `whole` plan runs next, say what the looks and the gate say, and return it."""
         stage = find_next_stage(self.study, whole, self.ledger, attempted=attempted)
-        if len(stage.plan.cells) != len(current.cells):
-            self._publish(stage.plan)
+        publish_plan(stage.plan, study=self.study, ledger=self.ledger, say=self.progress.say)
         self.progress.progression(stage)
         return stage
-
-    def _publish(self, plan: Plan) -> None:
-        publish_plan(plan, study=self.study, ledger=self.ledger, say=self.progress.say)
 
     @property
     def staged(self) -> bool:
@@ -128,15 +119,12 @@ class Session:
         return bool(self.study.search.looks) or self.study.gate
 
     def warn_of_changed_looks(self, whole: Plan) -> None:
-        """Say so where looks were changed after one was taken: the rate of error is no longer the declared
-        one.
-        """
+        """Say so where looks were changed after outcomes could be known: those that were declared stay."""
         before = study_record.changed_looks(self.ledger, self.study)
-        if before and whole.of_seeds(range(before[0])).ended:
-            now = list(self.study.search.looks) or "fixed seeds"
+        if before and len(whole.pending) < len(whole.cells):
             self.progress.say(
-                f"the looks were {before} when one was taken, and are {now} now: the rate of false findings "
-                "is no longer the one declared. The study records the change and its report tells of it"
+                f"the looks {before} were declared before outcomes and stay; seeds after them are judged as "
+                "those of a study that is grown (docs/statistics.md)"
             )
 
     def warn_of_room(self, plan: Plan) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.facet import Drawing, facets
-from analysis.figures.forest import judged_pairs, plot_forest
+from analysis.figures.forest import judged_pairs, levels_text, plot_forest
 from analysis.figures.forest_legend import forest_keys
 from analysis.figures.lettering import shown_text
 from analysis.figures.style import LineStyle, place_legend, plain_ticks, strategy_styles
@@ -111,5 +111,4 @@ def _caption(studies: Sequence[Named], panels: Sequence[Panel]) -> str:
 
 
 def _levels(panels: Sequence[Panel]) -> str:
-    levels = sorted({panel.findings.settings.level for panel in panels})
-    return " or ".join(f"{100 * level:g} %" for level in levels)
+    return levels_text(pd.concat([panel.family for panel in panels]), "interval_level")

@@ -32,13 +32,13 @@ from analysis.figures.style import (
     plain_ticks,
     strategy_styles,
 )
-from analysis.findings.adjustment import adjusted_level
+from analysis.findings.judgement import contrast_of
 from analysis.findings.outcomes import strategy_rank
 from analysis.findings.verdicts import UNRESOLVED
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.wording.conditioning import conditioning
 from analysis.wording.conditioning import count_text as count_words
-from analysis.wording.terms import mix_text
+from analysis.wording.terms import mix_text, seeds_to_add_text
 from trainables.ledger import schema
 
 ROW = 0.19  # inches
@@ -79,7 +79,7 @@ def plot_forest(
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
     _write(ax, -0.95, "n", place=1.03)
-    _write(ax, -0.95, "verdict (seeds)" if has_needs(contrasts) else "verdict", place=1.14)
+    _write(ax, -0.95, "verdict (seeds to add)" if has_needs(contrasts) else "verdict", place=1.14)
     return ax
 
 
@@ -141,10 +141,10 @@ def verdict_text(record: dict[Any, Any]) -> str:
     """Return a contrast's verdict, and what an unresolved one would need."""
     if record["n"] < FEWEST_FOR_INTERVAL:
         return "no pair" if record["n"] == 0 else "too few"
-    needed = record["seeds_needed"]
-    if record["verdict"] != UNRESOLVED or math.isnan(needed):
-        return str(record["verdict"])
-    return f"{UNRESOLVED} (> 10 000)" if math.isinf(needed) else f"{UNRESOLVED} ({needed:.0f})"
+    if record["in_family"] and math.isnan(record["look"]):
+        return "not judged yet"
+    needed = seeds_to_add_text(record["seeds_to_add_low"], record["seeds_to_add_high"])
+    return f"{record['verdict']} (+{needed})" if needed else str(record["verdict"])
 
 
 def has_needs(contrasts: pd.DataFrame) -> bool:
@@ -189,26 +189,29 @@ def draw_forest(facet: Facet) -> Drawing:
 
 
 def judged_pairs(facet: Facet, family: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs that the contrasts are judged on: with looks, those of the newest look's seeds."""
-    looks = facet.settings.looks
-    if not looks:
-        return facet.pairs
-    taken = family["look"].iloc[0]
-    return facet.pairs[facet.pairs[schema.SEED] < (looks[0] if math.isnan(taken) else taken)]
+    """Return the pairs that each contrast of `family` is judged on: those of its newest look's seeds."""
+    seeds = {contrast: each.look.seeds for contrast, each in facet.findings.judgements.items()}
+    axes = facet.findings.study.axes
+    kept = [
+        label[schema.SEED] in seeds.get(contrast_of(label, axes=axes), (label[schema.SEED],))
+        for label in facet.pairs.to_dict("records")
+    ]
+    return facet.pairs[np.array(kept, dtype=bool)]
 
 
-def levels(facet: Facet) -> tuple[float, float]:
-    """Return the level of the raw interval, and that of each interval of the whole family."""
-    size = int(facet.findings.contrasts["in_family"].sum())
-    return facet.settings.level, adjusted_level(facet.settings, contrasts=size)
+def levels_text(family: pd.DataFrame, column: str) -> str:
+    """Return the level, or the lowest and highest, of the intervals of `family`."""
+    present = sorted({round(100 * level, 2) for level in family[column]})
+    ends = [f"{level:g}" for level in (present[0], present[-1])]
+    return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]}–{ends[1]} %"
 
 
 def _place_legend(figure: Figure, facet: Facet, family: pd.DataFrame) -> None:
-    raw, adjusted = levels(facet)
+    raw, adjusted = (levels_text(family, name) for name in ("interval_level", "adjusted_level"))
     effect, intervals = facet.settings.smallest_effect, bool(family["low"].notna().any())
     keys = forest_keys(
-        raw=f"mean, {percent_text(raw)} t" if intervals else "",
-        adjusted=f"adjusted, {percent_text(adjusted)} t" if intervals else "",
+        raw=f"mean, {raw} t" if intervals else "",
+        adjusted=f"adjusted, {adjusted} t" if intervals else "",
         zone="" if effect is None else f"± {effect:g}: too small to matter",
     )
     place_legend(figure, list(keys.values()), list(keys), title="")
@@ -216,7 +219,7 @@ def _place_legend(figure: Figure, facet: Facet, family: pd.DataFrame) -> None:
 
 def caption(facet: Facet, family: pd.DataFrame) -> str:
     """Return the caption of the forest plot, from what varied and what is there."""
-    raw, adjusted = levels(facet)
+    raw, adjusted = (levels_text(family, name) for name in ("interval_level", "adjusted_level"))
     size = int(facet.findings.contrasts["in_family"].sum())
     sentences = [
         f"Paired difference from {facet.study.baseline} in {measure_text(facet)} at the same seed and mix: "
@@ -224,38 +227,30 @@ def caption(facet: Facet, family: pd.DataFrame) -> str:
     ]
     if family["low"].notna().any():
         sentences.append(
-            f"Thick: mean and {percent_text(raw)} paired t interval; thin: the interval at "
-            f"{percent_text(adjusted)}, adjusted for "
-            f"{count_words([size], 'primary contrast')}{looks_text(facet)}."
+            f"Thick: mean and paired t interval at {raw}, of which each holds at "
+            f"{percent_text(facet.settings.level)} whenever the study is ended or grown; thin: at "
+            f"{adjusted}, so that those of all {count_words([size], 'primary contrast')} hold together."
         )
         sentences.append(verdict_sentence(facet, needs=has_needs(family)))
-    if family["low"].notna().any() and not facet.settings.looks and size > 1:
-        sentences.append("Holm may decide where the thin interval still holds 0.")
     sentences.append(conditioning(facet, n=[int(n) for n in family["n"] if n > 0]))
     absent = absent_text(facet.cells)
     sentences.append(f"Planned cells that are not done: {absent}; their pairs are absent." if absent else "")
     return joined(*sentences, left_out_sentence(facet), mix_sentence(facet))
 
 
-def looks_text(facet: Facet) -> str:
-    """Return the words for the looks of a sequential study; none where there is one look."""
-    looks = len(facet.settings.looks)
-    return f" at {looks} looks" if looks else ""
-
-
 def verdict_sentence(facet: Facet, *, needs: bool) -> str:
     """Return what the verdicts mean under these settings."""
     effect, alpha = facet.settings.smallest_effect, facet.settings.alpha
-    method = "Bonferroni over looks and contrasts" if facet.settings.looks else "Holm"
     zone = (
         "No smallest effect of interest was declared, so none can be equivalent"
         if effect is None
-        else f"equivalent: within ± {effect:g} by two one-sided tests"
+        else f"equivalent: within ± {effect:g} by two one-sided tests, which a thin interval may leave a "
+        "little"
     )
-    brackets = ", in brackets the seeds that would resolve it if spread and difference stay" if needs else ""
+    brackets = ", in brackets the seeds to add" if needs else ""
     return (
-        f"Verdicts at {alpha:.3g} after {method}: different from {facet.study.baseline}; {zone}; else "
-        f"{UNRESOLVED}{brackets}."
+        f"Verdicts by Holm's steps at {alpha:.3g} over all looks, which may decide where the thin interval "
+        f"still holds 0: different from {facet.study.baseline}; {zone}; else {UNRESOLVED}{brackets}."
     )
 
 

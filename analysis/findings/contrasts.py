@@ -3,22 +3,23 @@
 Owns who is compared over what and how a family is adjusted; the statistics are analysis.stats.intervals's.
 """
 
-import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.findings.adjustment import adjusted_level, judged, seeds_needed
-from analysis.findings.family import Contrast, PlannedLabel, family, identical
-from analysis.findings.multiplicity import ended_looks
+from analysis.findings.design import Look
+from analysis.findings.family import Contrast, identical
+from analysis.findings.judgement import Judgement, contrast_of, planned_labels
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
-from analysis.findings.verdicts import IDENTICAL, UNRESOLVED
+from analysis.findings.seeds_needed import seeds_to_add
+from analysis.findings.verdicts import IDENTICAL, judge
 from analysis.reading.declaration import Inference
-from analysis.reading.study import CELL, RecordedStudy
+from analysis.reading.study import RecordedStudy
 from analysis.stats.intervals import effect_size, paired_test, sign_flip, tost
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema
@@ -29,8 +30,8 @@ Groups = list[tuple[dict[str, Any], pd.DataFrame]]  # a contrast's label and its
 CONTRAST_COLUMNS = (
     "measure",
     "in_family",
-    # the seeds that the verdict is from in a study with looks; NaN before the first, and without looks
-    "look",
+    "look",  # the seeds of the newest look that was taken; NaN before the first, and outside the family
+    "next_look",  # the seeds of the next one; NaN once the contrast is decided
     "n_planned",  # = n + n_left_out + n_undefined + n_diverged + n_failed + n_unfinished
     "n",
     "n_left_out",  # pairs of done runs that are not known to have seen the same examples at the same steps
@@ -42,6 +43,8 @@ CONTRAST_COLUMNS = (
     "sd",
     "low",
     "high",
+    "interval_level",
+    "adjusted_level",
     "low_adjusted",
     "high_adjusted",
     "p",
@@ -54,97 +57,114 @@ CONTRAST_COLUMNS = (
     "p_equivalence",
     "p_equivalence_holm",
     "verdict",
-    "seeds_needed",  # infinite where more than anyone would run, NaN where unknown
+    "seeds_to_add_low",  # infinite where more than anyone would run, NaN where unknown
+    "seeds_to_add_high",
 )
 
 SECONDARY_COLUMNS = tuple(
     name
     for name in CONTRAST_COLUMNS
-    if name not in ("in_family", "look", "verdict", "seeds_needed")
+    if name not in ("in_family", "look", "next_look", "verdict", "adjusted_level")
     and not name.endswith(("_adjusted", "_holm"))
-    and not name.startswith(("p_sign_flip", "p_equivalence"))
+    and not name.startswith(("p_sign_flip", "p_equivalence", "seeds_to_add"))
 )
 
 
-def find_contrasts(planned: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
+Judgements = Mapping[Contrast, Judgement]
+
+
+def find_contrasts(
+    planned: pd.DataFrame, *, judgements: Judgements, study: RecordedStudy, settings: Inference
+) -> pd.DataFrame:
     """Return a row a planned contrast of the primary measure: strategy, mix, *axes, CONTRAST_COLUMNS.
 
     The family is every strategy but no replay and the A/A control, at every mix and axes: all that was
     declared counts, whether or not it has run, but for labels that are the baseline's own runs (*identical*).
-    Its p values are Holm's, its adjusted intervals Bonferroni's at level 1 - alpha / m. With looks both are
-    at the level of a look, 1 - alpha / (looks * m), p values multiplied by looks * m, and only the seeds of
-    the newest look count (`look`): a study is not judged between looks, and before the first nothing is
-    decided. Other rows stand alone: their adjusted columns repeat the plain ones.
+    A contrast is judged at its newest look (`judge_study`): its numbers are those of the look's seeds, and
+    before the first they are those so far and nothing is decided. `low` to `high` holds by itself at the
+    declared level whenever the study ends, for which it is computed at `interval_level`; the adjusted one
+    holds with those of the whole family. Adjusted p values are compared with alpha. Other rows stand alone,
+    at the seeds of the family's newest look.
     """
-    groups = _groups(planned, study=study)
-    if not settings.looks:
-        return _family(groups, study=study, settings=settings)
-    frame: pd.DataFrame | None = None
-    for count in ended_looks(study.cells, settings.looks):
-        frame = _family(groups, study=study, settings=settings, first_seeds=count).assign(look=float(count))
-        if not (frame["in_family"] & (frame["verdict"] == UNRESOLVED)).any():
-            break
-    return _before_looks(groups, study=study, settings=settings) if frame is None else frame
+    same = identical(planned_labels(study), baseline=study.baseline)
+    newest = _newest(judgements)
+    rows = []
+    for label, group in _groups(planned, study=study):
+        contrast = contrast_of(label, axes=study.axes)
+        judgement = judgements.get(contrast)
+        chosen = _of_look(group, judgement.look if judgement else newest)
+        differences, counts = _differences(chosen, measure=settings.primary)
+        row = {**label, "measure": settings.primary, "in_family": judgement is not None, **counts}
+        if judgement is None:
+            row |= _alone(differences, settings=settings, same=contrast in same)
+        else:
+            row |= _judged(differences, judgement, settings=settings)
+        flip = sign_flip(differences)
+        rows.append(row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
+    return pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
 
 
-def _family(
-    groups: Groups, *, study: RecordedStudy, settings: Inference, first_seeds: float = math.inf
+def _judged(differences: Values, judgement: Judgement, *, settings: Inference) -> dict[str, Any]:
+    """Return the columns of a contrast of the family."""
+    level = judgement.level(settings.alpha)
+    together = paired_test(differences, level=judgement.level_adjusted)
+    low, high = seeds_to_add(differences, judgement, settings=settings)
+    return {
+        **_estimate(differences, settings=settings, level=level),
+        "look": float(judgement.look.count) if judgement.taken else np.nan,
+        "next_look": float(judgement.upcoming.count) if judgement.upcoming else np.nan,
+        "interval_level": level,
+        "adjusted_level": judgement.level_adjusted,
+        "low_adjusted": together.low,
+        "high_adjusted": together.high,
+        "p_holm": judgement.p,
+        "p_equivalence_holm": judgement.p_equivalence,
+        "verdict": judgement.verdict,
+        "seeds_to_add_low": low,
+        "seeds_to_add_high": high,
+    }
+
+
+def _alone(differences: Values, *, settings: Inference, same: bool) -> dict[str, Any]:
+    """Return the columns of a contrast outside the family: nothing is adjusted."""
+    estimate = _estimate(differences, settings=settings, level=settings.level)
+    verdict = judge(estimate["p"], estimate["p_equivalence"], alpha=settings.alpha)
+    return {
+        **estimate,
+        **dict.fromkeys(("look", "next_look", "seeds_to_add_low", "seeds_to_add_high"), np.nan),
+        "interval_level": settings.level,
+        "adjusted_level": settings.level,
+        "low_adjusted": estimate["low"],
+        "high_adjusted": estimate["high"],
+        "p_holm": estimate["p"],
+        "p_equivalence_holm": estimate["p_equivalence"],
+        "verdict": IDENTICAL if same else verdict,
+    }
+
+
+def find_secondary(
+    planned: pd.DataFrame, *, judgements: Judgements, study: RecordedStudy, settings: Inference
 ) -> pd.DataFrame:
-    """Return the contrasts of `groups` over the first seeds, judged together."""
-    labels = planned_labels(study)
-    members = family(labels, baseline=study.baseline, first_seeds=first_seeds)
-    level = adjusted_level(settings, contrasts=len(members))
-    chosen = [(label, group[group[schema.SEED] < first_seeds]) for label, group in groups]
-    rows = _estimates(
-        chosen, settings=settings, measure=settings.primary, members=members, family_level=level
-    )
-    same = identical(labels, baseline=study.baseline, first_seeds=first_seeds)
-    for row in rows:
-        if _contrast(row, axes=study.axes) in same:
-            row["verdict"] = IDENTICAL
-    frame = judged(pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]), settings=settings)
-    frame["seeds_needed"] = seeds_needed(frame, settings=settings)
-    return frame
-
-
-def planned_labels(study: RecordedStudy) -> list[PlannedLabel]:
-    """Return every label of the study's plan, as the family is made of them."""
-    names = [*schema.LABEL_COLUMNS, *study.axes, CELL]
-    records = study.cells[names].to_dict("records")
-    return [
-        PlannedLabel(_contrast(each, axes=study.axes), each[schema.SEED], _key(each[CELL]))
-        for each in records
-    ]
-
-
-def _key(value: object) -> str | None:
-    return value if isinstance(value, str) else None  # a frame holds NaN for none
-
-
-def _contrast(label: Mapping[Any, Any], *, axes: Sequence[str]) -> Contrast:
-    return Contrast(label[schema.STRATEGY], label[schema.MIX], tuple((name, label[name]) for name in axes))
-
-
-def _before_looks(groups: Groups, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
-    """Return the contrasts so far of a study whose first look has not come: none is decided."""
-    frame = _family(groups, study=study, settings=settings, first_seeds=settings.looks[0])
-    return frame.assign(verdict=frame["verdict"].where(~frame["in_family"], UNRESOLVED))
-
-
-def find_secondary(planned: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
     """Return a row a contrast and every other measure, SECONDARY_COLUMNS: exploratory and unadjusted.
+
+    Over the seeds from which the contrast's verdict is.
 
     No verdict rests on them: nothing is adjusted, tested for equivalence (the smallest effect is in the
     primary measure's unit) or planned for.
     """
-    alone = Inference(primary=settings.primary, level=settings.level, power=settings.power)
+    alone, newest = replace(settings, smallest_effect=None), _newest(judgements)
     groups = _groups(planned, study=study)
-    rows = [
-        row
-        for measure in MEASURES
-        if measure != settings.primary
-        for row in _estimates(groups, settings=alone, measure=measure)
-    ]
+    rows = []
+    for measure in MEASURES:
+        if measure == settings.primary:
+            continue
+        for label, group in groups:
+            judgement = judgements.get(contrast_of(label, axes=study.axes))
+            chosen = _of_look(group, judgement.look if judgement else newest)
+            differences, counts = _differences(chosen, measure=measure)
+            level = judgement.level(settings.alpha) if judgement else settings.level
+            estimate = _estimate(differences, settings=alone, level=level)
+            rows.append({**label, "measure": measure, **counts, **estimate, "interval_level": level})
     return pd.DataFrame(rows, columns=[*_keys(study), *SECONDARY_COLUMNS])
 
 
@@ -167,11 +187,6 @@ def contrast_notes(contrasts: pd.DataFrame, *, study: RecordedStudy, settings: I
     notes = []
     if settings.smallest_effect is None:
         notes.append("No smallest effect of interest is declared, so no contrast can be found equivalent.")
-    if settings.looks:
-        notes.append(
-            f"The study has {len(settings.looks)} looks: adjusted p values are multiplied by looks times "
-            "contrasts, and adjusted intervals are at that same level."
-        )
     return tuple(notes)
 
 
@@ -186,33 +201,21 @@ def _groups(planned: pd.DataFrame, *, study: RecordedStudy) -> Groups:
     return [(dict(zip(keys, values, strict=True)), group) for values, group in groups]
 
 
-def _estimates(
-    groups: Groups,
-    *,
-    settings: Inference,
-    measure: str,
-    members: Collection[Contrast] = (),
-    family_level: float | None = None,
-) -> list[dict[str, Any]]:
-    """Return every contrast's counts and estimates; no p value is adjusted yet.
+def _newest(judgements: Judgements) -> Look | None:
+    return max((each.look for each in judgements.values()), key=lambda look: look.count, default=None)
 
-    `family_level` is that of the intervals of the family's `members`; None where there is no family.
-    """
-    rows = []
-    for label, group in groups:
-        axes = [name for name in label if name not in schema.LABEL_COLUMNS]
-        member = _contrast(label, axes=axes) in members
-        level = family_level if member and family_level is not None else settings.level
-        standing = group[STANDING].to_numpy(object)
-        paired = group[measure + DIFFERENCE_SUFFIX].to_numpy(np.float64)[standing == PAIRED]
-        differences = paired[np.isfinite(paired)]
-        counts = _counts(standing, n=len(differences))
-        estimate = _estimate(differences, settings=settings, level=level)
-        if family_level is not None:  # secondary measures go without: it is most of the work
-            flip = sign_flip(differences)
-            estimate |= {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest}
-        rows.append({**label, "measure": measure, "in_family": member, "look": np.nan, **counts, **estimate})
-    return rows
+
+def _of_look(planned: pd.DataFrame, look: Look | None) -> pd.DataFrame:
+    """Return a contrast's planned pairs of the seeds of a look, or all where the study takes none."""
+    return planned if look is None else planned[planned[schema.SEED].isin(look.seeds)]
+
+
+def _differences(planned: pd.DataFrame, *, measure: str) -> tuple[Values, dict[str, int]]:
+    """Return a contrast's differences (n,) in a measure, and what became of its planned pairs."""
+    standing = planned[STANDING].to_numpy(object)
+    paired = planned[measure + DIFFERENCE_SUFFIX].to_numpy(np.float64)[standing == PAIRED]
+    differences = paired[np.isfinite(paired)]
+    return differences, _counts(standing, n=len(differences))
 
 
 def _counts(standing: npt.NDArray[Any], *, n: int) -> dict[str, int]:
@@ -231,22 +234,17 @@ def _counts(standing: npt.NDArray[Any], *, n: int) -> dict[str, int]:
 
 def _estimate(differences: Values, *, settings: Inference, level: float) -> dict[str, float]:
     """Return the estimates over one contrast's differences (n,); NaN where n carries none."""
-    plain = paired_test(differences, level=settings.level)
-    adjusted = plain if level == settings.level else paired_test(differences, level=level)
-    size = effect_size(differences, level=settings.level)
+    test = paired_test(differences, level=level)
+    size = effect_size(differences, level=level)
     margin = settings.smallest_effect
     return {
-        "difference": plain.mean,
-        "sd": plain.sd,
-        "low": plain.low,
-        "high": plain.high,
-        "low_adjusted": adjusted.low,
-        "high_adjusted": adjusted.high,
-        "p": plain.p,
+        "difference": test.mean,
+        "sd": test.sd,
+        "low": test.low,
+        "high": test.high,
+        "p": test.p,
         "effect_size": size.value,
         "effect_low": size.low,
         "effect_high": size.high,
-        "p_sign_flip": np.nan,
-        "p_sign_flip_smallest": np.nan,
         "p_equivalence": np.nan if margin is None else tost(differences, margin),
     }

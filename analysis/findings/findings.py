@@ -13,6 +13,8 @@ import pandas as pd
 from analysis.findings.by_level import find_levels
 from analysis.findings.contrasts import contrast_notes, find_aa, find_contrasts, find_secondary
 from analysis.findings.doses import Laws, find_doses, fit_laws
+from analysis.findings.family import Contrast
+from analysis.findings.judgement import Judgement, judge_study
 from analysis.findings.outcomes import run_outcomes
 from analysis.findings.pairs import done_pairs, plan_pairs
 from analysis.findings.selections import Selected, overlaps, pool_size, read_selections
@@ -53,18 +55,27 @@ class Findings:
         return done_pairs(self.planned_pairs)
 
     @cached_property
+    def judgements(self) -> dict[Contrast, Judgement]:
+        """What each contrast of the family came to: its look, its verdict, and the next look."""
+        return judge_study(self.planned_pairs, study=self.study, settings=self.settings)
+
+    @cached_property
     def contrasts(self) -> pd.DataFrame:
         """A row a strategy, mix and axes: the primary measure's columns of CONTRAST_COLUMNS of
         analysis.findings.contrasts.
         """
-        return find_contrasts(self.planned_pairs, study=self.study, settings=self.settings)
+        return find_contrasts(
+            self.planned_pairs, judgements=self.judgements, study=self.study, settings=self.settings
+        )
 
     @cached_property
     def secondary(self) -> pd.DataFrame:
         """A row a contrast and every other measure, SECONDARY_COLUMNS of analysis.findings.contrasts:
         exploratory, unadjusted.
         """
-        return find_secondary(self.planned_pairs, study=self.study, settings=self.settings)
+        return find_secondary(
+            self.planned_pairs, judgements=self.judgements, study=self.study, settings=self.settings
+        )
 
     @cached_property
     def aa(self) -> pd.DataFrame:

@@ -1,79 +1,73 @@
-"""The block-sequential rule: when a study with planned looks may stop, and at which level it reports.
+"""What a family pays for being many, at one look: adjusted p values, and who is decided.
 
-Owns the level of a look and the verdicts at a look; how many seeds run by when is the sweep's.
+Owns the step-down over contrasts that may become different or equivalent; when a look is, and with how much
+of alpha, is analysis.findings.design's.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, TypeVar
 
-from analysis.findings.verdicts import judge
-from analysis.stats.intervals import LEVEL, Values, paired_test, tost
-from trainables.ledger import schema
+import numpy as np
 
-if TYPE_CHECKING:
-    import pandas as pd
+from analysis.findings.verdicts import UNRESOLVED, judge
+from analysis.stats.intervals import Values, paired_test, tost
 
 Key = TypeVar("Key", bound=Hashable)
 
 
-def look_level(level: float, looks: int, contrasts: int) -> float:
-    """Return the level of each interval at each look: 1 - (1 - level) / (looks * contrasts).
+class Judged(NamedTuple):
+    """A contrast's verdict at a look, and the adjusted p of a difference and of equivalence (NaN: none)."""
 
-    `looks` and `contrasts` count what was planned, also where a study stops early.
+    verdict: str
+    p: float
+    p_equivalence: float
+
+
+def judge_together(
+    differences: Mapping[Key, Values], *, alpha: float, smallest_effect: float | None = None
+) -> dict[Key, Judged]:
+    """Return what a look says of the contrasts that are still open, from their paired differences (n,).
+
+    A contrast is *different* if its paired t test rejects, *equivalent* if its TOST against
+    +-`smallest_effect` does. Holm's step-down, with one step a contrast, by the smaller of its two p values;
+    an empty array, or one of fewer than three pairs, has p = 1 and counts all the same.
+
+    At most one claim of a contrast can be wrong: *different* where the truth is 0, *equivalent* where it is
+    `smallest_effect` or more. At the first wrong claim every contrast of which a claim would be wrong is
+    still undecided, so its p is at most alpha over their number: by the union bound at most `alpha` of
+    families make a wrong claim of either kind, whatever the correlations (Holm 1979; Shaffer 1986 for the
+    count).
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be in (0, 1), got {level}")
-    if looks < 1 or contrasts < 1:
-        raise ValueError(f"looks and contrasts must be 1 or more, got {looks} and {contrasts}")
-    return 1 - (1 - level) / (looks * contrasts)
+    if not 0 <= alpha < 1:
+        raise ValueError(f"alpha must be in [0, 1), got {alpha}")
+    keys = list(differences)
+    raw = np.array([_p_values(differences[key], smallest_effect=smallest_effect) for key in keys])
+    adjusted = step_down(raw.reshape(-1, 2))
+    verdicts = [judge(p, equivalence, alpha=alpha) if alpha else UNRESOLVED for p, equivalence in adjusted]
+    return {
+        key: Judged(verdict, float(p), float(equivalence))
+        for key, verdict, (p, equivalence) in zip(keys, verdicts, adjusted, strict=True)
+    }
 
 
-def ended_looks(cells: "pd.DataFrame", looks: Sequence[int]) -> list[int]:
-    """Return the looks that can be taken, in their order: those before the first whose seeds have not ended.
+def step_down(p: Values) -> Values:
+    """Return the p values of m contrasts (..., m, 2), difference and equivalence, adjusted by Holm's steps.
 
-    `cells` are the planned labels with `seed` and `state`; look n needs every cell of the seeds 0 to n - 1
-    done, diverged or failed.
+    One step a contrast, in the order of the smaller of its two, which is multiplied by the number of contrasts
+    that are left; the larger of the two too, and no adjusted value is below those of earlier steps. NaN stays
+    and counts as 1.
     """
-    ended = []
-    for count in looks:
-        due = cells[cells[schema.SEED] < count]
-        if due[schema.SEED].nunique() < count or due["state"].isin([schema.MISSING, schema.PARTIAL]).any():
-            break
-        ended.append(count)
-    return ended
+    known = np.where(np.isnan(p), 1.0, p)
+    smaller = known.min(axis=-1)
+    order = np.argsort(smaller, axis=-1, kind="stable")
+    left = p.shape[-2] - np.argsort(order, axis=-1, kind="stable")  # contrasts, at the step of each
+    sorted_steps = np.take_along_axis(smaller * left, order, axis=-1)
+    reached = np.empty_like(sorted_steps)
+    np.put_along_axis(reached, order, np.maximum.accumulate(sorted_steps, axis=-1), axis=-1)
+    adjusted = np.minimum(1.0, np.maximum(known * left[..., None], reached[..., None]))
+    return np.where(np.isnan(p), np.nan, adjusted)
 
 
-def decide(
-    differences: Mapping[Key, Values],
-    *,
-    looks: Sequence[int],
-    level: float = LEVEL,
-    smallest_effect: float | None = None,
-    contrasts: int | None = None,
-) -> dict[Key, str]:
-    """Return the verdict of every primary contrast at one look, from its paired differences so far (n,).
-
-    The rule. A block is one seed in all strategies and mixes. `looks` are numbers of blocks, such as
-    (5, 10, 20), declared before the first outcome. At each, blocks run up to that number, and every
-    contrast is judged on all its blocks so far: *different* if its paired t test, *equivalent* if its TOST
-    against +-`smallest_effect`, has p <= a = (1 - level) / (number of looks * number of contrasts). The
-    study stops at the first look at which no contrast is unresolved, or at the last; the
-    verdicts of that look are the study's, and an earlier look's are not carried over. Intervals are
-    reported at level 1 - a (`look_level`), so that one excludes 0 exactly where p <= a; that of an
-    equivalent contrast may reach a little out of the zone, since TOST at a is the interval of level 1 - 2 a.
-
-    By the union bound, whatever the correlations and wherever it stops, at most 1 - level of studies make
-    any wrong claim: *different* where the true difference is 0, or *equivalent* where it is
-    `smallest_effect` or more (no contrast can be both, so the two kinds share the one budget).
-
-    `differences` has every planned contrast as a key, an empty array where it has no pair: their number is
-    the divisor, unless more share alpha than are asked about, `contrasts` in all. Raises ValueError where
-    there is none. Contrasts with fewer than three pairs, and without `smallest_effect` those that show no
-    difference, stay unresolved.
-    """
-    alpha = 1 - look_level(level, len(looks), contrasts or len(differences))
-    verdicts = {}
-    for key, values in differences.items():
-        equivalence = float("nan") if smallest_effect is None else tost(values, smallest_effect)
-        verdicts[key] = judge(paired_test(values, level=level).p, equivalence, alpha=alpha)
-    return verdicts
+def _p_values(differences: Values, *, smallest_effect: float | None) -> tuple[float, float]:
+    equivalence = float("nan") if smallest_effect is None else tost(differences, smallest_effect)
+    return paired_test(differences).p, equivalence

@@ -1,8 +1,9 @@
 """What a study declared about its inference, when, and what was changed after outcomes could be known."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.reading.errors import AnalysisError
 from analysis.stats.measures import MEASURES, PRIMARY
@@ -10,7 +11,7 @@ from trainables.ledger import schema
 from trainables.ledger.sealed_json import Record
 from trainables.ledger.values import is_number, shortened
 
-FIELDS = ("primary", "smallest_effect", "level", "power")
+FIELDS = ("primary", "smallest_effect", "level", "power", "growth")
 BASELINE = "baseline"  # declared beside them; `RecordedStudy.baseline`
 
 
@@ -18,7 +19,8 @@ BASELINE = "baseline"  # declared beside them; `RecordedStudy.baseline`
 class Inference:
     """The declared settings; `smallest_effect` in the primary measure's unit, `looks` in seeds.
 
-    `gate`: the study first had to show, with one run without replay, that there is something to measure.
+    `growth`: the share of alpha that is kept for what is added once outcomes were seen. `gate`: the study
+    first had to show, with one run without replay, that there is something to measure.
     Raises AnalysisError for values that are not possible.
     """
 
@@ -26,6 +28,7 @@ class Inference:
     smallest_effect: float | None = None
     level: float = 0.95
     power: float = 0.8
+    growth: float = 0.1
     looks: tuple[int, ...] = ()
     gate: bool = False
 
@@ -44,6 +47,8 @@ class Inference:
             value = getattr(self, name)
             if not (is_number(value) and lowest < value < 1):
                 raise AnalysisError(f"inference: {name} must lie in ({lowest:g}, 1), got {shortened(value)}")
+        if not (is_number(self.growth) and 0 <= self.growth < 1):
+            raise AnalysisError(f"inference: growth must lie in [0, 1), got {shortened(self.growth)}")
         if not _rises(self.looks):
             raise AnalysisError(
                 f"search: looks must be rising numbers of seeds from 3 on, got {shortened(self.looks)}"
@@ -88,6 +93,44 @@ def _section(record: Record, name: str) -> Record:
     return section
 
 
+class Declared(NamedTuple):
+    """One declaration: its `search` (strategy, mix, axes), its seeds and looks, and whether it was blind.
+
+    `search` and `seeds` are None where it tells none; early ones tell how many seeds there were, not which.
+    """
+
+    search: Mapping[str, Any] | None
+    seeds: int | tuple[int, ...] | None
+    looks: tuple[int, ...]
+    blind: bool
+
+
+def read_declared(description: Record) -> tuple[Declared, ...]:
+    """Return what was declared of seeds, looks and contrasts, oldest first. Raises AnalysisError."""
+    found = description.get("declarations")
+    entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return tuple(_declared(entry) for entry in entries)
+
+
+def _declared(entry: dict[str, Any]) -> Declared:
+    looks, blind = entry.get("looks") or [], not entry.get("finished_cells")
+    search = entry.get("search")
+    if not (isinstance(looks, list) and _rises(tuple(looks)) and isinstance(search, dict | None)):
+        raise AnalysisError(f"{schema.STUDY_FILE}: a declaration cannot be read: {shortened(entry)}")
+    if search is None:
+        return Declared(None, None, tuple(looks), blind)
+    strategies, mixes, axes = search.get("strategy"), search.get("mix"), search.get("axes", {})
+    seeds = search.get("seeds")
+    if not (
+        isinstance(axes, dict) and all(isinstance(each, list) for each in (strategies, mixes, *axes.values()))
+    ):
+        raise AnalysisError(f"{schema.STUDY_FILE}: a search must list its values: {shortened(search)}")
+    if not (type(seeds) is int or (isinstance(seeds, list) and all(type(seed) is int for seed in seeds))):
+        raise AnalysisError(f"{schema.STUDY_FILE}: seeds must be whole numbers: {shortened(search)}")
+    searched = {schema.STRATEGY: strategies, schema.MIX: mixes, "axes": axes}
+    return Declared(searched, tuple(seeds) if isinstance(seeds, list) else seeds, tuple(looks), blind)
+
+
 def declaration_text(description: Record) -> str:
     """Return when measure, looks and search were declared, from the ledger's list of declarations."""
     found = description.get("declarations")
@@ -127,19 +170,25 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     old, new = before.get("search"), after.get("search")
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return sentences
-    if old.get("seeds") != new.get("seeds") and not (before.get("looks") or after.get("looks")):
+    seeds = [_count(searched.get("seeds")) for searched in (old, new)]
+    if seeds[0] != seeds[1]:
         sentences.append(
-            f"Seeds were changed from {old.get('seeds')} to {new.get('seeds')} when {when}, without planned "
-            "looks: error rates are those of a study of fixed size, and are optimistic if its results led to "
-            "the change."
+            f"Seeds were changed from {seeds[0]} to {seeds[1]} when {when}: judged at the looks that alpha "
+            "was kept for."
         )
     if any(old.get(name) != new.get(name) for name in ("strategy", "mix", "axes")):
         sentences.append(
-            f"Strategies, mixes or axes were changed when {when}: the family is every one planned."
+            f"Strategies, mixes or axes were changed when {when}: what was added is judged with alpha of its "
+            "own."
         )
     return sentences
 
 
+def _count(seeds: Any) -> Any:
+    return len(seeds) if isinstance(seeds, list) else seeds
+
+
 def _question(declared: dict[str, Any]) -> tuple[Any, Any]:
     """Return what was asked; a declaration that names no baseline means the one there was."""
-    return {"baseline": schema.DEFAULT_BASELINE, **(declared.get("inference") or {})}, declared.get("looks")
+    known = {"baseline": schema.DEFAULT_BASELINE, "growth": Inference.growth}
+    return known | (declared.get("inference") or {}), declared.get("looks")

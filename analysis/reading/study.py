@@ -118,20 +118,25 @@ def open_study(location: str | PathLike[str]) -> Storage:
         raise AnalysisError(str(err)) from err
 
 
-def read_study(location: str | PathLike[str]) -> RecordedStudy:
+def read_study(
+    location: str | PathLike[str],
+    *,
+    description: Record | None = None,
+    plan: Sequence[Record] | None = None,
+) -> RecordedStudy:
     """Read the study at `location` into frames; raises AnalysisError where there is none.
 
     A study may be running: a file that is damaged or missing is listed as a problem, and its cell counts as
-    the lesser state.
+    the lesser state. `description` and `plan` take the place of the ones on record: labels with their keys.
     """
     try:
-        return _read(open_study(location))
+        return _read(open_study(location), description=description, plan=plan)
     except (LedgerError, StorageError) as err:
         raise AnalysisError(str(err)) from err
 
 
-def _read(storage: Storage) -> RecordedStudy:
-    study = _require(storage, schema.STUDY_FILE)
+def _read(storage: Storage, *, description: Record | None, plan: Sequence[Record] | None) -> RecordedStudy:
+    study = _require(storage, schema.STUDY_FILE) if description is None else description
     if schema.RATES_FILE in storage.listing(deep=False).files:
         raise AnalysisError(
             f"{storage.describe()} is a learning-rate search, whose cells were stopped by their outcome: "
@@ -140,7 +145,7 @@ def _read(storage: Storage) -> RecordedStudy:
     axes = tuple(study["axes"])
     labels = (*schema.LABEL_COLUMNS, *axes)
     _check_axes(axes)
-    plan = _require(storage, schema.PLAN_FILE)["cells"]
+    plan = _require(storage, schema.PLAN_FILE)["cells"] if plan is None else plan
     values = label_frame([entry["labels"] for entry in plan], labels=labels)
     values = values.sort_values(list(labels), kind="stable")
     keys = [plan[position]["key"] for position in values.index]

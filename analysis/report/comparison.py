@@ -125,7 +125,7 @@ def comparison_table(studies: Sequence[Named]) -> Table:
         Column("verdict"),
     ]
     heads += [Column(name, numeric=True) for name in ("difference", "adjusted interval", "n")]
-    heads += [Column(name, True, True) for name in ("p (adjusted)", "seeds to resolve", "interval")]
+    heads += [Column(name, True, True) for name in ("p (adjusted)", "seeds to add", "interval")]
     heads += [Column("measure", detail=True)]
     rows = [_table_row(row, axes=axes) for row in frame.to_dict("records")]
     conditions = " ".join(f"{name}: {given(findings)}" for name, findings in studies)
@@ -147,7 +147,7 @@ def _table_row(row: dict[Any, Any], *, axes: list[str]) -> list[Entry]:
         interval(row["low_adjusted"], row["high_adjusted"]),
         pairs_entry(row),
         probability(row["p_holm"]),
-        seeds_entry(row["seeds_needed"]),
+        seeds_entry(row),
         interval(row["low"], row["high"]),
         Entry(MEASURES[row["measure"]].label),
     ]

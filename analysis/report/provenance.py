@@ -61,10 +61,17 @@ def _inference(findings: Findings) -> list[tuple[str, str]]:
         ("smallest effect of interest", NOTHING if effect is None else f"{effect:g}"),
         ("level", f"{100 * settings.level:g} %"),
         ("power planned for", f"{100 * settings.power:g} %"),
-        ("looks, in seeds", ", ".join(map(str, settings.looks)) or "one, at the end"),
+        ("looks, in seeds", _looks(findings)),
+        ("kept for growth", f"{100 * settings.growth:g} % of alpha"),
         ("signal gate", "on" if settings.gate else "off"),
         *_declarations(findings.study.description),
     ]
+
+
+def _looks(findings: Findings) -> str:
+    """Return the numbers of seeds at which the contrasts are judged, as they were declared."""
+    planned = {each.batch.planned for each in findings.judgements.values()}
+    return "; ".join(", ".join(map(str, counts)) for counts in sorted(planned)) or NOTHING
 
 
 def _declarations(description: Record) -> Iterator[tuple[str, str]]:

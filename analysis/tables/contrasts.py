@@ -6,16 +6,17 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from analysis.findings.findings import Findings
+from analysis.findings.seeds_needed import SD_LEVEL
 from analysis.findings.verdicts import verdict_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
 from analysis.stats.measures import MEASURES
 from analysis.tables.labels import Row, label_columns, label_entries
-from analysis.tables.table import ABSENT, Column, Entry, Table, count, interval, number, probability
+from analysis.tables.table import ABSENT, Column, Entry, Table, interval, number, probability
 from analysis.wording.conditioning import count_text, given
+from analysis.wording.terms import seeds_to_add_text
 
 
 class Part(NamedTuple):
@@ -30,17 +31,16 @@ def contrasts_table(findings: Findings) -> Table:
     settings = findings.settings
     measure = MEASURES[settings.primary]
     family = count_text([int(findings.contrasts["in_family"].sum())], "contrast")
-    looks = f" × {len(settings.looks)} looks" if settings.looks else ""
-    adjusted = f"Bonferroni over {family}{looks}"
-    method = adjusted if settings.looks else "Holm over the declared family"
     caption = (
         f"Mean paired difference from {findings.study.baseline} in {measure.label} ({measure.unit}), one row "
-        f"a contrast; n is the number of pairs. {interval_name('paired t', level=settings.level)}; adjusted: "
-        f"{adjusted}. p: paired t, after {method}; rows outside it (no replay, the A/A control) are "
-        "unadjusted. Effect size: Hedges-corrected paired d_z with its interval, unadjusted. Sign-flip p: "
-        f"unadjusted, exact to 16 pairs, over {MOST_FLIPS:,} random flips "
-        f"above{_unattainable_text(findings)}. {_margin_text(findings, method)} Seeds to resolve: of an "
-        f"unresolved contrast. {given(findings)}"
+        f"a contrast; n is the number of pairs. {interval_name('paired t', level=settings.level)}: holds "
+        "whenever the study is ended or grown, for which it is computed at interval_level; adjusted: so that "
+        f"those of all {family} hold together. p: paired t, Holm over the family and adjusted for all looks; "
+        "rows outside it (no replay, the A/A control) are unadjusted. Effect size: Hedges-corrected paired "
+        "d_z with its interval, unadjusted. Sign-flip p: unadjusted, exact to 16 pairs, over "
+        f"{MOST_FLIPS:,} random flips above{_unattainable_text(findings)}. {_margin_text(findings)} Seeds to "
+        "add: so many that a later look resolves the contrast, from the declared smallest effect and the "
+        f"{SD_LEVEL:.0%} interval of the pairs' SD. {given(findings)}"
     )
     title = f"Contrasts with {findings.study.baseline}"
     frame = findings.contrasts
@@ -60,7 +60,7 @@ def _primary_parts(findings: Findings) -> list[Part]:
             Part(part.column._replace(detail=True), part.entry)
             for part in (
                 _number("p (adjusted)", lambda row: probability(row["p_holm"])),
-                _number("seeds to resolve", lambda row: seeds_entry(row["seeds_needed"])),
+                _number("seeds to add", seeds_entry),
                 _interval(findings),
                 _number("effect size", effect_entry),
                 _number("sign-flip p", lambda row: sign_flip_entry(row, alpha=settings.alpha)),
@@ -124,6 +124,8 @@ def verdict_entry(row: Row) -> Entry:
     """Return a contrast's verdict; without a test there is none."""
     if row["n"] < FEWEST_FOR_INTERVAL:
         return Entry("too few pairs" if row["n"] else "no pairs")
+    if row["in_family"] and math.isnan(row["look"]):
+        return Entry("not judged yet")
     return Entry(verdict_text(row["verdict"], in_family=row["in_family"]))
 
 
@@ -163,17 +165,18 @@ def _unattainable_text(findings: Findings) -> str:
     )
 
 
-def seeds_entry(seeds: float) -> Entry:
-    """Return how many seeds would resolve a contrast."""
-    return Entry("> 10,000", float(seeds)) if np.isposinf(seeds) else count(seeds)
+def seeds_entry(row: Row) -> Entry:
+    """Return how many more seeds would resolve a contrast, as a range."""
+    text = seeds_to_add_text(row["seeds_to_add_low"], row["seeds_to_add_high"])
+    return Entry(text or ABSENT, float(row["seeds_to_add_low"]))
 
 
-def _margin_text(findings: Findings, method: str) -> str:
+def _margin_text(findings: Findings) -> str:
     margin = findings.settings.smallest_effect
     if margin is None:
         return "Equivalence p: none, as no smallest effect of interest was declared."
     unit = MEASURES[findings.settings.primary].unit
-    return f"Equivalence p: two one-sided tests against ± {margin:g} {unit}, after {method}."
+    return f"Equivalence p: two one-sided tests against ± {margin:g} {unit}, adjusted alike."
 
 
 def _measure_texts(findings: Findings) -> str:

@@ -1,12 +1,10 @@
 """What limits a study's verdicts, in plain words: looks, declarations, lost runs, and the A/A control."""
 
-import math
-
 import pandas as pd
 
 from analysis.findings.findings import Findings
 from analysis.findings.outcomes import count_states
-from analysis.findings.verdicts import IDENTICAL, UNRESOLVED
+from analysis.findings.verdicts import IDENTICAL
 from analysis.reading.declaration import declaration_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
@@ -16,7 +14,7 @@ from trainables.ledger import schema
 def limits(findings: Findings, family: pd.DataFrame) -> list[str]:
     """Return every sentence on what the verdicts on `family`, the contrasts of the family, rest on."""
     judged = family[family["n"] >= FEWEST_FOR_INTERVAL]
-    return [*_look_words(findings, family), *_limits(findings, judged), *_null_words(findings)]
+    return [*_look_words(findings), *_limits(findings, judged), *_null_words(findings)]
 
 
 def alarm(findings: Findings) -> list[str]:
@@ -33,24 +31,35 @@ def alarm(findings: Findings) -> list[str]:
     ]
 
 
-def _look_words(findings: Findings, family: pd.DataFrame) -> list[str]:
-    """Return at which look the verdicts were made, and what comes next; nothing where there are no looks."""
-    looks = findings.settings.looks
-    if not looks:
-        return []
-    taken = family["look"].iloc[0]
-    if math.isnan(taken):
-        return [f"No look has been taken yet, so nothing is decided; the first is at {looks[0]} seeds."]
-    open_ones = int((family["verdict"] == UNRESOLVED).sum())
-    said = f"Verdicts are those of the look at {taken:.0f} seeds, and no later seed is used"
-    if not open_ones:
-        return [f"{said}: every contrast was decided, and the study is complete."]
-    if taken == looks[-1]:
-        left = "1 contrast" if open_ones == 1 else f"{open_ones} contrasts"
-        return [
-            f"{said}: it was the last, and {left} stayed unresolved. Going on takes further declared looks."
-        ]
-    return [f"{said}; the next look is at {min(look for look in looks if look > taken)} seeds."]
+def _look_words(findings: Findings) -> list[str]:
+    """Return when the contrasts were judged, and when those that are open will be."""
+    judgements = findings.judgements.values()
+    taken = sorted({each.look.count for each in judgements if each.taken})
+    waiting = sorted({each.look.count for each in judgements if not each.taken})
+    following = sorted({each.upcoming.count for each in judgements if each.taken and each.upcoming})
+    sentences = []
+    if taken:
+        sentences.append(f"Judged once {_listed(taken)} seeds had ended; a verdict uses no later seed.")
+    if waiting:
+        sentences.append(
+            f"{_contrasts(sum(not each.taken for each in judgements))} to be judged once {_listed(waiting)} "
+            "seeds have ended, as declared; until then nothing is decided and numbers are those so far."
+        )
+    if following:
+        sentences.append(
+            f"{_contrasts(sum(each.taken and not each.decided for each in judgements))} unresolved and would "
+            f"be judged again at {_listed(following)} seeds, for which alpha is kept; between looks nothing "
+            "is decided."
+        )
+    return sentences
+
+
+def _contrasts(count: int) -> str:
+    return "1 contrast is" if count == 1 else f"{count} contrasts are"
+
+
+def _listed(counts: list[int]) -> str:
+    return " or ".join(map(str, counts))
 
 
 def _limits(findings: Findings, judged: pd.DataFrame) -> list[str]:

@@ -1,5 +1,7 @@
 """How a strategy, a mix and a number are written, the same in every figure, table and sentence."""
 
+import math
+
 from trainables.ledger import schema
 
 
@@ -22,3 +24,11 @@ def signed_text(value: float, *, digits: int) -> str:
 def probability_text(value: float) -> str:
     """Return a p-value as '0.012', or '< 0.001'."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def seeds_to_add_text(low: float, high: float) -> str:
+    """Return a range of seeds to add as '4–13' or '4–many'; empty where it is unknown."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    ends = ["many" if math.isinf(each) else f"{each:.0f}" for each in (low, high)]
+    return ends[0] if ends[0] == ends[1] else "–".join(ends)

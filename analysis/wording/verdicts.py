@@ -11,7 +11,7 @@ from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOL
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
 from analysis.wording import caveats
-from analysis.wording.terms import mix_text, probability_text, strategy_text
+from analysis.wording.terms import mix_text, probability_text, seeds_to_add_text, strategy_text
 from trainables.ledger import schema
 
 Row = Mapping[Any, Any]
@@ -40,7 +40,7 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
             [],
             "",
         )
-    judged = family[family["n"] >= FEWEST_FOR_INTERVAL]
+    judged = family[(family["n"] >= FEWEST_FOR_INTERVAL) & family["look"].notna()]
     kinds = ((DIFFERENT, _different), (EQUIVALENT, _equivalent), (UNRESOLVED, _unresolved))
     lines = [
         sentence
@@ -76,9 +76,12 @@ def _tally(family: pd.DataFrame, judged: pd.DataFrame, *, baseline: str) -> str:
         f"{found.get(EQUIVALENT, 0)} equivalent to it",
         f"{found.get(UNRESOLVED, 0)} unresolved",
     ]
-    few = len(family) - len(judged)
+    few = int((family["look"].notna() & (family["n"] < FEWEST_FOR_INTERVAL)).sum())
     if few:
         parts.append(f"{few} with fewer than {FEWEST_FOR_INTERVAL} pairs, too few to judge")
+    waiting = int(family["look"].isna().sum())
+    if waiting:
+        parts.append(f"{waiting} not judged yet")
     return f"Verdicts: {', '.join(parts)}."
 
 
@@ -144,20 +147,18 @@ def _unresolved(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
 
 
 def _needed(rows: list[dict[Any, Any]], findings: Findings) -> str:
-    """Return how many seeds would settle the unresolved contrasts."""
-    needed = [row["seeds_needed"] for row in rows if not math.isnan(row["seeds_needed"])]
-    finite = [int(value) for value in needed if math.isfinite(value)]
-    if not needed:
-        return "How many seeds would resolve them is unknown."
-    power = f"at {100 * findings.settings.power:g} % power"
-    if not finite:
-        return f"No number of seeds up to 10,000 would resolve them {power}."
-    ahead = f"about {_range(finite)} seeds" if len(set(finite)) > 1 else f"about {finite[0]} seeds"
-    rest = len(needed) - len(finite)
-    more = f"; {rest} would need more than 10,000" if rest else ""
+    """Return how many seeds would settle the unresolved contrasts, from the smallest effect alone."""
+    ranges = [(row["seeds_to_add_low"], row["seeds_to_add_high"]) for row in rows]
+    known = [ends for ends in ranges if not math.isnan(ends[0])]
+    if not known:
+        return "How many seeds would resolve them is unknown: it takes a declared smallest effect."
+    low, high = min(low for low, _ in known), max(high for _, high in known)
+    if math.isinf(low):
+        return "No number of seeds up to 10,000 would resolve them."
+    ends = seeds_to_add_text(low, high)
     return (
-        f"To resolve them, {power} and if the spread and the difference stay as they are, takes "
-        f"{ahead}{more}."
+        f"To find the declared smallest effect, or show that there is none as large, takes {ends} more seeds "
+        f"at {100 * findings.settings.power:g} % power, as far as the spread is known."
     )
 
 

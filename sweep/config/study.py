@@ -85,7 +85,8 @@ class InferenceSettings(Settings):
 
     `primary` is the measure that the verdicts are about, `smallest_effect` the difference in it (its unit;
     nats a token for most) below which two strategies count as equivalent; None: nothing can. `level` is that
-    of the intervals and of the family of contrasts, `power` what `plan` counts seeds for.
+    of the intervals and of the family of contrasts, `power` what `plan` counts seeds for, `growth` the share
+    of alpha that is kept for seeds and contrasts which are added once outcomes were seen.
     """
 
     primary: Annotated[str, AfterValidator(_known_measure)] = PRIMARY
@@ -93,6 +94,7 @@ class InferenceSettings(Settings):
     smallest_effect: Annotated[float, Field(gt=0)] | None = None
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+    growth: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
 CheckedTask = Annotated[TaskSettings, AfterValidator(check_task)]

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis.findings.family import Contrast
 from analysis.reading.safe_text import visible
 from sweep.design.next_stage import NextStage
 from sweep.planning.inputs import Prepared
@@ -31,7 +32,7 @@ class Progress:
         self._done, self._failed, self._total, self._concurrent = 0, 0, 0, 1
         self._status = ""
         self._phase_a_step = -1
-        self._looks: set[int] = set()  # of which the verdicts were said
+        self._looks: dict[Contrast, int] | None = None  # of which the verdicts were said
         self._gate = ""  # what was last said of it
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
 
@@ -76,13 +77,11 @@ class Progress:
         if due.gate is not None and due.gate.reason != self._gate and due.halt is None:
             self._gate = due.gate.reason
             self.say(f"gate: {due.gate.reason}")
-        if due.progression is None or len(due.progression.taken) in self._looks:
+        if due.progression is None or due.progression.taken == self._looks:
             return
-        self._looks.add(len(due.progression.taken))
-        for look in due.progression.taken[-1:]:
-            for line in look.describe():
-                self.say(line)
-        self.say(due.progression.describe())
+        self._looks = due.progression.taken
+        for line in (*due.progression.describe(), due.progression.following()):
+            self.say(line)
 
     def start(self, plan: Plan, *, workers: int, together: int) -> None:
         """Begin with the cells of `plan`, on `workers` at a time that train up to `together` cells each."""

@@ -76,18 +76,14 @@ def print_progression(due: NextStage, whole: Plan, *, console: Console) -> None:
     """
     progression = due.progression
     if progression is not None:
-        if progression.seeds < progression.looks[-1]:
-            most = f"up to the last look, at {progression.looks[-1]} seeds, there may be {len(whole.cells)}"
-            console.print(f"these are the cells of {progression.seeds} seeds; {most}", highlight=False)
-        for look in progression.taken:
-            for line in look.describe():
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-        console.print(
-            f"looks {list(progression.looks)}: {progression.describe()}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        if len(due.plan.cells) < len(whole.cells):
+            console.print(
+                f"these are the cells up to {progression.seeds} seeds of each open contrast; with every look "
+                f"there may be {len(whole.cells)}",
+                highlight=False,
+            )
+        for line in (*progression.describe(), progression.following()):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     if due.gate is not None:
         console.print(
             f"gate {due.gate.state}: {due.gate.reason}", highlight=False, markup=False, soft_wrap=True

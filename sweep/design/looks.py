@@ -1,101 +1,96 @@
-"""A block-sequential study's progression: which looks it has taken, what they said, how many seeds are due.
+"""A block-sequential study's progression: what its looks said, and which cells the open contrasts still need.
 
-A pure function of what has ended and of the verdicts: every run finds the same progression in the same
-ledger.
+Decided from the judgement of every contrast alone, so that every run, `plan` and the report find the same.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from analysis.findings.family import Contrast
-from analysis.findings.verdicts import UNRESOLVED
+from trainables.ledger.schema import NO_REPLAY
 
-
-class Verdict(NamedTuple):
-    """What a look says of a contrast, and from how many pairs of seeds."""
-
-    verdict: str
-    n: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was found once the first `seeds` seeds had ended."""
-
-    seeds: int
-    verdicts: Mapping[Contrast, Verdict]
-
-    @property
-    def decided(self) -> bool:
-        return all(each.verdict != UNRESOLVED for each in self.verdicts.values())
-
-    def describe(self) -> list[str]:
-        """Return a headline, and one line for each contrast."""
-        open_ones = sum(each.verdict == UNRESOLVED for each in self.verdicts.values())
-        headline = (
-            f"look at {self.seeds} seeds: {len(self.verdicts) - open_ones} of {len(self.verdicts)} "
-            f"contrast{'s' if len(self.verdicts) > 1 else ''} with the baseline decided"
-        )
-        return [
-            headline,
-            *(
-                f"  {contrast.describe()}: {found.verdict} (n = "
-                f"{found.n}{'' if found.n == self.seeds else f' of {self.seeds}'})"
-                for contrast, found in self.verdicts.items()
-            ),
-        ]
+if TYPE_CHECKING:
+    from analysis.findings.judgement import Judgement
 
 
 @dataclass(frozen=True)
 class Progression:
-    """How far a study of `looks` has come: the looks `taken`, the last of them the newest."""
+    """How far a study with looks has come: the `judgements` of its family, in the family's order."""
 
-    looks: tuple[int, ...]
-    taken: tuple[Look, ...]
+    judgements: "Mapping[Contrast, Judgement]"
 
     @property
-    def decided(self) -> bool:
-        return bool(self.taken) and self.taken[-1].decided
+    def open(self) -> "dict[Contrast, Judgement]":
+        return {contrast: each for contrast, each in self.judgements.items() if not each.decided}
+
+    @property
+    def taken(self) -> dict[Contrast, int]:
+        """Return the seeds of each contrast's newest look, of those that have taken one."""
+        return {contrast: each.look.count for contrast, each in self.judgements.items() if each.taken}
 
     @property
     def over(self) -> bool:
-        """Whether the newest look was the last that there will be."""
-        return self.decided or len(self.taken) == len(self.looks)
+        """Whether there is no further look: every contrast is decided, or at the last that is planned."""
+        return not any(each.upcoming and each.upcoming.complete for each in self.open.values())
 
     @property
     def seeds(self) -> int:
-        """Count the seeds to run now: up to the next look, or those that were enough."""
-        return self.taken[-1].seeds if self.over else self.looks[len(self.taken)]
+        """Count the seeds up to the next look, or those that were enough."""
+        return max(len(self._due(each)) for each in self.judgements.values())
 
-    def describe(self) -> str:
+    def needs(self, contrast: Contrast, seed: int) -> bool:
+        """Whether a label's run is part of a look that was taken or is next.
+
+        A contrast that is decided needs no more. The baseline and its A/A control run where a contrast of
+        their mix and axes does, the run without replay where any of its axes does.
+        """
+        own = self.judgements.get(contrast)
+        if own is not None:
+            return seed in self._due(own)
+        anywhere = contrast.strategy == NO_REPLAY
+        return any(
+            seed in self._due(each)
+            for other, each in self.judgements.items()
+            if other.axes == contrast.axes and (anywhere or other.mix == contrast.mix)
+        )
+
+    @staticmethod
+    def _due(judgement: "Judgement") -> tuple[int, ...]:
+        upcoming = judgement.upcoming
+        if upcoming is not None and (upcoming.complete or not judgement.taken):
+            return upcoming.seeds
+        return judgement.look.seeds
+
+    def describe(self) -> list[str]:
+        """Return what the newest look said: a headline, and one line for each contrast."""
+        if not self.taken:
+            return []
+        decided = len(self.judgements) - len(self.open)
+        headline = (
+            f"look at {max(self.taken.values())} seeds: {decided} of {len(self.judgements)} "
+            f"contrast{'s' if len(self.judgements) > 1 else ''} with the baseline decided"
+        )
+        return [
+            headline,
+            *(f"  {contrast.describe()}: {_said(each)}" for contrast, each in self.judgements.items()),
+        ]
+
+    def following(self) -> str:
         """Say what comes next."""
-        if self.decided:
+        if not self.open:
             return f"every contrast is decided: the study is complete with {self.seeds} seeds"
         if self.over:
-            return f"that was the last look: the study ends with {self.seeds} seeds"
-        left = len(self.looks) - len(self.taken)
-        further = f", {left} look{'s' if left > 1 else ''} left" if self.taken else ""
-        return f"next: a look once {self.seeds} seeds have ended{further}"
+            return (
+                f"that was the last look: the study ends with {self.seeds} seeds; more would be judged at "
+                f"{min(each.upcoming.count for each in self.open.values() if each.upcoming)}"
+            )
+        return f"next: a look once {self.seeds} seeds of the contrasts that are open have ended"
 
 
-def follow_looks(
-    looks: Sequence[int],
-    *,
-    ended: Callable[[int], bool],
-    judge: Callable[[int], Mapping[Contrast, Verdict]],
-) -> Progression:
-    """Return the progression of a study whose first n seeds have `ended`, or not, and which `judge` judges at
-    n.
-
-    A look is taken once its seeds have ended, failed cells included, and no later one is where it decided
-    every contrast. Verdicts are those at the seeds of the look, whatever has been run beyond it.
-    """
-    taken: list[Look] = []
-    for count in looks:
-        if not ended(count):
-            break
-        taken.append(Look(count, judge(count)))
-        if taken[-1].decided:
-            break
-    return Progression(tuple(looks), tuple(taken))
+def _said(judgement: "Judgement") -> str:
+    if not judgement.taken:
+        return f"to be judged at {judgement.look.count} seeds"
+    count = judgement.look.count
+    of = "" if judgement.n == count else f" of {count}"
+    return f"{judgement.verdict} (n = {judgement.n}{of})"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sweep.config.study import StudyConfig
 from sweep.design.gate import CLOSED, WAITS, Gate, gate_cells, judge_gate
-from sweep.design.interim import judge_contrasts
-from sweep.design.looks import Progression, follow_looks
+from sweep.design.interim import look_at
+from sweep.design.looks import Progression
 from sweep.ledger.ledger import Ledger
 from sweep.planning.plan import Plan
 from trainables.ledger import schema
@@ -33,24 +33,21 @@ class NextStage:
         return self.gate.reason if closed and self.gate and self.plan.pending else None
 
 
-def find_progression(study: StudyConfig, whole: Plan, ledger: Ledger) -> Progression | None:
-    """Return how far the looks of `study` have come in its `whole` plan; None where its seeds are fixed."""
+def find_progression(study: StudyConfig, whole: Plan, ledger: Ledger) -> tuple[Progression | None, Plan]:
+    """Return how far the looks of `study` have come, and the part of its `whole` plan that they need.
+
+    None, and all of it, where its seeds are fixed.
+    """
     if not study.search.looks:
-        return None
-    return follow_looks(
-        study.search.looks,
-        ended=lambda count: whole.of_seeds(range(count)).ended,
-        judge=lambda count: judge_contrasts(study, whole.of_seeds(range(count)).cells, ledger),
-    )
-
-
-def reached(study: StudyConfig, whole: Plan) -> Plan:
-    """Return the plan up to the first look whose seeds have not ended; all of it where seeds are fixed."""
-    for count in study.search.looks:
-        plan = whole.of_seeds(range(count))
-        if not plan.ended:
-            return plan
-    return whole
+        return None, whole
+    interim = look_at(study, whole, ledger)
+    progression = Progression(interim.judgements)
+    needed = {
+        cell
+        for cell, labels in interim.labels.items()
+        if any(progression.needs(contrast, seed) for contrast, seed in labels)
+    }
+    return progression, whole.part(lambda cell: cell in needed)
 
 
 def find_next_stage(
@@ -60,8 +57,7 @@ def find_next_stage(
 
     `attempted` are the keys of cells that this run has run: one of them that failed is not run again by it.
     """
-    progression = find_progression(study, whole, ledger)
-    plan = whole if progression is None else whole.of_seeds(range(progression.seeds))
+    progression, plan = find_progression(study, whole, ledger)
     gate = judge_gate(study, plan, ledger, attempted=attempted) if study.gate else None
     stage = gate_cells(study, plan) if gate is not None and gate.state == WAITS else plan
     return NextStage(plan, _without_failed(stage, attempted), progression, gate)

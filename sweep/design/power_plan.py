@@ -1,10 +1,11 @@
 """What a study's seeds can tell apart: from the spread of pairs that are there, the difference they detect.
 
-The spread is known from the study's own finished pairs, from a pilot, or from the user; never assumed.
+The spread is known from the study's own finished pairs, from a pilot, or from the user; never assumed. It is
+pooled within each mix, for it differs between mixes, and used at its upper limit, for a pilot is small.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,54 +13,80 @@ import numpy as np
 
 from sweep.config.errors import ConfigurationError
 from sweep.config.study import StudyConfig
-from sweep.design.interim import Differences, contrast_differences, paired_differences, pooled_deviation
+from sweep.design.interim import Differences, contrast_differences, study_now
 from sweep.ledger.ledger import Ledger
 from sweep.planning.plan import Plan
 
 if TYPE_CHECKING:
+    from analysis.findings.judgement import Judgement
     from analysis.reading.study import RecordedStudy
 
 UNKNOWN = (
     "detectable difference: unknown: no pilot. Finish two seeds or more, or give --pilot STUDY or "
     "--paired-sd X"
 )
+LIMIT = 0.8  # that the true SD lies below the one that seeds are counted with
+LARGER = (2, 5, 10)  # times the validation examples that there are
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The SD of paired differences in the primary measure, and in words where it is from."""
+    """The SD of paired differences in the primary measure at one mix, and in words where it is from.
 
+    `freedom`: its degrees of freedom, infinite where it was given. `interaction`: the share of its variance
+    that is seed x example, over `examples` validation examples; None where single examples are not known.
+    """
+
+    mix: float | None
     deviation: float
+    freedom: float
     source: str
+    interaction: float | None = None
+    examples: int = 0
+
+    @property
+    def upper(self) -> float:
+        """The SD's one-sided upper limit, sqrt(freedom / chi2) s: the truth is below it 4 times in 5."""
+        from scipy.stats import chi2
+
+        if math.isinf(self.freedom):
+            return self.deviation
+        return self.deviation * math.sqrt(self.freedom / float(chi2.ppf(1 - LIMIT, self.freedom)))
+
+    def with_examples(self, count: int) -> float:
+        """Return the upper limit of the SD over `count` validation examples in place of `examples`."""
+        assert self.interaction is not None
+        return self.upper * math.sqrt(1 - self.interaction + self.interaction * self.examples / count)
 
 
-def find_spread(
+def find_spreads(
     study: StudyConfig, plan: Plan, ledger: Ledger, *, pilot: str | None = None, given: float | None = None
-) -> Spread | None:
-    """Return the spread that a user has `given`, of the `pilot` at a location, or of the study's own pairs.
+) -> list[Spread]:
+    """Return the spread that a user has `given`, or at each mix that of the `pilot` or the study's own pairs.
 
-    None where no contrast of its own has two pairs. Raises ConfigurationError if what was given or the pilot
+    Empty where no contrast of its own has two pairs. Raises ConfigurationError if what was given or the pilot
     has no spread, AnalysisError where the pilot is no study.
     """
     if given is not None:
         if not (math.isfinite(given) and given > 0):
             raise ConfigurationError(f"--paired-sd must be a finite number above 0, got {given}")
-        return Spread(given, "as given")
+        return [Spread(None, given, math.inf, "as given")]
+    measure = study.inference.primary
     if pilot is not None:
-        differences, other = contrast_differences(
-            pilot, measure=study.inference.primary, baseline=study.inference.baseline
+        from analysis.reading.study import read_study
+
+        other = read_study(pilot).compared_with(study.inference.baseline)
+        spreads = _spreads(
+            other, measure=measure, origin=f"the pilot {other.name}{_other_tasks(study, other)}"
         )
-        spread = _pool(differences, origin=f"the pilot {other.name}{_other_tasks(study, other)}")
-        if spread is None:
-            most = max(map(len, differences.values()), default=0)
+        if not spreads:
+            most = max(map(len, contrast_differences(other, measure=measure).values()), default=0)
             raise ConfigurationError(
                 f"--pilot needs a contrast with two finished pairs or more that differ; {pilot} has {most} "
                 "at most"
             )
-        return spread
-    if ledger.study_record() is None:
-        return None
-    return _pool(paired_differences(study, plan.cells, ledger), origin="this study")
+        return spreads
+    return _spreads(study_now(study, plan, ledger), measure=measure, origin="this study")
 
 
 def _other_tasks(study: StudyConfig, other: "RecordedStudy") -> str:
@@ -70,83 +97,144 @@ def _other_tasks(study: StudyConfig, other: "RecordedStudy") -> str:
     )
 
 
-def _pool(differences: Mapping[Any, Differences], *, origin: str) -> Spread | None:
-    varied = {key: values for key, values in differences.items() if len(values) > 1 and np.any(values)}
-    deviation, freedom = pooled_deviation(varied)
-    if not freedom or deviation == 0:
-        return None
-    sizes = sorted({len(values) for values in varied.values()})
+def _spreads(recorded: "RecordedStudy", *, measure: str, origin: str) -> list[Spread]:
+    by_mix: dict[float, list[Differences]] = {}
+    for (_, mix, *_), values in contrast_differences(recorded, measure=measure).items():
+        if len(values) > 1 and np.ptp(values) > 0:
+            by_mix.setdefault(float(str(mix)), []).append(values)
+    shares = _interaction(recorded, measure=measure) if by_mix else {}
+    return [
+        _pool(mix, values, origin=origin, shares=shares.get(mix)) for mix, values in sorted(by_mix.items())
+    ]
+
+
+def _pool(mix: float, several: list[Differences], *, origin: str, shares: tuple[float, int] | None) -> Spread:
+    """Return the SD pooled over a mix's contrasts: sqrt(sum_c (n_c - 1) s_c^2 / sum_c (n_c - 1))."""
+    freedom = sum(len(values) - 1 for values in several)
+    squares = sum(float(np.var(values, ddof=1)) * (len(values) - 1) for values in several)
+    sizes = sorted({len(values) for values in several})
     pairs = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    contrasts = f"{len(varied)} contrast{'s' if len(varied) > 1 else ''}"
-    return Spread(
-        deviation,
-        f"pooled within {contrasts} of {origin}, n = {pairs} seeds each, {freedom} degrees of freedom",
-    )
+    contrasts = f"{len(several)} contrast{'s' if len(several) > 1 else ''}"
+    source = f"{contrasts} of {origin}, n = {pairs} seeds each, {freedom} degrees of freedom"
+    return Spread(mix, math.sqrt(squares / freedom), freedom, source, *(shares or ()))
 
 
-def describe_resolution(study: StudyConfig, spread: Spread | None, *, contrasts: int) -> list[str]:
+def _interaction(recorded: "RecordedStudy", *, measure: str) -> dict[float, tuple[float, int]]:
+    """Return for each mix the share of the pairs' variance that is seed x example, and how many examples."""
+    from analysis.findings.findings import find
+    from analysis.stats.measures import FORGETTING
+    from trainables.ledger.schema import MIX
+
+    if measure != FORGETTING:
+        return {}
+    frame = find(recorded).variance.dropna(subset=["se_interaction"])
+    found = {}
+    for mix, rows in frame.groupby(MIX):
+        weights = rows["n"] * (rows["n"] - 1)
+        whole = float((weights * rows["se_seeds"] ** 2).sum())
+        part = float((weights * rows["se_interaction"] ** 2).sum())
+        if whole > 0:
+            found[float(str(mix))] = min(1.0, part / whole), int(rows["examples"].iloc[0])
+    return found
+
+
+def describe_resolution(
+    study: StudyConfig, spreads: list[Spread], judgements: "Mapping[Any, Judgement]"
+) -> list[str]:
     """Return what the configured seeds detect, and how many the declared smallest effect needs, in lines.
 
-    `contrasts` share alpha.
+    `judgements` are those of the family, which tell how alpha is shared.
     """
-    if not contrasts:
+    if not judgements:
         return [
             "detectable difference: none, search.strategy and search.mix make no contrast with "
             f"{study.inference.baseline}"
         ]
-    if spread is None:
+    if not spreads:
         return [UNKNOWN, *_without_smallest(study)]
     from analysis.stats.measures import MEASURES
+
+    measure, asked = MEASURES[study.inference.primary], _asked(study, judgements)
+    return [
+        f"SD of pairs in {measure.label} ({measure.unit}); seeds are counted with its upper {LIMIT:.0%} "
+        f"limit, at {study.inference.power:.0%} power and alpha {_split(judgements)}:",
+        *(f"  {line}" for spread in spreads for line in _describe(study, spread, asked)),
+        *_without_smallest(study),
+    ]
+
+
+def _describe(study: StudyConfig, spread: Spread, asked: dict[str, Any]) -> list[str]:
     from analysis.stats.power import detectable_difference
 
-    settings, measure = study.inference, MEASURES[study.inference.primary]
-    asked = _asked(study, contrasts)
     seeds = len(study.search.seed)
-    detected = detectable_difference(spread.deviation, seeds, **asked)
+    detected = detectable_difference(spread.upper, seeds, **asked)
     reach = (
         "fewer than 3 seeds detect no difference"
         if math.isnan(detected)
         else f"{seeds} seeds detect differences of {detected:.3g} and more"
     )
-    return [
-        f"SD of pairs: {spread.deviation:.3g} {measure.unit} of {measure.label} ({spread.source})",
-        f"detectable difference: {reach}, at {settings.power:.0%} power and alpha {_split(study, contrasts)}",
-        *(_needed(study, spread, asked) or _without_smallest(study)),
-    ]
+    at = "every mix" if spread.mix is None else f"mix {100 * spread.mix:g} %"
+    limit = "" if math.isinf(spread.freedom) else f" (limit {spread.upper:.3g})"
+    lines = [f"{at}: {spread.deviation:.3g}{limit}, {spread.source}; {reach}"]
+    smallest = study.inference.smallest_effect
+    if smallest is not None:
+        different, equivalent = map(_seeds, _needed(spread.upper, smallest, asked))
+        lines.append(
+            f"  smallest effect {smallest:g}: {different} to find a difference of that size, {equivalent} to "
+            "show that there is none as large where the true difference is 0"
+        )
+    return [*lines, *_validation(spread, smallest, asked)]
 
 
-def _asked(study: StudyConfig, contrasts: int) -> dict[str, Any]:
-    looks = max(1, len(study.search.looks))
-    settings = study.inference
+def _validation(spread: Spread, smallest: float | None, asked: dict[str, Any]) -> Iterable[str]:
+    """Yield what more validation examples would save: evaluation is cheap, training is not."""
+    if spread.interaction is None:
+        return
+    told = []
+    for count in [spread.examples, *(factor * spread.examples for factor in LARGER)]:
+        upper = spread.with_examples(count)
+        if smallest is None:
+            told.append(f"{count}: SD {upper:.3g}")
+        else:
+            needed = _needed(upper, smallest, asked)
+            told.append(f"{count}: {_seeds(None if None in needed else max(filter(None, needed)))}")
+    yield (
+        f"  {spread.interaction:.0%} of that variance is seed x example and falls with task_a.validation: "
+        f"{'; '.join(told)}"
+    )
+
+
+def _needed(sd: float, smallest: float, asked: dict[str, Any]) -> list[int | None]:
+    from analysis.stats.power import seeds_for_difference, seeds_for_equivalence
+
+    return [count(sd, smallest, **asked) for count in (seeds_for_difference, seeds_for_equivalence)]
+
+
+def _asked(study: StudyConfig, judgements: "Mapping[Any, Judgement]") -> dict[str, Any]:
+    judgement = _last(judgements)
     return {
-        "alpha": 1 - settings.level,
-        "power": settings.power,
-        "comparisons": looks * contrasts,
+        "alpha": _last_alpha(judgement),
+        "power": study.inference.power,
+        "comparisons": judgement.sharing,
     }
 
 
-def _split(study: StudyConfig, contrasts: int) -> str:
-    alpha, looks = 1 - study.inference.level, len(study.search.looks)
-    shared = f"{contrasts} contrast{'s' if contrasts > 1 else ''}"
-    if looks:
-        return f"{alpha:.3g} / ({looks} looks x {shared})"
-    return f"{alpha:.3g} / {shared} (Holm's first step)"
+def _last(judgements: "Mapping[Any, Judgement]") -> "Judgement":
+    """Return a judgement of the newest batch that there is, the first where nothing was added."""
+    return min(judgements.values(), key=lambda each: each.batch.alpha)
 
 
-def _needed(study: StudyConfig, spread: Spread, asked: dict[str, Any]) -> list[str]:
-    from analysis.stats.power import seeds_for_difference, seeds_for_equivalence
+def _last_alpha(judgement: "Judgement") -> float:
+    """Return the alpha of the last planned look, Holm's first step there not yet taken."""
+    shares = dict(judgement.batch.shares_planned())
+    return judgement.batch.alpha * shares[judgement.batch.planned[-1]]
 
-    smallest = study.inference.smallest_effect
-    if smallest is None:
-        return []
-    different, equivalent = (
-        _seeds(count(spread.deviation, smallest, **asked))
-        for count in (seeds_for_difference, seeds_for_equivalence)
-    )
-    return [
-        f"smallest effect {smallest:g}: {different} to find a difference of that size, {equivalent} to show "
-        "that there is none as large where the true difference is 0"
-    ]
+
+def _split(judgements: "Mapping[Any, Judgement]") -> str:
+    judgement = _last(judgements)
+    contrasts = f"{judgement.sharing} contrast{'s' if judgement.sharing > 1 else ''}"
+    at = f" at the look of {judgement.batch.planned[-1]} seeds" if len(judgement.batch.planned) > 1 else ""
+    return f"{_last_alpha(judgement):.3g}{at}, shared by {contrasts} (Holm's first step)"
 
 
 def _seeds(count: int | None) -> str:
@@ -158,5 +246,5 @@ def _without_smallest(study: StudyConfig) -> list[str]:
         return []
     return [
         "smallest effect: none declared (inference.smallest_effect), so no contrast can become equivalent"
-        + (", and a look stops only where all are different" if study.search.looks else "")
+        + (", and looks end only what is different" if study.search.looks else "")
     ]

@@ -25,7 +25,10 @@ Fingerprint = dict[str, Any]
 OPEN_SECTIONS = {"phase_b", "strategies", "code"}
 
 
-NO_OTHER = {"baseline": schema.DEFAULT_BASELINE}  # what early studies declared without saying so
+NO_OTHER = {
+    "baseline": schema.DEFAULT_BASELINE,
+    "growth": 0.1,
+}  # what early studies declared without saying so
 
 
 class OtherStudyError(LedgerError):
@@ -148,14 +151,14 @@ def open_study(
         "mix_mode": study.phase_b.mix_mode,
         "config": study.model_dump(mode="json", exclude={"storage"}),
         "fingerprint": fingerprint | {"strategies": known | fingerprint["strategies"]},
-        "declarations": _declarations(ledger, study, finished=finished),
+        "declarations": declarations(ledger, study, finished=finished),
         "provenance": details,
         "starts": _starts(ledger, details),
     }
     ledger.write(schema.STUDY_FILE, record)
 
 
-def _declarations(ledger: Ledger, study: StudyConfig, *, finished: int) -> list[dict[str, Any]]:
+def declarations(ledger: Ledger, study: StudyConfig, *, finished: int) -> list[dict[str, Any]]:
     """Return what has been declared of the inference, oldest first, with what `study` declares now."""
     record = ledger.study_record()
     earlier: list[dict[str, Any]] = record.get("declarations", []) if record else []
@@ -166,16 +169,21 @@ def _declarations(ledger: Ledger, study: StudyConfig, *, finished: int) -> list[
         "search": {
             "strategy": sorted(search.strategy),
             "mix": sorted(search.mix),
-            "seeds": len(search.seed),
+            "seeds": list(search.seed),
             "axes": search.axes,
         },
     }
-    if (
-        earlier
-        and asked.items() <= (earlier[-1] | {"inference": NO_OTHER | earlier[-1]["inference"]}).items()
-    ):
+    if earlier and asked.items() <= _in_full(earlier[-1], asked).items():
         return earlier
     return [*earlier, asked | {"finished_cells": finished, "date": _now()}]
+
+
+def _in_full(earlier: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a declaration as it would be written today, where it may mean what is `asked`."""
+    search, seeds = earlier.get("search"), asked["search"]["seeds"]
+    if search and search.get("seeds") == len(seeds):  # early ones tell how many
+        search = search | {"seeds": seeds}
+    return earlier | {"inference": NO_OTHER | earlier["inference"], "search": search}
 
 
 def _starts(ledger: Ledger, details: dict[str, Any]) -> list[dict[str, Any]]:
@@ -259,7 +267,18 @@ def publish_plan(
     known: CellStatuses | None = None,
     say: Say = lambda message: None,
 ) -> None:
-    """Record the plan, and keep the labels of cells that an earlier plan has finished.
+    """Record the plan, and keep the labels of cells that an earlier plan has finished."""
+    ledger.write(schema.PLAN_FILE, _plan_record(whole_plan(ledger, entries, known=known, say=say)))
+
+
+def whole_plan(
+    ledger: Ledger,
+    entries: Iterable[Entry],
+    *,
+    known: CellStatuses | None = None,
+    say: Say = lambda message: None,
+) -> list[Entry]:
+    """Return the plan that is to be on record: `entries`, and the labels that an earlier plan has finished.
 
     Their statuses are looked up in `known` if given; `say` is told of those that are left out because a file
     of theirs is damaged.
@@ -286,7 +305,7 @@ def publish_plan(
                 raise DamagedError(status.damage)
         except DamagedError as error:
             say(f"{error}: {entry['labels']}, which is no longer planned, is left out")
-    ledger.write(schema.PLAN_FILE, _plan_record(planned + [entry for entry in kept if dropped(entry)]))
+    return planned + [entry for entry in kept if dropped(entry)]
 
 
 def _plan_record(entries: list[Entry]) -> dict[str, Any]:

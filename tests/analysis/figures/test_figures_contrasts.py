@@ -79,13 +79,13 @@ def test_the_forest_says_each_verdict_and_draws_the_zone(study: Builder, effect:
     assert "Holm" in drawing.caption
 
 
-@pytest.mark.parametrize(("effect", "needs"), [(0.05, False), (1e-9, True)])
+@pytest.mark.parametrize(("effect", "needs"), [(0.05, False), (1e-3, True)])
 def test_the_forest_speaks_of_seeds_in_brackets_only_where_there_are_some(
     study: Builder, effect: float, needs: bool
 ) -> None:
     drawing = draw_forest(declared(study(**SIX, effects={}), smallest_effect=effect))
     assert drawing.figure is not None
-    assert ("verdict (seeds)" in texts(drawing.figure)) == needs
+    assert ("verdict (seeds to add)" in texts(drawing.figure)) == needs
     assert ("in brackets" in drawing.caption) == needs
 
 

@@ -1,6 +1,5 @@
 """Pairs and contrasts: who is compared over what, how a family is adjusted, and the verdicts."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.findings.adjustment import adjust, adjusted_level
 from analysis.findings.contrasts import CONTRAST_COLUMNS, SECONDARY_COLUMNS
 from analysis.findings.findings import Findings, find
-from analysis.findings.multiplicity import decide
 from analysis.findings.pairs import STANDINGS
 from analysis.findings.verdicts import DIFFERENT, IDENTICAL, UNRESOLVED
 from analysis.reading.declaration import Inference
@@ -23,6 +20,7 @@ from trainables.ledger import schema
 Builder = Callable[..., Path]
 ALL = ("random", schema.AA, "difficulty_hard", "difficulty_easy")
 EFFECTS = {"difficulty_hard": -0.01}
+SPENT = 0.05 * 0.9 * 0.9  # alpha of the declared contrasts' one planned look
 
 
 def found(directory: Path, **settings: object) -> Findings:
@@ -59,8 +57,10 @@ def test_a_contrast_is_the_paired_t_test_of_the_pairs(study: Builder) -> None:
     assert hard["difference"] == pytest.approx(differences.mean())
     assert hard["sd"] == pytest.approx(differences.std(ddof=1))
     assert hard["p"] == pytest.approx(expected.pvalue)
-    assert [hard["low"], hard["high"]] == pytest.approx(list(expected.confidence_interval(0.95)))
-    adjusted = expected.confidence_interval(1 - 0.05 / 2)
+    alone, together = 1 - 0.05 * 0.9, 1 - SPENT / 2
+    assert (hard["interval_level"], hard["adjusted_level"]) == pytest.approx((alone, together))
+    assert [hard["low"], hard["high"]] == pytest.approx(list(expected.confidence_interval(alone)))
+    adjusted = expected.confidence_interval(together)
     assert [hard["low_adjusted"], hard["high_adjusted"]] == pytest.approx(list(adjusted))
     assert list(findings.contrasts.columns) == ["strategy", "mix", *CONTRAST_COLUMNS]
 
@@ -82,9 +82,9 @@ def test_holm_is_over_all_that_was_declared_whether_or_not_it_has_run(study: Bui
     states = {("difficulty_easy", 0.1, seed): schema.MISSING for seed in range(4)}
     contrasts = found(study(seeds=range(4), states=states)).contrasts
     hard, easy = (row(contrasts, name) for name in ("difficulty_hard", "difficulty_easy"))
-    assert hard["p_holm"] == pytest.approx(min(1.0, 2 * hard["p"]))
+    assert hard["p_holm"] == pytest.approx(min(1.0, 2 * hard["p"] * 0.05 / SPENT))
     assert (easy["n"], easy["n_planned"], easy["verdict"]) == (0, 4, "unresolved")
-    assert easy[["difference", "p", "p_holm", "low", "seeds_needed"]].isna().all()
+    assert easy[["look", "difference", "p", "p_holm", "low", "seeds_to_add_low"]].isna().all()
 
 
 def test_no_replay_is_paired_by_seed_with_the_baseline_of_every_mix(study: Builder) -> None:
@@ -136,9 +136,9 @@ def test_what_is_shown_grows_with_n(study: Builder, n: int) -> None:
     assert np.isfinite(hard["difference"])
     assert np.isfinite(hard["sd"]) == (n >= 2)
     tested = ["low", "high", "low_adjusted", "high_adjusted", "p", "p_holm", "effect_size", "effect_low"]
-    for name in [*tested, "p_equivalence", "p_equivalence_holm"]:
+    for name in [*tested, "p_equivalence", "p_equivalence_holm", "look"]:
         assert np.isfinite(hard[name]) == (n >= 3), name
-    assert np.isfinite(hard["seeds_needed"]) == (n >= 3 and hard["verdict"] == UNRESOLVED)
+    assert np.isfinite(hard["seeds_to_add_low"]) == (n >= 3 and hard["verdict"] == UNRESOLVED)
     assert np.isfinite(hard["p_sign_flip"]) == (n >= 6)
     assert hard["p_sign_flip_smallest"] == pytest.approx(2.0 ** (1 - n))
     assert n >= 3 or hard["verdict"] == "unresolved"
@@ -167,8 +167,8 @@ def test_exchanging_the_two_runs_flips_signs_and_nothing_else(study: Builder) ->
     for name in ("difference", "low", "low_adjusted", "effect_size", "effect_low"):
         mirror = name.replace("low", "high")
         assert second[name] == pytest.approx(-first[mirror])
-    for name in ("p", "p_holm", "sd", "p_sign_flip", "p_equivalence", "seeds_needed"):
-        assert second[name] == pytest.approx(first[name])
+    for name in ("p", "p_holm", "sd", "p_sign_flip", "p_equivalence", "seeds_to_add_low"):
+        assert second[name] == pytest.approx(first[name], nan_ok=True)
     assert second["verdict"] == first["verdict"]
 
 
@@ -181,7 +181,7 @@ def test_losses_in_another_unit_scale_differences_and_change_no_test(study: Buil
     before = find(plain).contrasts
     for name in ("difference", "sd", "low", "high", "low_adjusted", "high_adjusted"):
         np.testing.assert_allclose(scaled[name], 1.4 * before[name])
-    for name in ("p", "p_holm", "effect_size", "p_sign_flip", "seeds_needed"):
+    for name in ("p", "p_holm", "effect_size", "p_sign_flip"):
         np.testing.assert_allclose(scaled[name], before[name], rtol=1e-6)
     assert list(scaled["verdict"]) == list(before["verdict"])
 
@@ -204,7 +204,7 @@ def test_the_null_check_is_its_pairs_differences(study: Builder) -> None:
 def test_secondary_measures_are_all_others_unadjusted(study: Builder) -> None:
     secondary = found(study(seeds=range(4)), primary="forgetting_area", smallest_effect=0.01).secondary
     assert set(secondary["measure"]) == set(MEASURES) - {"forgetting_area"}
-    assert not {"verdict", "p_holm", "low_adjusted", "p_equivalence", "seeds_needed"} & set(secondary)
+    assert not {"verdict", "p_holm", "low_adjusted", "p_equivalence", "seeds_to_add_low"} & set(secondary)
 
 
 def test_a_pair_without_a_value_of_the_measure_is_counted_as_undefined(study: Builder) -> None:
@@ -214,32 +214,25 @@ def test_a_pair_without_a_value_of_the_measure_is_counted_as_undefined(study: Bu
     assert (retention["n_undefined"] == 3).all()
 
 
-def test_looks_and_contrasts_share_alpha_and_agree_with_the_sequential_rule(study: Builder) -> None:
-    effects = {"difficulty_hard": -0.003, "difficulty_easy": 0.0004}
-    directory = study(seeds=range(5), effects=effects, mixes=(0.1, 0.2))
-    findings = found(directory, looks=(5, 10, 20), smallest_effect=0.002)
-    assert "The study has 3 looks" in findings.notes_on("contrasts")[0]
-    family = findings.contrasts[findings.contrasts["in_family"]]
-    np.testing.assert_allclose(family["p_holm"], np.minimum(1, family["p"] * 3 * 4))
-    assert adjusted_level(findings.settings, contrasts=4) == pytest.approx(1 - 0.05 / 12)
-    differences = {
-        key: group["forgetting_difference"].to_numpy()
-        for key, group in findings.pairs[findings.pairs["strategy"] != "none"].groupby(["strategy", "mix"])
-    }
-    expected = decide(differences, looks=(5, 10, 20), level=0.95, smallest_effect=0.002)
-    assert {
-        (s, m): v for s, m, v in family[["strategy", "mix", "verdict"]].itertuples(index=False)
-    } == expected
-    assert len(set(expected.values())) > 1
-    excluded = (family["low_adjusted"] > 0) | (family["high_adjusted"] < 0)
-    assert (excluded == (family["p_holm"] <= 0.05)).all()
+def test_each_look_has_its_own_alpha_and_verdicts_are_carried_forward(study: Builder) -> None:
+    directory = study(seeds=range(10), effects=EFFECTS)
+    contrasts = found(directory, looks=(5, 10, 20)).contrasts
+    hard, easy = (row(contrasts, name) for name in ("difficulty_hard", "difficulty_easy"))
+    assert (hard["verdict"], hard["look"], hard["n"]) == (DIFFERENT, 5, 5)
+    assert np.isnan(hard["next_look"])
+    assert easy["look"] == 10
+    levels = 1 - 0.05 * 0.9 * np.array([0.04, 0.16])
+    assert [hard["interval_level"], easy["interval_level"]] == pytest.approx(levels.tolist())
+    together = 1 - SPENT * np.array([0.04, 0.16]) / 2
+    assert [hard["adjusted_level"], easy["adjusted_level"]] == pytest.approx(together.tolist())
 
 
-def test_adjusting_leaves_unknown_p_values_unknown() -> None:
-    p = np.array([0.01, math.nan, 0.02])
-    np.testing.assert_allclose(adjust(p, settings=Inference()), [0.03, math.nan, 0.04])
-    np.testing.assert_allclose(adjust(p, settings=Inference(looks=(3, 5))), [0.06, math.nan, 0.12])
-    assert len(adjust(np.array([]), settings=Inference())) == 0
+def test_secondary_measures_use_the_seeds_of_the_verdict(study: Builder) -> None:
+    directory = study(seeds=range(7), effects=EFFECTS, noise=0.001)
+    findings = found(directory, looks=(5, 20))
+    for strategy in ("difficulty_hard", "difficulty_easy", "none"):
+        chosen = findings.secondary[findings.secondary["strategy"] == strategy]
+        assert set(chosen["n_planned"]) == {5}
 
 
 @pytest.mark.parametrize(
@@ -269,7 +262,7 @@ def test_between_looks_the_newest_look_is_reported_and_no_later_seed(study: Buil
     directory = study(strategies=ALL, seeds=range(7), effects=EFFECTS)
     family = found(directory, looks=(5, 10)).contrasts
     alone = found(study(strategies=ALL, seeds=range(5), effects=EFFECTS), looks=(5, 10)).contrasts
-    assert set(family["look"]) == {5.0}
+    assert set(family.loc[family["in_family"], "look"]) == {5.0}
     pd.testing.assert_frame_equal(family, alone)
 
 
@@ -277,8 +270,9 @@ def test_before_the_first_look_nothing_is_decided(study: Builder) -> None:
     contrasts = found(study(seeds=range(4), effects=EFFECTS, noise=0.01), looks=(5, 10)).contrasts
     hard = row(contrasts, "difficulty_hard")
     assert (hard["n"], hard["verdict"]) == (4, UNRESOLVED)
-    assert hard["p_holm"] < 0.05
-    assert np.isnan(hard["look"])
+    assert hard["p"] < 0.05
+    assert np.isnan([hard["look"], hard["p_holm"]]).all()
+    assert hard["next_look"] == 5
 
 
 def test_seeds_beyond_a_look_that_decided_change_nothing(study: Builder) -> None:
@@ -293,6 +287,6 @@ def test_one_run_under_two_labels_is_no_question(study: Builder) -> None:
     contrasts = found(study(seeds=seeds, merged=merged), smallest_effect=0.01).contrasts
     hard = row(contrasts, "difficulty_hard")
     assert (hard["verdict"], hard["in_family"]) == (IDENTICAL, False)
-    assert np.isnan(hard["seeds_needed"])
+    assert np.isnan(hard["seeds_to_add_low"])
     easy = row(contrasts, "difficulty_easy")
-    assert easy["p_holm"] == easy["p"]
+    assert easy["p_holm"] == pytest.approx(min(1, easy["p"] * 0.05 / SPENT))

@@ -17,12 +17,18 @@ def test_a_study_that_declares_nothing_has_the_defaults() -> None:
 
 def test_a_declaration_is_read_from_the_configuration() -> None:
     config = {
-        "inference": {"primary": "forgetting_area", "smallest_effect": 0.002, "level": 0.9, "power": 0.9},
+        "inference": {
+            "primary": "forgetting_area",
+            "smallest_effect": 0.002,
+            "level": 0.9,
+            "power": 0.9,
+            "growth": 0.2,
+        },
         "search": {"looks": [5, 10]},
         "gate": True,
     }
     found = read_settings({"config": config})
-    assert found == Inference("forgetting_area", 0.002, 0.9, 0.9, (5, 10), True)
+    assert found == Inference("forgetting_area", 0.002, 0.9, 0.9, 0.2, (5, 10), True)
 
 
 @pytest.mark.parametrize("nothing", [None, [], {}])
@@ -47,8 +53,9 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"inference": {"power": 1}}, r"power must lie in \(0, 1\), got 1"),
     (
         {"inference": {"alpha": 0.05}},
-        "unknown field 'alpha'; choose from baseline, primary, smallest_effect, level, power",
+        "unknown field 'alpha'; choose from baseline, primary, smallest_effect, level, power, growth",
     ),
+    ({"inference": {"growth": 1}}, r"growth must lie in \[0, 1\), got 1"),
     ({"inference": [1]}, "inference must be a section"),
     ({"search": {"looks": 5}}, "looks must be a list"),
     ({"search": {"looks": [2, 5]}}, "looks must be rising numbers of seeds from 3 on"),

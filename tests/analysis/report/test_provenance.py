@@ -69,7 +69,7 @@ def test_every_start_is_told_with_its_date_and_revision(study: Builder) -> None:
 def test_a_declaration_is_told_in_words(study: Builder) -> None:
     inference = {"primary": "forgetting", "smallest_effect": 0.002, "level": 0.95, "power": 0.8}
     entry = {"inference": inference, "looks": [3, 5], "finished_cells": 1, "date": "2026-11-24"}
-    search = {"search": {"strategy": ["random"], "seeds": 6, "axes": {}}}
+    search = {"search": {"strategy": ["random"], "mix": [0.1], "seeds": 6, "axes": {}}}
     described = study(
         description={"declarations": [{**entry, "looks": []}, {**entry, **search, "date": "later"}]}
     )
@@ -78,7 +78,7 @@ def test_a_declaration_is_told_in_words(study: Builder) -> None:
     assert told["declared 2026-11-24"] == f"{words}; looks none; 1 cell finished by then"
     assert (
         told["declared later"]
-        == f"{words}; looks 3, 5; strategy random; seeds 6; axes none; 1 cell finished by then"
+        == f"{words}; looks 3, 5; strategy random; mix 0.1; seeds 6; axes none; 1 cell finished by then"
     )
 
 

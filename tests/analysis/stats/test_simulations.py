@@ -5,13 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis.findings.multiplicity import decide, look_level
-from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
 from analysis.stats.bands import SUP_T, simultaneous_band
 from analysis.stats.intervals import (
     Values,
     effect_size,
-    holm,
     paired_p_values,
     paired_test,
     pointwise_interval,
@@ -22,6 +19,18 @@ from analysis.stats.power import (
     equivalence_power,
     seeds_for_difference,
     seeds_for_equivalence,
+)
+from benchmarks.error_rates import SIMULATIONS, simulate
+from benchmarks.simulated import (
+    ALPHA,
+    DIFFERENT,
+    EQUIVALENT,
+    Step,
+    draw,
+    judge,
+    judge_at,
+    p_values,
+    planned_steps,
 )
 
 pytestmark = pytest.mark.slow
@@ -53,18 +62,6 @@ def independent_points(rng: np.random.Generator, *, n: int, points: int = 12) ->
 CURVES = pytest.mark.parametrize("draw", [random_walks, smooth_curves, independent_points])
 
 
-def contrasts_with_one_baseline(rng: np.random.Generator, *, n: int, studies: int, contrasts: int) -> Values:
-    """Differences (n, studies, contrasts) of equally noisy runs from one baseline run a seed; the truth is
-    0.
-    """
-    return rng.normal(size=(n, studies, contrasts)) - rng.normal(size=(n, studies, 1))
-
-
-def family_p_values(differences: Values) -> Values:
-    """The p values (studies, contrasts) of `differences` (n, studies, contrasts)."""
-    return paired_p_values(differences.reshape(len(differences), -1)).reshape(differences.shape[1:])
-
-
 @SIZES
 def test_the_paired_t_interval_covers_the_truth(n: int) -> None:
     rng = np.random.default_rng(n)
@@ -73,10 +70,9 @@ def test_the_paired_t_interval_covers_the_truth(n: int) -> None:
 
 
 @SIZES
-def test_the_interval_of_a_family_and_its_looks_covers_the_truth(n: int) -> None:
-    level = look_level(0.95, looks=2, contrasts=3)
+def test_the_interval_at_a_familys_level_covers_the_truth(n: int) -> None:
     values = np.random.default_rng(n).normal(0.004, 0.002, size=(20_000, n))
-    band = pointwise_interval(values.T, level=level)
+    band = pointwise_interval(values.T, level=1 - 0.05 / 6)
     assert np.mean(np.abs(band.mean - 0.004) > band.half_width) == pytest.approx(0.05 / 6, rel=0.25)
 
 
@@ -127,20 +123,20 @@ def whole_curve_coverage(draw: Draw, *, n: int) -> float:
 
 @SIZES
 @pytest.mark.parametrize("contrasts", [4, 12])
-def test_holm_keeps_the_family_wise_error_of_contrasts_that_share_a_baseline(n: int, contrasts: int) -> None:
-    rng = np.random.default_rng(n)
-    p = family_p_values(contrasts_with_one_baseline(rng, n=n, studies=10_000, contrasts=contrasts))
-    assert np.mean([holm(each).min() <= 0.05 for each in p]) <= 0.055
-    assert np.mean(p.min(axis=1) <= 0.05) > 0.1  # uncorrected they err together far more often
+def test_a_familys_steps_keep_its_error_where_contrasts_share_a_baseline(n: int, contrasts: int) -> None:
+    drawn = draw(np.random.default_rng(n), seeds=n, studies=10_000, contrasts=contrasts)
+    assert (judge_at(drawn, ALPHA) == DIFFERENT).any(axis=1).mean() <= 0.055
+    p = p_values(drawn, None)[..., 0]
+    assert np.mean(p.min(axis=1) <= ALPHA) > 0.1  # uncorrected they err together far more often
 
 
-def test_holm_keeps_the_error_among_the_true_nulls_and_finds_what_is_there() -> None:
-    rng = np.random.default_rng(1)
-    noise = contrasts_with_one_baseline(rng, n=8, studies=10_000, contrasts=4)
-    p = family_p_values(np.array([0.0, 0.0, 3.0, 3.0]) + noise)
-    rejected = np.array([holm(each) for each in p]) <= 0.05
-    assert 0.03 < rejected[:, :2].any(axis=1).mean() <= 0.055
-    assert rejected[:, 2:].mean() > 0.9
+@pytest.mark.parametrize("margin", [None, 3.0])
+def test_a_familys_steps_keep_the_error_among_true_nulls_of_both_kinds(margin: float | None) -> None:
+    truth = np.array([0.0, 0.0, 3.0, 3.0])
+    drawn = truth + draw(np.random.default_rng(1), seeds=8, studies=10_000, contrasts=4)
+    outcome = judge(drawn, [Step(8, ALPHA)], margin)
+    assert 0.02 < outcome.any_wrong(truth, margin) <= 0.055
+    assert (outcome.verdicts[:, 2:] == DIFFERENT).mean() > 0.9
 
 
 @SIZES
@@ -177,43 +173,23 @@ def test_the_detectable_difference_is_detected_as_often_as_it_says(n: int) -> No
     assert np.mean(p <= 0.05 / 3) == pytest.approx(0.8, abs=0.015)
 
 
-LOOKS = (4, 8, 12)
+def test_what_a_study_claims_is_wrong_no_more_often_than_promised() -> None:
+    """Growing by the report's advice, choosing seeds after a pilot, adding contrasts, looks and early "
+    "stops."""
+    lines = simulate(tuple(SIMULATIONS), studies=2000)
+    for line in lines:
+        if line.promised.startswith("<="):
+            assert line.after <= 0.055, line
+        elif line.promised.startswith(">="):
+            assert line.after >= 0.945, line
+        else:
+            assert (line.after >= line.before) == (line.promised == "more"), line
+    assert max(line.before for line in lines if line.promised.startswith("<=")) > 0.15
 
 
-def run_studies(
-    effects: Values, *, repetitions: int, margin: float | None
-) -> list[tuple[dict[int, str], int]]:
-    """Return, of studies run by the sequential rule, the final verdicts and the seeds used."""
-    rng = np.random.default_rng(7)
-    noise = contrasts_with_one_baseline(rng, n=LOOKS[-1], studies=repetitions, contrasts=len(effects))
-    studies = []
-    for study in np.moveaxis(effects + noise, 1, 0):
-        for look in LOOKS:
-            blocks = dict(enumerate(study[:look].T))
-            verdicts = decide(blocks, looks=LOOKS, level=0.95, smallest_effect=margin)
-            if UNRESOLVED not in verdicts.values():
-                break
-        studies.append((verdicts, look))
-    return studies
-
-
-def test_looking_again_and_again_does_not_find_what_is_not_there() -> None:
-    studies = run_studies(np.zeros(3), repetitions=1000, margin=None)
-    assert np.mean([DIFFERENT in verdicts.values() for verdicts, _ in studies]) <= 0.055
-
-
-def test_looking_again_and_again_does_not_equate_what_differs_by_the_margin() -> None:
-    studies = run_studies(np.full(3, 3.0), repetitions=500, margin=3.0)
-    assert np.mean([EQUIVALENT in verdicts.values() for verdicts, _ in studies]) <= 0.055
-
-
-def test_the_sequential_rule_finds_large_effects_and_stops_early() -> None:
-    studies = run_studies(np.array([6.0, -6.0]), repetitions=500, margin=None)
-    assert np.mean([set(verdicts.values()) == {DIFFERENT} for verdicts, _ in studies]) > 0.95
-    assert np.mean([seeds for _, seeds in studies]) < 0.75 * LOOKS[-1]
-
-
-def test_the_sequential_rule_tells_difference_and_equivalence_apart() -> None:
-    studies = run_studies(np.array([6.0, 0.0]), repetitions=500, margin=3.0)
-    expected = {0: DIFFERENT, 1: EQUIVALENT}
-    assert np.mean([verdicts == expected for verdicts, _ in studies]) > 0.8
+def test_looks_find_large_effects_early_and_equate_what_is_nothing() -> None:
+    truth = np.array([6.0, -6.0, 0.0])
+    drawn = truth + draw(np.random.default_rng(7), seeds=12, studies=1000, contrasts=3)
+    outcome = judge(drawn, planned_steps(4, 8, 12), margin=3.0)
+    assert ((outcome.verdicts == [DIFFERENT, DIFFERENT, EQUIVALENT]).all(axis=1)).mean() > 0.9
+    assert outcome.seeds.mean() < 9

@@ -62,7 +62,7 @@ def test_mixes_of_one_strategy_are_told_together(findings: Callable[..., Finding
 
 
 @pytest.mark.parametrize(
-    ("seeds", "told"), [(2, "2 with fewer than 3 pairs"), (5, "smallest p it can have there is 0.0625")]
+    ("seeds", "told"), [(2, "2 not judged yet"), (5, "smallest p it can have there is 0.0625")]
 )
 def test_what_few_seeds_cannot_say_is_said(findings: Callable[..., Findings], seeds: int, told: str) -> None:
     words = verdicts_in_words(findings(seeds=range(seeds)))
@@ -109,7 +109,7 @@ SEARCHED = _searched()
         ([SEARCHED, SEARCHED | {"finished_cells": 3}], "before any outcome."),
         (
             [SEARCHED, _searched(seeds=9, cells=1)],
-            "from 3 to 9 when 1 cell was finished, without planned looks",
+            "from 3 to 9 when 1 cell was finished: judged at the looks",
         ),
         ([SEARCHED, _searched(mix=[0.1, 0.2], cells=4)], "mixes or axes were changed when 4 cells"),
         ([{"finished_cells": 0}, _searched(seeds=9, cells=1)], "before any outcome."),
@@ -127,7 +127,8 @@ def test_when_things_were_declared_is_read_from_the_ledger(declarations: Any, te
 
 def test_more_than_ten_thousand_seeds_is_said_so(findings: Callable[..., Findings]) -> None:
     found = findings()
-    contrasts = found.contrasts.assign(verdict="unresolved", seeds_needed=float("inf"))
+    many = float("inf")
+    contrasts = found.contrasts.assign(verdict="unresolved", seeds_to_add_low=many, seeds_to_add_high=many)
     found.__dict__["contrasts"] = contrasts
     assert "No number of seeds up to 10,000" in verdicts_in_words(found).lines[0]
 

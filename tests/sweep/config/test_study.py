@@ -378,6 +378,7 @@ def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> N
         "smallest_effect": None,
         "level": 0.95,
         "power": 0.8,
+        "growth": 0.1,
     }
     assert not study.gate
 

@@ -2,6 +2,7 @@
 dropped.
 """
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from analysis.findings.family import Contrast, PlannedLabel, family, identical
 from analysis.findings.findings import find
 from analysis.reading.study import read_study
-from sweep.design.interim import count_sharing, judge_contrasts, planned_family
+from sweep.design.interim import look_at
 from sweep.design.power_plan import Spread, describe_resolution
 from tests.sweep.fake_study import FakeStudy
 
@@ -45,49 +46,37 @@ def fake(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeS
     return FakeStudy({**study_values, "search": WITH_WHOLE_POOL | {"strategy": strategies}}, monkeypatch)
 
 
-def counts(fake: FakeStudy, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the size of the family by the plan's words, by a look, and in the report."""
-    study, whole, ledger = fake.study, fake.whole(), fake.ledger
-    sharing = count_sharing(study, whole.cells, ledger)
-    (line,) = [
-        each
-        for each in describe_resolution(study, Spread(0.01, "as given"), contrasts=sharing)
-        if "alpha" in each
-    ]
-    by_plan = int(line.split(" looks x ")[1].split()[0])
-    by_look: list[int] = []
-    monkeypatch.setattr(
-        "analysis.findings.multiplicity.look_level",
-        lambda level, looks, contrasts: by_look.append(contrasts) or 1 - (1 - level) / (looks * contrasts),
-    )
-    judge_contrasts(study, whole.of_seeds(range(3)).cells, ledger)
-    report = find(read_study(study.storage)).contrasts
-    return [by_plan, *by_look[:1], int(report["in_family"].sum())]
+def counts(fake: FakeStudy) -> list[int]:
+    """Return the size of the family by the plan's words, by the sweep's look, and in the report."""
+    judgements = look_at(fake.study, fake.whole(), fake.ledger).judgements
+    spread = Spread(None, 0.01, math.inf, "as given")
+    (line,) = [each for each in describe_resolution(fake.study, [spread], judgements) if "alpha" in each]
+    by_plan = int(line.split("shared by ")[1].split()[0])
+    (by_look,) = {each.sharing for each in judgements.values()}
+    report = find(read_study(fake.study.storage)).contrasts
+    return [by_plan, by_look, int(report["in_family"].sum())]
 
 
-def test_a_strategy_that_never_ran_shares_nothing_once_it_is_dropped(
-    fake: FakeStudy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_before_phase_a_labels_that_all_replay_the_whole_pool_are_known_to_be_one(fake: FakeStudy) -> None:
+    judgements = look_at(fake.study, fake.whole(), fake.ledger).judgements
+    assert list(judgements) == [Contrast("difficulty_hard", 0.5), Contrast("loss_descending", 0.5)]
+
+
+def test_a_strategy_that_never_ran_shares_nothing_once_it_is_dropped(fake: FakeStudy) -> None:
     fake.phase_a()
     ran = ("none", "random", "difficulty_hard")
     fake.end(lambda label: 0.1, which=lambda label: label.seed < 3 and label.strategy in ran)
     fake.declare(search=WITH_WHOLE_POOL | {"strategy": ["random", "difficulty_hard"]})
-    sharing = count_sharing(fake.study, fake.whole().cells, fake.ledger)
-    assert sharing == 1, "as `plan` counts, which publishes nothing"
+    (planned,) = {each.sharing for each in look_at(fake.study, fake.whole(), fake.ledger).judgements.values()}
+    assert planned == 1, "as `plan` counts, which publishes nothing"
     fake.open()
-    assert counts(fake, monkeypatch) == [1, 1, 1]
+    assert counts(fake) == [1, 1, 1]
 
 
-def test_plan_looks_and_report_divide_alpha_by_the_same_number(
-    fake: FakeStudy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = planned_family(fake.whole().cells, baseline="random")
-    assert before == [Contrast("difficulty_hard", 0.5), Contrast("loss_descending", 0.5)], (
-        "known before Phase A"
-    )
+def test_plan_looks_and_report_divide_alpha_by_the_same_number(fake: FakeStudy) -> None:
     fake.phase_a()
     fake.end(lambda label: 0.1 * (label.strategy == "difficulty_hard"), which=lambda label: label.seed < 3)
-    assert counts(fake, monkeypatch) == [2, 2, 2]
+    assert counts(fake) == [2, 2, 2]
     fake.declare(search=WITH_WHOLE_POOL | {"strategy": ["random", "loss_descending"]})
     fake.open()
-    assert counts(fake, monkeypatch) == [2, 2, 2], "a strategy that was dropped goes on sharing alpha"
+    assert counts(fake) == [2, 2, 2], "a strategy that was dropped goes on sharing alpha"

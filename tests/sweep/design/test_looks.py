@@ -1,68 +1,65 @@
 """Block-sequential studies: when a look is taken, what ends the study, and what runs next."""
 
-from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 
+from analysis.findings.design import Batch
 from analysis.findings.family import Contrast
-from sweep.design.interim import count_sharing, judge_contrasts
-from sweep.design.looks import Look, Verdict, follow_looks
+from analysis.findings.findings import find
+from analysis.findings.judgement import Judgement
+from analysis.reading.study import read_study
+from sweep.design.interim import look_at
+from sweep.design.looks import Progression
 from sweep.planning.cells import Label
 from tests.sweep.fake_study import FakeStudy
 from trainables.ledger import schema
 
-HARD, EASY = Contrast("difficulty_hard", 0.5), Contrast("difficulty_easy", 0.5)
+HARD, EASY = Contrast("difficulty_hard", 0.5), Contrast("difficulty_easy", 0.2)
+BASELINE, NONE = Contrast("random", 0.5), Contrast(schema.NO_REPLAY, 0.0)
+BATCH = Batch(None, (3, 6), tuple(range(6)), frozenset(range(6)), 0.045, 0.1)
+FIRST, SECOND, BEYOND = islice(BATCH.looks(), 3)
 
 
-def verdicts(hard: str, easy: str) -> dict[Contrast, Verdict]:
-    return {HARD: Verdict(hard, 5), EASY: Verdict(easy, 5)}
+def judged(verdict: str, *, at: int) -> Judgement:
+    """Return a contrast that took so many looks, and has that verdict."""
+    looks = [FIRST, SECOND, BEYOND]
+    upcoming = looks[at] if verdict == "unresolved" else None
+    return Judgement(verdict, looks[max(0, at - 1)], at > 0, upcoming, BATCH, 3, 2, 1.0, np.nan)
 
 
-UNDECIDED = verdicts("different", "unresolved")
-DECIDED = verdicts("different", "equivalent")
+def progression(hard: Judgement, easy: Judgement) -> Progression:
+    return Progression({HARD: hard, EASY: easy})
 
 
-def progression(ended: int, said: Mapping[int, Mapping[Contrast, Verdict]]) -> tuple[list[int], int, bool]:
-    """Return the looks taken, the seeds due and whether it is over, with the first `ended` seeds ended."""
-    found = follow_looks([5, 10, 20], ended=lambda count: count <= ended, judge=lambda count: said[count])
-    return [look.seeds for look in found.taken], found.seeds, found.over
+def test_a_contrast_that_is_decided_needs_no_further_run_and_its_baseline_only_where_another_does() -> None:
+    found = progression(judged("different", at=1), judged("unresolved", at=1))
+    assert [found.needs(HARD, seed) for seed in (2, 3)] == [True, False]
+    assert [found.needs(EASY, seed) for seed in (2, 5)] == [True, True]
+    assert not found.needs(BASELINE, 3), "no contrast at its mix is open"
+    assert found.needs(BASELINE._replace(mix=0.2), 3)
+    assert found.needs(NONE, 3)
+    assert (found.seeds, found.over) == (6, False)
 
 
 @pytest.mark.parametrize(
-    ("ended", "said", "expected"),
+    ("hard", "easy", "said"),
     [
-        (0, {}, ([], 5, False)),
-        (4, {}, ([], 5, False)),
-        (5, {5: UNDECIDED}, ([5], 10, False)),
-        (9, {5: UNDECIDED}, ([5], 10, False)),
-        (5, {5: DECIDED}, ([5], 5, True)),
-        (20, {5: DECIDED}, ([5], 5, True)),  # seeds of a fixed study that are there do not matter
-        (12, {5: UNDECIDED, 10: DECIDED}, ([5, 10], 10, True)),
-        (10, {5: UNDECIDED, 10: UNDECIDED}, ([5, 10], 20, False)),
-        (20, {5: UNDECIDED, 10: UNDECIDED, 20: UNDECIDED}, ([5, 10, 20], 20, True)),
+        (("unresolved", 0), ("unresolved", 0), "next: a look once 3 seeds"),
+        (("different", 1), ("unresolved", 1), "next: a look once 6 seeds"),
+        (
+            ("different", 1),
+            ("equivalent", 1),
+            "every contrast is decided: the study is complete with 3 seeds",
+        ),
+        (("unresolved", 2), ("different", 1), "that was the last look: the study ends with 6 seeds"),
     ],
 )
-def test_a_study_goes_from_look_to_look_until_every_contrast_is_decided(
-    ended: int, said: dict[int, dict[Contrast, Verdict]], expected: tuple[list[int], int, bool]
-) -> None:
-    assert progression(ended, said) == expected
-
-
-def test_a_contrast_that_was_decided_is_judged_again_with_the_others() -> None:
-    """No verdict is carried over: the last look's are those at the intervals that are reported."""
-    said = {5: UNDECIDED, 10: verdicts("unresolved", "equivalent"), 20: DECIDED}
-    assert progression(20, said) == ([5, 10, 20], 20, True)
-
-
-def test_a_look_says_how_many_pairs_each_verdict_is_from() -> None:
-    lines = Look(5, {HARD: Verdict("different", 5), EASY: Verdict("unresolved", 3)}).describe()
-    assert "1 of 2 contrasts" in lines[0]
-    assert lines[1:] == [
-        "  difficulty_hard 0.5: different (n = 5)",
-        "  difficulty_easy 0.5: unresolved (n = 3 of 5)",
-    ]
+def test_it_says_what_comes_next(hard: tuple[str, int], easy: tuple[str, int], said: str) -> None:
+    found = progression(*(judged(verdict, at=at) for verdict, at in (hard, easy)))
+    assert found.following().startswith(said)
 
 
 @pytest.fixture
@@ -85,21 +82,27 @@ def forgets(effect: float, *, noise: float = 0.001) -> Any:
     return forgotten
 
 
+def verdicts(fake: FakeStudy) -> dict[Contrast, tuple[str, int, int]]:
+    """Return each contrast's verdict, the seeds of its newest look, and the pairs that counted."""
+    judgements = look_at(fake.study, fake.whole(), fake.ledger).judgements
+    return {contrast: (each.verdict, each.look.count, each.n) for contrast, each in judgements.items()}
+
+
 def seeds_of(fake: FakeStudy) -> set[int]:
     return {cell.labels[0].seed for cell in fake.due().plan.cells}
 
 
 def test_only_the_seeds_up_to_the_next_look_are_planned(fake: FakeStudy) -> None:
     assert seeds_of(fake) == {0, 1, 2}
-    assert fake.due().progression.describe() == "next: a look once 3 seeds have ended"  # type: ignore[union-attr]
+    assert fake.due().progression.following().startswith("next: a look once 3 seeds")  # type: ignore[union-attr]
 
 
 def test_a_clear_difference_ends_the_study_at_its_first_look(fake: FakeStudy) -> None:
     fake.end(forgets(0.1), which=lambda label: label.seed < 3)
     due = fake.due()
     assert due.progression is not None
-    assert due.progression.decided
-    assert due.progression.taken[-1].verdicts == {Contrast("difficulty_hard", 0.5): Verdict("different", 3)}
+    assert not due.progression.open
+    assert verdicts(fake) == {HARD: ("different", 3, 3)}
     assert not due.stage.pending
 
 
@@ -112,18 +115,15 @@ def test_an_unclear_one_goes_on_to_the_next_look_and_ends_at_the_last(fake: Fake
     due = fake.due()
     assert due.progression is not None
     assert due.progression.over
-    assert not due.progression.decided
+    assert verdicts(fake) == {HARD: ("unresolved", 9, 9)}
     assert not due.stage.pending
-    assert len(due.progression.taken) == 3
 
 
 def test_without_a_difference_a_declared_smallest_effect_makes_it_equivalent(fake: FakeStudy) -> None:
     fake.end(forgets(0.0), which=lambda label: label.seed < 3)
     assert seeds_of(fake) == set(range(6))
     fake.declare(inference={"smallest_effect": 0.05})
-    due = fake.due()
-    assert due.progression is not None
-    assert [each.verdict for each in due.progression.taken[0].verdicts.values()] == ["equivalent"]
+    assert verdicts(fake) == {HARD: ("equivalent", 3, 3)}
 
 
 @pytest.mark.parametrize("state", [schema.DIVERGED, schema.FAILED])
@@ -135,8 +135,7 @@ def test_cells_that_failed_or_diverged_stop_no_look_and_are_counted_out(fake: Fa
     assert seeds_of(fake) == {0, 1, 2}
     fake.end(forgets(0.1), which=lost, state=state)
     due = fake.due()
-    assert due.progression is not None
-    assert list(due.progression.taken[0].verdicts.values()) == [Verdict("unresolved", 2)]
+    assert verdicts(fake) == {HARD: ("unresolved", 3, 2)}
     assert seeds_of(fake) == set(range(6))
     again = [cell for cell in due.stage.pending if cell.labels[0].seed < 3]
     assert [cell.name for cell in again] == (
@@ -147,11 +146,38 @@ def test_cells_that_failed_or_diverged_stop_no_look_and_are_counted_out(fake: Fa
 
 
 def test_looks_are_judged_by_their_own_seeds_whatever_was_run_beyond(fake: FakeStudy) -> None:
-    fake.end(forgets(0.0))
-    alone = fake.due().progression
-    assert alone is not None
-    assert [look.seeds for look in alone.taken] == [3, 6, 9]
-    assert [each.n for look in alone.taken for each in look.verdicts.values()] == [3, 6, 9]
+    clear = forgets(0.1)
+    fake.end(lambda label: clear(label) if label.seed < 3 else 0.3)
+    assert verdicts(fake) == {HARD: ("different", 3, 3)}
+
+
+def test_the_sweep_and_the_report_find_the_same(fake: FakeStudy) -> None:
+    search = {"strategy": ["random", "difficulty_hard", "difficulty_easy"], "mix": [0, 0.25, 0.5]}
+    fake.declare(search=search | {"seeds": {"looks": [3, 6, 9]}})
+    fake.end(forgets(0.1), which=lambda label: label.seed < 6)
+    sweeps = look_at(fake.study, fake.whole(), fake.ledger).judgements
+    assert {each.verdict for each in sweeps.values()} == {"different", "unresolved"}
+    reports = find(read_study(fake.study.storage)).judgements
+    assert list(sweeps) == list(reports)
+    for contrast, judgement in sweeps.items():
+        other = reports[contrast]
+        assert (other.verdict, other.look.count, other.p) == (
+            judgement.verdict,
+            judgement.look.count,
+            judgement.p,
+        )
+
+
+def test_only_what_open_contrasts_need_runs_after_a_look(fake: FakeStudy) -> None:
+    search = {"strategy": ["random", "difficulty_hard", "difficulty_easy"], "mix": [0, 0.25, 0.5]}
+    fake.declare(search=search | {"seeds": {"looks": [3, 6]}})
+    drawn = forgets(0.1)
+    fake.end(lambda label: drawn(label) if label.mix == 0.5 else 0.3, which=lambda label: label.seed < 3)
+    found = verdicts(fake)
+    assert found[HARD][0] == "different"
+    later = {label for cell in fake.due().stage.pending for label in cell.labels}
+    assert not [label for label in later if (label.strategy, label.mix) == ("difficulty_hard", 0.5)]
+    assert {(label.strategy, label.mix) for label in later} >= {("random", 0.5), ("difficulty_hard", 0.25)}
 
 
 def test_changed_looks_are_declared_with_the_cells_that_were_done(fake: FakeStudy) -> None:
@@ -165,20 +191,37 @@ def test_changed_looks_are_declared_with_the_cells_that_were_done(fake: FakeStud
     assert told == [([3, 6, 9], 0), ([3, 12], 9)]
 
 
+def test_looks_that_are_changed_after_one_was_taken_stay_as_they_were_declared(fake: FakeStudy) -> None:
+    fake.end(forgets(0.0), which=lambda label: label.seed < 3)
+    fake.declare(
+        search={"strategy": ["random", "difficulty_hard"], "mix": [0, 0.5], "seeds": {"looks": [4, 12]}}
+    )
+    fake.end(forgets(0.0), which=lambda label: label.seed < 4)
+    assert verdicts(fake) == {HARD: ("unresolved", 3, 3)}, "not at 4, which was chosen after 3"
+    fake.end(forgets(0.0))
+    assert verdicts(fake) == {HARD: ("unresolved", 9, 9)}
+
+
 def test_a_strategy_dropped_after_a_look_goes_on_sharing_alpha(fake: FakeStudy) -> None:
     search = {"mix": [0, 0.5], "seeds": {"looks": [3, 6, 9]}}
     fake.declare(search=search | {"strategy": ["random", "difficulty_hard", "difficulty_easy"]})
     fake.end(forgets(0.0), which=lambda label: label.seed < 3)
-    fake.open()
     fake.declare(search=search | {"strategy": ["random", "difficulty_hard"]})
-    study, plan = fake.study, fake.due().plan
-    assert count_sharing(study, plan.cells, fake.ledger) == 2
-    assert set(judge_contrasts(study, plan.cells, fake.ledger)) == {Contrast("difficulty_hard", 0.5)}
+    judgements = look_at(fake.study, fake.whole(), fake.ledger).judgements
+    assert set(judgements) == {HARD, Contrast("difficulty_easy", 0.5)}
+    assert {each.sharing for each in judgements.values()} == {2}
+    later = {label.strategy for cell in fake.due().stage.pending for label in cell.labels}
+    assert later == {"random", "difficulty_hard", schema.NO_REPLAY}
 
 
 def test_what_was_searched_is_declared_with_the_rest(fake: FakeStudy) -> None:
     fake.open()
     record = fake.ledger.study_record()
     assert record is not None
-    asked = {"strategy": ["difficulty_hard", "random"], "mix": [0.0, 0.5], "seeds": 9, "axes": {}}
+    asked = {
+        "strategy": ["difficulty_hard", "random"],
+        "mix": [0.0, 0.5],
+        "seeds": list(range(9)),
+        "axes": {},
+    }
     assert [each["search"] for each in record["declarations"]] == [asked]

@@ -1,0 +1,207 @@
+"""What a study's verdicts risk and cost, by simulation with known truth: as reports judged, and as they do.
+
+Each line of the table is a claim of docs/statistics.md. "Before": Holm at the seeds there are, or alpha /
+(looks x contrasts) at each look.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+from scipy import stats
+
+from analysis.stats.intervals import Values
+from analysis.stats.power import detectable_difference
+from benchmarks.machine import RESULTS, publish_result
+from benchmarks.simulated import (
+    ALPHA,
+    DIFFERENT,
+    EQUIVALENT,
+    GROWTH,
+    OPEN,
+    Outcome,
+    draw,
+    judge,
+    judge_at,
+    p_values,
+    planned_steps,
+)
+
+FAMILY = 12
+MOST = 200  # seeds that anybody would run
+LOOKS = (5, 10, 20)
+CHOICES = (3, 4, 5, 6, 8, 10, 15, 20)  # numbers of seeds that somebody chooses from after a pilot of two
+
+
+class Line(NamedTuple):
+    """A claim with what was found for it; `promised` is the most, or the least, that it says."""
+
+    claim: str
+    before: float
+    after: float
+    promised: str
+
+
+Simulation = Callable[[np.random.Generator, int], list[Line]]
+
+
+def growth(rng: np.random.Generator, studies: int) -> list[Line]:
+    """A study without effects is grown to the smallest number that its report names, again and again."""
+    drawn = draw(rng, seeds=MOST, studies=studies, contrasts=FAMILY)
+    lines = []
+    for first in (3, 5, 6):
+        before = np.mean([grown_by_advice(each, first=first) for each in np.moveaxis(drawn, 1, 0)])
+        after = judge(drawn, planned_steps(first, most=MOST))
+        claim = f"any wrong claim, grown from {first} seeds until something is found or {MOST} seeds"
+        lines.append(Line(claim, float(before), after.any_wrong(np.zeros(FAMILY), None), "<= 5 %"))
+    return lines
+
+
+def grown_by_advice(differences: Values, *, first: int) -> bool:
+    """Return whether a study (n, m) calls anything different on the way that its own advice leads it."""
+    count = first
+    while True:
+        part = differences[:count, None]
+        if (judge_at(part, ALPHA) == DIFFERENT).any():
+            return True
+        effects = np.abs(part.mean(axis=0)) / part.std(axis=0, ddof=1)
+        count = max(count + 1, bisect_left(NEEDED, -effects.max(), lo=0) + 3)
+        if count > MOST:
+            return False
+
+
+def _detected(contrasts: int) -> list[float]:
+    """Return minus the effect that n seeds detect, n = 3, 4, ...: rising, as bisect wants it."""
+    return [-detectable_difference(1.0, n, comparisons=contrasts) for n in range(3, MOST + 1)]
+
+
+NEEDED = _detected(FAMILY)
+
+
+def pilot(rng: np.random.Generator, studies: int) -> list[Line]:
+    """Two seeds are run, then as many as make something of one contrast likeliest, given what they gave."""
+    chances = []
+    rest = rng.standard_normal((max(CHOICES), 2000, 1))
+    for first in rng.standard_normal((studies // 20, 2)):
+        drawn = np.concatenate([np.broadcast_to(first[:, None, None], (2, 2000, 1)), rest])
+        chances.append(max((p_values(drawn[:n], None)[..., 0] <= ALPHA).mean() for n in CHOICES))
+    apart = [
+        (p_values(rest[: n - 2], None)[..., 0] <= planned_steps(3)[0].alpha).mean() for n in CHOICES if n > 4
+    ]
+    claim = "a wrong claim on one contrast, the number of seeds chosen after a pilot of two"
+    return [Line(claim, float(np.mean(chances)), float(max(apart)), "<= 5 %")]
+
+
+def family(rng: np.random.Generator, studies: int) -> list[Line]:
+    """Contrasts are added one at a time, each judged as soon as it is there, until one is different."""
+    drawn = draw(rng, seeds=5, studies=studies, contrasts=FAMILY)
+    found = {"before": np.zeros(studies, bool), "after": np.zeros(studies, bool)}
+    (planned,) = [step.alpha for step in planned_steps(5)]
+    for count in range(1, FAMILY + 1):
+        found["before"] |= (judge_at(drawn[..., :count], ALPHA) == DIFFERENT).any(axis=1)
+        own = planned if count == 1 else ALPHA * GROWTH / 2 ** (count - 1) * (1 - GROWTH)
+        found["after"] |= p_values(drawn[..., count - 1 : count], None)[:, 0, 0] <= own
+    claim = f"any wrong claim, contrasts added one at a time until one is different, at most {FAMILY}"
+    return [Line(claim, float(found["before"].mean()), float(found["after"].mean()), "<= 5 %")]
+
+
+def looks(rng: np.random.Generator, studies: int) -> list[Line]:
+    """Looks at 5, 10 and 20 seeds: errors, contrasts resolved, and the cells that it takes."""
+    noise = draw(rng, seeds=LOOKS[-1], studies=studies, contrasts=FAMILY)
+    half, margin = FAMILY // 2, 2.0
+    truth = np.repeat([0.0, margin], half)
+    lines = []
+    steps = planned_steps(*LOOKS)
+    mixed = [judge(noise + truth, steps, margin), _judge_as_before(noise + truth, margin)]
+    lines.append(
+        Line(
+            "any wrong claim at looks 5/10/20, half of the contrasts 0 and half at the margin of 2 sd",
+            mixed[1].any_wrong(truth, margin),
+            mixed[0].any_wrong(truth, margin),
+            "<= 5 %",
+        )
+    )
+    for effect in (1.0, 2.0):
+        after, before = judge(noise + effect, steps), _judge_as_before(noise + effect, None)
+        whole = LOOKS[-1] * (FAMILY + 1)
+        lines += [
+            Line(
+                f"contrasts of {effect:g} sd resolved by looks 5/10/20",
+                before.resolved,
+                after.resolved,
+                "more",
+            ),
+            Line(
+                f"cells that it took, of those of 20 seeds ({effect:g} sd)",
+                float(before.runs.mean() / whole),
+                float(after.runs.mean() / whole),
+                "fewer",
+            ),
+        ]
+    return [*lines, *_coverage(noise[..., :1])]
+
+
+def _judge_as_before(differences: Values, margin: float | None) -> Outcome:
+    """Judge all contrasts at alpha / (looks x contrasts), none carried forward, until all are decided."""
+    _, studies, contrasts = differences.shape
+    verdicts = np.zeros((studies, contrasts), np.int64)
+    seeds, runs = np.zeros_like(verdicts), np.zeros(studies)
+    going = np.ones(studies, bool)
+    for count in LOOKS:
+        p = p_values(differences[:count, going], margin)
+        small = np.nan_to_num(p, nan=1.0) <= ALPHA / len(LOOKS) / contrasts
+        verdicts[going] = np.where(small[..., 1], EQUIVALENT, np.where(small[..., 0], DIFFERENT, OPEN))
+        seeds[going], runs[going] = count, count * (contrasts + 1)
+        going &= (verdicts == OPEN).any(axis=1)
+    return Outcome(verdicts, seeds, runs)
+
+
+def _coverage(noise: Values) -> list[Line]:
+    """How often the interval of one contrast holds the truth in studies that stopped before the last look."""
+    effect, steps = 2.0, planned_steps(*LOOKS)
+    outcome = judge(noise + effect, steps)
+    covered: dict[str, list[bool]] = {"plain": [], "drawn": []}
+    for step in steps:
+        here = (outcome.seeds[:, 0] == step.seeds) & (outcome.verdicts[:, 0] != OPEN)
+        part = noise[: step.seeds, here, 0]
+        distance = np.abs(part.mean(axis=0)) / part.std(axis=0, ddof=1) * np.sqrt(step.seeds)
+        level = ALPHA * step.alpha / (ALPHA * (1 - GROWTH))
+        for name, alpha in (("plain", ALPHA), ("drawn", level)):
+            covered[name] += (distance <= stats.t.ppf(1 - alpha / 2, step.seeds - 1)).tolist()
+    claim = "95 % interval holds the truth (2 sd), of contrasts that a look decided"
+    return [Line(claim, float(np.mean(covered["plain"])), float(np.mean(covered["drawn"])), ">= 95 %")]
+
+
+SIMULATIONS: dict[str, Simulation] = {"growth": growth, "pilot": pilot, "family": family, "looks": looks}
+
+
+def simulate(names: tuple[str, ...], *, studies: int) -> list[Line]:
+    """Return the lines of the simulations of those names, each with a stream of random numbers of its own."""
+    return [
+        line
+        for place, name in enumerate(SIMULATIONS)
+        if name in names
+        for line in SIMULATIONS[name](np.random.default_rng(place), studies)
+    ]
+
+
+@click.command()
+@click.option("--studies", type=click.IntRange(100), default=4000, show_default=True, help="Simulated ones.")
+@click.option("--only", "names", type=click.Choice(list(SIMULATIONS)), multiple=True, help="Of these [all].")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
+def error_rates(studies: int, names: tuple[str, ...], output: Path) -> None:
+    """Simulate what verdicts risk and cost, before and now.
+
+    \b
+    python -m benchmarks error-rates
+    python -m benchmarks error-rates --only growth --studies 1000 -o /tmp
+    """
+    lines = simulate(names or tuple(SIMULATIONS), studies=studies)
+    for line in lines:
+        click.echo(f"{line.before:8.1%} {line.after:8.1%}  {line.promised:8} {line.claim}")
+    publish_result(
+        "error_rates", {"studies": studies, "lines": [each._asdict() for each in lines]}, folder=output
+    )

@@ -1,0 +1,105 @@
+"""Studies with known truth, many at a time: the procedure of a report, and those it is compared with.
+
+The step-down, the looks and their alpha are the report's own; the tests are vectorised over studies.
+"""
+
+from collections.abc import Sequence
+from itertools import islice, takewhile
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from analysis.findings.design import Batch
+from analysis.findings.multiplicity import step_down
+from analysis.stats.intervals import Values
+
+OPEN, DIFFERENT, EQUIVALENT = 0, 1, 2
+ALPHA, GROWTH = 0.05, 0.1
+Codes = npt.NDArray[np.int64]
+
+
+class Step(NamedTuple):
+    """A look: so many seeds, so much alpha."""
+
+    seeds: int
+    alpha: float
+
+
+class Outcome(NamedTuple):
+    """What studies (S) say of their contrasts (m): a code and the seeds it is from, (S, m) each.
+
+    `runs` (S,): the cells that were run, those of the baseline among them.
+    """
+
+    verdicts: Codes
+    seeds: Codes
+    runs: Values
+
+    def any_wrong(self, truth: Values, margin: float | None) -> float:
+        """Return the share of studies that claim something wrong of a contrast's `truth` (m,)."""
+        wrong = (self.verdicts == DIFFERENT) & (truth == 0)
+        if margin is not None:
+            wrong |= (self.verdicts == EQUIVALENT) & (np.abs(truth) >= margin * (1 - 1e-12))
+        return float(wrong.any(axis=1).mean())
+
+    @property
+    def resolved(self) -> float:
+        return float((self.verdicts != OPEN).mean())
+
+
+def draw(rng: np.random.Generator, *, seeds: int, studies: int, contrasts: int) -> Values:
+    """Return differences (n, S, m) of equally noisy runs from one baseline run a seed: SD 1, truth 0."""
+    own = rng.standard_normal((seeds, studies, contrasts))
+    return np.asarray((own - rng.standard_normal((seeds, studies, 1))) / np.sqrt(2))
+
+
+def p_values(differences: Values, margin: float | None) -> Values:
+    """Return the p of a difference and of equivalence, (S, m, 2), of paired `differences` (n, S, m)."""
+    n = len(differences)
+    mean, error = differences.mean(axis=0), differences.std(axis=0, ddof=1) / np.sqrt(n)
+    p = 2 * stats.t.sf(np.abs(mean) / error, n - 1)
+    inside = np.full_like(p, np.nan) if margin is None else stats.t.sf((margin - np.abs(mean)) / error, n - 1)
+    return np.stack([p, inside], axis=-1)
+
+
+def planned_steps(*looks: int, growth: float = GROWTH, most: int | None = None) -> list[Step]:
+    """Return the looks that a report takes of a study that declared `looks`, grown to `most` seeds."""
+    batch = Batch(None, looks, (), frozenset(), ALPHA * (1 - growth), growth)
+    shares = takewhile(lambda look: look[0] <= (most or looks[-1]), islice(batch.shares(), 60))
+    return [Step(count, batch.alpha * share) for count, share in shares]
+
+
+def judge(differences: Values, steps: Sequence[Step], margin: float | None = None) -> Outcome:
+    """Take the looks of a report: verdicts stand, and what is decided is run no more."""
+    _, studies, contrasts = differences.shape
+    verdicts = np.zeros((studies, contrasts), np.int64)
+    seeds, runs, before = np.zeros_like(verdicts), np.zeros(studies), 0
+    for count, alpha in steps:
+        still = verdicts == OPEN
+        runs += (count - before) * (still.sum(axis=1) + still.any(axis=1))
+        seeds[still], before = count, count
+        new = _decide(_adjusted(p_values(differences[:count], margin), still), alpha)
+        verdicts[still] = new[still]
+    return Outcome(verdicts, seeds, runs)
+
+
+def _adjusted(p: Values, still: npt.NDArray[np.bool_]) -> Values:
+    """Return the p values (S, m, 2) adjusted among the contrasts that are still open; 1 for the others."""
+    adjusted = np.ones_like(p)
+    for size in np.unique(still.sum(axis=1)[still.any(axis=1)]):
+        rows = still.sum(axis=1) == size
+        mask = still & rows[:, None]
+        adjusted[mask] = step_down(p[mask].reshape(-1, size, 2)).reshape(-1, 2)
+    return adjusted
+
+
+def _decide(adjusted: Values, alpha: float) -> Codes:
+    different, equivalent = (np.nan_to_num(adjusted[..., place], nan=1.0) <= alpha for place in (0, 1))
+    return np.where(equivalent, EQUIVALENT, np.where(different, DIFFERENT, OPEN))
+
+
+def judge_at(differences: Values, alpha: float, margin: float | None = None) -> Codes:
+    """Return Holm's verdicts on all of the seeds at once, as a study of fixed size has them."""
+    return _decide(step_down(p_values(differences, margin)), alpha)
