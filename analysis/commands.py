@@ -14,6 +14,7 @@ from analysis.report.build import Report, report_directory, write_joint_report, 
 from analysis.report.comparison import distinct_names
 from analysis.report.figure_files import command_text
 from analysis.report.study import Options
+from analysis.stats.measures import MEASURES
 from trainables.ledger.storage.location import is_path
 
 MOST_LISTED = 20
@@ -39,11 +40,12 @@ class Request:
 
     def settings(self, study: RecordedStudy) -> Inference:
         """Return what a study declares, with what the command sets instead. Raises AnalysisError."""
+        declared = read_settings(study.description)
         given: dict[str, Any] = {"primary": self.measure, "smallest_effect": self.smallest_effect}
-        return replace(
-            read_settings(study.description),
-            **{name: value for name, value in given.items() if value is not None},
-        )
+        given = {name: value for name, value in given.items() if value is not None}
+        if self.measure in MEASURES and MEASURES[self.measure].unit != MEASURES[declared.primary].unit:
+            given = {"smallest_effect": None} | given  # the declared one is in another unit
+        return replace(declared, **given)
 
     def _assumed(self) -> str:
         given = {"measure": self.measure, "smallest effect": self.smallest_effect}

@@ -5,7 +5,7 @@ Each line of the table is a claim of docs/statistics.md. "Before": Holm at the s
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ class Line(NamedTuple):
     promised: str
 
 
+MARKS = "<!-- error-rates -->", "<!-- /error-rates -->"
 Simulation = Callable[[np.random.Generator, int], list[Line]]
 
 
@@ -188,20 +189,34 @@ def simulate(names: tuple[str, ...], *, studies: int) -> list[Line]:
     ]
 
 
+def table(lines: Sequence[Line]) -> str:
+    """Return the lines as a table of Markdown."""
+    rows = [f"| {each.claim} | {each.before:.1%} | {each.after:.1%} | {each.promised} |" for each in lines]
+    return "\n".join(["| | before | now | promised |", "|---|---|---|---|", *rows])
+
+
 @click.command()
 @click.option("--studies", type=click.IntRange(100), default=4000, show_default=True, help="Simulated ones.")
 @click.option("--only", "names", type=click.Choice(list(SIMULATIONS)), multiple=True, help="Of these [all].")
+@click.option(
+    "--page",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Write the table into this page, between its marks.",
+)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
-def error_rates(studies: int, names: tuple[str, ...], output: Path) -> None:
+def error_rates(studies: int, names: tuple[str, ...], page: Path | None, output: Path) -> None:
     """Simulate what verdicts risk and cost, before and now.
 
     \b
-    python -m benchmarks error-rates
+    python -m benchmarks error-rates --page docs/statistics.md
     python -m benchmarks error-rates --only growth --studies 1000 -o /tmp
     """
     lines = simulate(names or tuple(SIMULATIONS), studies=studies)
-    for line in lines:
-        click.echo(f"{line.before:8.1%} {line.after:8.1%}  {line.promised:8} {line.claim}")
+    click.echo(table(lines))
+    if page is not None:
+        before, mark, rest = page.read_text().partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        page.write_text(f"{before}{mark}\n{table(lines)}\n{MARKS[1]}{after}")
     publish_result(
         "error_rates", {"studies": studies, "lines": [each._asdict() for each in lines]}, folder=output
     )

@@ -230,6 +230,7 @@ def _execute(
         details=details,
         precision=_precision(session, plan),
         finished=len(plan.cells) - len(plan.pending),
+        known=plan.known or None,
     )
     study_record.write_validation(session.ledger, session.prepared)
     due = session.advance(plan)

@@ -53,9 +53,9 @@ def judge_together(
 def step_down(p: Values) -> Values:
     """Return the p values of m contrasts (..., m, 2), difference and equivalence, adjusted by Holm's steps.
 
-    One step a contrast, in the order of the smaller of its two, which is multiplied by the number of contrasts
-    that are left; the larger of the two too, and no adjusted value is below those of earlier steps. NaN stays
-    and counts as 1.
+    One step a contrast, in the order of the smaller of its two, which is multiplied by the number of
+    contrasts that are left; the larger is too, and no adjusted value is below those of earlier steps. NaN
+    stays and counts as 1.
     """
     known = np.where(np.isnan(p), 1.0, p)
     smaller = known.min(axis=-1)

@@ -9,7 +9,7 @@ from scipy import stats
 from analysis.findings.judgement import Judgement
 from analysis.reading.declaration import Inference
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, Values, is_constant
-from analysis.stats.power import MOST_SEEDS, seeds_for_difference, seeds_for_equivalence
+from analysis.stats.power import MOST_SEEDS, seeds_to_decide
 
 SD_LEVEL = 0.8  # of the interval of the SD that the range of seeds is from
 
@@ -38,11 +38,9 @@ def _to_add(sd: float, effect: float, judgement: Judgement, *, power: float) -> 
             continue
         if count > MOST_SEEDS:
             return np.inf
-        alpha, sharing = batch.alpha * share, judgement.sharing
-        needed = [
-            seeds_for(sd, effect, alpha=alpha, power=power, comparisons=sharing)
-            for seeds_for in (seeds_for_difference, seeds_for_equivalence)
-        ]
-        if all(seeds is not None and seeds <= count for seeds in needed):
+        needed = seeds_to_decide(
+            sd, effect, alpha=batch.alpha * share, power=power, comparisons=judgement.sharing
+        )
+        if needed is not None and needed <= count:
             return float(max(0, count - len(batch.present.intersection(batch.seeds))))
     return np.inf

@@ -163,19 +163,6 @@ def _noncentrality(t: float, degrees: int, *, level: float) -> Values:
     return np.asarray(special.nctdtrinc(degrees, tails, t))
 
 
-def holm(p: Values) -> Values:
-    """Return Holm's adjusted p (m,) of a family `p` (m,); NaN stay NaN and are not counted in m.
-
-    Holm (1979), https://www.jstor.org/stable/4615733, by statsmodels.
-    """
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted, known = p.copy(), np.isfinite(p)
-    if known.any():
-        adjusted[known] = multipletests(p[known], method="holm")[1]
-    return adjusted
-
-
 def sign_flip(differences: Values) -> SignFlip:
     """Return the two-sided sign-flip test of `differences` (n,): the mean under every assignment of signs.
 

@@ -74,28 +74,18 @@ def seeds_for_equivalence(
     )
 
 
-def seeds_to_resolve(
-    sd: float,
-    *,
-    smallest_effect: float | None,
-    difference: float,
-    alpha: float = ALPHA,
-    power: float = POWER,
-    comparisons: int = 1,
+def seeds_to_decide(
+    sd: float, effect: float, *, alpha: float = ALPHA, power: float = POWER, comparisons: int = 1
 ) -> int | None:
-    """Return the pairs in all that would decide a contrast if the observed `difference` were the true one.
+    """Return the pairs that find a true difference of +-`effect`, and equate one of 0 with less than that.
 
-    The fewer of those that detect it and, with a declared `smallest_effect`, those that show it equivalent;
-    None where both take more than 10,000. A guess that errs with the estimate (Hoenig & Heisey 2001), not a
-    plan: that starts from the smallest effect of interest.
+    Both with `power`; None where either takes more than 10,000. From the smallest effect of interest, never
+    from an estimate, whose error such a number would chase (Hoenig & Heisey 2001).
     """
-    detect = seeds_for_difference(sd, difference, alpha=alpha, power=power, comparisons=comparisons)
-    if smallest_effect is None:
-        return detect
-    equate = seeds_for_equivalence(
-        sd, smallest_effect, difference=difference, alpha=alpha, power=power, comparisons=comparisons
-    )
-    return min((seeds for seeds in (detect, equate) if seeds is not None), default=None)
+    options = {"alpha": alpha, "power": power}
+    detect = seeds_for_difference(sd, effect, comparisons=comparisons, **options)
+    equate = seeds_for_equivalence(sd, effect, comparisons=comparisons, **options)
+    return None if detect is None or equate is None else max(detect, equate)
 
 
 def equivalence_power(margin: float, n: int, *, difference: float = 0.0, alpha: float = ALPHA) -> float:

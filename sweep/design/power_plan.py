@@ -190,14 +190,15 @@ def _validation(spread: Spread, smallest: float | None, asked: dict[str, Any]) -
     """Yield what more validation examples would save: evaluation is cheap, training is not."""
     if spread.interaction is None:
         return
+    from analysis.stats.power import seeds_to_decide
+
     told = []
     for count in [spread.examples, *(factor * spread.examples for factor in LARGER)]:
         upper = spread.with_examples(count)
         if smallest is None:
             told.append(f"{count}: SD {upper:.3g}")
         else:
-            needed = _needed(upper, smallest, asked)
-            told.append(f"{count}: {_seeds(None if None in needed else max(filter(None, needed)))}")
+            told.append(f"{count}: {_seeds(seeds_to_decide(upper, smallest, **asked))}")
     yield (
         f"  {spread.interaction:.0%} of that variance is seed x example and falls with task_a.validation: "
         f"{'; '.join(told)}"

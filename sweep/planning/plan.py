@@ -126,9 +126,11 @@ def make_plan(
     }
     cells = plan_cells(study, prepared, origins=origins)
     keys = [cell.spec.key if cell.spec else None for cell in cells]
-    found = ledger.statuses([*keys, *(entry["key"] for entry in ledger.plan())], thorough=thorough)
+    recorded = ledger.plan()
+    found = ledger.statuses([*keys, *(entry["key"] for entry in recorded)], thorough=thorough)
     planned = [(cell, found[cell.spec.key if cell.spec else None]) for cell in cells]
-    check_labels(ledger, plan_record(cells, study=study, axes=searched_axes(ledger, study)), found)
+    planned_now = plan_record(cells, study=study, axes=searched_axes(ledger, study))
+    check_labels(ledger, recorded, planned=planned_now, known=found)
     for cell, status in planned:
         _check_origin(artifacts[study.phase_a.seed_of(cell.seed)], status, ledger)
     done = [each for each in found.values() if each.state == schema.DONE]

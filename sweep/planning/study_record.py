@@ -76,9 +76,9 @@ def check_meaning(ledger: Ledger, fingerprint: Fingerprint) -> None:
         )
 
 
-def finished_strategies(ledger: Ledger) -> set[str]:
-    """Return the strategies of the labels on record whose cells are final."""
-    planned = ledger.planned_statuses()
+def finished_strategies(ledger: Ledger, *, known: CellStatuses | None = None) -> set[str]:
+    """Return the strategies of the labels on record whose cells are final, as `known` if given."""
+    planned = ledger.planned_statuses(known=known)
     return {
         entry["labels"][schema.STRATEGY] for entry, status in planned if status.state in schema.FINAL_STATES
     }
@@ -90,8 +90,10 @@ def _of_strategies(fingerprint: Fingerprint, names: set[str]) -> Fingerprint:
     return fingerprint | {"strategies": {name: known[name] for name in sorted(known.keys() & names)}}
 
 
-def check_labels(ledger: Ledger, planned: Iterable[Entry], known: CellStatuses) -> None:
-    """Raise OtherStudyError if a label that has finished is planned as another run, whatever the reason.
+def check_labels(
+    ledger: Ledger, recorded: Iterable[Entry], *, planned: Iterable[Entry], known: CellStatuses
+) -> None:
+    """Raise OtherStudyError if a `recorded` label that has finished is planned as another run.
 
     A digest tells of a strategy's own function; keys tell of all that it calls, too. `known` holds the status
     of every cell on record.
@@ -102,7 +104,7 @@ def check_labels(ledger: Ledger, planned: Iterable[Entry], known: CellStatuses) 
         axes = axes or [name for name in entry["labels"] if name not in schema.LABEL_COLUMNS]
         keys[_label(entry, axes)] = entry["key"]
     there = set(keys.values())
-    for entry in ledger.plan():
+    for entry in recorded:
         status = known[entry["key"]]
         if entry["key"] in there or status.state not in schema.FINAL_STATES:
             continue
@@ -131,15 +133,18 @@ def open_study(
     details: dict[str, Any],
     precision: str,
     finished: int = 0,
+    known: CellStatuses | None = None,
 ) -> None:
     """Record the study as it will run now; `precision` is "auto" until a worker has settled it.
 
     `finished` counts the cells whose outcome can be known already: what is declared now is dated by it.
+    `known` holds the status of every cell on record, if they were looked at.
     """
     earlier = ledger.study_record() or {"fingerprint": {}}
-    known: dict[str, str] = {}  # one that is left out now may come back
+    strategies: dict[str, str] = {}  # one that is left out now may come back
     if earlier["fingerprint"].get("strategies"):
-        known = _of_strategies(earlier["fingerprint"], finished_strategies(ledger))["strategies"]
+        names = finished_strategies(ledger, known=known)
+        strategies = _of_strategies(earlier["fingerprint"], names)["strategies"]
     record = {
         "schema": schema.SCHEMA_VERSION,
         "name": study.study,
@@ -150,7 +155,7 @@ def open_study(
         "model": study.model.name,
         "mix_mode": study.phase_b.mix_mode,
         "config": study.model_dump(mode="json", exclude={"storage"}),
-        "fingerprint": fingerprint | {"strategies": known | fingerprint["strategies"]},
+        "fingerprint": fingerprint | {"strategies": strategies | fingerprint["strategies"]},
         "declarations": declarations(ledger, study, finished=finished),
         "provenance": details,
         "starts": _starts(ledger, details),

@@ -31,7 +31,7 @@ fill_value=0)""",
 `find` holds every tidy frame of the report. Each is computed when it is first asked for.""",
     """found = analysis.find("example_study")
 interval = ["low_adjusted", "high_adjusted"]
-shown = ["strategy", "mix", "n", "n_planned", "difference", *interval, "p_holm", "verdict", "seeds_needed"]
+shown = ["strategy", "mix", "n", "n_planned", "difference", *interval, "p_holm", "verdict", "look"]
 found.contrasts[shown].round(4)""",
     "The same in the words with which the report opens:",
     """from analysis.wording.verdicts import verdicts_in_words

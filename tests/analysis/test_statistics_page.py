@@ -6,6 +6,8 @@ from importlib import import_module
 
 from analysis.findings.findings import Findings
 from analysis.stats.measures import MEASURES
+from benchmarks.error_rates import Line, table
+from benchmarks.machine import RESULTS, read_result
 from tests.test_structure import ROOT
 
 PAGE = (ROOT / "docs" / "statistics.md").read_text()
@@ -20,6 +22,11 @@ def test_every_frame_is_named() -> None:
     frames = {name for name, kind in vars(Findings).items() if isinstance(kind, (cached_property, property))}
     frames = {name for name in frames if not name.startswith("_")} - {"notes", "problems"}
     assert frames <= IN_CODE
+
+
+def test_its_table_of_error_rates_is_the_one_on_record() -> None:
+    record = read_result(RESULTS / "error_rates.json")
+    assert table([Line(**each) for each in record["lines"]]) in PAGE
 
 
 def test_every_function_and_module_it_names_is_there() -> None:

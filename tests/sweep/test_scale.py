@@ -127,8 +127,9 @@ def test_planning_reads_the_plan_and_every_cell_once(finished: tuple[StudyConfig
     assert set(counts.values()) == {1}
     finished_cells = [status for _, status in plan.planned if status.state == schema.DONE]
     files = {name for name in counts if name.endswith(".json")}
-    assert files == {name for name in files if name.endswith(schema.RESULT_FILE)} | {schema.PLAN_FILE}
-    assert len(files) == len(finished_cells) + 1
+    own = {schema.PLAN_FILE, schema.STUDY_FILE}
+    assert files == {name for name in files if name.endswith(schema.RESULT_FILE)} | own
+    assert len(files) == len(finished_cells) + len(own)
     assert len(finished_cells) == len(plan.cells) / 2
     assert plan.seconds_a_cell == 2.0
 

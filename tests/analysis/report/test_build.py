@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 
 import analysis
 from analysis.cli import main
+from analysis.commands import Request
+from analysis.reading.study import read_study
 from tests.analysis.studies import TORN_RESULT, UNKNOWN
 from trainables.ledger import schema
 
@@ -193,3 +195,16 @@ def test_options_that_cannot_be_are_refused_with_the_choices(
     result = report(study(), *options)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_measure_in_another_unit_does_without_the_declared_smallest_effect(study: Builder) -> None:
+    declared = {"config": {"inference": {"smallest_effect": 0.002}}}
+    recorded = read_study(study(description=declared))
+    same, other = (
+        Request(("there",), measure=name).settings(recorded) for name in ("task_b_gain", "retention")
+    )
+    assert (same.smallest_effect, other.smallest_effect) == (0.002, None)
+    assert (
+        Request(("there",), measure="retention", smallest_effect=0.1).settings(recorded).smallest_effect
+        == 0.1
+    )

@@ -12,7 +12,6 @@ from analysis.stats.intervals import (
     MOST_FLIPS,
     Values,
     effect_size,
-    holm,
     mean_interval,
     paired_interval,
     paired_p_values,
@@ -171,22 +170,6 @@ def test_nearly_equal_differences_have_an_effect_size_in_proportion(scale: float
     assert size.value == pytest.approx(sign / scale / np.sqrt(np.pi), rel=1e-4)
     assert sign * size.low * scale > 0.15
     assert size.low < size.value < size.high
-
-
-def test_holm_is_what_r_and_statsmodels_give() -> None:
-    from statsmodels.stats.multitest import multipletests
-
-    # p.adjust(c(0.01, 0.02, 0.03, 0.04), "holm")
-    assert holm(np.array([0.01, 0.02, 0.03, 0.04])) == pytest.approx([0.04, 0.06, 0.06, 0.06])
-    p = np.random.default_rng(0).uniform(size=(5, 9)) ** 3
-    for each in p:
-        assert holm(each) == pytest.approx(multipletests(each, method="holm")[1])
-
-
-def test_holm_leaves_nan_out_of_the_family() -> None:
-    assert holm(np.array([0.03, np.nan, 0.01])) == pytest.approx([0.03, np.nan, 0.02], nan_ok=True)
-    assert np.isnan(holm(np.array([np.nan, np.nan]))).all()
-    assert holm(np.array([])).shape == (0,)
 
 
 @pytest.mark.parametrize("n", [6, 9])

@@ -10,7 +10,7 @@ from analysis.stats.power import (
     equivalence_power,
     seeds_for_difference,
     seeds_for_equivalence,
-    seeds_to_resolve,
+    seeds_to_decide,
 )
 
 
@@ -71,21 +71,16 @@ def test_the_seeds_for_equivalence_are_the_fewest_that_show_it() -> None:
     )
 
 
-def test_a_contrast_is_resolved_by_the_verdict_that_its_difference_points_to() -> None:
+def test_seeds_decide_a_contrast_whichever_of_the_two_is_true() -> None:
     detect, equate = seeds_for_difference(1.0, 0.5), seeds_for_equivalence(1.0, 0.5)
     assert detect is not None
     assert equate is not None
-    assert seeds_to_resolve(1.0, smallest_effect=0.5, difference=0.5) == detect
-    assert seeds_to_resolve(1.0, smallest_effect=0.5, difference=0.0) == equate
-    assert seeds_to_resolve(1.0, smallest_effect=None, difference=-0.5) == detect
-    between = seeds_to_resolve(1.0, smallest_effect=0.5, difference=0.25)
-    assert between is not None
-    assert between > max(detect, equate)
+    assert seeds_to_decide(1.0, 0.5) == max(detect, equate)
     assert seeds_for_equivalence(1.0, 0.5, difference=-0.5) is None
 
 
 def test_more_comparisons_need_more_seeds() -> None:
-    needed = [seeds_to_resolve(1.0, smallest_effect=0.5, difference=0.0, comparisons=m) for m in (1, 4, 16)]
+    needed = [seeds_to_decide(1.0, 0.5, comparisons=m) for m in (1, 4, 16)]
     assert needed == sorted(needed, key=lambda seeds: seeds or 0)
     assert len(set(needed)) == 3
 
@@ -94,8 +89,7 @@ def test_beyond_ten_thousand_seeds_there_is_no_number() -> None:
     assert seeds_for_difference(1.0, 0.028) is None
     assert seeds_for_difference(1.0, 0.0281) is not None
     assert seeds_for_equivalence(1.0, 0.001) is None
-    assert seeds_to_resolve(1.0, smallest_effect=None, difference=0.0) is None
-    assert seeds_to_resolve(1.0, smallest_effect=0.001, difference=0.0005) is None
+    assert seeds_to_decide(1.0, 0.001) is None
 
 
 def test_without_spread_three_seeds_do() -> None:
@@ -112,7 +106,7 @@ def test_below_three_pairs_nothing_is_detectable(n: int) -> None:
 @pytest.mark.parametrize("sd", [-1.0, np.nan, np.inf])
 def test_a_plan_starts_from_a_known_spread(sd: float) -> None:
     with pytest.raises(ValueError, match=rf"sd must be a finite number of 0 or more, got {sd}"):
-        seeds_to_resolve(sd, smallest_effect=1.0, difference=0.0)
+        seeds_to_decide(sd, 1.0)
 
 
 def test_bad_requests_are_refused_with_their_value() -> None:
