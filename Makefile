@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast coverage chaos bench bench-quick gpu-check lint clean
+.PHONY: setup demo test test-all test-fast coverage chaos bench bench-quick gpu-check lint clean
 
 setup: $(READY)
 
@@ -21,11 +21,15 @@ demo: $(READY)
 
 # Two files of tests at a time: most of their time is Ray starting and being waited for.
 test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos"
+
+# With a few of each real fault: kills, cut nodes, full disks, damaged files.
+test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What a change is tried with while it is made.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not cluster and not browser and not slow"
+	$(BIN)/python -m pytest -n 2 -m "not cluster and not browser and not slow and not chaos"
 
 # Of the quick tests in this process alone: what runs in Ray's workers and other processes is not counted.
 coverage: $(READY)

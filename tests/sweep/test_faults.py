@@ -15,6 +15,7 @@ from tests.chaos.faults import FAULTS
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.chaos,
     pytest.mark.filterwarnings(
         "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
     ),

@@ -177,6 +177,7 @@ def cut_and_restore(cluster: RayCluster, values: dict[str, Any]) -> Driver:
     return driver
 
 
+@pytest.mark.chaos
 def test_a_node_cut_off_while_it_trains_changes_no_number(
     cluster: RayCluster, tiny_model: Path, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_node_cut_off_while_it_trains_changes_no_number(
     check_went_on(driver)
 
 
+@pytest.mark.chaos
 def test_a_node_cut_off_from_its_object_store_changes_no_number(
     cluster: RayCluster, tiny_model: Path, undisturbed: pd.DataFrame
 ) -> None:
@@ -195,6 +197,7 @@ def test_a_node_cut_off_from_its_object_store_changes_no_number(
         check_went_on(driver)
 
 
+@pytest.mark.chaos
 def test_a_node_killed_while_it_trains_changes_no_number(
     cluster: RayCluster, tiny_model: Path, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
@@ -205,6 +208,7 @@ def test_a_node_killed_while_it_trains_changes_no_number(
     check_went_on(driver)
 
 
+@pytest.mark.chaos
 def test_a_study_whose_head_was_killed_goes_on_with_a_new_cluster(
     cluster: RayCluster, tiny_model: Path, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
