@@ -20,7 +20,7 @@ def measure_text(facet: Facet) -> str:
 def measure_heading(facet: Facet) -> str:
     """Return the primary measure as the subject of a caption: 'Forgetting of math', 'Final task B loss'."""
     label = measure_text(facet)
-    of = "" if "task" in label or "hypervolume" in label else f" of {facet.study.task_a}"
+    of = "" if "task" in label else f" of {facet.study.task_a}"
     return f"{label[0].upper()}{label[1:]}{of}"
 
 

@@ -176,7 +176,7 @@ def _place_legend(figure: Figure, facet: Facet, names: list[str], *, fitted: boo
             handle.set_linestyle("")
     if fitted:
         handles.append(Patch(facecolor="0.3", alpha=0.15))
-        labels.append(f"{percent_text(facet.settings.level)} band of the law")
+        labels.append(f"{percent_text(facet.settings.level)} pointwise band of the law")
     place_legend(figure, handles, labels, title="")
 
 
@@ -184,7 +184,9 @@ def caption(facet: Facet, measured: pd.DataFrame, fits: pd.DataFrame) -> str:
     """Return the caption of the dose-response."""
     counts = [int(n) for n in measured["n"]]
     laws = sorted(set(fits["law"].astype(str))) if not fits.empty else []
-    band = f" with its {percent_text(facet.settings.level)} band" if fits["low"].notna().any() else ""
+    band = (
+        f" with its pointwise {percent_text(facet.settings.level)} band" if fits["low"].notna().any() else ""
+    )
     law = (
         f"Lines: a fitted law ({', '.join(laws)}){band}; between the measured mixes it is the law's word, "
         "not the data's."

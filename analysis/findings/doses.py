@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from analysis.findings.outcomes import grouped, strategy_rank
 from analysis.reading.declaration import Inference
@@ -23,7 +24,7 @@ GRID_POINTS = 101
 WIDEST = 10.0  # the scale lies within this factor of the mixes' reach, else it is not in the data
 DOSE_COLUMNS = ("replayed", "n", "mean", "low", "high")
 FIT_COLUMNS = ("law", schema.MIX, "mean", "low", "high", "n")
-PARAMETER_COLUMNS = ("law", "parameter", "value", "low", "high", "n", "residual")
+PARAMETER_COLUMNS = ("law", "parameter", "value", "low", "high", "n", "residual", "p_lack_of_fit")
 
 
 class Laws(NamedTuple):
@@ -78,8 +79,9 @@ def fit_laws(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inferenc
 
     Least squares on the means over the n seeds that have every mix. Intervals: the fit is linearised in the
     means (the delta method), so each seed has parameters and a curve of its own whose mean is the fit; the t
-    interval is over those, and keeps what a seed's mixes have in common. No law below 3 seeds. `residual` is
-    the root mean square of mean - fit, in the measure's unit.
+    interval is over those, and keeps what a seed's mixes have in common; the band is pointwise. No law below
+    3 seeds, nor where the means leave it by more than the seeds explain (`lack_of_fit`). `residual` is the
+    root mean square of mean - fit, in the measure's unit.
     """
     fits, parameters, notes = [], [], []
     for label, table in _tables(outcomes, study=study, settings=settings):
@@ -100,6 +102,12 @@ def fit_laws(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inferenc
         if fit is None:
             notes.append(f"Dose-response law of {name}: the points do not determine one.")
             continue
+        if fit.p_lack_of_fit <= settings.alpha:
+            notes.append(
+                f"Dose-response law of {name}: the means are not those of the {LAW} law (lack of fit, p = "
+                f"{fit.p_lack_of_fit:.2g}), so none is drawn."
+            )
+            continue
         fits += _curve(fit, label=label, settings=settings)
         parameters += _parameter_rows(fit, label=label, settings=settings)
     first = [schema.STRATEGY, *study.axes]
@@ -111,12 +119,13 @@ def fit_laws(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inferenc
 
 
 class Fit(NamedTuple):
-    """A fitted law: `parameters` (3,), each seed's linearised ones (n, 3), the `mixes` and the residual."""
+    """A fitted law: `parameters` (3,), each seed's linearised ones (n, 3), the `mixes`, and how it fits."""
 
     parameters: Values
     by_seed: Values
     mixes: Values
     residual: float
+    p_lack_of_fit: float
 
 
 def law(mixes: Values, parameters: Values) -> Values:
@@ -170,7 +179,27 @@ def fit_law(mixes: Values, values: Values) -> Fit | None:
         return None
     by_seed = parameters + (values - means) @ np.linalg.pinv(gradient).T
     residual = float(np.sqrt(np.mean((law(mixes, parameters) - means) ** 2)))
-    return Fit(parameters, by_seed, mixes, residual)
+    misfit = lack_of_fit(values - law(mixes, parameters), gradient)
+    return Fit(parameters, by_seed, mixes, residual, misfit)
+
+
+def lack_of_fit(residuals: Values, gradient: Values) -> float:
+    """Return the p of the law's fit from the seeds' `residuals` (n, P): small where the means leave the law.
+
+    Hotelling's T^2 of the residuals' means in the P - 3 directions that the `gradient` (P, 3) of the law does
+    not reach: F with P - 3 and n - P + 3 degrees (Hotelling 1931). NaN where n <= P - 3, or without spread.
+    """
+    free = np.linalg.svd(gradient)[0][:, gradient.shape[1] :]
+    scores = residuals @ free
+    n, directions = scores.shape
+    if n <= directions:
+        return float("nan")
+    covariance = np.atleast_2d(np.cov(scores, rowvar=False))
+    if np.linalg.matrix_rank(covariance) < directions:
+        return float("nan")
+    mean = scores.mean(axis=0)
+    squared = n * mean @ np.linalg.solve(covariance, mean)
+    return float(stats.f.sf(squared * (n - directions) / (directions * (n - 1)), directions, n - directions))
 
 
 def _curve(fit: Fit, *, label: dict[str, Any], settings: Inference) -> list[dict[str, Any]]:
@@ -190,7 +219,8 @@ def _curve(fit: Fit, *, label: dict[str, Any], settings: Inference) -> list[dict
 def _parameter_rows(fit: Fit, *, label: dict[str, Any], settings: Inference) -> list[dict[str, Any]]:
     """Return each parameter with its interval over seeds."""
     half_width = pointwise_interval(fit.by_seed, level=settings.level).half_width
-    common = {**label, "law": LAW, "n": len(fit.by_seed), "residual": fit.residual}
+    common = {**label, "law": LAW, "n": len(fit.by_seed)}
+    common |= {"residual": fit.residual, "p_lack_of_fit": fit.p_lack_of_fit}
     return [
         {**common, "parameter": name, "value": value, "low": value - half, "high": value + half}
         for name, value, half in zip(PARAMETERS, fit.parameters.tolist(), half_width.tolist(), strict=True)

@@ -103,7 +103,9 @@ class Findings:
 
     @property
     def dose_parameters(self) -> pd.DataFrame:
-        """A row a parameter of each law: strategy, *axes, law, parameter, value, low, high, n, residual."""
+        """A row a parameter of each law: strategy, *axes, law, parameter, value, low, high, n, residual,
+        p_lack_of_fit.
+        """
         return self._laws.parameters
 
     @cached_property

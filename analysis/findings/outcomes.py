@@ -16,7 +16,6 @@ from analysis.stats.measures import (
     FINAL_A,
     FINAL_B,
     FORGETTING,
-    LARGEST_FORGETTING,
     MATCHED_FORGETTING,
     MEASURES,
     RETENTION,
@@ -28,7 +27,7 @@ from analysis.stats.measures import (
 from trainables.ledger import schema
 
 DIFFERENCE = "difference_from_{baseline}"  # the name of a column of the summary
-METRICS = (FINAL_A, FORGETTING, LARGEST_FORGETTING, FINAL_B)  # the measures of the summary
+METRICS = (FINAL_A, FORGETTING, FINAL_B)  # the measures of the summary
 
 PLANNED = "planned"
 UNFINISHED = "unfinished"  # missing or partial
@@ -175,6 +174,11 @@ def selector(frame: pd.DataFrame, *, keys: list[str]) -> Callable[[dict[str, Any
 def strategy_rank(strategy: str) -> tuple[int, str]:
     """Sort random first, then strategies by name, the A/A control, the run without replay last."""
     return ({schema.DEFAULT_BASELINE: 0, schema.AA: 2, schema.NO_REPLAY: 3}.get(strategy, 1), strategy)
+
+
+def distinct_runs(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the planned labels of which each is a run of its own: the first of those that share a cell."""
+    return cells[cells[CELL].isna() | ~cells[CELL].duplicated()]
 
 
 def count_states(cells: pd.DataFrame) -> dict[str, int]:

@@ -21,6 +21,7 @@ from analysis.stats.measures import MATCHED_FORGETTING, MEASURES
 from trainables.ledger import schema
 
 PAIRED_BY = "paired_by"
+ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of a loss: sums and differences of a few
 SLOTS, BY_SEED = "slots", "seed"
 STANDING = "standing"
 DIFFERENCE_SUFFIX = "_difference"
@@ -56,9 +57,26 @@ def plan_pairs(
     pairs[STANDING] = _standing(pairs)
     if MATCHED_FORGETTING in measures:
         _match_task_b(pairs, study=study)
+    scale = _largest_losses(pairs, study=study)
     for name in MEASURES:
-        pairs[name + DIFFERENCE_SUFFIX] = pairs[name] - pairs[name + BASELINE_SUFFIX]
+        pairs[name + DIFFERENCE_SUFFIX] = _difference(pairs[name], pairs[name + BASELINE_SUFFIX], scale=scale)
     return _ordered(pairs, keys=keys)
+
+
+def _largest_losses(pairs: pd.DataFrame, *, study: RecordedStudy) -> pd.Series:
+    """Return the largest finite loss that either run of each pair had, of both tasks."""
+    losses = study.rows[[schema.TASK_A_LOSS, schema.TASK_B_LOSS]].abs()
+    by_cell = losses.where(np.isfinite(losses)).max(axis=1).groupby(study.rows[CELL]).max()
+    own, partner = (pairs[name].map(by_cell).fillna(0.0) for name in (CELL, CELL + BASELINE_SUFFIX))
+    largest: pd.Series = own.where(own >= partner, partner)
+    return largest
+
+
+def _difference(own: pd.Series, partner: pd.Series, *, scale: pd.Series) -> pd.Series:
+    """Return own - partner, 0 where that is no more than the losses behind both are rounded by."""
+    difference = own - partner
+    rounded = ROUNDING * np.maximum(np.maximum(own.abs(), partner.abs()), scale)
+    return difference.mask(difference.abs() <= rounded, 0.0)
 
 
 def _without_replay(control: pd.DataFrame, *, baseline: pd.DataFrame, axes: list[str]) -> pd.DataFrame:

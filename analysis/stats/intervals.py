@@ -16,6 +16,7 @@ FEWEST_FOR_INTERVAL = 3
 FEWEST_FOR_SIGN_FLIP = 6
 MOST_FLIPS = 2**16
 _LARGE_T = 1000.0
+HUGE = 1e100  # whose squares and sums might not be numbers any more
 _ROUNDING = 20 * float(np.finfo(np.float64).eps)
 
 Values = npt.NDArray[np.float64]
@@ -47,12 +48,21 @@ def pointwise_interval(values: Values, *, level: float = LEVEL) -> Band:
     n, points = values.shape
     if n == 0:
         return Band(np.full(points, np.nan), np.full(points, np.nan), 0)
-    mean = values.mean(axis=0)
+    unit = _unit(values)
+    mean = unit * (values / unit).mean(axis=0)
     if n < FEWEST_FOR_INTERVAL:
         return Band(mean, np.full(points, np.nan), n)
     quantile = _t_quantile((1 + level) / 2, n - 1)
-    half_width = quantile * values.std(axis=0, ddof=1) / np.sqrt(n)
+    half_width = unit * (quantile * (values / unit).std(axis=0, ddof=1) / np.sqrt(n))
     return Band(mean, np.asarray(half_width, dtype=np.float64), n)
+
+
+def _unit(values: Values) -> float:
+    """Return the power of two in which `values` can be squared: 1, which changes no bit, unless they are
+    huge.
+    """
+    largest = float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
+    return 1.0 if largest < HUGE else float(2.0 ** np.frexp(largest)[1] / 2)
 
 
 @lru_cache
@@ -115,7 +125,7 @@ def paired_test(differences: Values, *, level: float = LEVEL) -> PairedTest:
     n = len(differences)
     interval = mean_interval(differences, level=level)
     spread = _spread(differences)
-    half_width = 0.0 if spread == 0 else interval.half_width
+    half_width = 0.0 if spread == 0 and n >= FEWEST_FOR_INTERVAL else interval.half_width
     p = float(paired_p_values(differences[:, np.newaxis])[0])
     return PairedTest(n, interval.mean, spread, interval.mean - half_width, interval.mean + half_width, p)
 
@@ -125,6 +135,7 @@ def paired_p_values(differences: Values) -> Values:
     n, columns = differences.shape
     if n < FEWEST_FOR_INTERVAL:
         return np.full(columns, np.nan)
+    differences = differences / _unit(differences)
     constant = is_constant(differences)
     p = np.where(differences.mean(axis=0) == 0, 1.0, 0.0)
     if not constant.all():
@@ -143,7 +154,8 @@ def effect_size(differences: Values, *, level: float = LEVEL) -> EffectSize:
     n = len(differences)
     if n < FEWEST_FOR_INTERVAL or is_constant(differences):
         return EffectSize(float("nan"), float("nan"), float("nan"))
-    standardised = float(differences.mean() / differences.std(ddof=1))
+    scaled = differences / _unit(differences)
+    standardised = float(scaled.mean() / scaled.std(ddof=1))
     low, high = _noncentrality(abs(standardised) * np.sqrt(n), n - 1, level=level) / np.sqrt(n)
     if standardised < 0:
         low, high = -high, -low
@@ -176,6 +188,7 @@ def sign_flip(differences: Values) -> SignFlip:
     smallest = min(1.0, 2.0 ** (1 - n))
     if n < FEWEST_FOR_SIGN_FLIP:
         return SignFlip(float("nan"), smallest)
+    differences = differences / _unit(differences)
     signs, exact = _flips(n)
     means = np.zeros(signs.shape[1])
     for sign, difference in zip(signs, differences, strict=True):  # in the order of pairs, as scipy sums them
@@ -229,18 +242,21 @@ def tost(differences: Values, margin: float) -> float:
         return 0.0 if abs(differences.mean()) < margin else 1.0
     from statsmodels.stats.weightstats import DescrStatsW
 
-    return float(DescrStatsW(differences).ttost_mean(-margin, margin)[0])
+    unit = _unit(differences)
+    return float(DescrStatsW(differences / unit).ttost_mean(-margin / unit, margin / unit)[0])
 
 
 def is_constant(values: Values) -> npt.NDArray[np.bool_]:
     """Return for each column of `values` (n, ...) whether it has no spread beyond the rounding of a float."""
-    return np.asarray(np.ptp(values, axis=0) <= _ROUNDING * np.abs(values).max(axis=0))
+    scaled = values / _unit(values)
+    return np.asarray(np.ptp(scaled, axis=0) <= _ROUNDING * np.abs(scaled).max(axis=0))
 
 
 def _spread(differences: Values) -> float:
     if len(differences) < 2:
         return float("nan")
-    return 0.0 if is_constant(differences) else float(differences.std(ddof=1))
+    unit = _unit(differences)
+    return 0.0 if is_constant(differences) else unit * float((differences / unit).std(ddof=1))
 
 
 def _check_differences(differences: Values) -> None:

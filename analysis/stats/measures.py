@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 
-REFERENCE_RISE = 1.0  # nats a token: A's loss at the hypervolume's reference lies this far above its start
-
 
 class Curve(NamedTuple):
     """One run: `steps`, and both tasks' losses there, (P,) each."""
@@ -46,11 +44,6 @@ def forgetting(losses: Values) -> float:
     2018).
     """
     return float(losses[-1] - losses[0])
-
-
-def largest_forgetting(losses: Values) -> float:
-    """Return max_t L(t) - L(0); 0 if L never rose above L(0)."""
-    return float(np.max(losses) - losses[0])
 
 
 def gain(losses: Values) -> float:
@@ -106,22 +99,6 @@ def forgetting_at(curve: Curve, level: float) -> float:
     return float(loss - curve.task_a[0])
 
 
-def hypervolume(task_a: Values, task_b: Values) -> float:
-    """Return the area of the A-B plane that the trajectory dominates, in (nats a token)^2 (Zitzler & Thiele
-    1999).
-
-    The reference, the same before any outcome is known, is L_A(0) + 1 nat a token (perplexity grown by a
-    factor e) and L_B(0): nothing learnt of B. A point counts where it is better than it in both. The area is
-    the integral, over the gain in B, of 1 nat minus the least forgetting at which that gain was reached.
-    """
-    widths = np.maximum(task_a[0] + REFERENCE_RISE - task_a, 0.0)
-    heights = np.maximum(task_b[0] - task_b, 0.0)
-    order = np.argsort(-heights, kind="stable")
-    widest = np.maximum.accumulate(widths[order])
-    steps = heights[order] - np.append(heights[order][1:], 0.0)
-    return float(np.sum(widest * steps))
-
-
 def perplexity(loss: float) -> float:
     """Return exp(L), infinite where that is too large for a number."""
     with np.errstate(over="ignore"):
@@ -131,14 +108,12 @@ def perplexity(loss: float) -> float:
 NATS = "nats/token"
 FINAL_A = "final_task_a_loss"
 FORGETTING = "forgetting"
-LARGEST_FORGETTING = "largest_forgetting"
 AREA = "forgetting_area"
 FINAL_B = "final_task_b_loss"
 GAIN_B = "task_b_gain"
 AREA_B = "task_b_area"
 RETENTION = "retention"
 MATCHED_FORGETTING = "forgetting_at_matched_task_b"
-HYPERVOLUME = "hypervolume"
 PERPLEXITY_A = "task_a_perplexity"
 PERPLEXITY_B = "task_b_perplexity"
 PRIMARY = FORGETTING
@@ -153,13 +128,6 @@ MEASURES: dict[str, Measure] = {
     ),
     FINAL_A: Measure(
         "final task A loss", NATS, "task A's loss at the end", True, lambda run: final_loss(run.task_a)
-    ),
-    LARGEST_FORGETTING: Measure(
-        "largest forgetting",
-        NATS,
-        "the largest rise of task A's loss above its start at any evaluation; 0 if it never rose",
-        True,
-        lambda run: largest_forgetting(run.task_a),
     ),
     AREA: Measure(
         "forgetting area",
@@ -201,14 +169,6 @@ MEASURES: dict[str, Measure] = {
         "pair reached, linear between evaluations; it is a measure of a pair, so random alone has none",
         True,
         None,
-    ),
-    HYPERVOLUME: Measure(
-        "hypervolume",
-        "(nats/token)²",
-        "area of the plane of both losses that the run dominates, from the reference task A's start + 1 nat "
-        "a token, task B's start (Zitzler & Thiele 1999): higher is better",
-        False,
-        lambda run: hypervolume(run.task_a, run.task_b),
     ),
     PERPLEXITY_A: Measure(
         "task A perplexity",

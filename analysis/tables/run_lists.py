@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED, count_states
-from analysis.reading.study import CELL, ERROR, LOG, SLOTS_HASH, STATE, RecordedStudy
+from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED, count_states, distinct_runs
+from analysis.reading.study import ERROR, LOG, SLOTS_HASH, STATE, RecordedStudy
 from analysis.wording.terms import mix_text, strategy_text
 from trainables.ledger import schema
 
@@ -36,12 +36,12 @@ def damage_text(study: RecordedStudy) -> str:
 
 
 def state_counts(study: RecordedStudy) -> str:
-    """Return '15 planned: 12 done, 1 diverged, 1 failed, 1 unfinished'; merged labels count one by one."""
-    planned, *states = count_states(study.cells).items()
+    """Return '15 planned: 12 done, 1 diverged, 1 failed, 1 unfinished'; labels of one run count once."""
+    runs = distinct_runs(study.cells)
+    planned, *states = count_states(runs).items()
     counts = ", ".join(f"{count} {state}" for state, count in states if count)
-    labels, cells = len(study.cells), study.cells[CELL].nunique()
-    merged = labels - study.cells[CELL].isna().sum() - cells
-    shared = f" ({merged} share a run with another label)" if merged else ""
+    merged = len(study.cells) - len(runs)
+    shared = f" ({merged} more labels share a run)" if merged else ""
     return f"{planned[1]} planned{shared}: {counts}"
 
 

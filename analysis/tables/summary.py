@@ -13,7 +13,7 @@ from analysis.findings.outcomes import (
     summarise,
 )
 from analysis.stats.intervals import interval_name
-from analysis.stats.measures import FINAL_A, FINAL_B, FORGETTING, LARGEST_FORGETTING
+from analysis.stats.measures import FINAL_A, FINAL_B, FORGETTING
 from analysis.tables.table import Column, Entry, Table, count, interval_text, pairs_text
 from analysis.wording.conditioning import conditions
 from analysis.wording.terms import mix_text, strategy_text
@@ -37,7 +37,6 @@ def summary_table(findings: Findings) -> Table:
     measured = {
         FINAL_A: f"final {study.task_a} loss",
         FORGETTING: f"forgetting of {study.task_a}",
-        LARGEST_FORGETTING: f"largest forgetting of {study.task_a}",
         FINAL_B: f"final {study.task_b} loss",
         DIFFERENCE.format(baseline=study.baseline): f"final {study.task_a} loss against {study.baseline}",
     }
@@ -75,7 +74,7 @@ def summary_caption(*, given: str, level: float, baseline: str) -> str:
         f"difference from {baseline} at the same seed and mix, ± half-width of the "
         f"{interval_name('paired t', level=level)} over the pairs counted in the last; intervals are not "
         "adjusted for the number of comparisons. Forgetting is the loss at the end minus the loss before "
-        "Phase B; largest forgetting, the largest such rise at any evaluation. Losses in nats per supervised "
+        "Phase B. Losses in nats per supervised "
         "token. No half-width where n ≤ 2. Unfinished: partial, missing or with a damaged file. Nothing is "
         "imputed."
     )

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.findings.findings import Findings
-from analysis.findings.outcomes import count_states
+from analysis.findings.outcomes import count_states, distinct_runs
 from analysis.findings.verdicts import IDENTICAL
 from analysis.reading.declaration import declaration_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
@@ -82,7 +82,7 @@ def _limits(findings: Findings, judged: pd.DataFrame) -> list[str]:
             f"{left} {'pair was' if left == 1 else 'pairs were'} left out of it: the two runs are not known "
             "to have seen the same examples in the same order."
         )
-    counts = count_states(findings.study.cells)
+    counts = count_states(distinct_runs(findings.study.cells))
     lost = [f"{counts[state]} {state}" for state in (schema.DIVERGED, schema.FAILED) if counts[state]]
     if lost:
         sentences.append(

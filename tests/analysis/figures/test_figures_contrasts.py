@@ -211,9 +211,7 @@ def test_a_caption_about_a_measure_begins_with_its_name(study: Builder, measure:
     caption = draw_slopes(only_view(study(**SIX, description=declared))).caption
     label = MEASURES[measure].label
     assert caption.startswith(label[0].upper() + label[1:])
-    assert ("of math" in caption.split(" at each seed")[0]) == (
-        "task" not in label and label != "hypervolume"
-    )
+    assert ("of math" in caption.split(" at each seed")[0]) == ("task" not in label)
 
 
 def test_a_forest_with_looks_shows_the_pairs_of_its_look(study: Builder) -> None:

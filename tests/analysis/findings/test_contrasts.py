@@ -290,3 +290,30 @@ def test_one_run_under_two_labels_is_no_question(study: Builder) -> None:
     assert np.isnan(hard["seeds_to_add_low"])
     easy = row(contrasts, "difficulty_easy")
     assert easy["p_holm"] == pytest.approx(min(1, easy["p"] * 0.05 / SPENT))
+
+
+def test_differences_that_losses_are_rounded_by_are_none(study: Builder) -> None:
+    plain = read_study(
+        study(seeds=range(5), noise=0.0, effects={"difficulty_hard": 0.0, "difficulty_easy": 1e-9})
+    )
+    wobble = np.random.default_rng(0).choice([-1, 1], len(plain.rows)) * np.spacing(2.0)
+    changed = with_rows(plain, lambda rows: rows.assign(task_a_loss=rows["task_a_loss"] + wobble)).contrasts
+    hard, easy = (row(changed, name) for name in ("difficulty_hard", "difficulty_easy"))
+    assert (hard["difference"], hard["verdict"]) == (0, UNRESOLVED)
+    assert (easy["difference"], easy["verdict"]) == (pytest.approx(1e-9, rel=1e-3), DIFFERENT)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e300])
+def test_losses_of_any_size_break_nothing(study: Builder, size: float) -> None:
+    plain = read_study(study(seeds=range(5), effects=EFFECTS))
+    large = with_rows(plain, lambda rows: rows.assign(task_a_loss=size * rows["task_a_loss"]))
+    one = with_rows(
+        plain,
+        lambda rows: rows.assign(
+            task_a_loss=rows["task_a_loss"].where(rows["seed"] != 4, size * rows["task_a_loss"])
+        ),
+    )
+    assert list(large.contrasts["verdict"]) == list(find(plain).contrasts["verdict"])
+    assert set(one.contrasts["verdict"]) <= {UNRESOLVED, DIFFERENT}
+    assert not large.secondary.empty
+    assert not one.secondary.empty

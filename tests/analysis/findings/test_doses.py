@@ -8,6 +8,7 @@ import pytest
 
 from analysis.findings.doses import PARAMETERS, fit_law, law, law_gradient
 from analysis.findings.findings import Findings, find
+from analysis.reading.declaration import Inference
 from analysis.reading.study import read_study
 from analysis.stats.intervals import mean_interval
 from trainables.ledger import schema
@@ -95,7 +96,10 @@ def test_points_that_determine_no_law_get_none(means: list[float]) -> None:
 def test_a_law_takes_four_mixes_and_seeds_that_have_them_all(study: Builder) -> None:
     assert found(study(mixes=(0.1, 0.2))).dose_fits.empty
     states = {("random", 0.1, 0): schema.FAILED}
-    findings = found(study(mixes=(0.05, 0.1, 0.2), seeds=range(4), states=states))
+    directory = study(mixes=(0.05, 0.1, 0.2), seeds=range(4), states=states)
+    findings = find(
+        read_study(directory), settings=Inference(level=0.999)
+    )  # its doses are not quite the law's
     by_strategy = findings.dose_parameters.groupby("strategy")["n"].unique()
     assert {name: n.tolist() for name, n in by_strategy.items()} == {
         "random": [3],
@@ -128,3 +132,32 @@ def test_a_strategy_without_a_law_is_named(study: Builder) -> None:
     assert set(findings.dose_fits["strategy"]) == {"random"}
     note = "Dose-response law of difficulty_easy: its uncertainty takes 3 seeds with every mix, there are 0."
     assert findings.notes_on("dose_fits") == (note,)
+
+
+def test_where_the_law_holds_its_fit_is_called_bad_as_seldom_as_it_says() -> None:
+    generator = np.random.default_rng(5)
+    mixes = np.array([0.0, 0.02, 0.05, 0.1, 0.2])
+    found = []
+    for _ in range(400):
+        noise = generator.normal(0, 4e-4, (8, 5)) + generator.normal(0, 1e-3, (8, 1))
+        fit = fit_law(mixes, law(mixes, TRUTH) + noise)
+        assert fit is not None
+        found.append(fit.p_lack_of_fit <= 0.05)
+    assert np.mean(found) == pytest.approx(0.05, abs=0.03)
+
+
+def test_a_hyperbola_is_not_the_law() -> None:
+    generator = np.random.default_rng(6)
+    mixes = np.array([0.0, 0.01, 0.05, 0.1, 0.4])
+    values = 0.02 + 0.06 / (1 + mixes / 0.02) + generator.normal(0, 2e-4, (8, 5))
+    fit = fit_law(mixes, values)
+    assert fit is not None
+    assert fit.p_lack_of_fit < 0.001
+
+
+def test_with_as_few_seeds_as_directions_nothing_is_said_of_the_fit() -> None:
+    mixes = np.array([0.0, 0.01, 0.05, 0.1, 0.2, 0.4])
+    noise = np.random.default_rng(0).normal(0, 1e-4, (3, 6))
+    fit = fit_law(mixes, law(mixes, TRUTH) + noise)
+    assert fit is not None
+    assert np.isnan(fit.p_lack_of_fit)

@@ -241,3 +241,9 @@ def test_the_sign_flip_test_is_scipys_to_the_bit_ties_and_all(n: int) -> None:
             rng=np.random.default_rng(0),
         )
         assert sign_flip(differences).p == expected.pvalue
+
+
+def test_two_equal_differences_have_no_interval_either() -> None:
+    test = paired_test(np.array([0.5, 0.5]))
+    assert (test.mean, test.sd) == (0.5, 0.0)
+    assert np.isnan([test.low, test.high, test.p]).all()

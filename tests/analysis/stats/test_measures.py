@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from analysis.stats.measures import (
     FORGETTING,
-    HYPERVOLUME,
     MATCHED_FORGETTING,
     MEASURES,
     PERPLEXITY_A,
@@ -21,18 +20,16 @@ from analysis.stats.measures import (
     forgetting,
     forgetting_at,
     gain,
-    hypervolume,
-    largest_forgetting,
     matched_task_b,
     perplexity,
     retention,
 )
 
 CURVES = [
-    ([1.0, 1.2, 1.1], 1.1, 0.1, 0.2, -0.1, 0.125),
-    ([1.0, 0.9, 0.8], 0.8, -0.2, 0.0, 0.2, -0.1),
-    ([1.0, 1.1, 1.5], 1.5, 0.5, 0.5, -0.5, 0.175),
-    ([1.0], 1.0, 0.0, 0.0, 0.0, 0.0),
+    ([1.0, 1.2, 1.1], 1.1, 0.1, -0.1, 0.125),
+    ([1.0, 0.9, 0.8], 0.8, -0.2, 0.2, -0.1),
+    ([1.0, 1.1, 1.5], 1.5, 0.5, -0.5, 0.175),
+    ([1.0], 1.0, 0.0, 0.0, 0.0),
 ]
 
 
@@ -40,14 +37,13 @@ def curve(task_a: list[float], task_b: list[float]) -> Curve:
     return Curve(np.arange(len(task_a), dtype=float), np.array(task_a), np.array(task_b))
 
 
-@pytest.mark.parametrize(("losses", "final", "forgotten", "largest", "gained", "mean_rise"), CURVES)
+@pytest.mark.parametrize(("losses", "final", "forgotten", "gained", "mean_rise"), CURVES)
 def test_measures_of_one_task(
-    losses: list[float], final: float, forgotten: float, largest: float, gained: float, mean_rise: float
+    losses: list[float], final: float, forgotten: float, gained: float, mean_rise: float
 ) -> None:
     values = np.array(losses)
     assert final_loss(values) == pytest.approx(final)
     assert forgetting(values) == pytest.approx(forgotten)
-    assert largest_forgetting(values) == pytest.approx(largest)
     assert gain(values) == pytest.approx(gained)
     assert area(np.arange(len(values), dtype=float), values) == pytest.approx(mean_rise)
 
@@ -86,16 +82,6 @@ def test_runs_that_learnt_nothing_have_nothing_to_match() -> None:
     assert math.isnan(matched_task_b(worse, learnt))
     assert math.isnan(forgetting_at(worse, 1.9))
     assert math.isnan(forgetting_at(learnt, math.nan))
-
-
-def test_the_hypervolume_is_the_union_of_what_the_points_dominate() -> None:
-    assert hypervolume(np.array([1.0]), np.array([2.0])) == 0
-    assert hypervolume(np.array([1.0, 1.2]), np.array([2.0, 1.5])) == pytest.approx(0.5 * 0.8)
-    two = hypervolume(np.array([1.0, 1.2, 1.6]), np.array([2.0, 1.5, 1.0]))
-    assert two == pytest.approx(0.5 * 0.8 + 0.5 * 0.4)
-    dominated = hypervolume(np.array([1.0, 1.2, 1.6, 1.7]), np.array([2.0, 1.5, 1.0, 1.1]))
-    assert dominated == pytest.approx(two)
-    assert hypervolume(np.array([1.0, 2.5]), np.array([2.0, 1.0])) == 0
 
 
 def test_perplexity_is_exp_and_may_be_infinite() -> None:
@@ -138,11 +124,9 @@ def test_a_shift_of_both_losses_moves_only_measures_of_a_level(
 def test_bounds_between_measures_hold(task_a: list[float], task_b: list[float]) -> None:
     size = min(len(task_a), len(task_b))
     run = curve(task_a[:size], task_b[:size])
-    assert largest_forgetting(run.task_a) >= max(0.0, forgetting(run.task_a)) - 1e-12
-    assert area(run.steps, run.task_a) <= largest_forgetting(run.task_a) + 1e-12
-    learnt = max(0.0, float(np.max(run.task_b[0] - run.task_b)))
-    best = 1 - min(0.0, float(np.min(run.task_a - run.task_a[0])))
-    assert 0 <= hypervolume(run.task_a, run.task_b) <= learnt * best + 1e-12
+    largest = float(np.max(run.task_a) - run.task_a[0])
+    assert forgetting(run.task_a) <= largest + 1e-12
+    assert area(run.steps, run.task_a) <= largest + 1e-12
 
 
 @given(LOSSES, LOSSES, LOSSES, LOSSES)
@@ -165,5 +149,5 @@ def test_every_measure_says_what_it_is_and_only_pairs_have_no_function() -> None
         MATCHED_FORGETTING,
     }
     better = {name for name, measure in MEASURES.items() if not measure.higher_is_worse}
-    assert better == {"task_b_gain", RETENTION, HYPERVOLUME}
+    assert better == {"task_b_gain", RETENTION}
     assert next(iter(MEASURES)) == FORGETTING
