@@ -13,7 +13,9 @@ import click
 import numpy as np
 from scipy import stats
 
-from analysis.stats.intervals import Values
+from analysis.findings.multiplicity import step_down
+from analysis.findings.variance import split_errors
+from analysis.stats.intervals import Values, wide_degrees
 from analysis.stats.power import detectable_difference
 from benchmarks.machine import RESULTS, publish_result
 from benchmarks.simulated import (
@@ -176,7 +178,77 @@ def _coverage(noise: Values) -> list[Line]:
     return [Line(claim, float(np.mean(covered["plain"])), float(np.mean(covered["drawn"])), ">= 95 %")]
 
 
-SIMULATIONS: dict[str, Simulation] = {"growth": growth, "pilot": pilot, "family": family, "looks": looks}
+def examples(rng: np.random.Generator, studies: int) -> list[Line]:
+    """Strategies that differ on single examples, by chance, and not on the task: is a difference claimed of
+    it?
+
+    Over 40 examples the variance of their mean is an eighth of that of a pair, half of which is seed by
+    example.
+    """
+    lines = []
+    for count in (40, 400):
+        for seeds in (5, 10, 20):
+            claimed = np.zeros((studies // 20, 2), bool)
+            for place in range(len(claimed)):
+                claimed[place] = _claims_on_examples(rng, seeds=seeds, count=count)
+            before, after = claimed.mean(axis=0)
+            claim = f"any difference claimed of the task, {count} validation examples, {seeds} seeds"
+            lines.append(Line(claim, float(before), float(after), "<= 5 %"))
+    return lines
+
+
+def _claims_on_examples(rng: np.random.Generator, *, seeds: int, count: int) -> tuple[bool, bool]:
+    """Return whether a study calls anything different, and whether anything that holds for the task."""
+    common = rng.normal(0, np.sqrt(40 / 8), (FAMILY + 1, 1, count))  # what a strategy does to an example
+    own = rng.normal(0, np.sqrt(40 / 2), (FAMILY + 1, seeds, count))
+    runs = (common + own + rng.normal(0, np.sqrt(1 / 2), (FAMILY + 1, seeds, 1))) / np.sqrt(2)
+    rises = runs[1:] - runs[0]
+    p = p_values(np.moveaxis(rises.mean(axis=2), 0, 1)[:, None], None)
+    different = _different(p[0, :, 0])
+    tokens = np.ones(count)
+    holds = []
+    for each, found in zip(rises, different, strict=True):
+        if found:
+            errors = split_errors(each, tokens)
+            ratio = abs(errors["difference"]) / errors["se_both"]
+            holds.append(2 * stats.t.sf(ratio, seeds - 1) * FAMILY <= ALPHA)
+    return bool(different.any()), any(holds)
+
+
+def _different(p: Values) -> Values:
+    return step_down(np.stack([p, np.full_like(p, np.nan)], axis=-1))[:, 0] <= ALPHA
+
+
+def skew(rng: np.random.Generator, studies: int) -> list[Line]:
+    """Deterministic strategies against a random baseline whose draws are as skewed as a lognormal.
+
+    Claims that are wrong, and those among them that the report says stay for skewed differences.
+    """
+    lines = []
+    for seeds in (3, 5, 10):
+        baseline = rng.lognormal(0, 1, (seeds, studies, 1)) - np.exp(0.5)
+        drawn = baseline + 0.5 * rng.standard_normal((seeds, studies, FAMILY))
+        ratio = np.abs(drawn.mean(axis=0)) / drawn.std(axis=0, ddof=1) * np.sqrt(seeds)
+        plain, wide = (
+            _any_different(2 * stats.t.sf(ratio, degrees)) for degrees in (seeds - 1, wide_degrees(seeds))
+        )
+        claim = f"any wrong claim (now: that stays on the wide reference), lognormal baseline, {seeds} seeds"
+        lines.append(Line(claim, plain, wide, "<= 5 %"))
+    return lines
+
+
+def _any_different(p: Values) -> float:
+    return float((p.min(axis=1) <= ALPHA / FAMILY).mean())
+
+
+SIMULATIONS: dict[str, Simulation] = {
+    "growth": growth,
+    "pilot": pilot,
+    "family": family,
+    "looks": looks,
+    "examples": examples,
+    "skew": skew,
+}
 
 
 def simulate(names: tuple[str, ...], *, studies: int) -> list[Line]:

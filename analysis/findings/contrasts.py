@@ -17,10 +17,10 @@ from analysis.findings.family import Contrast, identical
 from analysis.findings.judgement import Judgement, contrast_of, planned_labels
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
 from analysis.findings.seeds_needed import seeds_to_add
-from analysis.findings.verdicts import IDENTICAL, judge
+from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, judge
 from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy
-from analysis.stats.intervals import effect_size, paired_test, sign_flip, tost
+from analysis.stats.intervals import effect_size, paired_test, sign_flip, skew_p, tost, wide_p, wide_tost
 from analysis.stats.measures import MEASURES
 from trainables.ledger import schema
 
@@ -57,6 +57,8 @@ CONTRAST_COLUMNS = (
     "p_equivalence",
     "p_equivalence_holm",
     "verdict",
+    "p_skew",  # of no skewness in the differences; NaN below eight pairs
+    "stays_if_skewed",  # whether the verdict stays on the wide reference; None where there is none
     "seeds_to_add_low",  # infinite where more than anyone would run, NaN where unknown
     "seeds_to_add_high",
 )
@@ -64,7 +66,8 @@ CONTRAST_COLUMNS = (
 SECONDARY_COLUMNS = tuple(
     name
     for name in CONTRAST_COLUMNS
-    if name not in ("in_family", "look", "next_look", "verdict", "adjusted_level")
+    if name
+    not in ("in_family", "look", "next_look", "verdict", "p_skew", "stays_if_skewed", "adjusted_level")
     and not name.endswith(("_adjusted", "_holm"))
     and not name.startswith(("p_sign_flip", "p_equivalence", "seeds_to_add"))
 )
@@ -120,9 +123,27 @@ def _judged(differences: Values, judgement: Judgement, *, settings: Inference) -
         "p_holm": judgement.p,
         "p_equivalence_holm": judgement.p_equivalence,
         "verdict": judgement.verdict,
+        "p_skew": skew_p(differences),
+        "stays_if_skewed": _stays(differences, judgement, settings=settings),
         "seeds_to_add_low": low,
         "seeds_to_add_high": high,
     }
+
+
+def _stays(differences: Values, judgement: Judgement, *, settings: Inference) -> bool | None:
+    """Return whether a verdict stays on the wide reference, adjusted by the factor by which its own p was."""
+    if judgement.verdict == DIFFERENT:
+        plain, adjusted, wide = paired_test(differences).p, judgement.p, wide_p(differences)
+    elif judgement.verdict == EQUIVALENT and settings.smallest_effect is not None:
+        margin = settings.smallest_effect
+        plain, adjusted, wide = (
+            tost(differences, margin),
+            judgement.p_equivalence,
+            wide_tost(differences, margin),
+        )
+    else:
+        return None
+    return bool(wide * (adjusted / plain if plain > 0 else 1.0) <= settings.alpha)
 
 
 def _alone(differences: Values, *, settings: Inference, same: bool) -> dict[str, Any]:
@@ -139,6 +160,8 @@ def _alone(differences: Values, *, settings: Inference, same: bool) -> dict[str,
         "p_holm": estimate["p"],
         "p_equivalence_holm": estimate["p_equivalence"],
         "verdict": IDENTICAL if same else verdict,
+        "p_skew": np.nan,
+        "stays_if_skewed": None,
     }
 
 

@@ -136,10 +136,17 @@ class Findings:
 
     @cached_property
     def variance(self) -> pd.DataFrame:
-        """A row a contrast: strategy, mix, *axes, measure, n, examples, difference, se_seeds, se_examples,
-        se_both.
+        """A row a contrast: strategy, mix, *axes, SPLIT_COLUMNS of analysis.findings.variance: its standard
+        errors over seeds and examples, and whether its verdict holds for the task too.
         """
-        return split(self.pairs, study=self.study, changes=self._changes)
+        return split(
+            self.pairs,
+            self.contrasts,
+            judgements=self.judgements,
+            study=self.study,
+            changes=self._changes,
+            settings=self.settings,
+        )
 
     @cached_property
     def _components(self) -> Components:

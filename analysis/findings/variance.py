@@ -1,16 +1,25 @@
-"""Where the uncertainty comes from: seeds against evaluation examples, and Phase A adapters against seeds."""
+"""Where the uncertainty comes from: seeds against evaluation examples, and Phase A adapters against seeds.
+
+And which verdicts outlast it: validation examples are as fixed as the model, unless one asks for the task.
+"""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
+from analysis.findings.family import Contrast
+from analysis.findings.judgement import Judgement, contrast_of
 from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
+from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
 from analysis.reading.declaration import Inference
 from analysis.reading.per_example import Changes
 from analysis.reading.study import CELL, START_LOSSES, STATE, RecordedStudy
+from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import FORGETTING, MEASURES
 from trainables.ledger import schema
 
@@ -25,6 +34,11 @@ SPLIT_COLUMNS = (
     "se_examples",
     "se_interaction",
     "se_both",
+    "verdict",
+    "low_task",
+    "high_task",
+    "p_task",
+    "holds",  # whether the verdict holds for the task too; None where there is none, or nothing to tell
 )
 COMPONENT_COLUMNS = ("component", "variance", "sd", "share", "n")
 FEWEST_ADAPTERS = 3
@@ -39,22 +53,78 @@ class Components(NamedTuple):
     notes: tuple[str, ...]
 
 
-def split(pairs: pd.DataFrame, *, study: RecordedStudy, changes: Changes) -> pd.DataFrame:
+def split(
+    pairs: pd.DataFrame,
+    contrasts: pd.DataFrame,
+    *,
+    judgements: Mapping[Contrast, Judgement],
+    study: RecordedStudy,
+    changes: Changes,
+    settings: Inference,
+) -> pd.DataFrame:
     """Return the standard errors of each contrast's forgetting: strategy, mix, *axes, SPLIT_COLUMNS.
 
-    Over the matched pairs whose two runs have usable losses of single examples; see `split_errors`.
+    Over the matched pairs of its look whose two runs have usable losses of single examples; see
+    `split_errors` and `for_the_task`.
     """
     keys = [schema.STRATEGY, schema.MIX, *study.axes]
     both = [pairs[side].isin(list(changes.rises)) for side in (CELL, CELL + BASELINE_SUFFIX)]
     usable = pairs[MATCHED].astype(bool) & both[0] & both[1]
     rows: list[dict[str, Any]] = []
-    for values, group in pairs[usable].groupby(keys, sort=False):
+    verdicts = {contrast_of(row, axes=study.axes): row for row in contrasts.to_dict("records")}
+    for values, planned in pairs[usable].groupby(keys, sort=False):
+        contrast = contrast_of(dict(zip(keys, values, strict=True)), axes=study.axes)
+        judgement = judgements.get(contrast)
+        group = planned if judgement is None else planned[planned[schema.SEED].isin(judgement.look.seeds)]
+        if group.empty:
+            continue
         cells = zip(group[CELL], group[CELL + BASELINE_SUFFIX], strict=True)
         rises = np.stack([changes.rises[own] - changes.rises[partner] for own, partner in cells])
         assert changes.tokens is not None
         errors = split_errors(rises, changes.tokens)
-        rows.append({**dict(zip(keys, values, strict=True)), "measure": FORGETTING, **errors})
+        beyond = for_the_task(errors, verdicts[contrast], settings=settings)
+        rows.append({**dict(zip(keys, values, strict=True)), "measure": FORGETTING, **errors, **beyond})
     return pd.DataFrame(rows, columns=[*keys, *SPLIT_COLUMNS])
+
+
+def for_the_task(errors: dict[str, float], row: Mapping[Any, Any], *, settings: Inference) -> dict[str, Any]:
+    """Return a contrast's interval and p with the uncertainty of seeds and examples, and what outlasts it.
+
+    D +- t(n - 1) se_both at the contrast's own level; the p of the difference is that of D / se_both. A
+    verdict `holds` where that p, or TOST's by the same error, stays at most alpha once it is adjusted by the
+    factor by which the contrast's own was. Such intervals cover 94.9 to 99.9 %. None where the measure is
+    another than forgetting, whose examples these are.
+    """
+    n, difference, error = int(errors["n"]), errors["difference"], errors["se_both"]
+    known = n >= FEWEST_FOR_INTERVAL and np.isfinite(error)
+    half_width = float(stats.t.ppf((1 + row["interval_level"]) / 2, n - 1)) * error if known else np.nan
+    p = 2 * float(stats.t.sf(abs(difference) / error, n - 1)) if known and error > 0 else np.nan
+    found: dict[str, Any] = {
+        "verdict": row["verdict"],
+        "low_task": difference - half_width,
+        "high_task": difference + half_width,
+        "p_task": p,
+    }
+    return found | {"holds": _holds(p, error, errors, row, settings=settings)}
+
+
+def _holds(
+    p: float, error: float, errors: dict[str, float], row: Mapping[Any, Any], *, settings: Inference
+) -> bool | None:
+    if settings.primary != FORGETTING or not np.isfinite(p):
+        return None
+    if row["verdict"] == DIFFERENT:
+        return bool(p * _factor(row["p"], row["p_holm"]) <= settings.alpha)
+    if row["verdict"] == EQUIVALENT:
+        assert settings.smallest_effect is not None
+        inside = (settings.smallest_effect - abs(errors["difference"])) / error
+        equivalence = float(stats.t.sf(inside, int(errors["n"]) - 1))
+        return bool(equivalence * _factor(row["p_equivalence"], row["p_equivalence_holm"]) <= settings.alpha)
+    return None
+
+
+def _factor(plain: float, adjusted: float) -> float:
+    return adjusted / plain if plain > 0 else 1.0
 
 
 def split_errors(rises: Values, tokens: Values) -> dict[str, float]:

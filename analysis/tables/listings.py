@@ -13,8 +13,9 @@ from analysis.stats.measures import MEASURES
 from analysis.tables.contrasts import contrasts_table, secondary_table
 from analysis.tables.labels import label_columns, label_entries
 from analysis.tables.summary import summary_table
-from analysis.tables.table import ABSENT, MOST_PRINTED_ROWS, Column, Entry, Table, count, number
+from analysis.tables.table import ABSENT, MOST_PRINTED_ROWS, Column, Entry, Table, count, interval, number
 from analysis.wording.conditioning import count_text, given
+from analysis.wording.terms import holds_text
 from trainables.ledger import schema
 
 
@@ -125,6 +126,50 @@ def cells_table(findings: Findings) -> Table:
     return Table("cells", "Cells", heads, rows, caption, frame)
 
 
+def variance_table(findings: Findings) -> Table | None:
+    """Return where each contrast's uncertainty is from, and which verdicts hold for the task; None if "
+    "unknown."""
+    frame = findings.variance
+    if frame.empty:
+        return None
+    parts = {
+        "se, seeds": "se_seeds",
+        "se, examples": "se_examples",
+        "se, seed × example": "se_interaction",
+        "se, both": "se_both",
+    }
+    heads = [
+        *label_columns(findings, seed=False),
+        *(
+            Column(title, numeric=True)
+            for title in ("difference", "interval for the task", *parts, "n", "examples")
+        ),
+        Column("verdict"),
+        Column("holds for the task"),
+    ]
+    rows = [
+        [
+            *label_entries(findings, row, seed=False),
+            number(row["difference"], sign=True),
+            interval(row["low_task"], row["high_task"]),
+            *(number(row[column]) for column in parts.values()),
+            count(row["n"]),
+            count(row["examples"]),
+            Entry(str(row["verdict"])),
+            Entry(holds_text(row["holds"]) or ABSENT),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    caption = (
+        f"Forgetting against {findings.study.baseline} with seeds and validation examples of "
+        f"{findings.study.task_a} crossed and random: standard errors over either, over both, and of what "
+        "they have in common. Verdicts are over seeds, for these examples. A verdict holds for the task "
+        f"where it stays with the error over both, t with n − 1 degrees, adjusted alike: as if the examples "
+        "were drawn anew, too."
+    )
+    return Table("variance", "Seeds and examples", heads, rows, caption, frame)
+
+
 def _printed(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     """Return the rows that are shown; none where there are more than anyone reads."""
     return frame.to_dict("records") if len(frame) <= MOST_PRINTED_ROWS else []
@@ -134,6 +179,7 @@ TABLES: dict[str, Callable[[Findings], Table | None]] = {
     "contrasts": contrasts_table,
     "summary": summary_table,
     "secondary": secondary_table,
+    "variance": variance_table,
     "levels": levels_table,
     "pairs": pairs_table,
     "cells": cells_table,

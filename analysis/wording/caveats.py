@@ -14,7 +14,12 @@ from trainables.ledger import schema
 def limits(findings: Findings, family: pd.DataFrame) -> list[str]:
     """Return every sentence on what the verdicts on `family`, the contrasts of the family, rest on."""
     judged = family[family["n"] >= FEWEST_FOR_INTERVAL]
-    return [*_look_words(findings), *_limits(findings, judged), *_null_words(findings)]
+    return [
+        *_look_words(findings),
+        *_limits(findings, judged),
+        *_skew_words(findings),
+        *_null_words(findings),
+    ]
 
 
 def alarm(findings: Findings) -> list[str]:
@@ -89,6 +94,22 @@ def _limits(findings: Findings, judged: pd.DataFrame) -> list[str]:
             f"{' and '.join(lost)} of {counts['planned']} planned runs: nothing is imputed for them."
         )
     return sentences
+
+
+def _skew_words(findings: Findings) -> list[str]:
+    """Return which verdicts rest on differences that are not very skewed, and whether they look it."""
+    frame = findings.contrasts
+    told = frame[frame["stays_if_skewed"].map(lambda stays: isinstance(stays, bool))]
+    if told.empty:
+        return []
+    stay = int(told["stays_if_skewed"].astype(bool).sum())
+    known = frame["p_skew"].dropna()
+    skewed = int((known * len(known) <= findings.settings.alpha).sum())
+    found = f"; differences look skewed in {skewed} of {len(known)} contrasts" if skewed else ""
+    return [
+        f"The t test is exact for normal differences. {stay} of {len(told)} verdicts stay for differences as "
+        f"skewed as a lognormal's, on a reference with the tails of 1 or 2 degrees of freedom{found}."
+    ]
 
 
 def _null_words(findings: Findings) -> list[str]:

@@ -38,7 +38,7 @@ def conditioning(part: StudyPart, *, n: int | Iterable[int]) -> str:
     """Return the sentence that stands under every figure and table.
 
     `n` is the number of seeds of an interval, or of each. 'Intervals are over 5 seeds (selection, order,
-    dropout); conditional on one Phase A adapter, data pool and model.'
+    dropout); conditional on one Phase A adapter, the validation examples, data pool and model.'
     """
     counts = sorted({n} if isinstance(n, int) else set(n)) or [0]
     over = f"{count_text(counts, 'seed')} ({varied(part)})"
@@ -81,7 +81,7 @@ def conditions(part: StudyPart) -> str:
     adapter = "one Phase A adapter, " if count <= 1 else ""
     each = f", at each {' and '.join(part.free_axes)}" if part.free_axes else ""
     blocks = "" if count <= 1 else f", over {count} Phase A adapters{_design(part, count=count)}"
-    return f"conditional on {adapter}data pool and model{blocks}{each}"
+    return f"conditional on {adapter}the validation examples, data pool and model{blocks}{each}"
 
 
 def starts(part: StudyPart) -> pd.DataFrame:

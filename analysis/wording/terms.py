@@ -32,3 +32,8 @@ def seeds_to_add_text(low: float, high: float) -> str:
         return ""
     ends = ["many" if math.isinf(each) else f"{each:.0f}" for each in (low, high)]
     return ends[0] if ends[0] == ends[1] else "–".join(ends)
+
+
+def holds_text(holds: object) -> str:
+    """Return whether a verdict holds for the task as well; empty where nothing can be said."""
+    return {True: "yes", False: "no"}.get(holds, "") if isinstance(holds, bool) else ""

@@ -47,8 +47,12 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
         for verdict, say in kinds
         for sentence in say(judged[judged["verdict"] == verdict].to_dict("records"), findings)
     ]
-    lines += [*_identical(findings), *_survivors(family, findings), *caveats.alarm(findings)]
-    limits = caveats.limits(findings, family)
+    lines += [
+        *_identical(findings),
+        *_survivors(family, findings),
+        *caveats.alarm(findings),
+    ]
+    limits = [*_for_the_task(findings), *caveats.limits(findings, family)]
     return Verdicts(
         f"{_question(findings, family)} {_tally(family, judged, baseline=study.baseline)}",
         lines,
@@ -115,6 +119,31 @@ def _equivalent(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
     both = [row for row in rows if row["p_holm"] <= settings.alpha]
     real = f" A difference is there, but smaller than that: {_names(both, findings)}." if both else ""
     return [f"Equivalent to {findings.study.baseline} within {within}: {_names(rows, findings)}.{real}"]
+
+
+def _for_the_task(findings: Findings) -> list[str]:
+    """Return which verdicts hold for other validation examples too, and where the uncertainty is from."""
+    frame = findings.variance
+    told = frame[frame["holds"].map(lambda holds: isinstance(holds, bool))]
+    decided = [kind for kind in (DIFFERENT, EQUIVALENT) if kind in set(findings.contrasts["verdict"])]
+    if told.empty:
+        unknown = "unknown, as losses of single examples are not there or the measure is not forgetting"
+        return [f"Whether the verdicts hold for other validation examples is {unknown}."] if decided else []
+    shares = (told["se_interaction"] / told["se_seeds"]) ** 2
+    examples = int(told["examples"].iloc[0])
+    kept = told[told["holds"].astype(bool)]
+    lost = told[~told["holds"].astype(bool)]
+    names = (
+        f": {_names(lost.to_dict('records'), findings)} {'does' if len(lost) == 1 else 'do'} not"
+        if len(lost)
+        else ""
+    )
+    return [
+        f"Verdicts are for these {examples} validation examples. {len(kept)} of {len(told)} also hold for "
+        f"{findings.study.task_a} as such, the examples counted as drawn by chance{names}. Of the variance "
+        f"over seeds {100 * shares.median():.0f} % is seed × example, which more validation examples would "
+        "lower."
+    ]
 
 
 def _identical(findings: Findings) -> list[str]:

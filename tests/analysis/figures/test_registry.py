@@ -71,13 +71,13 @@ def test_a_study_of_the_control_alone_has_one_panel(study: Builder) -> None:
 def test_captions_name_what_varied_between_seeds(study: Builder) -> None:
     fixed = draw_forgetting_curves(only_view(study())).caption
     assert "over 3 seeds (order, dropout, selection by random)" in fixed
-    assert "conditional on one Phase A adapter, data pool and model" in fixed
+    assert "conditional on one Phase A adapter, the validation examples, data pool and model" in fixed
     no_dropout = {"config": {"model": {"lora": {"dropout": 0}}}}
     varied = draw_forgetting_curves(
         only_view(study(adapters=True, strategies=("random",), description=no_dropout))
     ).caption
     assert "over 3 seeds (selection, order, Phase A adapter)" in varied
-    assert "conditional on data pool and model" in varied
+    assert "conditional on the validation examples, data pool and model" in varied
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,9 @@ def test_every_figure_says_n_and_what_it_is_conditional_on(of_seeds: tuple[Facet
     facet, seeds = of_seeds
     drawing = FIGURES[name].draw(facet)
     assert drawing.figure is not None
-    assert "conditional on one Phase A adapter, data pool and model" in drawing.caption
+    assert (
+        "conditional on one Phase A adapter, the validation examples, data pool and model" in drawing.caption
+    )
     assert ("One seed" in drawing.caption) or (f"{seeds} seed" in drawing.caption)
     assert drawing.data
     if seeds < 3:

@@ -1,10 +1,18 @@
 """Components of variance: the mixed model's are those of the analysis of variance, where it knows them."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from analysis.findings.variance import fit_components
+from analysis.findings.findings import find
+from analysis.findings.variance import fit_components, for_the_task
+from analysis.reading.declaration import Inference
+from analysis.reading.study import read_study
+from analysis.wording.verdicts import verdicts_in_words
 
 
 def balanced(values: np.ndarray, *, seeds: int = 1) -> pd.DataFrame:
@@ -69,3 +77,60 @@ def test_seeds_within_adapters_are_a_component_of_their_own(generator: np.random
     assert found is not None
     assert [units for _, units in found.values()] == [adapters, adapters * seeds, adapters * seeds * arms]
     np.testing.assert_allclose([variance for variance, _ in found.values()], wanted, rtol=1e-4)
+
+
+ROW = {
+    "interval_level": 0.95,
+    "p": 0.001,
+    "p_holm": 0.002,
+    "p_equivalence": 0.001,
+    "p_equivalence_holm": 0.002,
+}
+SETTINGS = Inference(smallest_effect=1.0)
+
+
+def errors(difference: float, error: float, *, n: int = 6) -> dict[str, float]:
+    return {"n": n, "examples": 40, "difference": difference, "se_both": error}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "difference", "error", "holds"),
+    [
+        ("different", 2.0, 0.1, True),
+        ("different", 2.0, 0.9, False),
+        ("equivalent", 0.1, 0.1, True),
+        ("equivalent", 0.1, 0.9, False),
+        ("unresolved", 0.1, 0.1, None),
+    ],
+)
+def test_a_verdict_holds_for_the_task_if_it_outlasts_the_examples(
+    verdict: str, difference: float, error: float, holds: bool | None
+) -> None:
+    found = for_the_task(errors(difference, error), ROW | {"verdict": verdict}, settings=SETTINGS)
+    assert found["holds"] is holds
+    half = stats.t.ppf(0.975, 5) * error
+    assert [found["low_task"], found["high_task"]] == pytest.approx([difference - half, difference + half])
+
+
+def test_nothing_is_said_of_the_task_where_the_measure_is_not_that_of_the_examples() -> None:
+    other = Inference(primary="task_b_gain")
+    assert for_the_task(errors(2.0, 0.1), ROW | {"verdict": "different"}, settings=other)["holds"] is None
+    few = for_the_task(errors(2.0, 0.1, n=2), ROW | {"verdict": "unresolved"}, settings=SETTINGS)
+    assert np.isnan([few["low_task"], few["p_task"]]).all()
+
+
+def test_the_verdicts_say_for_which_examples_they_hold(study: Callable[..., Path]) -> None:
+    directory = study(seeds=range(6), effects={"difficulty_hard": -0.05}, per_example=True)
+    findings = find(read_study(directory))
+    frame = findings.variance
+    assert set(frame.loc[frame["strategy"] == "difficulty_hard", "verdict"]) == {"different"}
+    limits = verdicts_in_words(findings).limits
+    examples = int(frame["examples"].iloc[0])
+    assert limits.startswith(f"Verdicts are for these {examples} validation examples.")
+    assert "seed × example" in limits
+
+
+def test_errors_of_a_contrast_are_over_the_seeds_of_its_look(study: Callable[..., Path]) -> None:
+    directory = study(seeds=range(7), per_example=True)
+    looks = Inference(looks=(4, 20))
+    assert set(find(read_study(directory), settings=looks).variance["n"]) == {4, 7}  # 7: no replay, a control

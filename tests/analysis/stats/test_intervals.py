@@ -18,7 +18,10 @@ from analysis.stats.intervals import (
     paired_test,
     pointwise_interval,
     sign_flip,
+    skew_p,
     tost,
+    wide_p,
+    wide_tost,
 )
 
 REPETITIONS = 20_000
@@ -247,3 +250,21 @@ def test_two_equal_differences_have_no_interval_either() -> None:
     test = paired_test(np.array([0.5, 0.5]))
     assert (test.mean, test.sd) == (0.5, 0.0)
     assert np.isnan([test.low, test.high, test.p]).all()
+
+
+def test_the_wide_reference_is_students_statistic_on_fewer_degrees() -> None:
+    for n, degrees in ((4, 1), (5, 2), (20, 2)):
+        values = np.random.default_rng(n).normal(1, 1, n)
+        t = stats.ttest_1samp(values, 0).statistic
+        assert wide_p(values) == pytest.approx(2 * stats.t.sf(abs(t), degrees))
+        upper, lower = ((2 + sign * values.mean()) / values.std(ddof=1) * np.sqrt(n) for sign in (-1, 1))
+        assert wide_tost(values, 2.0) == pytest.approx(stats.t.sf(min(upper, lower), degrees))
+        assert wide_p(values) > paired_test(values).p
+    assert np.isnan(wide_p(np.array([1.0, 2.0])))
+    assert wide_p(np.full(4, 2.0)) == 0
+
+
+def test_skewness_is_tested_from_eight_pairs_on() -> None:
+    values = np.random.default_rng(0).lognormal(0, 1, 30)
+    assert skew_p(values) == pytest.approx(stats.skewtest(values).pvalue)
+    assert np.isnan([skew_p(values[:7]), skew_p(np.full(9, 1.0))]).all()

@@ -15,7 +15,7 @@ def test_the_sentence_of_a_plain_study(study: Builder) -> None:
     found = read_study(study(strategies=("random",), seeds=range(5)))
     assert conditioning(found, n=5) == (
         "Intervals are over 5 seeds (selection, order, dropout); "
-        "conditional on one Phase A adapter, data pool and model."
+        "conditional on one Phase A adapter, the validation examples, data pool and model."
     )
 
 
@@ -33,7 +33,9 @@ def test_the_sentence_of_a_plain_study(study: Builder) -> None:
 def test_the_sentence_follows_n(study: Builder, n: int | list[int], start: str) -> None:
     found = read_study(study(strategies=("random",), seeds=range(5)))
     assert conditioning(found, n=n).startswith(start)
-    assert conditioning(found, n=n).endswith("conditional on one Phase A adapter, data pool and model.")
+    assert conditioning(found, n=n).endswith(
+        "conditional on one Phase A adapter, the validation examples, data pool and model."
+    )
 
 
 def test_only_strategies_that_drew_anew_are_said_to(study: Builder) -> None:
@@ -54,8 +56,8 @@ def test_an_order_that_was_the_same_did_not_vary(study: Builder) -> None:
 def test_adapters_of_their_own_make_a_block_design(study: Builder) -> None:
     found = read_study(study(strategies=("random",), adapters=True))
     assert varied(found) == "selection, order, dropout, Phase A adapter"
-    expected = "conditional on data pool and model, over 3 Phase A adapters (one a seed: a block design)"
-    assert conditions(found) == expected
+    held = "conditional on the validation examples, data pool and model"
+    assert conditions(found) == f"{held}, over 3 Phase A adapters (one a seed: a block design)"
 
 
 def test_axes_of_a_whole_study_are_named(study: Builder) -> None:
