@@ -202,11 +202,12 @@ def test_a_local_cluster_that_is_lost_is_one_line_and_leaves_no_process(
 ) -> None:
     with running(long_study, tmp_path) as run:
         processes = run.wait_until_it_trains()
+        agents = {each.pid: each.name().endswith("Agent") for each in processes if each.is_running()}
         named(processes, lost).kill()
         code, said = run.end()
     check_loss(code, said)
-    _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
-    left = [each for each in alive if each.is_running() and not each.name().endswith("Agent")]
+    own = [each for each in processes if not agents.get(each.pid)]
+    _, left = psutil.wait_procs(own, timeout=PATIENCE)
     assert not left, "only Ray's agents try for another minute to reach their head"
 
 

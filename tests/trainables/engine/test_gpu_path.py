@@ -32,6 +32,7 @@ def test_a_study_runs_with_what_a_gpu_prefers_and_learns_what_plain_attention_le
     study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study_values["model"]["dtype"] = "auto"
+    monkeypatch.setattr("tests.trainables.learning._MADE", {})
     calls: list[str] = []
     varlen = attention.ATTENTIONS["flash"]
 
@@ -49,6 +50,7 @@ def test_a_study_runs_with_what_a_gpu_prefers_and_learns_what_plain_attention_le
     assert not calls
     del study_values["model"]["attention"]
     forget_session()
+    monkeypatch.setattr("tests.trainables.learning._MADE", {})  # a new Phase A, no copy of the pretended one
     assert losses(study_values, "cpu")[1].attention != "flash"  # nothing pretended was kept
     assert (compute_plan.precision, compute_plan.attention) == ("bf16", "flash")
     assert result["computed_on"].startswith("CPU, bf16")
