@@ -20,7 +20,7 @@ class Inference:
     """The declared settings; `smallest_effect` in the primary measure's unit, `looks` in seeds.
 
     `growth`: the share of alpha that is kept for what is added once outcomes were seen. `gate`: the study
-    first had to show, with one run without replay, that there is something to measure.
+    first had to show, with a few runs without replay, that there is something to measure.
     Raises AnalysisError for values that are not possible.
     """
 

@@ -104,7 +104,7 @@ class StudyConfig(Settings):
     """One study: everything that `run` needs to know. Paths are absolute once validated.
 
     `storage` is a directory, or s3://bucket/prefix with pyarrow's options as its query. `gate`: the grid is
-    run only once Phase A has learned and a run without replay has forgotten something.
+    run only once Phase A has learned and the first runs without replay have forgotten something.
     """
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
