@@ -27,6 +27,7 @@ GROUPS = ("level", "type")
 LANE = 0.085  # inches a strategy takes within a value's row
 BELOW = 0.42  # of a lane, from the interval to its single seeds
 MOST_VALUES = 16
+FEWEST_EXAMPLES = 5  # an interval over the seeds of so few would pass for one over examples
 
 
 def plot_levels(
@@ -50,12 +51,13 @@ def plot_levels(
         for lane, name in enumerate(names):
             height = row - 0.4 + 0.8 * (lane + 0.35) / len(names)
             chosen = levels[(levels["value"] == value) & (levels[schema.STRATEGY] == name)]
+            few = len(chosen) > 0 and chosen["examples"].iloc[0] < FEWEST_EXAMPLES
             _plot_lane(
                 chosen["forgetting"].dropna().to_numpy(float),
                 ax,
                 heights=(height, height + BELOW * 0.8 / len(names)),
                 style=styles[name],
-                level=level,
+                level=None if few else level,
             )
     sizes = levels.groupby("value")["examples"].first()
     ax.set_yticks(
@@ -72,13 +74,16 @@ def plot_levels(
 
 
 def _plot_lane(
-    found: np.ndarray, ax: Axes, *, heights: tuple[float, float], style: LineStyle, level: float
+    found: np.ndarray, ax: Axes, *, heights: tuple[float, float], style: LineStyle, level: float | None
 ) -> None:
-    """Draw a strategy's mean and interval at the first of `heights`, its single seeds below at the second."""
+    """Draw a strategy's mean and interval at the first of `heights`, its single seeds below at the second.
+
+    No interval where there is no `level`.
+    """
     if not len(found):
         return
     height, below = heights
-    interval = mean_interval(found, level=level)
+    interval = mean_interval(found, level=level or LEVEL)
     if len(found) > 1:
         ax.scatter(
             found,
@@ -89,7 +94,7 @@ def _plot_lane(
             alpha=0.6 if len(found) > 2 else 1,
             linewidths=0,
         )
-    if np.isfinite(interval.half_width):
+    if level is not None and np.isfinite(interval.half_width):
         ends = [interval.mean - interval.half_width, interval.mean + interval.half_width]
         ax.plot(ends, [height] * 2, color=style.colour, linewidth=1.1)
     if len(found) == 2:

@@ -148,28 +148,29 @@ def draw_forgetting_curves(facet: Facet) -> Drawing:
     if facet.rows.empty:
         return Drawing(None, "No cell has been evaluated yet.")
     mixes = facet.mixes
+    rows, across = facet.by_examples(facet.rows)
     metrics = {schema.TASK_A_LOSS: facet.task_a, schema.TASK_B_LOSS: facet.task_b}
     figure = Figure(figsize=(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 3.5), layout="constrained")
     axes = figure.subplots(2, len(mixes), sharex="col", sharey="row", squeeze=False)
     for column, mix in enumerate(mixes):
         for row, metric in enumerate(metrics):
-            _plot_panel(facet, axes[row, column], mix=mix, metric=metric)
-        axes[1, column].set_xlabel("optimiser step")
+            _plot_panel(facet, rows, axes[row, column], mix=mix, metric=metric)
+        axes[1, column].set_xlabel(across)
         axes[0, column].set_title(f"mix {mix_text(mix)}" if mix else "no replay")
-    for row, (metric, task) in enumerate(metrics.items()):
-        limits = panel_limits(facet.rows, axes[row], metric=metric)
+    for place, (metric, task) in enumerate(metrics.items()):
+        limits = panel_limits(facet.rows, axes[place], metric=metric)
         if limits is not None:
-            axes[row, 0].set_ylim(*limits)
-        for ax, mix in zip(axes[row], mixes, strict=True):
-            mark_stopped(facet.panel(facet.rows, mix=mix), ax, metric=metric, styles=facet.styles)
-        axes[row, 0].set_ylabel(f"{task} loss\n(nats/token)")
+            axes[place, 0].set_ylim(*limits)
+        for ax, mix in zip(axes[place], mixes, strict=True):
+            mark_stopped(facet.panel(rows, mix=mix), ax, metric=metric, styles=facet.styles)
+        axes[place, 0].set_ylabel(f"{task} loss\n(nats/token)")
     _finish(figure, facet)
     points = facet.rows[[*schema.LABEL_COLUMNS, STATE, schema.STEP, *metrics]]
     return Drawing(figure, caption(facet), {"evaluations": points})
 
 
-def _plot_panel(facet: Facet, ax: Axes, *, mix: float, metric: str) -> None:
-    frame, level = facet.panel(facet.rows, mix=mix), facet.settings.level
+def _plot_panel(facet: Facet, rows: pd.DataFrame, ax: Axes, *, mix: float, metric: str) -> None:
+    frame, level = facet.panel(rows, mix=mix), facet.settings.level
     plot_curves(frame, ax, metric=metric, styles=facet.styles, level=level, simultaneous=facet.simultaneous)
     for start in facet.starts[metric]:
         ax.axhline(start, color="0.3", linestyle=":", linewidth=0.8, zorder=0)

@@ -59,9 +59,8 @@ def plot_differences(
 
 def draw_difference_curves(facet: Facet) -> Drawing:
     """Return the difference curves of one axis combination: rows are strategies, columns mixes."""
-    frame = curve_differences(
-        facet.rows, facet.pairs, metric=schema.TASK_A_LOSS, baseline=facet.study.baseline
-    )
+    rows, across = facet.by_examples(facet.rows)
+    frame = curve_differences(rows, facet.pairs, metric=schema.TASK_A_LOSS, baseline=facet.study.baseline)
     if frame.empty:
         return Drawing(None, f"Not drawn: no strategy has a finished pair with {facet.study.baseline!r}.")
     mixes = sorted(set(frame[schema.MIX]))
@@ -81,7 +80,7 @@ def draw_difference_curves(facet: Facet) -> Drawing:
         if row == 0:
             ax.set_title(f"mix {mix_text(float(mixes[column]))}\n")  # above the strategy's name
     for ax in axes[-1]:
-        ax.set_xlabel("optimiser step")
+        ax.set_xlabel(across)
     figure.supylabel(
         f"{facet.task_a} loss: strategy − {facet.study.baseline}\n(nats/token)",
         fontsize=7.5,

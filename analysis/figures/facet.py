@@ -107,6 +107,22 @@ class Facet:
         """The distinct losses before Phase B: as many as there are Phase A adapters."""
         return conditioning.starts(self)
 
+    def by_examples(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+        """Return evaluation points with the task B examples seen in place of the steps, and the axis's label.
+
+        So runs of unequal numbers of steps, which added replay makes, end together. Steps stay where the
+        batch size is not known.
+        """
+        config = self.study.description.get("config")
+        phase_b = config.get("phase_b") if isinstance(config, dict) else None
+        size = self.combination.get("batch_size", (phase_b or {}).get("batch_size"))
+        mode = self.combination.get("mix_mode", self.study.description.get("mix_mode"))
+        if not isinstance(size, int) or mode not in ("add", "substitute"):
+            return rows, "optimiser step"
+        mix = rows[schema.MIX]
+        share = 1 / (1 + mix) if mode == "add" else 1 - mix
+        return rows.assign(step=rows[schema.STEP] * size * share), f"{self.task_b} examples seen"
+
     def part(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of one of the findings' frames that have this combination's axis values."""
         return select(frame, self.combination)

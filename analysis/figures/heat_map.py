@@ -177,6 +177,8 @@ def draw_change_against_baseline(facet: Facet) -> Drawing:
             f"Not drawn yet: no strategy has a finished seed that {facet.study.baseline!r} has finished too.",
         )
     rows, mixes = frame[schema.STRATEGY].nunique(), frame[schema.MIX].nunique()
+    if rows == mixes == 1:
+        return Drawing(None, "Not drawn: of a single contrast the forest shows all.")
     longest = max(len(facet.styles[name].label) for name in frame[schema.STRATEGY])
     lines = max(
         cell_text(record, digits=4, pairs=facet.pairs).count("\n") + 1 for record in frame.to_dict("records")

@@ -65,6 +65,11 @@ def draw_overlaps(facet: Facet) -> Drawing:
         return Drawing(None, f"Not drawn. {notes}")
     mixes = sorted(set(known[schema.MIX]))
     names = ordered_names(known)
+    if len(known) == 1:
+        shared = 100 * float(known["jaccard"].iloc[0])
+        return Drawing(
+            None, f"Not drawn: the only two, {' and '.join(names)}, share {shared:.1f} % of what they replay."
+        )
     longest = max(len(facet.styles[name].label) for name in names)
     side = CELL * (len(names) - 1)
     fitting = max(1, int((TWO_COLUMNS - 0.055 * longest) / (side + 0.25)))

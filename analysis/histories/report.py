@@ -95,6 +95,7 @@ def history_words(groups: Mapping[str, list[History]]) -> Verdicts:
     lines = [f"{text}: {'; '.join(_changes_of(runs))}." for text, runs in groups.items()]
     more = len(lines) - MOST_LINES
     return Verdicts(
+        "",
         "Change of each loss from the first evaluation to the last, file by file, in nats/token. A rise of a "
         "task's loss while another is trained is forgetting.",
         [*lines[:MOST_LINES], f"{more} more: see the table."] if more > 0 else lines,

@@ -86,7 +86,7 @@ def comparison_words(studies: Sequence[Named]) -> Verdicts:
         "Verdicts, families and adjustments are each study's own: nothing here tests one study against "
         f"another, and the overlap of two intervals is no such test.{_unlike(studies, DECLARED)}"
     )
-    return Verdicts(_opening(studies, shared), [f"{tally}." for tally in tallies], limits)
+    return Verdicts("", _opening(studies, shared), [f"{tally}." for tally in tallies], limits)
 
 
 def _opening(studies: Sequence[Named], shared: list[list[str]]) -> str:

@@ -76,6 +76,7 @@ class Section:
     lists: dict[str, list[str]] = field(default_factory=dict)
     provenance: list[Facts] = field(default_factory=list)
     warning: str = ""
+    shared: str = ""  # what every figure and table is conditional on; captions on the page leave it out
     text_tables: tuple[str, ...] = ("summary", "contrasts", "comparison", "histories")
 
 

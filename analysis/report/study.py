@@ -1,9 +1,11 @@
 """Draws and writes everything of one study into its folder, and returns it as a section of a report."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from analysis.figures.captions import mix_sentence
+from analysis.figures.facet import Facet
 from analysis.findings.findings import Findings
 from analysis.report.document import Section, Shown
 from analysis.report.figure_files import Origin
@@ -13,6 +15,7 @@ from analysis.tables.listings import TABLES
 from analysis.tables.plan_matrix import plan_matrix, rates_table
 from analysis.tables.run_lists import absent_cells, damage_text, facts_text, state_counts, unpaired_runs
 from analysis.tables.table import write_table
+from analysis.wording.conditioning import conditions
 from analysis.wording.verdicts import verdicts_in_words
 
 DATA_ONLY = ("cells", "evaluations")
@@ -60,13 +63,17 @@ def write_study(
         absent_cells(study),
         [line for facet in figures.facets for line in unpaired_runs(facet.study, facet.pairs)],
     )
+    shared = shared_words(figures.facets)
     section = Section(
         title=study.name,
         facts=facts_text(study),
         counts=f"Cells: {state_counts(study)}.",
         verdicts=verdicts_in_words(findings),
-        pictures=[picture for picture, _ in drawn],
-        tables=shown,
+        pictures=[replace(picture, caption=shorter(picture.caption, shared)) for picture, _ in drawn],
+        tables=[
+            replace(part, table=replace(part.table, caption=shorter(part.table.caption, shared)))
+            for part in shown
+        ],
         matrix=plan_matrix(study),
         lists={
             "Cells that are not done": absent,
@@ -75,9 +82,30 @@ def write_study(
             "Notes": list(findings.notes),
         },
         provenance=provenance(findings),
+        shared=" ".join(shared),
         warning=" ".join(filter(None, [options.assumed, damage_text(study)])),
     )
     return Written(section, files, state_counts(study), absent, unpaired)
+
+
+def shared_words(views: list[Facet]) -> list[str]:
+    """Return what all captions of a study's figures and tables would repeat: what they are conditional on."""
+    held = list(dict.fromkeys(conditions(view) for view in views))
+    mixes = list(dict.fromkeys(mix_sentence(view) for view in views))
+    conditional = [f"Intervals are over seeds, {held[0]}."] if len(held) == 1 else []
+    return [*conditional, *(mixes if len(mixes) == 1 else [])]
+
+
+def shorter(caption: str, shared: list[str]) -> str:
+    """Return a caption without what the page says once; the figure's own files keep it whole."""
+    for sentence in shared:
+        condition = sentence.removeprefix("Intervals are over seeds, ").removesuffix(".")
+        caption = (
+            caption.replace(f" {sentence}", "")
+            .replace(f"; {condition}.", ".")
+            .replace(f", {condition}.", ".")
+        )
+    return caption
 
 
 def study_tables(findings: Findings, *, folder: str) -> list[Shown]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.findings.findings import Findings
 from analysis.findings.seeds_needed import SD_LEVEL
-from analysis.findings.verdicts import verdict_text
+from analysis.findings.verdicts import DIFFERENT, verdict_text
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
 from analysis.stats.measures import MEASURES
 from analysis.tables.labels import Row, label_columns, label_entries
@@ -126,7 +126,11 @@ def verdict_entry(row: Row) -> Entry:
         return Entry("too few pairs" if row["n"] else "no pairs")
     if row["in_family"] and math.isnan(row["look"]):
         return Entry("not judged yet")
-    return Entry(verdict_text(row["verdict"], in_family=row["in_family"]))
+    text = verdict_text(row["verdict"], in_family=row["in_family"])
+    if row["verdict"] != DIFFERENT:
+        return Entry(text)
+    worse = (row["difference"] > 0) == MEASURES[row["measure"]].higher_is_worse
+    return Entry(text, mood="worse" if worse else "better")
 
 
 def pairs_entry(row: Row) -> Entry:

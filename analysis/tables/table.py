@@ -50,10 +50,14 @@ LATEX_SPECIALS = {
 
 
 class Entry(NamedTuple):
-    """What one place of a table shows, and by what it sorts: a number, or its text where that is None."""
+    """What one place of a table shows, and by what it sorts: a number, or its text where that is None.
+
+    `mood`: "better" or "worse" than the baseline, where a verdict says so.
+    """
 
     text: str
     order: float | None = None
+    mood: str = ""
 
     @property
     def sort_key(self) -> str:

@@ -11,6 +11,7 @@ from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOL
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
 from analysis.wording import caveats
+from analysis.wording.headline import headline
 from analysis.wording.terms import mix_text, probability_text, seeds_to_add_text, strategy_text
 from trainables.ledger import schema
 
@@ -19,10 +20,11 @@ MOST_NAMED = 8  # strategies that one sentence names; the table has all of them
 
 
 class Verdicts(NamedTuple):
-    """What a study found, in plain words: the question and the tally, a line a finding, and what limits
-    them.
+    """What a study found, in plain words: what to take away, the question and the tally, a line a finding,
+    and what limits them.
     """
 
+    headline: str
     opening: str
     lines: list[str]
     limits: str
@@ -33,9 +35,10 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
     family = findings.contrasts[findings.contrasts["in_family"].astype(bool)]
     study = findings.study
     if study.baseline not in set(study.cells[schema.STRATEGY]):
-        return Verdicts(f"{study.baseline} was not planned, so nothing can be compared with it.", [], "")
+        return Verdicts("", f"{study.baseline} was not planned, so nothing can be compared with it.", [], "")
     if family.empty:
         return Verdicts(
+            "",
             f"No strategy was planned beside {study.baseline}, so there is no contrast and no verdict.",
             [],
             "",
@@ -54,6 +57,7 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
     ]
     limits = [*_for_the_task(findings), *caveats.limits(findings, family)]
     return Verdicts(
+        headline(findings),
         f"{_question(findings, family)} {_tally(family, judged, baseline=study.baseline)}",
         lines,
         " ".join(limits),

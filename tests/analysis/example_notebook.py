@@ -37,7 +37,7 @@ found.contrasts[shown].round(4)""",
     """from analysis.wording.verdicts import verdicts_in_words
 
 words = verdicts_in_words(found)
-print(words.opening, *words.lines, words.limits, sep="\\n\\n")""",
+print(words.headline, words.opening, *words.lines, words.limits, sep="\\n\\n")""",
     """## Figures
 
 Every plot is a function from a tidy frame and an `ax` to the `ax`.""",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -18,7 +18,6 @@ from analysis.figures.null_overlay import draw_null_overlay, null_half_width
 from analysis.figures.overlap import draw_overlaps
 from analysis.figures.registry import FIGURES
 from analysis.figures.selection import draw_selections, level_shares
-from analysis.figures.slopes import draw_slopes
 from analysis.figures.style import publication_style
 from analysis.findings.findings import find
 from analysis.reading.declaration import Inference
@@ -104,18 +103,6 @@ def test_a_forest_can_be_drawn_from_a_frame_alone(study: Builder) -> None:
     ax = Figure().subplots()
     assert plot_forest(contrasts[contrasts["in_family"]], ax) is ax
     assert len(ax.get_yticks()) == 2
-
-
-def test_slopes_join_each_seed_to_its_baseline(study: Builder) -> None:
-    facet = only_view(study(strategies=("random", "difficulty_hard")))
-    ax = drawn(facet, "seed_slopes").axes[0]
-    lines = [
-        line for thin in ax.collections if isinstance(thin, LineCollection) for line in thin.get_segments()
-    ]
-    joined = {tuple(line[:, 1]) for line in lines}
-    pairs = facet.pairs[facet.pairs[schema.STRATEGY] == "difficulty_hard"]
-    assert set(zip(pairs["forgetting_baseline"], pairs["forgetting"], strict=True)) == joined
-    assert draw_slopes(only_view(study(strategies=("random",)))).figure is None
 
 
 def test_the_null_spread_holds_means_of_null_differences_at_its_level() -> None:
@@ -208,10 +195,10 @@ def test_captions_say_which_way_the_declared_measure_points(
 @pytest.mark.parametrize("measure", MEASURES)
 def test_a_caption_about_a_measure_begins_with_its_name(study: Builder, measure: str) -> None:
     declared = {"config": {"inference": {"primary": measure}}}
-    caption = draw_slopes(only_view(study(**SIX, description=declared))).caption
+    caption = draw_doses(only_view(study(**SIX, description=declared))).caption
     label = MEASURES[measure].label
     assert caption.startswith(label[0].upper() + label[1:])
-    assert ("of math" in caption.split(" at each seed")[0]) == ("task" not in label)
+    assert ("of math" in caption.split(" against the mix")[0]) == ("task" not in label)
 
 
 def test_a_forest_with_looks_shows_the_pairs_of_its_look(study: Builder) -> None:

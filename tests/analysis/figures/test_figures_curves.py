@@ -170,3 +170,18 @@ def test_simultaneous_bands_are_wider_and_named(study: Builder) -> None:
     assert heights[1] > heights[0]
     assert "95 % pointwise t band" in captions[0]
     assert "95 % Bonferroni-t simultaneous band" in captions[1]
+
+
+def test_runs_of_unequal_steps_end_together_on_the_axis_of_task_b_examples(study: Builder) -> None:
+    batch = {"config": {"phase_b": {"batch_size": 8}}}
+    facet = only_view(study(mixes=(0.25, 1.0), description=batch))
+    rows, label = facet.by_examples(facet.rows)
+    assert label == "hotpotqa examples seen"
+    for mix in (0.25, 1.0):
+        plain, seen = (frame.loc[frame["mix"] == mix, "step"] for frame in (facet.rows, rows))
+        np.testing.assert_allclose(seen, plain * 8 / (1 + mix))
+    figure = draw_forgetting_curves(facet).figure
+    assert figure is not None
+    assert "hotpotqa examples seen" in texts(figure)
+    unknown = only_view(study(mixes=(0.25,)))
+    assert unknown.by_examples(unknown.rows)[1] == "optimiser step"

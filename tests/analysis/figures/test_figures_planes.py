@@ -11,6 +11,7 @@ from matplotlib.patches import Ellipse
 from analysis.figures.facet import Facet
 from analysis.figures.heat_map import draw_change_against_baseline
 from analysis.figures.layout import free_corner
+from analysis.figures.overlap import draw_overlaps
 from analysis.figures.style import publication_style
 from analysis.figures.trade_off import draw_trade_off, mean_region
 from analysis.findings.verdicts import UNRESOLVED
@@ -65,12 +66,21 @@ def test_the_heat_map_crosses_what_has_no_pair_and_hatches_what_is_unresolved(st
 
 
 def test_of_two_pairs_the_heat_map_writes_both_and_colours_neither(study: Builder) -> None:
-    facet = only_view(study(seeds=(0, 1), strategies=("random", "difficulty_hard")))
+    facet = only_view(study(seeds=(0, 1), strategies=("random", "difficulty_hard", "difficulty_easy")))
     figure = draw_change_against_baseline(facet).figure
     assert figure is not None
     both = [signed_text(value, digits=4) for value in pair_values(facet, "difficulty_hard")]
     assert "\n".join([*both, "n = 2"]) in texts(figure)
     assert np.all(np.ma.filled(figure.axes[0].collections[0].get_array(), 1.0) == 0)
+
+
+def test_of_a_single_contrast_there_is_no_heat_map_and_of_a_single_pair_no_overlap(study: Builder) -> None:
+    facet = only_view(study(strategies=("random", "difficulty_hard"), seeds=range(4)))
+    drawing = draw_change_against_baseline(facet)
+    assert (drawing.figure, drawing.caption.split(":")[0]) == (None, "Not drawn")
+    shared = draw_overlaps(facet)
+    assert shared.figure is None
+    assert "% of what they replay" in shared.caption
 
 
 @pytest.mark.parametrize("effect", [None, 0.5])

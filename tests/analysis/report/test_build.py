@@ -37,7 +37,7 @@ def test_a_report_holds_every_table_figure_and_format(study: Builder) -> None:
     result = report(directory)
     assert result.exit_code == 0
     written = written_files(directory / "report")
-    tables = {f"{stem}.{suffix}" for stem in (*TABLE_STEMS, "levels") for suffix in SUFFIXES}
+    tables = {f"{stem}.{suffix}" for stem in (*TABLE_STEMS, "levels", "variance") for suffix in SUFFIXES}
     assert tables | {"report.md", "report.html"} == {name for name in written if "/" not in name}
     figures = {name.rpartition(".")[0] for name in written if "/" in name}
     assert {f"figures/{name}" for name in ("forest", "forgetting_curves", "levels")} <= figures
