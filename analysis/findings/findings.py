@@ -45,7 +45,7 @@ class Findings:
         """`pairs` for every planned pair whatever became of it, with `standing`: one of STANDINGS of
         analysis.findings.pairs.
         """
-        return plan_pairs(self.study, self.outcomes)
+        return plan_pairs(self.study, self.outcomes, draws=self.settings.baseline_draws)
 
     @cached_property
     def pairs(self) -> pd.DataFrame:

@@ -25,28 +25,46 @@ ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of a loss: sums and differenc
 SLOTS, BY_SEED = "slots", "seed"
 STANDING = "standing"
 DIFFERENCE_SUFFIX = "_difference"
+SECOND = "_second"  # of the baseline's two draws
 
 PAIRED = "paired"
 UNMATCHED = "unmatched"  # both done, but not known to have seen the same task B examples at the same steps
 UNFINISHED = "unfinished"  # a run of the two is not done yet, or not planned
-STANDINGS = (PAIRED, UNMATCHED, schema.DIVERGED, schema.FAILED, UNFINISHED)
+STANDINGS = (PAIRED, UNMATCHED, schema.DIVERGED, schema.FAILED, UNFINISHED)  # from good to bad
 
 
 def plan_pairs(
-    study: RecordedStudy, outcomes: pd.DataFrame, *, measures: Collection[str] = tuple(MEASURES)
+    study: RecordedStudy,
+    outcomes: pd.DataFrame,
+    *,
+    measures: Collection[str] = tuple(MEASURES),
+    draws: int = 1,
 ) -> pd.DataFrame:
     """Return every planned pair, ordered by axes, mix, strategy and seed, with its `standing`.
+
+    With two `draws` the baseline is the mean of its run and the A/A control's, which draws its replay anew: a
+    pair has both, and is only as good as the worse of them. The control itself is compared with the baseline.
 
     Columns: strategy, mix, seed, *axes; cell, state, slots_hash and each measure, alone for the run, with
     `_baseline` for its partner; each measure's `_difference`, NaN where `outcomes` were not asked for all
     `measures`; matched, paired_by, standing.
     """
+    pairs = _with(study.baseline, study, outcomes, measures=measures)
+    if draws > 1:
+        pairs = _averaged(pairs, _with(schema.AA, study, outcomes, measures=measures), axes=study.axes)
+    return _ordered(pairs, keys=[schema.MIX, schema.SEED, *study.axes])
+
+
+def _with(
+    partner: str, study: RecordedStudy, outcomes: pd.DataFrame, *, measures: Collection[str]
+) -> pd.DataFrame:
+    """Return the planned pairs of every other strategy's runs with those of `partner`."""
     axes = list(study.axes)
     details = [CELL, STATE, SLOTS_HASH, *MEASURES]
     strategy, mix = outcomes[schema.STRATEGY], outcomes[schema.MIX]
     keys = [schema.MIX, schema.SEED, *axes]
-    baseline = outcomes.loc[(strategy == study.baseline) & (mix > 0), [*keys, *details]]
-    replayed = outcomes[(mix > 0) & ~strategy.isin([study.baseline, schema.NO_REPLAY])]
+    baseline = outcomes.loc[(strategy == partner) & (mix > 0), [*keys, *details]]
+    replayed = outcomes[(mix > 0) & ~strategy.isin([partner, schema.NO_REPLAY])]
     control = _without_replay(outcomes[strategy == schema.NO_REPLAY], baseline=baseline, axes=axes)
     parts = [replayed.assign(**{PAIRED_BY: SLOTS}), control.assign(**{PAIRED_BY: BY_SEED})]
     own = pd.concat([part[[schema.STRATEGY, *keys, *details, PAIRED_BY]] for part in parts])
@@ -60,7 +78,26 @@ def plan_pairs(
     scale = _largest_losses(pairs, study=study)
     for name in MEASURES:
         pairs[name + DIFFERENCE_SUFFIX] = _difference(pairs[name], pairs[name + BASELINE_SUFFIX], scale=scale)
-    return _ordered(pairs, keys=keys)
+    return pairs
+
+
+def _averaged(first: pd.DataFrame, second: pd.DataFrame, *, axes: tuple[str, ...]) -> pd.DataFrame:
+    """Return the pairs with the baseline's mean over two draws, `first` and `second`; the control's stay.
+
+    `cell_baseline_second` names the second draw's run.
+    """
+    keys = [schema.STRATEGY, schema.MIX, schema.SEED, *axes]
+    means = [name + suffix for name in MEASURES for suffix in (BASELINE_SUFFIX, DIFFERENCE_SUFFIX)]
+    shared = [MATCHED, STANDING, CELL + BASELINE_SUFFIX, *means]
+    both = first.merge(second[[*keys, *shared]], on=keys, how="left", suffixes=("", SECOND))
+    other = both[schema.STRATEGY] != schema.AA
+    for name in means:
+        both[name] = both[name].where(~other, (both[name] + both[name + SECOND]) / 2)
+    both[MATCHED] &= both[MATCHED + SECOND].eq(True) | ~other
+    standings = both[[STANDING, STANDING + SECOND]].fillna(UNFINISHED)
+    worst = standings.map(STANDINGS.index).max(axis=1).map(STANDINGS.__getitem__)
+    both[STANDING] = both[STANDING].where(~other, worst)
+    return both.drop(columns=[name + SECOND for name in (MATCHED, STANDING, *means)])
 
 
 def _largest_losses(pairs: pd.DataFrame, *, study: RecordedStudy) -> pd.Series:

@@ -4,7 +4,7 @@ And which verdicts outlast it: validation examples are as fixed as the model, un
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy import stats
 from analysis.findings.family import Contrast
 from analysis.findings.judgement import Judgement, contrast_of
 from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
+from analysis.findings.pairs import SECOND
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
 from analysis.reading.declaration import Inference
 from analysis.reading.per_example import Changes
@@ -68,8 +69,14 @@ def split(
     `split_errors` and `for_the_task`.
     """
     keys = [schema.STRATEGY, schema.MIX, *study.axes]
-    both = [pairs[side].isin(list(changes.rises)) for side in (CELL, CELL + BASELINE_SUFFIX)]
-    usable = pairs[MATCHED].astype(bool) & both[0] & both[1]
+    partners = [name for name in (CELL + BASELINE_SUFFIX, CELL + BASELINE_SUFFIX + SECOND) if name in pairs]
+    others = [tuple(filter(_is_key, row)) for row in pairs[partners].itertuples(index=False)]
+    known = [
+        all(key in changes.rises for key in (own, *draws))
+        for own, draws in zip(pairs[CELL], others, strict=True)
+    ]
+    partner = pd.Series(others, index=pairs.index, dtype=object)
+    usable = pairs[MATCHED].astype(bool) & np.array(known, dtype=bool)
     rows: list[dict[str, Any]] = []
     verdicts = {contrast_of(row, axes=study.axes): row for row in contrasts.to_dict("records")}
     for values, planned in pairs[usable].groupby(keys, sort=False):
@@ -78,13 +85,22 @@ def split(
         group = planned if judgement is None else planned[planned[schema.SEED].isin(judgement.look.seeds)]
         if group.empty:
             continue
-        cells = zip(group[CELL], group[CELL + BASELINE_SUFFIX], strict=True)
-        rises = np.stack([changes.rises[own] - changes.rises[partner] for own, partner in cells])
+        cells = zip(group[CELL], partner[group.index], strict=True)
+        rises = np.stack([changes.rises[own] - _mean_rise(changes, draws) for own, draws in cells])
         assert changes.tokens is not None
         errors = split_errors(rises, changes.tokens)
         beyond = for_the_task(errors, verdicts[contrast], settings=settings)
         rows.append({**dict(zip(keys, values, strict=True)), "measure": FORGETTING, **errors, **beyond})
     return pd.DataFrame(rows, columns=[*keys, *SPLIT_COLUMNS])
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _mean_rise(changes: Changes, keys: Sequence[str]) -> Values:
+    """Return the rise of each example (V,), the mean over a baseline's draws."""
+    return np.asarray(np.mean([changes.rises[key] for key in keys], axis=0), dtype=np.float64)
 
 
 def for_the_task(errors: dict[str, float], row: Mapping[Any, Any], *, settings: Inference) -> dict[str, Any]:

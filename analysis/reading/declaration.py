@@ -11,7 +11,7 @@ from trainables.ledger import schema
 from trainables.ledger.sealed_json import Record
 from trainables.ledger.values import is_number, shortened
 
-FIELDS = ("primary", "smallest_effect", "level", "power", "growth")
+FIELDS = ("primary", "smallest_effect", "level", "power", "growth", "baseline_draws")
 BASELINE = "baseline"  # declared beside them; `RecordedStudy.baseline`
 
 
@@ -19,7 +19,8 @@ BASELINE = "baseline"  # declared beside them; `RecordedStudy.baseline`
 class Inference:
     """The declared settings; `smallest_effect` in the primary measure's unit, `looks` in seeds.
 
-    `growth`: the share of alpha that is kept for what is added once outcomes were seen. `gate`: the study
+    `growth`: the share of alpha that is kept for what is added once outcomes were seen.
+    `baseline_draws`: 2 where the baseline is the mean of random and random_aa. `gate`: the study
     first had to show, with a few runs without replay, that there is something to measure.
     Raises AnalysisError for values that are not possible.
     """
@@ -31,6 +32,7 @@ class Inference:
     growth: float = 0.1
     looks: tuple[int, ...] = ()
     gate: bool = False
+    baseline_draws: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.primary, str) or self.primary not in MEASURES:
@@ -49,6 +51,10 @@ class Inference:
                 raise AnalysisError(f"inference: {name} must lie in ({lowest:g}, 1), got {shortened(value)}")
         if not (is_number(self.growth) and 0 <= self.growth < 1):
             raise AnalysisError(f"inference: growth must lie in [0, 1), got {shortened(self.growth)}")
+        if type(self.baseline_draws) is not int or self.baseline_draws not in (1, 2):
+            raise AnalysisError(
+                f"inference: baseline_draws must be 1 or 2, got {shortened(self.baseline_draws)}"
+            )
         if not _rises(self.looks):
             raise AnalysisError(
                 f"search: looks must be rising numbers of seeds from 3 on, got {shortened(self.looks)}"
@@ -190,5 +196,5 @@ def _count(seeds: Any) -> Any:
 
 def _question(declared: dict[str, Any]) -> tuple[Any, Any]:
     """Return what was asked; a declaration that names no baseline means the one there was."""
-    known = {"baseline": schema.DEFAULT_BASELINE, "growth": Inference.growth}
+    known = {"baseline": schema.DEFAULT_BASELINE, "growth": Inference.growth, "baseline_draws": 1}
     return known | (declared.get("inference") or {}), declared.get("looks")

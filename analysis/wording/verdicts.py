@@ -71,10 +71,16 @@ def _question(findings: Findings, family: pd.DataFrame) -> str:
     return (
         f"Does it matter which {study.task_a} examples are replayed while {study.task_b} is learnt? The "
         f"declared measure is {measure.label} ({measure.unit}), each strategy against "
-        f"{findings.study.baseline} at the same seed and mix; {len(family)} "
+        f"{baseline_text(findings)} at the same seed and mix; {len(family)} "
         f"{'contrast was' if len(family) == 1 else 'contrasts were'} declared, with {seeds} finished pairs "
         "each."
     )
+
+
+def baseline_text(findings: Findings) -> str:
+    """Return what the strategies are compared with."""
+    draws = findings.settings.baseline_draws
+    return findings.study.baseline + (f" (the mean of its run and {schema.AA}'s)" if draws > 1 else "")
 
 
 def _tally(family: pd.DataFrame, judged: pd.DataFrame, *, baseline: str) -> str:

@@ -86,7 +86,8 @@ class InferenceSettings(Settings):
     `primary` is the measure that the verdicts are about, `smallest_effect` the difference in it (its unit;
     nats a token for most) below which two strategies count as equivalent; None: nothing can. `level` is that
     of the intervals and of the family of contrasts, `power` what `plan` counts seeds for, `growth` the share
-    of alpha that is kept for seeds and contrasts which are added once outcomes were seen.
+    of alpha that is kept for seeds and contrasts which are added once outcomes were seen. `baseline_draws`: 2
+    compares with the mean of random and random_aa, which draws its replay anew.
     """
 
     primary: Annotated[str, AfterValidator(_known_measure)] = PRIMARY
@@ -95,6 +96,7 @@ class InferenceSettings(Settings):
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
     growth: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    baseline_draws: Literal[1, 2] = 1
 
 
 CheckedTask = Annotated[TaskSettings, AfterValidator(check_task)]
@@ -155,6 +157,11 @@ class StudyConfig(Settings):
             raise ValueError(
                 f"search.strategy: {AA!r} is {DEFAULT_BASELINE!r} once more, and shows what no difference "
                 f"from it looks like; the baseline is {baseline!r}: leave {AA!r} out"
+            )
+        if self.inference.baseline_draws > 1 and not {DEFAULT_BASELINE, AA} <= {*strategies}:
+            raise ValueError(
+                f"inference.baseline_draws: 2 takes the mean of {DEFAULT_BASELINE!r} and {AA!r}; list both "
+                f"in search.strategy, got {', '.join(strategies)}"
             )
         if self.search.looks and not self.search.compares(baseline):
             raise ValueError(

@@ -69,7 +69,7 @@ def look_at(study: StudyConfig, plan: Plan, ledger: Ledger) -> Interim:
 
     recorded = study_now(study, plan, ledger)
     settings = read_settings(recorded.description)
-    pairs = _planned_pairs(recorded, measure=settings.primary)
+    pairs = _planned_pairs(recorded, measure=settings.primary, draws=settings.baseline_draws)
     entries = [entry["labels"] for entry in _entries(study, plan, ledger)]
     frame = label_frame(entries, labels=(*LABEL_COLUMNS, *recorded.axes))
     named = iter([(contrast_of(each, axes=recorded.axes), each[SEED]) for each in frame.to_dict("records")])
@@ -79,14 +79,16 @@ def look_at(study: StudyConfig, plan: Plan, ledger: Ledger) -> Interim:
     )
 
 
-def contrast_differences(recorded: "RecordedStudy", *, measure: str) -> dict[tuple[object, ...], Differences]:
+def contrast_differences(
+    recorded: "RecordedStudy", *, measure: str, draws: int = 1
+) -> dict[tuple[object, ...], Differences]:
     """Return the differences of the finished, matched pairs of every contrast of a study, (n,) each."""
-    pairs = finished_pairs(recorded, measure=measure)
+    pairs = finished_pairs(recorded, measure=measure, draws=draws)
     groups = pairs.groupby([STRATEGY, MIX, *recorded.axes], sort=False)["difference"]
     return {key if isinstance(key, tuple) else (key,): group.to_numpy() for key, group in groups}
 
 
-def finished_pairs(study: "RecordedStudy", *, measure: str) -> "pd.DataFrame":
+def finished_pairs(study: "RecordedStudy", *, measure: str, draws: int = 1) -> "pd.DataFrame":
     """Return a row a matched, finished pair of a primary contrast in which the measure has a value.
 
     Columns: those of analysis.findings.pairs, and `difference`.
@@ -94,7 +96,7 @@ def finished_pairs(study: "RecordedStudy", *, measure: str) -> "pd.DataFrame":
     from analysis.findings.outcomes import MATCHED
     from analysis.findings.pairs import DIFFERENCE_SUFFIX, done_pairs
 
-    pairs = done_pairs(_planned_pairs(study, measure=measure))
+    pairs = done_pairs(_planned_pairs(study, measure=measure, draws=draws))
     pairs = pairs.assign(difference=pairs[measure + DIFFERENCE_SUFFIX])
     compared = [name for name in pairs[STRATEGY].unique() if in_family(name, baseline=study.baseline)]
     usable = pairs[MATCHED] & np.isfinite(pairs["difference"]) & pairs[STRATEGY].isin(compared)
@@ -102,8 +104,9 @@ def finished_pairs(study: "RecordedStudy", *, measure: str) -> "pd.DataFrame":
     return found
 
 
-def _planned_pairs(study: "RecordedStudy", *, measure: str) -> Any:
+def _planned_pairs(study: "RecordedStudy", *, measure: str, draws: int) -> Any:
     from analysis.findings.outcomes import run_outcomes
     from analysis.findings.pairs import plan_pairs
 
-    return plan_pairs(study, run_outcomes(study, measures=[measure]), measures=[measure])
+    outcomes = run_outcomes(study, measures=[measure])
+    return plan_pairs(study, outcomes, measures=[measure], draws=draws)

@@ -76,9 +76,7 @@ def find_spreads(
         from analysis.reading.study import read_study
 
         other = read_study(pilot).compared_with(study.inference.baseline)
-        spreads = _spreads(
-            other, measure=measure, origin=f"the pilot {other.name}{_other_tasks(study, other)}"
-        )
+        spreads = _spreads(other, study, origin=f"the pilot {other.name}{_other_tasks(study, other)}")
         if not spreads:
             most = max(map(len, contrast_differences(other, measure=measure).values()), default=0)
             raise ConfigurationError(
@@ -86,7 +84,7 @@ def find_spreads(
                 "at most"
             )
         return spreads
-    return _spreads(study_now(study, plan, ledger), measure=measure, origin="this study")
+    return _spreads(study_now(study, plan, ledger), study, origin="this study")
 
 
 def _other_tasks(study: StudyConfig, other: "RecordedStudy") -> str:
@@ -97,9 +95,10 @@ def _other_tasks(study: StudyConfig, other: "RecordedStudy") -> str:
     )
 
 
-def _spreads(recorded: "RecordedStudy", *, measure: str, origin: str) -> list[Spread]:
+def _spreads(recorded: "RecordedStudy", study: StudyConfig, *, origin: str) -> list[Spread]:
+    measure, draws = study.inference.primary, study.inference.baseline_draws
     by_mix: dict[float, list[Differences]] = {}
-    for (_, mix, *_), values in contrast_differences(recorded, measure=measure).items():
+    for (_, mix, *_), values in contrast_differences(recorded, measure=measure, draws=draws).items():
         if len(values) > 1 and np.ptp(values) > 0:
             by_mix.setdefault(float(str(mix)), []).append(values)
     shares = _interaction(recorded, measure=measure) if by_mix else {}

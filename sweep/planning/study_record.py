@@ -28,6 +28,7 @@ OPEN_SECTIONS = {"phase_b", "strategies", "code"}
 NO_OTHER = {
     "baseline": schema.DEFAULT_BASELINE,
     "growth": 0.1,
+    "baseline_draws": 1,
 }  # what early studies declared without saying so
 
 

@@ -15,6 +15,7 @@ from analysis.findings.verdicts import DIFFERENT, IDENTICAL, UNRESOLVED
 from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.stats.measures import MEASURES
+from analysis.wording.verdicts import verdicts_in_words
 from trainables.ledger import schema
 
 Builder = Callable[..., Path]
@@ -317,3 +318,34 @@ def test_losses_of_any_size_break_nothing(study: Builder, size: float) -> None:
     assert set(one.contrasts["verdict"]) <= {UNRESOLVED, DIFFERENT}
     assert not large.secondary.empty
     assert not one.secondary.empty
+
+
+def test_two_draws_make_the_baseline_their_mean(study: Builder) -> None:
+    directory = study(strategies=ALL, seeds=range(5), effects=EFFECTS, per_example=True)
+    one, two = (found(directory, baseline_draws=draws) for draws in (1, 2))
+    keys = ["strategy", "mix", "seed"]
+    outcomes = one.outcomes.set_index(keys)["forgetting"]
+    for pair in two.pairs.to_dict("records"):
+        draws = [outcomes[name, pair["mix"], pair["seed"]] for name in ("random", schema.AA)]
+        mean = draws[0] if pair["strategy"] == schema.AA else np.mean(draws)
+        assert pair["forgetting_difference"] == pytest.approx(pair["forgetting"] - mean)
+    assert row(two.contrasts, schema.AA)["difference"] == row(one.contrasts, schema.AA)["difference"]
+    variance = two.variance.set_index("strategy")["difference"]
+    for strategy in ("difficulty_hard", "difficulty_easy", "none"):
+        assert variance[strategy] == pytest.approx(row(two.contrasts, strategy)["difference"], abs=1e-9)
+    assert "the mean of its run and random_aa's" in verdicts_in_words(two).opening
+
+
+@pytest.mark.parametrize("state", [schema.DIVERGED, schema.FAILED, schema.MISSING])
+def test_a_pair_is_as_good_as_the_worse_of_two_draws(study: Builder, state: str) -> None:
+    directory = study(strategies=ALL, seeds=range(5), states={(schema.AA, 0.1, 2): state})
+    hard = row(found(directory, baseline_draws=2).contrasts, "difficulty_hard")
+    column = {schema.DIVERGED: "n_diverged", schema.FAILED: "n_failed", schema.MISSING: "n_unfinished"}[state]
+    assert (hard["n"], hard[column]) == (4, 1)
+    assert row(found(directory).contrasts, "difficulty_hard")["n"] == 5
+
+
+def test_two_draws_halve_the_baselines_part_of_the_variance() -> None:
+    runs = np.random.default_rng(0).normal(0, 1, (3, 20_000))
+    one, two = runs[0] - runs[1], runs[0] - (runs[1] + runs[2]) / 2
+    assert two.var() / one.var() == pytest.approx(0.75, abs=0.02)

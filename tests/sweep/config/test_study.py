@@ -379,6 +379,7 @@ def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> N
         "level": 0.95,
         "power": 0.8,
         "growth": 0.1,
+        "baseline_draws": 1,
     }
     assert not study.gate
 
@@ -401,3 +402,10 @@ def test_what_is_declared_of_inference_leaves_the_meaning_of_cells(study_values:
     )
     assert prepare(plain).fingerprint == prepare(other).fingerprint
     assert prepare(plain).artifacts == prepare(other).artifacts
+
+
+def test_two_draws_of_the_baseline_take_random_and_its_control(tmp_path: Path) -> None:
+    text = "study: a\ninference: {baseline_draws: 2}\nsearch: {strategy: [random, difficulty_hard%s]}"
+    assert load(tmp_path, text % ", random_aa").inference.baseline_draws == 2
+    with pytest.raises(ConfigurationError, match="list both in search.strategy, got random, difficulty_hard"):
+        load(tmp_path, text % "")
