@@ -32,6 +32,11 @@ COMMANDS = {
         "error_rates",
         "What verdicts risk and cost, by simulation.",
     ),
+    "verdict-cost": Entry(
+        "benchmarks.verdict_cost",
+        "verdict_cost",
+        "How many runs a verdict takes.",
+    ),
     "gpu-check": Entry("benchmarks.gpu_check", "gpu_check", "Whether the GPU path is right, and how fast."),
 }
 

@@ -1,0 +1,45 @@
+"""What a verdict costs: each procedure is the test that it says, on the variances that it is given."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.verdict_cost import (
+    DOCS,
+    Variances,
+    looks,
+    looks_two_draws,
+    measured,
+    paired,
+    smallest,
+    welch,
+)
+
+KNOWN = Variances(*(np.array(each) for each in ([1.0, 1.0], [1.0, 1.0], [0.5, 0.5], [0.4, 0.4], [0.1, 0.2])))
+
+
+def test_a_studys_tables_give_the_sds_of_runs_and_pairs() -> None:
+    known = measured(DOCS / "smollm2_contrasts.csv", DOCS / "smollm2_math_hotpotqa.csv")
+    assert len(known.mixes) == 12
+    assert sorted(set(known.mixes)) == [0.05, 0.1, 0.2]
+    assert (known.two_draws <= known.paired).all()
+    assert (known.two_draws >= known.paired / np.sqrt(2) - 1e-12).all()
+    half_width = 0.0018276661605906052  # of random at mix 5 %, n = 6, in the summary
+    sd = half_width / stats.t.ppf(0.975, 5) * np.sqrt(6)
+    assert known.baseline[known.mixes == 0.05] == pytest.approx(sd)
+
+
+def test_without_an_effect_nothing_is_resolved_beyond_alpha() -> None:
+    for procedure in (welch, paired, looks, looks_two_draws):
+        cost = procedure(np.random.default_rng(0), KNOWN, seeds=8, effect=0.0, studies=2000)
+        assert cost.resolved < 0.04
+
+
+def test_pairing_and_looks_each_save_runs() -> None:
+    unpaired, pairs, seen = (
+        smallest(each, KNOWN, effect=1.0, share=0.9, studies=500) for each in (welch, paired, looks)
+    )
+    assert unpaired.runs == unpaired.seeds * 4
+    assert pairs.runs < unpaired.runs / 2
+    assert seen.runs < pairs.runs * 1.15
+    assert min(each.resolved for each in (unpaired, pairs, seen)) >= 0.9
