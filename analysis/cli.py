@@ -64,6 +64,12 @@ def main() -> None:
     metavar="M",
     help="A primary measure other than the declared one, such as task_b_gain; the report says so.",
 )
+@click.option(
+    "--preregistration",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Hold the study against this document of `sweep plan --preregister`; the report says what departs.",
+)
 @click.option("--histories", is_flag=True, help="The arguments are training histories (JSON), not studies.")
 def report(
     locations: tuple[str, ...],
@@ -71,6 +77,7 @@ def report(
     simultaneous: bool,
     smallest_effect: float | None,
     measure: str | None,
+    preregistration: Path | None,
     histories: bool,
 ) -> None:
     """Write the verdicts, figures, tables and provenance of each STUDY, a directory or s3://bucket/prefix.
@@ -103,7 +110,11 @@ def report(
             "--histories has no seeds to infer from: --simultaneous, --smallest-effect and --measure need a "
             "study"
         )
-    request = Request(locations, output, simultaneous, smallest_effect, measure, tuple(sys.argv[1:]))
+    if preregistration is not None and (histories or len(locations) > 1):
+        raise Refusal("--preregistration is of one study: give it with that study alone")
+    request = Request(
+        locations, output, simultaneous, smallest_effect, measure, tuple(sys.argv[1:]), preregistration
+    )
     with _user_errors():
         (report_histories if histories else report_studies)(request, say=_say, warn=_warn)
 

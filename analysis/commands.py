@@ -9,6 +9,7 @@ from analysis.histories.read import read_histories
 from analysis.histories.report import write_history_report
 from analysis.reading.declaration import Inference, read_settings
 from analysis.reading.errors import AnalysisError
+from analysis.reading.preregistration import read_document
 from analysis.reading.study import RecordedStudy, read_study
 from analysis.report.build import Report, report_directory, write_joint_report, write_report
 from analysis.report.comparison import distinct_names
@@ -32,11 +33,13 @@ class Request:
     smallest_effect: float | None = None
     measure: str | None = None
     command: tuple[str, ...] = ()
+    preregistration: Path | None = None
 
     @property
     def options(self) -> Options:
         command = command_text(["analysis", *self.command])
-        return Options(self.simultaneous, command, self._assumed(), apart=True)
+        registered = None if self.preregistration is None else read_document(self.preregistration)
+        return Options(self.simultaneous, command, self._assumed(), apart=True, registered=registered)
 
     def settings(self, study: RecordedStudy) -> Inference:
         """Return what a study declares, with what the command sets instead. Raises AnalysisError."""

@@ -154,7 +154,19 @@ def resume(storage: str, address: str | None) -> None:
     callback=_study_place,
 )
 @click.option("--paired-sd", type=float, metavar="X", help="Plan with this SD of pairs instead.")
-def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd: float | None) -> None:
+@click.option(
+    "--preregister",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write what will be asked and how it will be judged to FILE, dated and hashed.",
+)
+def plan(
+    config: Path,
+    overrides: tuple[str, ...],
+    pilot: str | None,
+    paired_sd: float | None,
+    preregister: Path | None,
+) -> None:
     """Show the cells of CONFIG: merged, done and missing ones, their steps, tokens and time.
 
     Also the smallest difference that its seeds detect, the seeds that its smallest effect needs, and how far
@@ -163,6 +175,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     \b
     python -m sweep plan configs/demo.yaml
     python -m sweep plan configs/demo.yaml --pilot results/pilot --set inference.smallest_effect=0.005
+    python -m sweep plan configs/demo.yaml --preregister demo.md
     """
     from sweep.checks import check_readable
     from sweep.config.study import load_study
@@ -170,6 +183,7 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     from sweep.design.interim import look_at
     from sweep.design.next_stage import find_next_stage
     from sweep.design.power_plan import describe_resolution, find_spreads
+    from sweep.design.preregister import register
     from sweep.ledger.ledger import Ledger
     from sweep.planning.inputs import prepare
     from sweep.planning.plan import make_plan
@@ -187,8 +201,12 @@ def plan(config: Path, overrides: tuple[str, ...], pilot: str | None, paired_sd:
     due = find_next_stage(study, whole, ledger)
     print_plan(due.plan, study=study, prepared=prepared, console=Console())
     print_progression(due, whole, console=Console())
-    for line in describe_resolution(study, spreads, look_at(study, whole, ledger).judgements):
+    interim = look_at(study, whole, ledger)
+    for line in describe_resolution(study, spreads, interim.judgements):
         click.echo(line)
+    if preregister is not None:
+        register(preregister, interim, finished=len(whole.cells) - len(whole.pending))
+        click.echo(f"preregistration: {preregister}; hold the report against it with --preregistration")
 
 
 @cli.command()

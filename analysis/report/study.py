@@ -1,12 +1,15 @@
 """Draws and writes everything of one study into its folder, and returns it as a section of a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from analysis.figures.captions import mix_sentence
 from analysis.figures.facet import Facet
 from analysis.findings.findings import Findings
+from analysis.findings.registered import registered
+from analysis.reading.preregistration import departures
 from analysis.report.document import Section, Shown
 from analysis.report.figure_files import Origin
 from analysis.report.figure_set import FigureSet, begin
@@ -33,6 +36,7 @@ class Options:
     command: str = "analysis report"
     assumed: str = ""  # what the command set instead of the study's own declaration
     apart: bool = False  # whether figures may be drawn in a second process
+    registered: Mapping[str, Any] | None = None  # the preregistration that the study is held against
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def write_study(
         [line for facet in figures.facets for line in unpaired_runs(facet.study, facet.pairs)],
     )
     shared = shared_words(figures.facets)
+    registration = registration_lines(findings, options.registered)
     section = Section(
         title=study.name,
         facts=facts_text(study),
@@ -80,12 +85,29 @@ def write_study(
             "Pairs left out": unpaired,
             "Files that could not be used": list(findings.problems),
             "Notes": list(findings.notes),
+            "Preregistration": registration,
         },
         provenance=provenance(findings),
         shared=" ".join(shared),
-        warning=" ".join(filter(None, [options.assumed, damage_text(study)])),
+        warning=" ".join(
+            filter(
+                None,
+                [options.assumed, damage_text(study), *([] if len(registration) < 2 else registration[:1])],
+            )
+        ),
     )
     return Written(section, files, state_counts(study), absent, unpaired)
+
+
+def registration_lines(findings: Findings, record: Mapping[str, Any] | None) -> list[str]:
+    """Return whether the study is as it was registered, and in what it departs; none where nothing was."""
+    if record is None:
+        return []
+    now = registered(findings.study, findings.judgements, settings=findings.settings)
+    found = departures(record, now)
+    late = f", once {record['finished_cells']} cells were finished" if record["finished_cells"] else ""
+    head = f"Registered {record['date']}{late}"
+    return [f"{head}, and the study departs from it:", *found] if found else [f"{head}: as registered."]
 
 
 def shared_words(views: list[Facet]) -> list[str]:

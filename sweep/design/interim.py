@@ -35,6 +35,7 @@ class Interim:
     `labels`: the contrast and the seed of each label of every cell of the plan.
     """
 
+    study: "RecordedStudy"
     judgements: "Mapping[Contrast, Judgement]"
     labels: dict[PlannedCell, list[tuple[Contrast, int]]]
 
@@ -48,6 +49,7 @@ def study_now(study: StudyConfig, plan: Plan, ledger: Ledger) -> "RecordedStudy"
         "name": study.study,
         "task_a": study.task_a.name,
         "task_b": study.task_b.name,
+        "model": study.model.name,
         "axes": searched_axes(ledger, study),
         "config": study.model_dump(mode="json", exclude={"storage"}),
         "declarations": declarations(ledger, study, finished=finished),
@@ -74,6 +76,7 @@ def look_at(study: StudyConfig, plan: Plan, ledger: Ledger) -> Interim:
     frame = label_frame(entries, labels=(*LABEL_COLUMNS, *recorded.axes))
     named = iter([(contrast_of(each, axes=recorded.axes), each[SEED]) for each in frame.to_dict("records")])
     return Interim(
+        recorded,
         judge_study(pairs, study=recorded, settings=settings),
         {cell: [next(named) for _ in cell.labels] for cell in plan.cells},
     )
