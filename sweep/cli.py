@@ -205,7 +205,7 @@ def plan(
     for line in describe_resolution(study, spreads, interim.judgements):
         click.echo(line)
     if preregister is not None:
-        register(preregister, interim, finished=len(whole.cells) - len(whole.pending))
+        register(preregister, interim, finished=whole.finished)
         click.echo(f"preregistration: {preregister}; hold the report against it with --preregistration")
 
 

@@ -229,7 +229,7 @@ def _execute(
         fingerprint=session.prepared.fingerprint,
         details=details,
         precision=_precision(session, plan),
-        finished=len(plan.cells) - len(plan.pending),
+        finished=plan.finished,
         known=plan.known or None,
     )
     study_record.write_validation(session.ledger, session.prepared)

@@ -44,7 +44,6 @@ def study_now(study: StudyConfig, plan: Plan, ledger: Ledger) -> "RecordedStudy"
     """Return the study as its report would read it, had it been opened with `plan` already."""
     from analysis.reading.study import read_study
 
-    finished = len(plan.cells) - len(plan.pending)
     described = {
         "name": study.study,
         "task_a": study.task_a.name,
@@ -52,7 +51,7 @@ def study_now(study: StudyConfig, plan: Plan, ledger: Ledger) -> "RecordedStudy"
         "model": study.model.name,
         "axes": searched_axes(ledger, study),
         "config": study.model_dump(mode="json", exclude={"storage"}),
-        "declarations": declarations(ledger, study, finished=finished),
+        "declarations": declarations(ledger, study, finished=plan.finished),
     }
     return read_study(ledger.storage.location, description=described, plan=_entries(study, plan, ledger))
 

@@ -59,6 +59,11 @@ class Plan:
         return [cell for cell, status in self.planned if status.state not in schema.FINAL_STATES]
 
     @property
+    def finished(self) -> int:
+        """Count the cells whose outcome can be known: also those that an earlier plan has left."""
+        return sum(status.state in schema.FINAL_STATES for status in self.known.values())
+
+    @property
     def open(self) -> bool:
         """Whether there is anything to run: a cell, or a Phase A that cells start from."""
         return bool(self.pending) or not self.phase_a_done

@@ -58,14 +58,13 @@ class FakeStudy:
 
     def open(self) -> None:
         """Record the study and its whole plan, as a run does."""
-        finished = len(self.whole().cells) - len(self.whole().pending)
         study_record.open_study(
             self.ledger,
             self.study,
             fingerprint=self.prepared.fingerprint,
             details={},
             precision="fp32",
-            finished=finished,
+            finished=self.whole().finished,
         )
         publish_plan(self.whole(), study=self.study, ledger=self.ledger)
 

@@ -225,3 +225,19 @@ def test_what_was_searched_is_declared_with_the_rest(fake: FakeStudy) -> None:
         "axes": {},
     }
     assert [each["search"] for each in record["declarations"]] == [asked]
+
+
+def test_seeds_that_replace_those_whose_outcomes_were_seen_are_no_new_study(fake: FakeStudy) -> None:
+    search = {"strategy": ["random", "difficulty_hard"], "mix": [0, 0.5]}
+    fake.declare(search=search | {"seed": [0, 1, 2]})
+    fake.open()
+    fake.end(forgets(0.0))
+    fake.declare(search=search | {"seed": [10, 11, 12]})
+    fake.open()
+    record = fake.ledger.study_record()
+    assert record is not None
+    assert [each["finished_cells"] for each in record["declarations"]] == [0, 9]
+    fake.end(forgets(0.1))
+    assert verdicts(fake)[HARD][1] == 5, (
+        "the kept seeds and two of the new ones: a look that alpha was kept for"
+    )
