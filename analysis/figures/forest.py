@@ -90,7 +90,7 @@ def _plot_row(record: dict[Any, Any], ax: Axes, *, height: float, style: LineSty
         (record["low"], record["high"]),
     )
     for (low, high), width, marker in ((thin, 0.8, "|"), (thick, 2.4, "")):
-        if math.isfinite(low):
+        if math.isfinite(low) and not (thin == thick and marker):
             ax.plot(
                 [low, high], [height] * 2, color=style.colour, linewidth=width, marker=marker, markersize=4
             )
@@ -211,7 +211,7 @@ def _place_legend(figure: Figure, facet: Facet, family: pd.DataFrame) -> None:
     effect, intervals = facet.settings.smallest_effect, bool(family["low"].notna().any())
     keys = forest_keys(
         raw=f"mean, {raw} t" if intervals else "",
-        adjusted=f"adjusted, {adjusted} t" if intervals else "",
+        adjusted=f"adjusted, {adjusted} t" if intervals and adjusted != raw else "",
         zone="" if effect is None else f"± {effect:g}: too small to matter",
     )
     place_legend(figure, list(keys.values()), list(keys), title="")
@@ -226,10 +226,11 @@ def caption(facet: Facet, family: pd.DataFrame) -> str:
         f"right of 0, {direction_text(facet)}. Small points: the pairs."
     ]
     if family["low"].notna().any():
+        together = count_words([size], "primary contrast")
+        thin = f"; thin: at {adjusted}, so that those of all {together} hold together" if size > 1 else ""
         sentences.append(
             f"Thick: mean and paired t interval at {raw}, of which each holds at "
-            f"{percent_text(facet.settings.level)} whenever the study is ended or grown; thin: at "
-            f"{adjusted}, so that those of all {count_words([size], 'primary contrast')} hold together."
+            f"{percent_text(facet.settings.level)} whenever the study is ended or grown{thin}."
         )
         sentences.append(verdict_sentence(facet, needs=has_needs(family)))
     sentences.append(conditioning(facet, n=[int(n) for n in family["n"] if n > 0]))
@@ -249,8 +250,8 @@ def verdict_sentence(facet: Facet, *, needs: bool) -> str:
     )
     brackets = ", in brackets the seeds to add" if needs else ""
     return (
-        f"Verdicts by Holm's steps at {alpha:.3g} over all looks, which may decide where the thin interval "
-        f"still holds 0: different from {facet.study.baseline}; {zone}; else {UNRESOLVED}{brackets}."
+        f"Verdicts by Holm's steps at {alpha:.3g} over all looks, which may decide where an interval still "
+        f"holds 0: different from {facet.study.baseline}; {zone}; else {UNRESOLVED}{brackets}."
     )
 
 

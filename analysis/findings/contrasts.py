@@ -101,23 +101,24 @@ def find_contrasts(
         if judgement is None:
             row |= _alone(differences, settings=settings, same=contrast in same)
         else:
-            row |= _judged(differences, judgement, settings=settings)
+            row |= _judged(differences, judgement, settings=settings, alone=len(judgements) == 1)
         flip = sign_flip(differences)
         rows.append(row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
     return pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
 
 
-def _judged(differences: Values, judgement: Judgement, *, settings: Inference) -> dict[str, Any]:
-    """Return the columns of a contrast of the family."""
+def _judged(differences: Values, judgement: Judgement, *, settings: Inference, alone: bool) -> dict[str, Any]:
+    """Return the columns of a contrast of the family; `alone` in it, it needs no second interval."""
     level = judgement.level(settings.alpha)
-    together = paired_test(differences, level=judgement.level_adjusted)
+    level_adjusted = level if alone else judgement.level_adjusted
+    together = paired_test(differences, level=level_adjusted)
     low, high = seeds_to_add(differences, judgement, settings=settings)
     return {
         **_estimate(differences, settings=settings, level=level),
         "look": float(judgement.look.count) if judgement.taken else np.nan,
         "next_look": float(judgement.upcoming.count) if judgement.upcoming else np.nan,
         "interval_level": level,
-        "adjusted_level": judgement.level_adjusted,
+        "adjusted_level": level_adjusted,
         "low_adjusted": together.low,
         "high_adjusted": together.high,
         "p_holm": judgement.p,

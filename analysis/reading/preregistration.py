@@ -55,7 +55,7 @@ def write_document(record: Mapping[str, Any]) -> str:
         f"Written {record['date']}; {record['finished_cells']} of the study's cells were finished by then.",
         f"**Question.** Does it matter which {task_a} examples are replayed while {task_b} is learnt, by "
         f"{record['model']}? Measure: {measure.label} ({measure.unit}): {measure.description}.",
-        f"**Family.** {len(record['family'])} contrasts with {record['baseline']}: {family}.",
+        f"**Family.** Contrasts with {record['baseline']}, {len(record['family'])} in all: {family}.",
         f"**Smallest effect of interest.** {margin}.",
         f"**Seeds.** {seeds}; judged at {looks} seeds, at {alpha:.3g} over the family, of which a share of "
         f"{kept:.3g} is kept for what is added later.",

@@ -44,8 +44,10 @@ def _found(findings: Findings, family: pd.DataFrame) -> str:
             f"Nothing was found to differ from {baseline}: of {len(family)} contrasts {equal} are equivalent "
             f"to it within ± {effect:g} {measure.unit}, and {len(family) - equal} are open."
         )
-    state = "none of them is resolved" if judged else "none of them has been judged yet"
-    return f"Nothing is decided: of {len(family)} contrasts with {baseline} {state}."
+    one = len(family) == 1
+    subject = f"the contrast with {baseline}" if one else f"the {len(family)} contrasts with {baseline}"
+    state = "unresolved" if judged else "not judged yet"
+    return f"Nothing is decided: {subject} {'is' if one else 'are'} {state}."
 
 
 def _replay(findings: Findings) -> str:
@@ -81,16 +83,16 @@ def _cost(findings: Findings) -> str:
     if not rows:
         return ""
     row = max(rows, key=lambda each: abs(each["difference"]))
-    at = f"at mix {mix_text(float(row[schema.MIX]))}" if len(rows) > 1 else "there"
+    at = f", at mix {mix_text(float(row[schema.MIX]))}" if len(rows) > 1 else ""
     ends = f"{100 * row['interval_level']:.3g} %: {signed_text(-row['high'], digits=4)} to "
     ends += signed_text(-row["low"], digits=4)
     task = findings.study.task_b
     if row["low"] <= 0 <= row["high"]:
-        return f"What replay did to {task} is within noise (final loss {ends} nats/token, {at})."
+        return f"What replay did to {task} is within noise (final loss {ends} nats/token{at})."
     cost = row["difference"] < 0
     return (
         f"Replay {'cost' if cost else 'also helped'} {task}: its final loss is {abs(row['difference']):.2g} "
-        f"nats/token {'higher' if cost else 'lower'} ({ends}, {at})."
+        f"nats/token {'higher' if cost else 'lower'} ({ends}{at})."
     )
 
 

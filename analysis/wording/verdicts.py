@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis.findings.findings import Findings
+from analysis.findings.judgement import contrast_of
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOLVED
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
@@ -133,27 +135,30 @@ def _equivalent(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
 
 def _for_the_task(findings: Findings) -> list[str]:
     """Return which verdicts hold for other validation examples too, and where the uncertainty is from."""
-    frame = findings.variance
-    told = frame[frame["holds"].map(lambda holds: isinstance(holds, bool))]
-    decided = [kind for kind in (DIFFERENT, EQUIVALENT) if kind in set(findings.contrasts["verdict"])]
-    if told.empty:
-        unknown = "unknown, as losses of single examples are not there or the measure is not forgetting"
+    frame, study = findings.variance, findings.study
+    members = [contrast_of(row, axes=study.axes) in findings.judgements for row in frame.to_dict("records")]
+    family = frame[np.array(members, dtype=bool)]
+    if family.empty:
+        decided = {DIFFERENT, EQUIVALENT} & {each.verdict for each in findings.judgements.values()}
+        unknown = "unknown, as losses of single examples are not there"
         return [f"Whether the verdicts hold for other validation examples is {unknown}."] if decided else []
-    shares = (told["se_interaction"] / told["se_seeds"]) ** 2
-    examples = int(told["examples"].iloc[0])
-    kept = told[told["holds"].astype(bool)]
-    lost = told[~told["holds"].astype(bool)]
-    names = (
-        f": {_names(lost.to_dict('records'), findings)} {'does' if len(lost) == 1 else 'do'} not"
-        if len(lost)
-        else ""
-    )
-    return [
-        f"Verdicts are for these {examples} validation examples. {len(kept)} of {len(told)} also hold for "
-        f"{findings.study.task_a} as such, the examples counted as drawn by chance{names}. Of the variance "
-        f"over seeds {100 * shares.median():.0f} % is seed × example, which more validation examples would "
-        "lower."
-    ]
+    sentences = [f"Verdicts are for these {int(family['examples'].iloc[0])} validation examples."]
+    told = family[family["holds"].map(lambda holds: isinstance(holds, bool))]
+    if not told.empty:
+        lost = told[~told["holds"].astype(bool)]
+        do = "does" if len(lost) == 1 else "do"
+        names = f": {_names(lost.to_dict('records'), findings)} {do} not" if len(lost) else ""
+        sentences.append(
+            f"{len(told) - len(lost)} of {len(told)} also hold for {study.task_a} as such, the examples "
+            f"counted as drawn by chance{names}."
+        )
+    share = float(((family["se_interaction"] / family["se_seeds"]) ** 2).median())
+    if np.isfinite(share):
+        sentences.append(
+            f"Of the variance over seeds {100 * min(1.0, share):.0f} % is seed × example, which more "
+            "validation examples would lower."
+        )
+    return sentences
 
 
 def _identical(findings: Findings) -> list[str]:

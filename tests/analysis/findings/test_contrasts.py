@@ -349,3 +349,11 @@ def test_two_draws_halve_the_baselines_part_of_the_variance() -> None:
     runs = np.random.default_rng(0).normal(0, 1, (3, 20_000))
     one, two = runs[0] - runs[1], runs[0] - (runs[1] + runs[2]) / 2
     assert two.var() / one.var() == pytest.approx(0.75, abs=0.02)
+
+
+def test_a_contrast_that_is_alone_has_no_second_interval(study: Builder) -> None:
+    alone = row(
+        found(study(strategies=("random", "difficulty_hard"), seeds=range(5))).contrasts, "difficulty_hard"
+    )
+    assert alone["adjusted_level"] == alone["interval_level"]
+    assert (alone["low_adjusted"], alone["high_adjusted"]) == (alone["low"], alone["high"])

@@ -134,3 +134,9 @@ def test_errors_of_a_contrast_are_over_the_seeds_of_its_look(study: Callable[...
     directory = study(seeds=range(7), per_example=True)
     looks = Inference(looks=(4, 20))
     assert set(find(read_study(directory), settings=looks).variance["n"]) == {4, 7}  # 7: no replay, a control
+
+
+def test_a_control_is_no_verdict_that_holds_or_does_not(study: Callable[..., Path]) -> None:
+    limits = verdicts_in_words(find(read_study(study(seeds=range(6), effects={}, per_example=True)))).limits
+    assert "no replay" not in limits
+    assert "also hold for" not in limits

@@ -46,11 +46,11 @@ def test_a_verdict_that_holds_for_the_task_is_said_to(findings: Callable[..., Fi
         ({"effects": {}, "settings": Inference(smallest_effect=0.5)}, "Nothing was found to differ"),
         (
             {"effects": {}, "noise": 5.0},
-            "Nothing is decided: of 2 contrasts with random none of them is resolved",
+            "Nothing is decided: the 2 contrasts with random are unresolved",
         ),
         (
             {"seeds": range(2)},
-            "Nothing is decided: of 2 contrasts with random none of them has been judged yet",
+            "Nothing is decided: the 2 contrasts with random are not judged yet",
         ),
     ],
 )
