@@ -50,6 +50,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks startup
 	$(BIN)/python -m benchmarks overhead
 	$(BIN)/python -m benchmarks busy
+	$(BIN)/python -m benchmarks error-rates --page docs/statistics.md
+	$(BIN)/python -m benchmarks verdict-cost
 	$(BIN)/python -m benchmarks study $(FROM_DATA)
 
 # Minutes, on generated data; what it finds goes to results/bench-quick.

@@ -101,10 +101,11 @@ def read_design(description: Record, *, seeds: Sequence[int], settings: Inferenc
     """Return the design that a study's declarations make; `seeds` are those that it plans now.
 
     What was declared last before any outcome is the first batch: its contrasts share alpha * (1 - growth),
-    of which the planned looks spend all but a share `growth`. The k-th declaration after outcomes that adds
-    contrasts is a batch of its own, with alpha * growth / 2^k. So every look has a number of seeds and a part
-    of alpha that no outcome can have moved, and the parts add up to alpha at most: by the union bound no
-    more than alpha of studies make a wrong claim, however they are looked at, grown or ended.
+    of which the planned looks spend all but a share `growth`, which is declared with them. The k-th
+    declaration after outcomes that adds contrasts is a batch of its own, with alpha * growth / 2^k. So every
+    look has a number of seeds and a part of alpha that no outcome can have moved, and the parts add up to
+    alpha at most: by the union bound no more than alpha of studies make a wrong claim, however they are
+    looked at, grown or ended.
 
     A declaration of fewer seeds than can be judged is a pilot: its seeds are not judged, for their outcomes
     may have chosen how many others there are.
@@ -112,15 +113,16 @@ def read_design(description: Record, *, seeds: Sequence[int], settings: Inferenc
     present = sorted(seeds)
     stages, pilot = _stages(read_declared(description), present, settings=settings)
     order = dict.fromkeys(seed for stage in stages for seed in _seeds(stage, present))
+    growth = settings.growth if stages[0].growth is None else stages[0].growth
     judged = tuple(seed for seed in dict.fromkeys([*order, *present]) if seed not in pilot)
     batches: list[Batch] = []
     for stage in stages:
         if any(_within(stage.search, batch.search) for batch in batches):
             continue
-        part = settings.growth / 2 ** len(batches) if batches else 1 - settings.growth
+        part = growth / 2 ** len(batches) if batches else 1 - growth
         planned = _planned(stage, present, pilot=pilot) or (FEWEST_FOR_INTERVAL,)
         alpha = settings.alpha * part
-        batches.append(Batch(stage.search, planned, judged, frozenset(present), alpha, settings.growth))
+        batches.append(Batch(stage.search, planned, judged, frozenset(present), alpha, growth))
     config = description.get("config")
     defaults = config.get("phase_b") if isinstance(config, dict) else None
     return Design(tuple(batches), defaults if isinstance(defaults, dict) else {})

@@ -18,6 +18,7 @@ from analysis.findings.judgement import Judgement, judge_study
 from analysis.findings.outcomes import run_outcomes
 from analysis.findings.pairs import done_pairs, plan_pairs
 from analysis.findings.selections import Selected, overlaps, pool_size, read_selections
+from analysis.findings.sensitivity import find_sensitivity
 from analysis.findings.variance import Components, components, split
 from analysis.reading.declaration import Inference, read_settings
 from analysis.reading.per_example import Changes, read_changes
@@ -151,6 +152,13 @@ class Findings:
     @cached_property
     def _components(self) -> Components:
         return components(self.outcomes, study=self.study, settings=self.settings)
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """A row a contrast of the family, COLUMNS of analysis.findings.sensitivity: whether its verdict hangs
+        on the test, on one seed, or on how examples are weighted.
+        """
+        return find_sensitivity(self.planned_pairs, self.judgements, study=self.study, settings=self.settings)
 
     @property
     def components(self) -> pd.DataFrame:

@@ -102,13 +102,15 @@ def _section(record: Record, name: str) -> Record:
 class Declared(NamedTuple):
     """One declaration: its `search` (strategy, mix, axes), its seeds and looks, and whether it was blind.
 
-    `search` and `seeds` are None where it tells none; early ones tell how many seeds there were, not which.
+    `search`, `seeds` and `growth` are None where it tells none; early ones tell how many seeds there were,
+    not which.
     """
 
     search: Mapping[str, Any] | None
     seeds: int | tuple[int, ...] | None
     looks: tuple[int, ...]
     blind: bool
+    growth: float | None = None
 
 
 def read_declared(description: Record) -> tuple[Declared, ...]:
@@ -123,8 +125,12 @@ def _declared(entry: dict[str, Any]) -> Declared:
     search = entry.get("search")
     if not (isinstance(looks, list) and _rises(tuple(looks)) and isinstance(search, dict | None)):
         raise AnalysisError(f"{schema.STUDY_FILE}: a declaration cannot be read: {shortened(entry)}")
+    inference = entry.get("inference")
+    growth = inference.get("growth") if isinstance(inference, dict) else None
+    if not (growth is None or (is_number(growth) and 0 <= growth < 1)):
+        raise AnalysisError(f"{schema.STUDY_FILE}: a declaration cannot be read: {shortened(entry)}")
     if search is None:
-        return Declared(None, None, tuple(looks), blind)
+        return Declared(None, None, tuple(looks), blind, growth)
     strategies, mixes, axes = search.get("strategy"), search.get("mix"), search.get("axes", {})
     seeds = search.get("seeds")
     if not (
@@ -134,7 +140,8 @@ def _declared(entry: dict[str, Any]) -> Declared:
     if not (type(seeds) is int or (isinstance(seeds, list) and all(type(seed) is int for seed in seeds))):
         raise AnalysisError(f"{schema.STUDY_FILE}: seeds must be whole numbers: {shortened(search)}")
     searched = {schema.STRATEGY: strategies, schema.MIX: mixes, "axes": axes}
-    return Declared(searched, tuple(seeds) if isinstance(seeds, list) else seeds, tuple(looks), blind)
+    known = tuple(seeds) if isinstance(seeds, list) else seeds
+    return Declared(searched, known, tuple(looks), blind, growth)
 
 
 def declaration_text(description: Record) -> str:

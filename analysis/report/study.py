@@ -22,7 +22,7 @@ from analysis.wording.conditioning import conditions
 from analysis.wording.verdicts import verdicts_in_words
 
 DATA_ONLY = ("cells", "evaluations")
-FOLDED = ("secondary", "levels", "pairs")
+FOLDED = ("secondary", "variance", "sensitivity", "levels", "pairs")
 MOST_SHOWN_ROWS = 1_000  # a longer table is only to download
 
 Progress = Callable[[str], None]

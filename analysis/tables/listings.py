@@ -13,7 +13,17 @@ from analysis.stats.measures import MEASURES
 from analysis.tables.contrasts import contrasts_table, secondary_table
 from analysis.tables.labels import label_columns, label_entries
 from analysis.tables.summary import summary_table
-from analysis.tables.table import ABSENT, MOST_PRINTED_ROWS, Column, Entry, Table, count, interval, number
+from analysis.tables.table import (
+    ABSENT,
+    MOST_PRINTED_ROWS,
+    Column,
+    Entry,
+    Table,
+    count,
+    interval,
+    number,
+    probability,
+)
 from analysis.wording.conditioning import count_text, given
 from analysis.wording.terms import holds_text
 from trainables.ledger import schema
@@ -170,6 +180,43 @@ def variance_table(findings: Findings) -> Table | None:
     return Table("variance", "Seeds and examples", heads, rows, caption, frame)
 
 
+def sensitivity_table(findings: Findings) -> Table | None:
+    """Return whether each verdict hangs on the test, a seed or the examples' weights; None without a "
+    "contrast."""
+    frame = findings.sensitivity
+    if frame.empty:
+        return None
+    numbers = ("difference", "by example", "n", "p", "sign-flip p", "wide p", "p without a seed", "that seed")
+    heads = [
+        *label_columns(findings, seed=False),
+        Column("verdict"),
+        *(Column(title, numeric=True) for title in numbers),
+        Column("stays without any seed"),
+    ]
+    rows = [
+        [
+            *label_entries(findings, row, seed=False),
+            Entry(str(row["verdict"])),
+            number(row["difference"], sign=True),
+            number(row["difference_by_example"], sign=True),
+            count(row["n"]),
+            *(probability(row[name]) for name in ("p", "p_sign_flip", "p_wide", "p_without_a_seed")),
+            count(row["seed_that_matters"]),
+            Entry(holds_text(row["stays_without_a_seed"]) or ABSENT),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    caption = (
+        f"Each contrast with {findings.study.baseline} once more. p: of what the verdict claims, of a "
+        "difference where it claims nothing, by the paired t test or two one-sided tests; sign-flip p: of a "
+        "difference, by the signs alone; wide p: the same statistic on the tails of 1 or 2 degrees of "
+        "freedom, for skewed differences; p without a seed: the largest when each seed is left out in turn, "
+        "and which. All unadjusted. By example: the difference in the mean over examples, each counted once, "
+        "not by its tokens."
+    )
+    return Table("sensitivity", "Sensitivity", heads, rows, caption, frame)
+
+
 def _printed(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     """Return the rows that are shown; none where there are more than anyone reads."""
     return frame.to_dict("records") if len(frame) <= MOST_PRINTED_ROWS else []
@@ -180,6 +227,7 @@ TABLES: dict[str, Callable[[Findings], Table | None]] = {
     "summary": summary_table,
     "secondary": secondary_table,
     "variance": variance_table,
+    "sensitivity": sensitivity_table,
     "levels": levels_table,
     "pairs": pairs_table,
     "cells": cells_table,

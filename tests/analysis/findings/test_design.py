@@ -124,3 +124,11 @@ def test_where_nothing_was_declared_the_study_is_as_it_is_planned(nothing: Any) 
 def test_a_declaration_that_cannot_be_read_is_refused(entry: dict[str, Any]) -> None:
     with pytest.raises(AnalysisError, match=r"study\.json"):
         design(entry)
+
+
+def test_the_share_that_is_kept_is_what_was_declared_before_outcomes() -> None:
+    first, later = declared() | {"inference": {"growth": 0.2}}, declared(9) | {"inference": {"growth": 0.0}}
+    (batch,) = design(first, later, growth=0.0).batches
+    assert (batch.growth, batch.alpha) == pytest.approx((0.2, 0.04))
+    with pytest.raises(AnalysisError, match=r"study\.json"):
+        design(declared() | {"inference": {"growth": 2}})

@@ -24,7 +24,7 @@ def report(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["report", *map(str, arguments)], catch_exceptions=False)
 
 
-TABLE_STEMS = ("summary", "contrasts", "secondary", "pairs", "cells", "evaluations", "rates")
+TABLE_STEMS = ("summary", "contrasts", "sensitivity", "secondary", "pairs", "cells", "evaluations", "rates")
 
 
 def written_files(directory: Path) -> set[str]:
