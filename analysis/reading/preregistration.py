@@ -78,11 +78,16 @@ def read_document(path: Path) -> dict[str, Any]:
         raise AnalysisError(f"--preregistration: {path} is no document of `sweep plan --preregister`")
     if _digest(block.group(1)) != seal.group(1):
         raise AnalysisError(f"--preregistration: the record in {path} is not the one that was hashed")
-    record: dict[str, Any] = json.loads(block.group(1))
-    absent = [name for name in (*COMPARED, "date", "finished_cells", "study") if name not in record]
+    try:
+        record = json.loads(block.group(1))
+    except ValueError as error:
+        raise AnalysisError(f"--preregistration: the record in {path} is no JSON ({error})") from error
+    known = record if isinstance(record, dict) else {}
+    absent = [name for name in (*COMPARED, "date", "finished_cells", "study") if name not in known]
+    absent += [name for name in ("family", "seeds") if not isinstance(known.get(name, []), list)]
     if absent:
         raise AnalysisError(f"--preregistration: the record in {path} lacks {', '.join(absent)}")
-    return record
+    return known
 
 
 def departures(registered: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """What is registered before a study is what its report is held against."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,14 @@ def test_a_study_without_a_contrast_registers_nothing(values: dict[str, Any], tm
     assert code == 1
     assert "no contrast to register" in said
     assert not document.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "is no JSON"), ("[1]", "lacks tasks"), ("{}", "lacks tasks")]
+)
+def test_a_hashed_record_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    document = tmp_path / "plan.md"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    document.write_text(f"```json\n{text}\n```\n\nsha256: {digest}\n")
+    with pytest.raises(AnalysisError, match=said):
+        read_document(document)
