@@ -162,6 +162,9 @@ def caption(facet: Facet, levels: pd.DataFrame, *, cut: list[str]) -> str:
         "single seeds; large: their mean, from 3 seeds on.",
         f"Shown are the first {MOST_VALUES} values of {' and '.join(cut)}." if cut else "",
         spread_sentence(facet, counts, marks="Bars", kind="t"),
+        f"None over fewer than {FEWEST_EXAMPLES} examples."
+        if smallest < FEWEST_EXAMPLES and max(counts) > 2
+        else "",
         "They are not adjusted for the number of groups: exploratory." if max(counts) > 2 else "",
         absent_sentence(facet),
         mix_sentence(facet),

@@ -34,8 +34,9 @@ from analysis.figures.style import (
 )
 from analysis.findings.judgement import contrast_of
 from analysis.findings.outcomes import strategy_rank
-from analysis.findings.verdicts import UNRESOLVED
+from analysis.findings.verdicts import DIFFERENT, UNRESOLVED
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
+from analysis.stats.measures import MEASURES
 from analysis.wording.conditioning import conditioning
 from analysis.wording.conditioning import count_text as count_words
 from analysis.wording.terms import mix_text, seeds_to_add_text
@@ -144,6 +145,9 @@ def verdict_text(record: dict[Any, Any]) -> str:
     if record["in_family"] and math.isnan(record["look"]):
         return "not judged yet"
     needed = seeds_to_add_text(record["seeds_to_add_low"], record["seeds_to_add_high"])
+    if record["verdict"] == DIFFERENT:
+        worse = (record["difference"] > 0) == MEASURES[record["measure"]].higher_is_worse
+        return f"{DIFFERENT}: {'worse' if worse else 'better'}"
     return f"{record['verdict']} (+{needed})" if needed else str(record["verdict"])
 
 

@@ -32,7 +32,7 @@ from analysis.stats.measures import MEASURES
 from analysis.wording.terms import mix_text, signed_text
 from trainables.ledger import schema
 
-PALETTE = "blend:#5a9bd4,#f7f7f7,#e8924a"  # blue to orange, light enough for dark text throughout
+BETTER, NEITHER, WORSE = "#5a9bd4", "#f7f7f7", "#e8924a"  # light enough for dark text throughout
 HATCH = "////"
 TWO = 2  # pairs: points, and no mean of them
 CELL_WIDTH, LINE_HEIGHT = 1.05, 0.105  # inches
@@ -44,6 +44,13 @@ ABSENT = {
     "n_failed": "failed",
     "n_unfinished": "unfinished",
 }
+
+
+def palette(contrasts: pd.DataFrame) -> str:
+    """Return the colours from below to above 0: orange is worse, whichever way that lies."""
+    worse = {MEASURES[name].higher_is_worse for name in contrasts["measure"]}
+    low, high = (WORSE, BETTER) if worse == {False} else (BETTER, WORSE)
+    return f"blend:{low},{NEITHER},{high}"
 
 
 def plot_heat_map(
@@ -69,7 +76,7 @@ def plot_heat_map(
         ax=ax,
         vmin=-limit,
         vmax=limit,
-        cmap=seaborn.color_palette(PALETTE, as_cmap=True),
+        cmap=seaborn.color_palette(palette(contrasts), as_cmap=True),
         linewidths=1,
         xticklabels=False,
         yticklabels=False,
@@ -231,10 +238,11 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
         if schema.AA in set(frame[schema.STRATEGY])
         else ""
     )
+    colour = "orange" if MEASURES[facet.settings.primary].higher_is_worse else "blue"
     return joined(
         f"Paired difference from {facet.study.baseline} in {measure_text(facet)} "
         f"({MEASURES[facet.settings.primary].unit}) at the same seed "
-        f"and mix: above 0 (orange), {direction_text(facet)}.",
+        f"and mix: above 0 ({colour}), {direction_text(facet)}.",
         spread_sentence(facet, counts, marks="±", kind="paired t"),
         resolved.strip(),
         crossed,

@@ -66,7 +66,7 @@ METADATA: dict[str, dict[str, str | None]] = {
 }
 
 COLOURS = [seaborn.color_palette("colorblind")[position] for position in (0, 1, 2, 4, 9, 3, 5, 6)]
-MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "p")
+MARKERS = ("s", "^", "D", "v", "X", "<", ">")
 DASHES = ("--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 0.8)))
 
 
@@ -92,7 +92,7 @@ def strategy_styles(
         baseline: ("0.1", "o", "-"),
         schema.AA: ("0.4", "d", (0, (5, 1, 1, 1))),
     }
-    plain[schema.NO_REPLAY] = ("0.55", "h", (0, (4, 2)))
+    plain[schema.NO_REPLAY] = ("0.6", "P", (0, (1.5, 1.5)))  # neither as round nor as dark as the baseline
     coloured = [name for name in ordered if name not in plain]
     labels = name_labels(ordered)
     styles = {name: cycled_style(position, label=labels[name]) for position, name in enumerate(coloured)}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
@@ -66,7 +67,7 @@ def test_the_forest_draws_both_intervals_and_every_pair(study: Builder) -> None:
     assert points == family["n"].sum() == 24
 
 
-@pytest.mark.parametrize(("effect", "said"), [(0.05, "equivalent"), (1e-9, "different")])
+@pytest.mark.parametrize(("effect", "said"), [(0.05, "equivalent"), (1e-9, "different: worse")])
 def test_the_forest_says_each_verdict_and_draws_the_zone(study: Builder, effect: float, said: str) -> None:
     facet = declared(study(**SIX, effects={"difficulty_hard": 0.01}, noise=0.5), smallest_effect=effect)
     drawing = draw_forest(facet)
@@ -205,3 +206,21 @@ def test_a_forest_with_looks_shows_the_pairs_of_its_look(study: Builder) -> None
     declared = {"config": {"search": {"looks": [4, 12]}}}
     drawing = draw_forest(only_view(study(**SIX, description=declared)))
     assert set(drawing.data["pairs"]["seed"]) == set(range(4))
+
+
+@pytest.mark.parametrize(("effect", "word"), [(0.05, "worse"), (-0.05, "better")])
+def test_the_forest_says_in_which_direction_a_contrast_differs(
+    study: Builder, effect: float, word: str
+) -> None:
+    drawing = draw_forest(only_view(study(**{**SIX, "effects": {"difficulty_hard": effect}})))
+    assert drawing.figure is not None
+    assert f"different: {word}" in texts(drawing.figure)
+
+
+@pytest.mark.parametrize(("examples", "intervals"), [(4, 0), (5, 1)])
+def test_no_interval_is_drawn_over_fewer_than_five_examples(examples: int, intervals: int) -> None:
+    levels = pd.DataFrame(
+        {"strategy": "random", "value": 1, "examples": examples, "forgetting": [0.1, 0.2, 0.4, 0.5]}
+    )
+    ax = plot_levels(levels, Figure().subplots())
+    assert sum(len(line.get_xdata()) == 2 for line in ax.lines) == 1 + intervals  # the line at 0 is one

@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.patches import Ellipse
 
 from analysis.figures.facet import Facet
-from analysis.figures.heat_map import draw_change_against_baseline
+from analysis.figures.heat_map import BETTER, WORSE, draw_change_against_baseline
 from analysis.figures.layout import free_corner
 from analysis.figures.overlap import draw_overlaps
-from analysis.figures.style import publication_style
+from analysis.figures.style import publication_style, strategy_styles
 from analysis.figures.trade_off import draw_trade_off, mean_region
 from analysis.findings.verdicts import UNRESOLVED
+from analysis.stats.measures import MEASURES
 from analysis.wording.terms import signed_text
 from tests.analysis.figures.test_registry import only_view, texts
 from tests.analysis.studies import STARTS, STRATEGIES
@@ -188,3 +190,25 @@ def test_of_the_free_corners_the_one_towards_the_target_is_taken(
 ) -> None:
     places = np.array([[0.1, 0.95], [0.5, 0.5]])
     assert free_corner(places, direction=np.array([0.9, 0.1]), taken=taken) == corner
+
+
+@pytest.mark.parametrize("measure", ["forgetting", "task_b_gain"])
+def test_orange_is_worse_than_the_baseline_whichever_way_the_measure_points(
+    study: Builder, measure: str
+) -> None:
+    described = {"config": {"inference": {"primary": measure}}}
+    drawing = draw_change_against_baseline(only_view(study(strategies=STRATEGIES, description=described)))
+    assert drawing.figure is not None
+    low, high = (to_hex(drawing.figure.axes[0].collections[0].get_cmap()(end)) for end in (0.0, 1.0))
+    worse = MEASURES[measure].higher_is_worse
+    assert (low, high) == ((BETTER, WORSE) if worse else (WORSE, BETTER))
+    assert ("above 0 (orange)" in drawing.caption) == worse
+
+
+def test_no_replay_and_the_baseline_differ_in_shape_dash_and_lightness() -> None:
+    styles = strategy_styles(["random", schema.NO_REPLAY, *STRATEGIES])
+    baseline, none = styles["random"], styles[schema.NO_REPLAY]
+    assert baseline.marker != none.marker
+    assert baseline.dash != none.dash
+    assert float(none.colour) - float(baseline.colour) > 0.4
+    assert [style.marker for style in styles.values()].count(none.marker) == 1
