@@ -6,6 +6,7 @@ Each line of the table is a claim of docs/statistics.md. "Before": Holm at the s
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ import click
 import numpy as np
 from scipy import stats
 
-from analysis.findings.multiplicity import step_down
 from analysis.findings.variance import split_errors
 from analysis.stats.intervals import Values, wide_degrees
 from analysis.stats.power import detectable_difference
@@ -26,6 +26,7 @@ from benchmarks.simulated import (
     OPEN,
     Outcome,
     draw,
+    holm,
     judge,
     judge_at,
     p_values,
@@ -71,17 +72,15 @@ def grown_by_advice(differences: Values, *, first: int) -> bool:
         if (judge_at(part, ALPHA) == DIFFERENT).any():
             return True
         effects = np.abs(part.mean(axis=0)) / part.std(axis=0, ddof=1)
-        count = max(count + 1, bisect_left(NEEDED, -effects.max(), lo=0) + 3)
+        count = max(count + 1, bisect_left(_detected(FAMILY), -effects.max()) + 3)
         if count > MOST:
             return False
 
 
+@cache
 def _detected(contrasts: int) -> list[float]:
     """Return minus the effect that n seeds detect, n = 3, 4, ...: rising, as bisect wants it."""
     return [-detectable_difference(1.0, n, comparisons=contrasts) for n in range(3, MOST + 1)]
-
-
-NEEDED = _detected(FAMILY)
 
 
 def pilot(rng: np.random.Generator, studies: int) -> list[Line]:
@@ -204,7 +203,7 @@ def _claims_on_examples(rng: np.random.Generator, *, seeds: int, count: int) -> 
     runs = (common + own + rng.normal(0, np.sqrt(1 / 2), (FAMILY + 1, seeds, 1))) / np.sqrt(2)
     rises = runs[1:] - runs[0]
     p = p_values(np.moveaxis(rises.mean(axis=2), 0, 1)[:, None], None)
-    different = _different(p[0, :, 0])
+    different = holm(p[0, :, 0]) <= ALPHA
     tokens = np.ones(count)
     holds = []
     for each, found in zip(rises, different, strict=True):
@@ -213,10 +212,6 @@ def _claims_on_examples(rng: np.random.Generator, *, seeds: int, count: int) -> 
             ratio = abs(errors["difference"]) / errors["se_both"]
             holds.append(2 * stats.t.sf(ratio, seeds - 1) * FAMILY <= ALPHA)
     return bool(different.any()), any(holds)
-
-
-def _different(p: Values) -> Values:
-    return step_down(np.stack([p, np.full_like(p, np.nan)], axis=-1))[:, 0] <= ALPHA
 
 
 def skew(rng: np.random.Generator, studies: int) -> list[Line]:

@@ -100,6 +100,11 @@ def _decide(adjusted: Values, alpha: float) -> Codes:
     return np.where(equivalent, EQUIVALENT, np.where(different, DIFFERENT, OPEN))
 
 
+def holm(p: Values) -> Values:
+    """Return the p of a difference (..., m) adjusted by the report's steps, with no claim of equivalence."""
+    return step_down(np.stack([p, np.full_like(p, np.nan)], axis=-1))[..., 0]
+
+
 def judge_at(differences: Values, alpha: float, margin: float | None = None) -> Codes:
     """Return Holm's verdicts on all of the seeds at once, as a study of fixed size has them."""
     return _decide(step_down(p_values(differences, margin)), alpha)

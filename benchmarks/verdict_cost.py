@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.findings.multiplicity import step_down
 from analysis.stats.intervals import Values
 from benchmarks.machine import RESULTS, publish_result
-from benchmarks.simulated import ALPHA, DIFFERENT, judge, judge_at, planned_steps
+from benchmarks.simulated import ALPHA, DIFFERENT, holm, judge, judge_at, planned_steps
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZES = (*range(3, 64), *range(64, 400, 8))
@@ -67,7 +66,7 @@ def welch(rng: np.random.Generator, known: Variances, *, seeds: int, effect: flo
     _, place = np.unique(known.mixes, return_inverse=True)
     drawn = rng.standard_normal((seeds, studies, place.max() + 1))[..., place] * known.baseline
     p = stats.ttest_ind(own, drawn, axis=0, equal_var=False).pvalue
-    adjusted = step_down(np.stack([p, np.full_like(p, np.nan)], axis=-1))[..., 0]
+    adjusted = holm(p)
     return Cost("unpaired, Welch, Holm", seeds, seeds * _arms(known), float((adjusted <= ALPHA).mean()))
 
 

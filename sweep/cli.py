@@ -197,11 +197,11 @@ def plan(
     prepared, ledger = prepare(study, say=click.echo), Ledger(study_storage(study))
     check_meaning(ledger, prepared.fingerprint)
     whole = make_plan(study, prepared, ledger, say=click.echo)
-    spreads = find_spreads(study, whole, ledger, pilot=pilot, given=paired_sd)
+    interim = look_at(study, whole, ledger)
+    spreads = find_spreads(study, interim.study, pilot=pilot, given=paired_sd)
     due = find_next_stage(study, whole, ledger)
     print_plan(due.plan, study=study, prepared=prepared, console=Console())
     print_progression(due, whole, console=Console())
-    interim = look_at(study, whole, ledger)
     for line in describe_resolution(study, spreads, interim.judgements):
         click.echo(line)
     if preregister is not None:

@@ -27,8 +27,7 @@ def measure_heading(facet: Facet) -> str:
 def direction_text(facet: Facet) -> str:
     """Return what a difference above 0 means: 'forgetting is higher than with random (worse)'."""
     measure = MEASURES[facet.settings.primary]
-    judgement = "worse" if measure.higher_is_worse else "better"
-    return f"{measure.label} is higher than with {facet.study.baseline} ({judgement})"
+    return f"{measure.label} is higher than with {facet.study.baseline} ({measure.judgement(1.0)})"
 
 
 def measure_axis(facet: Facet, *, difference: bool = False) -> str:

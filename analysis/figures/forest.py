@@ -146,8 +146,7 @@ def verdict_text(record: dict[Any, Any]) -> str:
         return "not judged yet"
     needed = seeds_to_add_text(record["seeds_to_add_low"], record["seeds_to_add_high"])
     if record["verdict"] == DIFFERENT:
-        worse = (record["difference"] > 0) == MEASURES[record["measure"]].higher_is_worse
-        return f"{DIFFERENT}: {'worse' if worse else 'better'}"
+        return f"{DIFFERENT}: {MEASURES[record['measure']].judgement(record['difference'])}"
     return f"{record['verdict']} (+{needed})" if needed else str(record["verdict"])
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.findings.design import Look
 from analysis.findings.family import Contrast, identical
 from analysis.findings.judgement import Judgement, contrast_of, planned_labels
+from analysis.findings.multiplicity import stays
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
 from analysis.findings.seeds_needed import seeds_to_add
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, judge
@@ -144,7 +145,7 @@ def _stays(differences: Values, judgement: Judgement, *, settings: Inference) ->
         )
     else:
         return None
-    return bool(wide * (adjusted / plain if plain > 0 else 1.0) <= settings.alpha)
+    return stays(wide, plain=plain, adjusted=adjusted, alpha=settings.alpha)
 
 
 def _alone(differences: Values, *, settings: Inference, same: bool) -> dict[str, Any]:

@@ -68,6 +68,11 @@ def step_down(p: Values) -> Values:
     return np.where(np.isnan(p), np.nan, adjusted)
 
 
+def stays(p: float, *, plain: float, adjusted: float, alpha: float) -> bool:
+    """Return whether a claim stays at `alpha` with another p, adjusted by the factor by which its own was."""
+    return bool(p * (adjusted / plain if plain > 0 else 1.0) <= alpha)
+
+
 def _p_values(differences: Values, *, smallest_effect: float | None) -> tuple[float, float]:
     equivalence = float("nan") if smallest_effect is None else tost(differences, smallest_effect)
     return paired_test(differences).p, equivalence

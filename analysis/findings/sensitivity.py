@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.findings.family import Contrast
 from analysis.findings.judgement import Judgement, contrast_of
+from analysis.findings.multiplicity import stays
 from analysis.findings.outcomes import BASELINE_SUFFIX
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, SECOND, STANDING
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
@@ -78,9 +79,9 @@ def _tests(
     without = [p_of(np.delete(differences, place)) for place in range(len(differences))]
     worst = int(np.nanargmax(without)) if np.isfinite(without).any() else None
     adjusted = judgement.p if margin is None else judgement.p_equivalence
-    stays: bool | None = None
+    kept: bool | None = None
     if judgement.verdict in (DIFFERENT, EQUIVALENT) and worst is not None:
-        stays = bool(without[worst] * (adjusted / plain if plain > 0 else 1.0) <= settings.alpha)
+        kept = stays(without[worst], plain=plain, adjusted=adjusted, alpha=settings.alpha)
     return {
         "verdict": judgement.verdict,
         "n": len(differences),
@@ -90,7 +91,7 @@ def _tests(
         "p_wide": wide_p(differences) if margin is None else wide_tost(differences, margin),
         "p_without_a_seed": np.nan if worst is None else without[worst],
         "seed_that_matters": np.nan if worst is None else seeds[worst],
-        "stays_without_a_seed": stays,
+        "stays_without_a_seed": kept,
     }
 
 

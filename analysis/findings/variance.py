@@ -14,6 +14,7 @@ from scipy import stats
 
 from analysis.findings.family import Contrast
 from analysis.findings.judgement import Judgement, contrast_of
+from analysis.findings.multiplicity import stays
 from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
 from analysis.findings.pairs import SECOND
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
@@ -130,17 +131,14 @@ def _holds(
     if settings.primary != FORGETTING or not np.isfinite(p):
         return None
     if row["verdict"] == DIFFERENT:
-        return bool(p * _factor(row["p"], row["p_holm"]) <= settings.alpha)
+        return stays(p, plain=row["p"], adjusted=row["p_holm"], alpha=settings.alpha)
     if row["verdict"] == EQUIVALENT:
         assert settings.smallest_effect is not None
         inside = (settings.smallest_effect - abs(errors["difference"])) / error
         equivalence = float(stats.t.sf(inside, int(errors["n"]) - 1))
-        return bool(equivalence * _factor(row["p_equivalence"], row["p_equivalence_holm"]) <= settings.alpha)
+        plain, adjusted = row["p_equivalence"], row["p_equivalence_holm"]
+        return stays(equivalence, plain=plain, adjusted=adjusted, alpha=settings.alpha)
     return None
-
-
-def _factor(plain: float, adjusted: float) -> float:
-    return adjusted / plain if plain > 0 else 1.0
 
 
 def split_errors(rises: Values, tokens: Values) -> dict[str, float]:

@@ -33,6 +33,10 @@ class Measure(NamedTuple):
     higher_is_worse: bool
     of: Callable[[Curve], float] | None
 
+    def judgement(self, difference: float) -> str:
+        """Return whether a difference from the baseline, other than 0, is "worse" or "better" than it."""
+        return "worse" if (difference > 0) == self.higher_is_worse else "better"
+
 
 def final_loss(losses: Values) -> float:
     """Return L(end) of `losses` (P,)."""

@@ -129,8 +129,7 @@ def verdict_entry(row: Row) -> Entry:
     text = verdict_text(row["verdict"], in_family=row["in_family"])
     if row["verdict"] != DIFFERENT:
         return Entry(text)
-    worse = (row["difference"] > 0) == MEASURES[row["measure"]].higher_is_worse
-    return Entry(text, mood="worse" if worse else "better")
+    return Entry(text, mood=MEASURES[row["measure"]].judgement(row["difference"]))
 
 
 def pairs_entry(row: Row) -> Entry:

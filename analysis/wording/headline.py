@@ -30,7 +30,7 @@ def _found(findings: Findings, family: pd.DataFrame) -> str:
     if not different.empty:
         row = max(different.to_dict("records"), key=lambda each: abs(each["difference"]))
         higher = row["difference"] > 0
-        judgement = "worse" if higher == measure.higher_is_worse else "better"
+        judgement = measure.judgement(row["difference"])
         return (
             f"{_named(row, findings)} is {judgement} than {baseline}: {measure.label} is "
             f"{'higher' if higher else 'lower'} by {abs(row['difference']):.2g} {measure.unit} "

@@ -109,7 +109,7 @@ def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
     sentences = []
     for name, found in grouped[:MOST_NAMED]:
         higher = found[0]["difference"] > 0
-        judgement = "worse" if higher == measure.higher_is_worse else "better"
+        judgement = measure.judgement(found[0]["difference"])
         sizes = [f"{size:.2g}" for size in sorted(abs(row["difference"]) for row in found)]
         size = sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
         largest = _p_text(max(row["p_holm"] for row in found))

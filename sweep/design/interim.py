@@ -40,8 +40,13 @@ class Interim:
     labels: dict[PlannedCell, list[tuple[Contrast, int]]]
 
 
-def study_now(study: StudyConfig, plan: Plan, ledger: Ledger) -> "RecordedStudy":
-    """Return the study as its report would read it, had it been opened with `plan` already."""
+def study_now(
+    study: StudyConfig, plan: Plan, ledger: Ledger, *, entries: list[Entry] | None = None
+) -> "RecordedStudy":
+    """Return the study as its report would read it, had it been opened with `plan` already.
+
+    `entries` are what `_entries` returns, if they are known.
+    """
     from analysis.reading.study import read_study
 
     described = {
@@ -53,7 +58,9 @@ def study_now(study: StudyConfig, plan: Plan, ledger: Ledger) -> "RecordedStudy"
         "config": study.model_dump(mode="json", exclude={"storage"}),
         "declarations": declarations(ledger, study, finished=plan.finished),
     }
-    return read_study(ledger.storage.location, description=described, plan=_entries(study, plan, ledger))
+    return read_study(
+        ledger.storage.location, description=described, plan=entries or _entries(study, plan, ledger)
+    )
 
 
 def _entries(study: StudyConfig, plan: Plan, ledger: Ledger) -> list[Entry]:
@@ -68,11 +75,11 @@ def look_at(study: StudyConfig, plan: Plan, ledger: Ledger) -> Interim:
     from analysis.reading.declaration import read_settings
     from analysis.reading.study import label_frame
 
-    recorded = study_now(study, plan, ledger)
+    entries = _entries(study, plan, ledger)
+    recorded = study_now(study, plan, ledger, entries=entries)
     settings = read_settings(recorded.description)
     pairs = _planned_pairs(recorded, measure=settings.primary, draws=settings.baseline_draws)
-    entries = [entry["labels"] for entry in _entries(study, plan, ledger)]
-    frame = label_frame(entries, labels=(*LABEL_COLUMNS, *recorded.axes))
+    frame = label_frame([entry["labels"] for entry in entries], labels=(*LABEL_COLUMNS, *recorded.axes))
     named = iter([(contrast_of(each, axes=recorded.axes), each[SEED]) for each in frame.to_dict("records")])
     return Interim(
         recorded,

@@ -13,9 +13,7 @@ import numpy as np
 
 from sweep.config.errors import ConfigurationError
 from sweep.config.study import StudyConfig
-from sweep.design.interim import Differences, contrast_differences, study_now
-from sweep.ledger.ledger import Ledger
-from sweep.planning.plan import Plan
+from sweep.design.interim import Differences, contrast_differences
 
 if TYPE_CHECKING:
     from analysis.findings.judgement import Judgement
@@ -60,9 +58,9 @@ class Spread:
 
 
 def find_spreads(
-    study: StudyConfig, plan: Plan, ledger: Ledger, *, pilot: str | None = None, given: float | None = None
+    study: StudyConfig, recorded: "RecordedStudy", *, pilot: str | None = None, given: float | None = None
 ) -> list[Spread]:
-    """Return the spread that a user has `given`, or at each mix that of the `pilot` or the study's own pairs.
+    """Return the spread that a user has `given`, or at each mix that of the `pilot` or the `recorded` study.
 
     Empty where no contrast of its own has two pairs. Raises ConfigurationError if what was given or the pilot
     has no spread, AnalysisError where the pilot is no study.
@@ -84,7 +82,7 @@ def find_spreads(
                 "at most"
             )
         return spreads
-    return _spreads(study_now(study, plan, ledger), study, origin="this study")
+    return _spreads(recorded, study, origin="this study")
 
 
 def _other_tasks(study: StudyConfig, other: "RecordedStudy") -> str:

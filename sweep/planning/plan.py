@@ -97,10 +97,6 @@ class Plan:
         """Return the plan of the cells with those keys alone."""
         return self.part(lambda cell: cell.spec is not None and cell.spec.key in keys)
 
-    def of_seeds(self, seeds: Collection[int]) -> "Plan":
-        """Return the plan of those seeds alone; labels that share a cell share its seed."""
-        return self.part(lambda cell: cell.labels[0].seed in seeds)
-
     def hours_left(self, concurrent: int) -> float | None:
         """Return the estimated wall hours of the pending cells, None before any cell has finished."""
         if self.seconds_a_cell is None:

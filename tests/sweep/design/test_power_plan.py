@@ -41,7 +41,7 @@ def end(fake: FakeStudy, seeds: int) -> None:
 
 
 def spreads(fake: FakeStudy, **options: Any) -> list[Spread]:
-    return find_spreads(fake.study, fake.whole(), fake.ledger, **options)
+    return find_spreads(fake.study, study_now(fake.study, fake.whole(), fake.ledger), **options)
 
 
 def described(fake: FakeStudy, found: list[Spread], **changes: Any) -> list[str]:
