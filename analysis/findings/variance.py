@@ -109,8 +109,8 @@ def for_the_task(errors: dict[str, float], row: Mapping[Any, Any], *, settings: 
 
     D +- t(n - 1) se_both at the contrast's own level; the p of the difference is that of D / se_both. A
     verdict `holds` where that p, or TOST's by the same error, stays at most alpha once it is adjusted by the
-    factor by which the contrast's own was. Such intervals cover 94.9 to 99.9 %. None where the measure is
-    another than forgetting, whose examples these are.
+    factor by which the contrast's own was. None where the measure is another than forgetting, whose examples
+    these are.
     """
     n, difference, error = int(errors["n"]), errors["difference"], errors["se_both"]
     known = n >= FEWEST_FOR_INTERVAL and np.isfinite(error)

@@ -251,10 +251,9 @@ def tost(differences: Values, margin: float) -> float:
 def wide_degrees(n: int) -> int:
     """Return the degrees of freedom of the wide reference for n pairs: 2, below 5 pairs 1.
 
-    Student's t rejects too often where differences are skewed, the more so the smaller alpha: of samples of
-    a lognormal (sigma 1), 5 % tests reject 16 to 18 % at n = 3 to 10, tests at 0.4 % up to 7 %. Its statistic
-    on the tails of 1 or 2 degrees keeps 5 % for a family of twelve; Johnson's (1978) and Hall's (1992)
-    modified t and the bootstrap do not at these n (benchmarks/error_rates.py).
+    Student's t rejects too often where differences are skewed, the more so the smaller alpha. Its statistic
+    on the tails of 1 or 2 degrees keeps the level of a family of twelve where one lognormal baseline is shared;
+    Johnson's (1978) and Hall's (1992) modified t do not keep it (tests/analysis/stats/test_simulations.py).
     """
     return 2 if n >= FEWEST_FOR_WIDE else 1
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.stats.bands import SUP_T, simultaneous_band
 from analysis.stats.intervals import (
@@ -13,6 +14,7 @@ from analysis.stats.intervals import (
     paired_test,
     pointwise_interval,
     tost,
+    wide_degrees,
 )
 from analysis.stats.power import (
     detectable_difference,
@@ -193,3 +195,29 @@ def test_looks_find_large_effects_early_and_equate_what_is_nothing() -> None:
     outcome = judge(drawn, planned_steps(4, 8, 12), margin=3.0)
     assert ((outcome.verdicts == [DIFFERENT, DIFFERENT, EQUIVALENT]).all(axis=1)).mean() > 0.9
     assert outcome.seeds.mean() < 9
+
+
+def johnson_p(values: Values) -> Values:
+    """The p of Johnson's (1978) modified t of samples (n, S)."""
+    n, mean, sd = len(values), values.mean(axis=0), values.std(axis=0, ddof=1)
+    third = n / ((n - 1) * (n - 2)) * ((values - mean) ** 3).sum(axis=0)
+    modified = mean + third / (6 * sd**2 * n) + third * mean**2 / (3 * sd**4)
+    return np.asarray(2 * stats.t.sf(np.abs(modified) * np.sqrt(n) / sd, n - 1))
+
+
+def hall_p(values: Values) -> Values:
+    """The p of Hall's (1992) transformation of the t of samples (n, S)."""
+    n, mean, sd = len(values), values.mean(axis=0), values.std(axis=0)
+    skewness, ratio = (((values - mean) / sd) ** 3).mean(axis=0), mean / sd
+    whole = ratio + skewness * ratio**2 / 3 + skewness**2 * ratio**3 / 27 + skewness / (6 * n)
+    return np.asarray(2 * stats.t.sf(np.abs(np.sqrt(n) * whole), n - 1))
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_of_the_companions_for_skewed_differences_the_wide_reference_keeps_its_level(n: int) -> None:
+    values = np.random.default_rng(n).lognormal(0, 1, (n, 100_000)) - np.exp(0.5)
+    ratio = np.abs(values.mean(axis=0)) / values.std(axis=0, ddof=1) * np.sqrt(n)
+    alpha = ALPHA / 12
+    assert np.mean(2 * stats.t.sf(ratio, wide_degrees(n)) <= alpha) <= 1.25 * alpha
+    for p in (2 * stats.t.sf(ratio, n - 1), johnson_p(values), hall_p(values)):
+        assert np.mean(p <= alpha) > 0.01
