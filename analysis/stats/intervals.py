@@ -252,8 +252,8 @@ def wide_degrees(n: int) -> int:
     """Return the degrees of freedom of the wide reference for n pairs: 2, below 5 pairs 1.
 
     Student's t rejects too often where differences are skewed, the more so the smaller alpha. Its statistic
-    on the tails of 1 or 2 degrees keeps the level of a family of twelve where one lognormal baseline is shared;
-    Johnson's (1978) and Hall's (1992) modified t do not keep it (tests/analysis/stats/test_simulations.py).
+    on the tails of 1 or 2 degrees keeps the level of a family of twelve that shares one lognormal baseline;
+    Johnson's (1978) and Hall's (1992) modified t do not (tests/analysis/stats/test_simulations.py).
     """
     return 2 if n >= FEWEST_FOR_WIDE else 1
 
