@@ -1,7 +1,11 @@
 """Forgetting of task A by its examples' level and type, each strategy's mean over seeds."""
 
+from functools import partial
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,18 +17,20 @@ from analysis.figures.style import (
     TWO_COLUMNS,
     LineStyle,
     legend_handle,
+    looks,
     place_legend,
     place_title,
     plain_ticks,
     strategy_styles,
 )
 from analysis.findings.outcomes import strategy_rank
-from analysis.stats.intervals import LEVEL, mean_interval
+from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL, mean_interval
 from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 GROUPS = ("level", "type")
-LANE = 0.085  # inches a strategy takes within a value's row
+TWO = 2  # seeds: points, and no mean of them
+THICKNESS = 0.085  # inches of a lane
 BELOW = 0.42  # of a lane, from the interval to its single seeds
 MOST_VALUES = 16
 FEWEST_EXAMPLES = 5  # an interval over the seeds of so few would pass for one over examples
@@ -44,65 +50,57 @@ def plot_levels(
     styles = styles or strategy_styles(levels[schema.STRATEGY])
     names = sorted(set(levels[schema.STRATEGY]), key=strategy_rank)
     values = ordered_values(levels) if values is None else values
+    for row in range(1, len(values), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="0.965", linewidth=0, zorder=0)
     ax.axvline(0, color="0.2", linewidth=0.8, zorder=1)
-    for row, value in enumerate(values):
-        if row % 2:
-            ax.axhspan(row - 0.5, row + 0.5, color="0.965", linewidth=0, zorder=0)
-        for lane, name in enumerate(names):
-            height = row - 0.4 + 0.8 * (lane + 0.35) / len(names)
-            chosen = levels[(levels["value"] == value) & (levels[schema.STRATEGY] == name)]
-            few = len(chosen) > 0 and chosen["examples"].iloc[0] < FEWEST_EXAMPLES
-            _plot_lane(
-                chosen["forgetting"].dropna().to_numpy(float),
-                ax,
-                heights=(height, height + BELOW * 0.8 / len(names)),
-                style=styles[name],
-                level=None if few else level,
-            )
+    _plot_lanes(in_lanes(levels, names=names, values=values), ax, level=level, styles=styles)
     sizes = levels.groupby("value")["examples"].first()
-    ax.set_yticks(
-        range(len(values)),
-        [
-            f"{shown_text(str(value), longest=22, ending=False)} ({sizes.get(value, 0):.0f})"
-            for value in values
-        ],
-    )
-    ax.set_ylim(len(values) - 0.5, -0.5)
+    labels = [shown_text(str(value), longest=22, ending=False) for value in values]
+    texts = [f"{label} ({sizes.get(value, 0):.0f})" for value, label in zip(values, labels, strict=True)]
+    ax.set_yticks(range(len(values)), texts)
+    ax.set(ylim=(len(values) - 0.5, -0.5), xlabel="", ylabel="")
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     return ax
 
 
-def _plot_lane(
-    found: np.ndarray, ax: Axes, *, heights: tuple[float, float], style: LineStyle, level: float | None
-) -> None:
-    """Draw a strategy's mean and interval at the first of `heights`, its single seeds below at the second.
-
-    No interval where there is no `level`.
+def in_lanes(levels: pd.DataFrame, *, names: list[str], values: list[object]) -> pd.DataFrame:
+    """Return the known rises of `values`, each with its `lane`, in rows from the top, how far `below` it
+    single seeds stand, and `n`, how many there are in it.
     """
-    if not len(found):
-        return
-    height, below = heights
-    interval = mean_interval(found, level=level or LEVEL)
-    if len(found) > 1:
-        ax.scatter(
-            found,
-            np.full(len(found), below if len(found) > 2 else height),
-            s=2.5 if len(found) > 2 else 7,
-            marker=style.marker,
-            color=style.colour,
-            alpha=0.6 if len(found) > 2 else 1,
-            linewidths=0,
-        )
-    if level is not None and np.isfinite(interval.half_width):
-        ends = [interval.mean - interval.half_width, interval.mean + interval.half_width]
-        ax.plot(ends, [height] * 2, color=style.colour, linewidth=1.1)
-    if len(found) == 2:
-        return
-    ax.plot(
-        [interval.mean], [height], style.marker, color=style.colour, markersize=3.2, markeredgecolor="white",
-        markeredgewidth=0.4, zorder=4,
-    )  # fmt: skip
+    rises = levels[levels["value"].isin(values)].dropna(subset="forgetting")
+    rows = rises["value"].map(values.index)
+    lanes = (rises[schema.STRATEGY].map(names.index) + 0.35) / len(names)
+    seeds = rises.groupby([schema.STRATEGY, "value"])["forgetting"].transform("size")
+    return rises.assign(lane=rows - 0.4 + 0.8 * lanes, n=seeds, below=BELOW * 0.8 / len(names))
+
+
+def _plot_lanes(rises: pd.DataFrame, ax: Axes, *, level: float, styles: dict[str, LineStyle]) -> None:
+    """Draw each lane's mean, with its interval where it is over enough examples, its single seeds below.
+
+    Two seeds have no mean and stand in their lane.
+    """
+    many, pairs = rises["n"] >= FEWEST_FOR_INTERVAL, rises["n"] == TWO
+    below = rises.assign(lane=rises["lane"] + rises["below"])
+    look = looks(styles, markers=True) | {"x": "forgetting", "y": "lane", "ax": ax, "linewidth": 0}
+    for points, size, strength in ((below[many], 2.5, 0.6), (rises[pairs], 7, 1.0)):
+        if not points.empty:
+            seaborn.scatterplot(points, **look, s=size, alpha=strength)
+    averaged = rises[many & (rises["examples"] >= FEWEST_EXAMPLES)]
+    bare = rises[~pairs].drop(averaged.index)
+    for found, errorbar in ((averaged, partial(t_ends, level=level)), (bare, None)):
+        if not found.empty:
+            seaborn.lineplot(
+                found, x="forgetting", y="lane", orient="y", errorbar=errorbar, err_style="bars", ax=ax,
+                **looks(styles, markers=True, dashes=True), err_kws={"elinewidth": 1.1}, linewidth=0,
+                markersize=3.2, markeredgewidth=0.4, zorder=4,
+            )  # fmt: skip
+
+
+def t_ends(found: npt.ArrayLike, *, level: float) -> tuple[float, float]:
+    """Return the ends of the t interval of the mean of `found` (n,): seaborn's `errorbar`."""
+    interval = mean_interval(np.asarray(found, float), level=level)
+    return interval.mean - interval.half_width, interval.mean + interval.half_width
 
 
 def ordered_values(levels: pd.DataFrame) -> list[object]:
@@ -124,7 +122,7 @@ def draw_levels(facet: Facet) -> Drawing:
     values = {name: ordered_values(frame)[:MOST_VALUES] for name, frame in groups.items()}
     mixes = facet.mixes
     lanes = levels[schema.STRATEGY].nunique()
-    heights = [len(found) * max(0.17, LANE * lanes + 0.04) for found in values.values()]
+    heights = [len(found) * max(0.17, THICKNESS * lanes + 0.04) for found in values.values()]
     width = ONE_COLUMN if len(mixes) == 1 else TWO_COLUMNS
     figure = Figure(figsize=(width, 0.4 + sum(heights) + 0.35 * len(heights)), layout="constrained")
     axes = figure.subplots(

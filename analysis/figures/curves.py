@@ -1,9 +1,11 @@
 """Forgetting curves: both validation losses against the step, one column of panels a mix."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,9 +13,17 @@ from matplotlib.lines import Line2D
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, percent_text
 from analysis.figures.facet import Drawing, Entry, Facet, seeds_per_mean
 from analysis.figures.style import (
+    AS_KNOWN,
+    BAND_STRENGTH,
+    KNOWN,
+    LINE_WIDTH,
     ONE_COLUMN,
+    THIN,
+    THIN_STRENGTH,
     LineStyle,
+    known,
     legend_handle,
+    looks,
     place_legend,
     place_title,
     plain_ticks,
@@ -33,51 +43,12 @@ START = "before Phase B"
 STOPPED = (schema.DIVERGED, schema.FAILED)
 
 
-def plot_replicates(
-    runs: pd.DataFrame,
-    ax: Axes,
-    *,
-    style: LineStyle,
-    level: float = LEVEL,
-    simultaneous: bool = False,
-    filled: bool = True,
-) -> Axes:
-    """Draw the mean of `runs` (a row per replicate, a column per step) and, from n = 3 on, its band.
-
-    Of two runs there is no mean: they are drawn as they are. A band that is not `filled` is its two edges.
-    """
-    if runs.empty:
-        return ax
-    steps, values = runs.columns.to_numpy(dtype=float), runs.to_numpy(dtype=float)
-    every = max(1, len(steps) // MARKED_POINTS)
-    lines = values if len(runs) < FEWEST_FOR_INTERVAL else values.mean(axis=0, keepdims=True)
-    for line in lines:
-        ax.plot(
-            steps,
-            line,
-            color=style.colour,
-            linestyle=style.dash,
-            linewidth=1.1,
-            marker=style.marker,
-            markersize=3,
-            markevery=(style.position % every, every),
-            zorder=3,
-        )
-    if len(runs) >= FEWEST_FOR_INTERVAL:
-        shown, _ = band(values, level=level, simultaneous=simultaneous)
-        low, high = shown.mean - shown.half_width, shown.mean + shown.half_width
-        area = ax.fill_between(steps, low, high, facecolor=style.colour, alpha=0.15, linewidth=0, zorder=1)
-        if not filled:
-            area.set(facecolor="none", edgecolor=style.colour, linestyle=style.dash, linewidth=0.6, alpha=0.9)
-    return ax
-
-
 def plot_curves(
     frame: pd.DataFrame,
     ax: Axes,
     *,
     metric: str,
-    styles: dict[str, LineStyle] | None = None,
+    styles: Mapping[str, LineStyle] | None = None,
     level: float = LEVEL,
     simultaneous: bool = False,
 ) -> Axes:
@@ -87,30 +58,112 @@ def plot_curves(
     MOST_LINES done runs in the panel the thin lines are left out.
     """
     styles = strategy_styles(frame[schema.STRATEGY]) if styles is None else styles
-    crowded = is_crowded(frame)
-    for strategy, style in styles.items():
-        runs = frame[frame[schema.STRATEGY] == strategy]
-        done = runs[runs[STATE] == schema.DONE]
-        strong = crowded or done[schema.SEED].nunique() < FEWEST_FOR_INTERVAL
-        for _, run in (runs.drop(done.index) if strong else runs).groupby(schema.SEED):
-            ax.plot(
-                run[schema.STEP],
-                run[metric],
-                color=style.colour,
-                linestyle=style.dash,
-                linewidth=0.5,
-                alpha=0.55,
-            )
-        table = done.pivot(index=schema.SEED, columns=schema.STEP, values=metric).dropna(axis="columns")
-        filled = not simultaneous or len(styles) <= MOST_FILLS
-        plot_replicates(table, ax, style=style, level=level, simultaneous=simultaneous, filled=filled)
+    done = frame[frame[STATE] == schema.DONE]
+    plot_runs(frame.drop(done.index), ax, metric=metric, styles=styles)
+    edged = simultaneous and len(styles) > MOST_FILLS
+    bands = mean_curves(done, metric=metric, level=level, simultaneous=simultaneous)
+    return plot_replicates(
+        done, ax, metric=metric, styles=styles, means=bands, edged=edged, thin=not is_crowded(frame)
+    )
+
+
+def mean_curves(
+    runs: pd.DataFrame,
+    *,
+    metric: str,
+    level: float = LEVEL,
+    simultaneous: bool = False,
+    by: str = schema.STRATEGY,
+    replicate: str = schema.SEED,
+) -> pd.DataFrame:
+    """Return the mean and the band over the replicates of each group with 3 and more, where all have a point.
+
+    Columns: `by`, step, low, mean, high; NaN where a band says nothing.
+    """
+    parts = []
+    for name, own in runs.groupby(by, sort=False):
+        table = own.pivot(index=replicate, columns=schema.STEP, values=metric).dropna(axis="columns")
+        if len(table) < FEWEST_FOR_INTERVAL:
+            continue
+        shown, _ = band(table.to_numpy(float), level=level, simultaneous=simultaneous)
+        ends = {
+            "low": shown.mean - shown.half_width,
+            "mean": shown.mean,
+            "high": shown.mean + shown.half_width,
+        }
+        parts.append(pd.DataFrame({by: name, schema.STEP: table.columns.to_numpy(float), **ends}))
+    columns = [by, schema.STEP, "low", "mean", "high"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def plot_replicates(
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    metric: str,
+    styles: Mapping[str, LineStyle],
+    means: pd.DataFrame,
+    by: str = schema.STRATEGY,
+    replicate: str = schema.SEED,
+    thin: bool = True,
+    edged: bool = False,
+) -> Axes:
+    """Draw `means`, as `mean_curves` gives them, and `runs`: strong where their group has none, else `thin`.
+
+    A band that is `edged` is its two edges.
+    """
+    averaged = runs[by].isin(set(means[by]))
+    plot_runs(runs[~averaged], ax, metric=metric, styles=styles, by=by, replicate=replicate, strong=True)
+    if thin:
+        plot_runs(runs[averaged], ax, metric=metric, styles=styles, by=by, replicate=replicate)
+    if means.empty:
+        return ax
+    earlier = len(ax.collections)
+    look = looks(styles, column=by, markers=True, dashes=True)
+    seaborn.lineplot(
+        known(means), x=schema.STEP, y=KNOWN, ax=ax, **look, **AS_KNOWN, **_strong(means, by=by),
+        err_kws={"alpha": BAND_STRENGTH, "linewidth": 0, "zorder": 1},
+    )  # fmt: skip
+    for area in ax.collections[earlier:] if edged else []:
+        area.set(edgecolor=area.get_facecolor(), facecolor="none", linewidth=0.6, alpha=0.9)
     return ax
+
+
+def plot_runs(
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    metric: str,
+    styles: Mapping[str, LineStyle],
+    by: str = schema.STRATEGY,
+    replicate: str = schema.SEED,
+    strong: bool = False,
+) -> Axes:
+    """Draw a line for each run: thin, or `strong` and with markers."""
+    if runs.empty:
+        return ax
+    look = looks(styles, column=by, markers=strong, dashes=True)
+    weight = _strong(runs, by=by) if strong else {"linewidth": THIN, "alpha": THIN_STRENGTH, "zorder": 2}
+    seaborn.lineplot(runs, x=schema.STEP, y=metric, units=replicate, estimator=None, ax=ax, **look, **weight)
+    return ax
+
+
+def _strong(points: pd.DataFrame, *, by: str) -> dict[str, Any]:
+    """Return the weight of a mean, or of a run of few, with markers at some of the steps."""
+    steps = int(points.groupby(by)[schema.STEP].nunique().max())
+    every = max(1, steps // MARKED_POINTS)
+    return {"linewidth": LINE_WIDTH, "markersize": 4, "markeredgewidth": 0, "markevery": every, "zorder": 3}
 
 
 def is_crowded(frame: pd.DataFrame) -> bool:
     """Return whether a panel of the rows `frame` has more done runs than can be told apart."""
     done = frame[frame[STATE] == schema.DONE]
     return len(done[[*schema.LABEL_COLUMNS]].drop_duplicates()) > MOST_LINES
+
+
+def is_edged(facet: Facet) -> bool:
+    """Return whether a panel has more simultaneous bands than may be filled."""
+    return facet.simultaneous and len(facet.styles) > MOST_FILLS
 
 
 def mark_stopped(frame: pd.DataFrame, ax: Axes, *, metric: str, styles: dict[str, LineStyle]) -> Axes:
@@ -178,14 +231,15 @@ def _plot_panel(facet: Facet, rows: pd.DataFrame, ax: Axes, *, mix: float, metri
 
 
 def _finish(figure: Figure, facet: Facet) -> None:
-    handles = [legend_handle(style) for style in facet.styles.values()]
+    counts = seeds_per_mean(facet)
+    banded = bool(counts) and max(counts) >= FEWEST_FOR_INTERVAL and not is_edged(facet)
+    handles = [legend_handle(style, band=banded) for style in facet.styles.values()]
     labels = [style.label for style in facet.styles.values()]
     handles.append(Line2D([], [], color="0.3", linestyle=":", linewidth=0.8))
     labels.append(START)
     if facet.cells[STATE].isin(STOPPED).any():
         handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", markersize=4.5))
         labels.append("diverged or failed")
-    counts = seeds_per_mean(facet)
     kind = band_text(facet, counts) if counts else ""
     place_title(figure, facet.title)
     place_legend(figure, handles, labels, title=legend_title(counts, unit="seed", band=kind))
@@ -229,7 +283,7 @@ def _lines_sentence(facet: Facet, counts: list[int]) -> str:
     crowded = any(is_crowded(facet.panel(facet.rows, mix=mix)) for mix in facet.mixes)
     singles = "" if crowded or not means else "single seeds"
     thin = " and ".join(words for words in (singles, unfinished) if words)
-    drawn = "edged" if facet.simultaneous and len(facet.styles) > MOST_FILLS else "shaded"
+    drawn = "edged" if is_edged(facet) else "shaded"
     return joined(
         f"Thick: the mean; {drawn}: its {band_text(facet, counts)}, which says where that one mean lies and "
         "is no test of a difference."

@@ -1,5 +1,6 @@
 """Difference curves: a strategy's task A loss minus the baseline's at the same seed and step, and a band."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, left_out_sentence, mix_sentence
-from analysis.figures.curves import band_text, plot_replicates
+from analysis.figures.curves import band_text, mean_curves, plot_replicates
 from analysis.figures.facet import Drawing, Entry, Facet
-from analysis.figures.style import ONE_COLUMN, SMALLEST, LineStyle, draw_thin_lines, place_title, plain_ticks
+from analysis.figures.style import ONE_COLUMN, SMALLEST, LineStyle, place_title, plain_ticks
 from analysis.findings.outcomes import strategy_rank
 from analysis.reading.study import STATE
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, LEVEL
@@ -40,21 +41,17 @@ def plot_differences(
     differences: pd.DataFrame,
     ax: Axes,
     *,
-    style: LineStyle,
+    styles: Mapping[str, LineStyle],
     level: float = LEVEL,
     simultaneous: bool = False,
 ) -> Axes:
-    """Draw one strategy's differences at one mix: from n = 3 on a thin line a seed, their mean and its band.
+    """Draw strategies' differences at one mix: from n = 3 on a thin line a seed, their mean and its band.
 
     One or two are drawn as strong lines.
     """
     ax.axhline(0, color="0.2", linewidth=0.8, zorder=1)
-    table = differences.pivot(index=schema.SEED, columns=schema.STEP, values=DIFFERENCE)
-    table = table.dropna(axis="columns")
-    if len(table) >= FEWEST_FOR_INTERVAL:
-        steps, heights = table.columns.to_numpy(float), table.to_numpy(float)
-        draw_thin_lines(ax, steps, heights, color=style.colour, linewidth=0.5, alpha=0.55)
-    return plot_replicates(table, ax, style=replace(style, dash="-"), level=level, simultaneous=simultaneous)
+    means = mean_curves(differences, metric=DIFFERENCE, level=level, simultaneous=simultaneous)
+    return plot_replicates(differences, ax, metric=DIFFERENCE, styles=styles, means=means)
 
 
 def draw_difference_curves(facet: Facet) -> Drawing:
@@ -70,8 +67,9 @@ def draw_difference_curves(facet: Facet) -> Drawing:
     axes = figure.subplots(len(names), len(mixes), sharex="col", sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         chosen = (frame[schema.STRATEGY] == names[row]) & (frame[schema.MIX] == mixes[column])
-        style, level = facet.styles[names[row]], facet.settings.level
-        plot_differences(frame[chosen], ax, style=style, level=level, simultaneous=facet.simultaneous)
+        style, level = replace(facet.styles[names[row]], dash=()), facet.settings.level
+        own = {names[row]: style}
+        plot_differences(frame[chosen], ax, styles=own, level=level, simultaneous=facet.simultaneous)
         if not chosen.any():
             ax.text(0.5, 0.75, "no finished pair", transform=ax.transAxes, ha="center", fontsize=SMALLEST)
         plain_ticks(ax, count=4)

@@ -4,6 +4,7 @@ band.
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,10 +21,15 @@ from analysis.figures.captions import (
 )
 from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.style import (
+    AS_KNOWN,
+    BAND_STRENGTH,
+    KNOWN,
     ONE_COLUMN,
     TWO_COLUMNS,
     LineStyle,
+    known,
     legend_handle,
+    looks,
     place_legend,
     place_title,
     plain_ticks,
@@ -33,6 +39,7 @@ from analysis.findings.outcomes import strategy_rank
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from trainables.ledger import schema
 
+ACROSS = "across"  # the column of a point's place: its mix in percent, shifted
 MOST_TICKS = 5  # mixes that are ticks of their own
 DODGE = 0.03  # of the mixes' span, between strategies in one panel, and from a mean to its single runs
 
@@ -52,72 +59,56 @@ def plot_doses(
     """
     styles = styles or strategy_styles(doses[schema.STRATEGY])
     names = sorted(set(doses[schema.STRATEGY]), key=strategy_rank)
+    shown = {name: styles[name] for name in names}
     span = 100 * float(doses[schema.MIX].max() - doses[schema.MIX].min()) or 1.0
-    for position, name in enumerate(names):
-        shift = span * DODGE * (position - (len(names) - 1) / 2)
-        outwards = span * DODGE * (-1 if shift < 0 else 1)
-        style = styles[name]
-        if fits is not None:
-            _plot_law(fits[fits[schema.STRATEGY] == name], ax, style=style)
-        if runs is not None:
-            _plot_runs(runs[runs[schema.STRATEGY] == name], ax, shift=shift, outwards=outwards, style=style)
-        _plot_means(doses[doses[schema.STRATEGY] == name], ax, shift=shift, style=style)
+    shifts = {name: span * DODGE * (place - (len(names) - 1) / 2) for place, name in enumerate(names)}
+    if fits is not None and not fits.empty:
+        _plot_laws(fits, ax, styles=shown)
+    if runs is not None:
+        _plot_runs(runs, ax, shifts=shifts, outwards=span * DODGE, styles=shown)
+    _plot_means(doses, ax, shifts=shifts, styles=shown)
     ax.margins(x=0.06)
+    ax.set(xlabel="", ylabel="")
     return ax
 
 
-def _plot_runs(runs: pd.DataFrame, ax: Axes, *, shift: float, outwards: float, style: LineStyle) -> None:
+def _plot_laws(fits: pd.DataFrame, ax: Axes, *, styles: dict[str, LineStyle]) -> None:
+    laws = known(fits.assign(**{ACROSS: 100 * fits[schema.MIX]}))
+    band = {"alpha": BAND_STRENGTH, "linewidth": 0, "zorder": 1}
+    look = looks(styles, dashes=True) | AS_KNOWN
+    seaborn.lineplot(laws, x=ACROSS, y=KNOWN, ax=ax, **look, linewidth=1, err_kws=band)
+
+
+def _plot_runs(
+    runs: pd.DataFrame, ax: Axes, *, shifts: dict[str, float], outwards: float, styles: dict[str, LineStyle]
+) -> None:
     """Draw single runs: small, `outwards` of their mean and its bar; strong where there are too few for a
     mean.
     """
-    for mix, own in runs.groupby(schema.MIX):
-        few = len(own) < FEWEST_FOR_INTERVAL
-        place = 100 * float(str(mix)) + shift + (0 if few else outwards)
-        ax.scatter(
-            np.full(len(own), place),
-            own["value"],
-            s=14 if few else 7,
-            marker=style.marker,
-            color=style.colour,
-            alpha=1.0 if few else 0.7,
-            linewidths=0,
-            zorder=5,
-        )
+    few = runs.groupby([schema.STRATEGY, schema.MIX])["value"].transform("size") < FEWEST_FOR_INTERVAL
+    shift = runs[schema.STRATEGY].map(shifts).astype(float)
+    beside = shift + np.where(few, 0.0, np.where(shift < 0, -outwards, outwards))
+    points = runs.assign(**{ACROSS: 100 * runs[schema.MIX] + beside})
+    look = looks(styles, markers=True) | {"x": ACROSS, "y": "value", "ax": ax, "linewidth": 0, "zorder": 5}
+    for chosen, size, strength in ((points[few], 14, 1.0), (points[~few], 7, 0.7)):
+        if not chosen.empty:
+            seaborn.scatterplot(chosen, **look, s=size, alpha=strength)
 
 
-def _plot_law(law: pd.DataFrame, ax: Axes, *, style: LineStyle) -> None:
-    if law.empty:
-        return
-    across = 100 * law[schema.MIX].to_numpy(float)
-    ax.plot(across, law["mean"], color=style.colour, linestyle=style.dash, linewidth=1)
-    low, high = law["low"].to_numpy(float), law["high"].to_numpy(float)
-    if not np.isfinite(low).all():
-        return
-    ax.fill_between(across, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=1)
-
-
-def _plot_means(doses: pd.DataFrame, ax: Axes, *, shift: float, style: LineStyle) -> None:
+def _plot_means(
+    doses: pd.DataFrame, ax: Axes, *, shifts: dict[str, float], styles: dict[str, LineStyle]
+) -> None:
     """Draw the means of 3 and more, with their intervals, and single values; two runs stay the points they
     are.
     """
     kept = doses[(doses["n"] == 1) | (doses["n"] >= FEWEST_FOR_INTERVAL)]
-    half_width = (kept["high"] - kept["mean"]).to_numpy(float)
-    shown = np.isfinite(half_width)
-    across = 100 * kept[schema.MIX].to_numpy(float) + shift
-    mean = kept["mean"].to_numpy(float)
-    if shown.any():
-        ax.errorbar(
-            across[shown],
-            mean[shown],
-            yerr=half_width[shown],
-            linestyle="",
-            color=style.colour,
-            elinewidth=0.9,
-            capsize=1.8, capthick=0.8, zorder=3,
-        )  # fmt: skip
-    ax.plot(
-        across, mean, style.marker, color=style.colour, markersize=4.2, markeredgecolor="white",
-        markeredgewidth=0.5, zorder=4,
+    if kept.empty:
+        return
+    means = known(kept.assign(**{ACROSS: 100 * kept[schema.MIX] + kept[schema.STRATEGY].map(shifts)}))
+    bars = {"elinewidth": 0.9, "capsize": 1.8, "capthick": 0.8, "zorder": 3}
+    seaborn.lineplot(
+        means, x=ACROSS, y=KNOWN, ax=ax, **looks(styles, markers=True, dashes=True), **AS_KNOWN,
+        err_style="bars", err_kws=bars, linewidth=0, markersize=4.2, zorder=4,
     )  # fmt: skip
 
 
@@ -138,12 +129,12 @@ def draw_doses(facet: Facet) -> Drawing:
     for ax, name in zip(axes, others, strict=False):
         chosen = [name, *([facet.study.baseline] if facet.study.baseline in names else [])]
         own, law, single = (frame[frame[schema.STRATEGY].isin(chosen)] for frame in (measured, fits, runs))
+        ax.tick_params(labelbottom=True)
         plot_doses(own, ax, fits=law, runs=single, styles=facet.styles)
         plain_ticks(ax, count=4, axes="xy" if len(facet.mixes) > MOST_TICKS else "y")
         if len(facet.mixes) <= MOST_TICKS:
             ax.set_xticks([100 * mix for mix in sorted(set(measured[schema.MIX]))])
         ax.set_title(facet.styles[name].label)
-        ax.tick_params(labelbottom=True)
     for ax in axes[len(others) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(others) - wide) : len(others)]:

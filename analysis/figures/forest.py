@@ -3,10 +3,12 @@ verdict.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -24,9 +26,13 @@ from analysis.figures.captions import (
 from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.forest_legend import ZONE, forest_keys
 from analysis.figures.style import (
+    AS_KNOWN,
+    KNOWN,
     ONE_COLUMN,
     SMALLEST,
     LineStyle,
+    known,
+    looks,
     place_legend,
     place_title,
     plain_ticks,
@@ -43,6 +49,7 @@ from analysis.wording.terms import mix_text, seeds_to_add_text
 from trainables.ledger import schema
 
 ROW = 0.19  # inches
+HEIGHT = "height"  # of a row, in rows from the top
 
 
 def plot_forest(
@@ -62,21 +69,18 @@ def plot_forest(
     if smallest_effect is not None:
         ax.axvspan(-smallest_effect, smallest_effect, color=ZONE, linewidth=0, zorder=0)
     ax.axvline(0, color="0.2", linewidth=0.8, zorder=1)
-    heights, names, position = [], [], 0
-    for mix, rows in contrasts.groupby(schema.MIX):
-        heading = _write(ax, position, f"mix {mix_text(float(str(mix)))}", place=-0.03)
-        heading.set(ha="right", weight="bold")
-        for record in sorted(rows.to_dict("records"), key=lambda row: strategy_rank(row[schema.STRATEGY])):
-            position += 1
-            style = styles[record[schema.STRATEGY]]
-            _plot_row(record, ax, height=position, style=style)
-            _plot_pairs(pairs, record, ax, height=position, style=style)
-            heights.append(position)
-            names.append(style.label)
-        position += 1
-    ax.set_yticks(heights, names)
+    rows, headings = placed_rows(contrasts)
+    _plot_intervals(rows, ax, styles=styles)
+    if pairs is not None:
+        _plot_pairs(rows, pairs, ax, styles=styles)
+    for mix, height in headings.items():
+        _write(ax, height, f"mix {mix_text(mix)}", place=-0.03).set(ha="right", weight="bold")
+    for record in rows.to_dict("records"):
+        _write(ax, record[HEIGHT], count_text(record), place=1.03)
+        _write(ax, record[HEIGHT], verdict_text(record), place=1.14)
+    ax.set_yticks(rows[HEIGHT], [styles[name].label for name in rows[schema.STRATEGY]])
     ax.tick_params(axis="y", length=0)
-    ax.set_ylim(position - 0.4, -0.6)
+    ax.set(xlabel="", ylabel="", ylim=(rows[HEIGHT].max() + 0.6, -0.6))
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
     _write(ax, -0.95, "n", place=1.03)
@@ -84,44 +88,52 @@ def plot_forest(
     return ax
 
 
-def _plot_row(record: dict[Any, Any], ax: Axes, *, height: float, style: LineStyle) -> None:
-    mean = record["difference"]
-    thin, thick = (
-        (record["low_adjusted"], record["high_adjusted"]),
-        (record["low"], record["high"]),
-    )
-    for (low, high), width, marker in ((thin, 0.8, "|"), (thick, 2.4, "")):
-        if math.isfinite(low) and not (thin == thick and marker):
-            ax.plot(
-                [low, high], [height] * 2, color=style.colour, linewidth=width, marker=marker, markersize=4
-            )
-    if record["n"] >= FEWEST_FOR_INTERVAL or record["n"] == 1:
-        ax.plot(
-            [mean], [height], style.marker, color=style.colour, markersize=4.5, markeredgecolor="white",
-            markeredgewidth=0.5, zorder=4,
+def placed_rows(contrasts: pd.DataFrame) -> tuple[pd.DataFrame, dict[float, float]]:
+    """Return the contrasts from top to bottom with their HEIGHT, and the height of each mix's heading above
+    its own.
+    """
+    ranks = contrasts[schema.STRATEGY].map(strategy_rank)
+    rows = contrasts.assign(rank=ranks).sort_values([schema.MIX, "rank"], kind="stable")
+    mixes = sorted(set(rows[schema.MIX]))
+    above = rows[schema.MIX].map({mix: position for position, mix in enumerate(mixes)})
+    rows[HEIGHT] = np.arange(1.0, len(rows) + 1) + above
+    firsts = rows.drop_duplicates(schema.MIX)
+    tops = dict(zip(firsts[schema.MIX], firsts[HEIGHT] - 1, strict=True))
+    return rows.drop(columns="rank"), tops
+
+
+def _plot_intervals(rows: pd.DataFrame, ax: Axes, *, styles: Mapping[str, LineStyle]) -> None:
+    """Draw each row's adjusted interval (thin), raw interval (thick) and mean, which two pairs have not."""
+    shown = rows[(rows["n"] >= FEWEST_FOR_INTERVAL) | (rows["n"] == 1)]
+    apart = shown[(shown["low"] != shown["low_adjusted"]) | (shown["high"] != shown["high_adjusted"])]
+    thin = known(apart, low="low_adjusted", middle="difference", high="high_adjusted")
+    thick = known(shown, middle="difference")
+    look = looks(styles) | AS_KNOWN
+    look |= {"native_scale": True, "orient": "y", "linestyle": "none", "ax": ax}
+    if not thin.empty:
+        bars: dict[str, Any] = {"linewidth": 0.8, "zorder": 2}
+        seaborn.pointplot(thin, x=KNOWN, y=HEIGHT, **look, marker="", capsize=0.3, err_kws=bars)
+    if not thick.empty:
+        bars = {"linewidth": 2.4, "zorder": 2, "solid_capstyle": "butt"}
+        seaborn.pointplot(
+            thick, x=KNOWN, y=HEIGHT, **look, marker="o", markersize=4.5, markeredgecolor="white",
+            markeredgewidth=0.5, zorder=4, err_kws=bars,
         )  # fmt: skip
-    _write(ax, height, count_text(record), place=1.03)
-    _write(ax, height, verdict_text(record), place=1.14)
 
 
 def _plot_pairs(
-    pairs: pd.DataFrame | None, record: dict[Any, Any], ax: Axes, *, height: float, style: LineStyle
+    rows: pd.DataFrame, pairs: pd.DataFrame, ax: Axes, *, styles: Mapping[str, LineStyle]
 ) -> None:
-    """Draw the raw differences of one contrast below its interval; where n = 2 they are all there is."""
-    if pairs is None or record["n"] < 2:
-        return
-    values = raw_differences(pairs, record).to_numpy(float)
-    few = record["n"] < FEWEST_FOR_INTERVAL
-    ax.scatter(
-        values,
-        np.full(len(values), height if few else height + 0.3),
-        s=12 if few else 5,
-        marker=style.marker,
-        color=style.colour,
-        alpha=1 if few else 0.6,
-        linewidths=0,
-        zorder=3,
-    )
+    """Draw the raw differences of each row below its interval; where n = 2 they are all there is."""
+    for few, chosen in rows[rows["n"] > 1].groupby(rows["n"] < FEWEST_FOR_INTERVAL):
+        values = {record[HEIGHT]: raw_differences(pairs, record) for record in chosen.to_dict("records")}
+        points = pd.concat(values, names=[HEIGHT]).rename(KNOWN).reset_index(level=HEIGHT)
+        points = points.merge(chosen[[HEIGHT, schema.STRATEGY]], on=HEIGHT)
+        points[HEIGHT] += 0.0 if few else 0.3
+        size, strength = (12, 1.0) if few else (5, 0.6)
+        seaborn.scatterplot(
+            points, x=KNOWN, y=HEIGHT, ax=ax, **looks(styles), s=size, alpha=strength, linewidth=0, zorder=3
+        )
 
 
 def raw_differences(pairs: pd.DataFrame, record: dict[Any, Any]) -> pd.Series:

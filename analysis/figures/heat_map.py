@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -33,6 +34,7 @@ from analysis.wording.terms import mix_text, signed_text
 from trainables.ledger import schema
 
 BETTER, NEITHER, WORSE = "#5a9bd4", "#f7f7f7", "#e8924a"  # light enough for dark text throughout
+SHADES = 255  # odd: one of them is 0's
 HATCH = "////"
 TWO = 2  # pairs: points, and no mean of them
 CELL_WIDTH, LINE_HEIGHT = 1.05, 0.105  # inches
@@ -46,11 +48,17 @@ ABSENT = {
 }
 
 
-def palette(contrasts: pd.DataFrame) -> str:
-    """Return the colours from below to above 0: orange is worse, whichever way that lies."""
+def palette(contrasts: pd.DataFrame, *, limit: float, smallest_effect: float | None) -> ListedColormap:
+    """Return the colours from -`limit` to `limit`: orange is worse, whichever way that lies.
+
+    What is too small to matter has the colour of neither.
+    """
     worse = {MEASURES[name].higher_is_worse for name in contrasts["measure"]}
     low, high = (WORSE, BETTER) if worse == {False} else (BETTER, WORSE)
-    return f"blend:{low},{NEITHER},{high}"
+    blend = seaborn.blend_palette([low, NEITHER, high], as_cmap=True)
+    values = np.linspace(-1, 1, SHADES)
+    beyond = np.abs(values) * limit > (smallest_effect or 0.0)
+    return ListedColormap(blend(0.5 + values / 2 * beyond))
 
 
 def plot_heat_map(
@@ -64,8 +72,7 @@ def plot_heat_map(
     """Draw `contrasts`: colour is the difference, the text adds half-width, n and verdict.
 
     Pale and hatched: unresolved, or too few pairs to say. Crossed: no pair, as runs were lost. Two pairs have
-    no colour: they are written as they are, if `pairs` are given. The colours reach `smallest_effect` at
-    least, so that what is too small to matter looks it.
+    no colour: they are written as they are, if `pairs` are given. Colours begin at `smallest_effect`.
     """
     styles = styles or strategy_styles(contrasts[schema.STRATEGY])
     largest = float(contrasts["difference"].abs().max())
@@ -76,7 +83,7 @@ def plot_heat_map(
         ax=ax,
         vmin=-limit,
         vmax=limit,
-        cmap=seaborn.color_palette(palette(contrasts), as_cmap=True),
+        cmap=palette(contrasts, limit=limit, smallest_effect=smallest_effect),
         linewidths=1,
         xticklabels=False,
         yticklabels=False,
@@ -239,10 +246,12 @@ def caption(facet: Facet, frame: pd.DataFrame) -> str:
         else ""
     )
     colour = "orange" if MEASURES[facet.settings.primary].higher_is_worse else "blue"
+    effect = facet.settings.smallest_effect
+    pale = "" if effect is None else f" Without colour: a difference below {effect:g}, too small to matter."
     return joined(
         f"Paired difference from {facet.study.baseline} in {measure_text(facet)} "
         f"({MEASURES[facet.settings.primary].unit}) at the same seed "
-        f"and mix: above 0 ({colour}), {direction_text(facet)}.",
+        f"and mix: above 0 ({colour}), {direction_text(facet)}.{pale}",
         spread_sentence(facet, counts, marks="±", kind="paired t"),
         resolved.strip(),
         crossed,

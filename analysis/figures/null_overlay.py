@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,6 +24,7 @@ from analysis.figures.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
     LineStyle,
+    looks,
     place_legend,
     place_title,
     plain_ticks,
@@ -36,6 +38,7 @@ from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 NULL = "0.86"
+ACROSS = "across"  # the column of a point's place from left to right
 PLACE = 0.25  # inches a strategy takes
 SPREAD = 0.3  # of a strategy's place, the width its points take
 
@@ -72,18 +75,29 @@ def plot_null_overlay(
         ax.axhspan(-half_width, half_width, color=NULL, linewidth=0, zorder=0)
     ax.axhline(0, color="0.2", linewidth=0.8, zorder=1)
     places = control_first(differences) if places is None else places
-    for place, strategy in enumerate(places):
-        rows = differences[differences[schema.STRATEGY] == strategy].sort_values(schema.SEED)
-        values, style = rows["difference"].to_numpy(float), styles[strategy]
-        if not len(values):
-            continue
-        across = place + np.linspace(-SPREAD, SPREAD, len(values)) if len(values) > 1 else [place]
-        ax.scatter(across, values, s=9, marker=style.marker, color=style.colour, alpha=0.75, linewidths=0)
-        if len(values) >= FEWEST_FOR_INTERVAL:
-            ends = [place - SPREAD - 0.1, place + SPREAD + 0.1]
-            ax.plot(ends, [values.mean()] * 2, color=style.colour, linewidth=1.8, zorder=3)
-    ax.set_xlim(-0.6, len(places) - 0.4)
+    points = spread_out(differences, places=places)
+    look = looks({name: styles[name] for name in places}) | {"x": ACROSS, "y": "difference", "ax": ax}
+    seaborn.scatterplot(points, **look, s=9, alpha=0.75, linewidth=0)
+    pairs = points.groupby(schema.STRATEGY)["difference"]
+    means = pairs.agg(["mean", "size"]).query(f"size >= {FEWEST_FOR_INTERVAL}")
+    across = np.array([places.index(name) for name in means.index], float)
+    colours = [styles[name].colour for name in means.index]
+    left, right = across - SPREAD - 0.1, across + SPREAD + 0.1
+    ax.hlines(means["mean"], left, right, colors=colours, linewidth=1.8, zorder=3)
+    ax.set(xlim=(-0.6, len(places) - 0.4), xlabel="", ylabel="")
     return slanted_names(ax, [styles[name].label for name in places])
+
+
+def spread_out(differences: pd.DataFrame, *, places: list[str]) -> pd.DataFrame:
+    """Return the differences with their place ACROSS: their strategy's, and around it in the order of their
+    seeds.
+    """
+    ordered = differences.sort_values(schema.SEED)
+    strategy = ordered.groupby(schema.STRATEGY)["difference"]
+    last = strategy.transform("size") - 1
+    centred = (strategy.cumcount() - last / 2) / last.clip(lower=1)
+    place = ordered[schema.STRATEGY].map(places.index)
+    return ordered.assign(**{ACROSS: place + 2 * SPREAD * centred})
 
 
 def control_first(differences: pd.DataFrame) -> list[str]:

@@ -7,13 +7,20 @@ from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, mix_sentence, seeds_sentence
 from analysis.figures.facet import Drawing, Entry, Facet
-from analysis.figures.style import ONE_COLUMN, SMALLEST, TWO_COLUMNS, LineStyle, place_title, strategy_styles
+from analysis.figures.style import (
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    LineStyle,
+    draw_shares,
+    place_title,
+    slanted_names,
+    strategy_styles,
+)
 from analysis.findings.outcomes import strategy_rank
 from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
 CELL = 0.3  # inches
-DARK = 0.55  # above it the text is white
 
 
 def plot_overlaps(
@@ -34,21 +41,10 @@ def plot_overlaps(
     for record in overlaps.to_dict("records"):
         ends = sorted((place[record[schema.STRATEGY]], place[record["other"]]))
         grid[ends[1], ends[0]] = record["jaccard"]
-    shown = grid[1:, :-1]
-    ax.imshow(shown, cmap="Greys", vmin=0, vmax=1.1, aspect="equal")
-    for (row, column), share in np.ndenumerate(shown):
-        if np.isfinite(share):
-            colour = "white" if share > DARK else "0.1"
-            ax.text(
-                column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=SMALLEST, color=colour
-            )
+    draw_shares(pd.DataFrame(grid[1:, :-1]), ax).set_aspect("equal")
     labels = [styles[name].label for name in names]
-    ax.set_yticks(range(len(names) - 1), labels[1:])
-    ax.set_xticks(range(len(names) - 1), labels[:-1], rotation=45, ha="right", rotation_mode="anchor")
-    ax.tick_params(length=0)
-    ax.grid(visible=False)
-    ax.spines[["left", "bottom"]].set_visible(False)
-    return ax
+    ax.set_yticks(np.arange(len(names) - 1) + 0.5, labels[1:], rotation=0)
+    return slanted_names(ax, labels[:-1], first=0.5)
 
 
 def ordered_names(overlaps: pd.DataFrame) -> list[str]:

@@ -2,13 +2,24 @@
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, mix_sentence, seeds_sentence
 from analysis.figures.facet import Drawing, Entry, Facet
 from analysis.figures.lettering import shown_text
-from analysis.figures.style import SMALLEST, TWO_COLUMNS, LineStyle, place_title, plain_ticks, strategy_styles
+from analysis.figures.style import (
+    SMALLEST,
+    TWO_COLUMNS,
+    LineStyle,
+    draw_shares,
+    looks,
+    place_title,
+    plain_ticks,
+    slanted_names,
+    strategy_styles,
+)
 from analysis.findings.outcomes import strategy_rank
 from analysis.wording.terms import mix_text
 from trainables.ledger import schema
@@ -17,7 +28,7 @@ ROW = 0.17  # inches
 MOST_VALUES = 9
 LONGEST_VALUE = 22  # letters of a level's or type's name
 OTHERS = "(others)"
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+PERCENTILE_BARS = {90: 0.8, 50: 3.0}  # points that bars of the middle so many percent are thick
 
 
 def level_shares(selections: pd.DataFrame, *, group: str) -> pd.DataFrame:
@@ -42,46 +53,32 @@ def plot_shares(
     """Draw one mix's shares of `group` in percent, a row a strategy, darker where more was replayed."""
     styles = styles or strategy_styles(selections[schema.STRATEGY])
     shares = level_shares(selections, group=group)
-    ax.imshow(shares.to_numpy(), cmap="Greys", vmin=0, vmax=1.1, aspect="auto")
-    for (row, column), share in np.ndenumerate(shares.to_numpy()):
-        colour = "white" if share > 0.55 else "0.1"
-        ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=SMALLEST, color=colour)
-    ax.set_yticks(range(len(shares)), [styles[name].label for name in shares.index])
+    draw_shares(shares, ax)
+    ax.set_yticks(np.arange(len(shares)) + 0.5, [styles[name].label for name in shares.index], rotation=0)
     names = [shown_text(str(value), longest=LONGEST_VALUE, ending=False) for value in shares.columns]
-    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    ax.tick_params(length=0)
-    ax.grid(visible=False)
-    ax.spines[["left", "bottom"]].set_visible(False)
-    return ax
+    return slanted_names(ax, names, first=0.5)
 
 
 def plot_lengths(selections: pd.DataFrame, ax: Axes, *, styles: dict[str, LineStyle] | None = None) -> Axes:
     """Draw one mix's example lengths: median, middle half (thick) and middle nine tenths (thin) a
-    strategy.
+    strategy, and the tokens of one selection.
     """
     styles = styles or strategy_styles(selections[schema.STRATEGY])
     names = sorted(set(selections[schema.STRATEGY]), key=strategy_rank)
+    look = looks({name: styles[name] for name in names})
+    look |= {"estimator": "median", "x": "tokens", "y": schema.STRATEGY, "order": names, "ax": ax}
+    for share, width in PERCENTILE_BARS.items():
+        seaborn.pointplot(
+            selections, **look, errorbar=("pi", share), err_kws={"linewidth": width, "zorder": 2}, zorder=4,
+            linestyle="none", marker="o", markersize=4, markeredgecolor="white", markeredgewidth=0.6,
+        )  # fmt: skip
+    own = selections.groupby(schema.STRATEGY)
+    totals = own["tokens"].sum() / own[schema.SEED].nunique()
     for row, name in enumerate(names):
-        tokens = selections.loc[selections[schema.STRATEGY] == name, "tokens"].to_numpy(float)
-        fifth, quarter, median, three, last = np.quantile(tokens, QUANTILES)
-        style = styles[name]
-        ax.plot([fifth, last], [row, row], color=style.colour, linewidth=0.8)
-        ax.plot([quarter, three], [row, row], color=style.colour, linewidth=3)
-        ax.plot(
-            [median],
-            [row],
-            style.marker,
-            color=style.colour,
-            markersize=4,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-        )
-        seeds = selections.loc[selections[schema.STRATEGY] == name, schema.SEED].nunique()
-        total = f"{tokens.sum() / seeds:,.0f}"
-        ax.text(1.02, row, total, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALLEST)
+        text = f"{totals[name]:,.0f}"
+        ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALLEST)
+    ax.set(xlim=(0, None), ylim=(len(names) - 0.5, -0.5), xlabel="", ylabel="")
     ax.set_yticks(range(len(names)), [])
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xlim(left=0)
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     return ax

@@ -1,11 +1,13 @@
 """How every figure looks: fonts, sizes, colours, legends, and how it is saved. Draws no data.
 
-The palette is seaborn's colour-blind one; marker and dash repeat what colour says, for grey print.
+The palette is seaborn's colour-blind one; marker and dash repeat what colour says, for grey print. Panels
+are laid out with matplotlib and filled with seaborn's functions of an `ax`: seaborn's own grids are
+pyplot's, which keeps every figure in memory.
 """
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +16,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from analysis.figures.lettering import FONT, distinct_labels, set_fonts, shown_text, text_width
@@ -67,16 +71,21 @@ METADATA: dict[str, dict[str, str | None]] = {
 
 COLOURS = [seaborn.color_palette("colorblind")[position] for position in (0, 1, 2, 4, 9, 3, 5, 6)]
 MARKERS = ("s", "^", "D", "v", "X", "<", ">")
-DASHES = ("--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 0.8)))
+DASHES = ((3.7, 1.6), (6.4, 1.6, 1, 1.6), (5, 1), (3, 1, 1, 1, 1, 1), (1, 0.8))
+LINE_WIDTH, THIN = 1.1, 0.5  # points: a mean or one of few runs, and one of many runs
+BAND_STRENGTH, THIN_STRENGTH = 0.15, 0.55  # opacity
 
 
 @dataclass(frozen=True)
 class LineStyle:
-    """What tells one line from another: colour, marker, dash, its position among its siblings, its name."""
+    """What tells one line from another: colour, marker, dash, its position among its siblings, its name.
+
+    `dash`: lengths on and off, in line widths; empty is solid.
+    """
 
     colour: Any
     marker: str
-    dash: Any
+    dash: tuple[float, ...]
     position: int
     label: str = ""
 
@@ -88,11 +97,11 @@ def strategy_styles(
     colour.
     """
     ordered = sorted(set(strategies), key=strategy_rank)
-    plain: dict[str, tuple[str, str, Any]] = {
-        baseline: ("0.1", "o", "-"),
-        schema.AA: ("0.4", "d", (0, (5, 1, 1, 1))),
+    plain: dict[str, tuple[str, str, tuple[float, ...]]] = {
+        baseline: ("0.1", "o", ()),
+        schema.AA: ("0.4", "d", (5, 1, 1, 1)),
     }
-    plain[schema.NO_REPLAY] = ("0.6", "P", (0, (1.5, 1.5)))  # neither as round nor as dark as the baseline
+    plain[schema.NO_REPLAY] = ("0.6", "P", (1.5, 1.5))  # neither as round nor as dark as the baseline
     coloured = [name for name in ordered if name not in plain]
     labels = name_labels(ordered)
     styles = {name: cycled_style(position, label=labels[name]) for position, name in enumerate(coloured)}
@@ -117,19 +126,58 @@ def name_labels(strategies: Iterable[str]) -> dict[str, str]:
     return distinct_labels(strategies, shown=lambda name: shown_text(strategy_text(name)))
 
 
-def draw_thin_lines(ax: Axes, across: Any, heights: Any, **look: Any) -> Axes:
-    """Draw each row of `heights` against `across`, as one artist: thousands of lines are slow one by one."""
-    dashed = look.get("linestyle", "-") != "-"
-    lines = [np.column_stack([across, row]) for row in heights]
-    ax.add_collection(LineCollection(lines, zorder=2, capstyle="butt" if dashed else "projecting", **look))
-    return ax
+def looks(
+    styles: Mapping[str, LineStyle],
+    *,
+    column: str = schema.STRATEGY,
+    markers: bool = False,
+    dashes: bool = False,
+) -> dict[str, Any]:
+    """Return what makes seaborn draw the values of `column` in these styles, with no legend of its own.
+
+    Colours are for all of its functions, `markers` for lines and scatter plots, `dashes` for lines.
+    """
+    look: dict[str, Any] = {"hue": column, "hue_order": [*styles], "legend": False}
+    look["palette"] = {name: style.colour for name, style in styles.items()}
+    if markers or dashes:
+        look |= {"style": column, "style_order": [*styles]}
+        look["markers"] = {name: style.marker for name, style in styles.items()} if markers else False
+    if dashes:
+        look["dashes"] = {name: style.dash for name, style in styles.items()}
+    return look
 
 
-def legend_handle(style: LineStyle) -> Line2D:
-    """Return the line that stands for `style` in a legend."""
-    return Line2D(
-        [], [], color=style.colour, linestyle=style.dash, marker=style.marker, markersize=3.5, linewidth=1.1
+def ends(known_values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the range of a low end, a middle and a high end; NaN where an end is not known."""
+    low, high = np.min(known_values), np.max(known_values)
+    return (
+        (float(low), float(high)) if len(known_values) == len(("low", "middle", "high")) else (np.nan, np.nan)
     )
+
+
+KNOWN = "known"
+AS_KNOWN: dict[str, Any] = {"estimator": "median", "errorbar": ends}
+
+
+def known(frame: pd.DataFrame, *, low: str = "low", middle: str = "mean", high: str = "high") -> pd.DataFrame:
+    """Return three rows for each of `frame`: in the column KNOWN an interval's low end, middle, high end.
+
+    With AS_KNOWN seaborn draws just these numbers: their median, and their range as error bar or band.
+    """
+    parts = [frame.assign(**{KNOWN: frame[column]}) for column in (low, middle, high)]
+    return pd.concat(parts, ignore_index=True).dropna(subset=KNOWN)
+
+
+def legend_handle(style: LineStyle, *, line: bool = True, marker: bool = True, band: bool = False) -> Any:
+    """Return what stands for `style` in a legend: a line, a marker, a band behind them, as a panel has
+    them.
+    """
+    dash: Any = ((0, style.dash) if style.dash else "-") if line else ""
+    drawn = Line2D(
+        [], [], color=style.colour, linestyle=dash, marker=style.marker if marker else "", markersize=3.5,
+        linewidth=LINE_WIDTH,
+    )  # fmt: skip
+    return (Patch(facecolor=style.colour, alpha=BAND_STRENGTH), drawn) if band else drawn
 
 
 def decimals(limit: float) -> int:
@@ -219,11 +267,29 @@ def place_legend(figure: Figure, handles: list[Any], labels: list[str], *, title
     )
 
 
-def slanted_names(ax: Axes, names: list[str]) -> Axes:
-    """Name the places 0, 1, ... along the bottom of `ax`, slanted so that long names do not meet."""
-    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+def slanted_names(ax: Axes, names: list[str], *, first: float = 0.0) -> Axes:
+    """Name the places `first`, `first` + 1, ... along the bottom of `ax`, slanted so that long names do not
+    meet.
+    """
+    places = first + np.arange(len(names))
+    ax.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")
+    return ax
+
+
+def draw_shares(shares: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw shares of 0 to 1 as a matrix in percent, the darker the more; nothing where one is absent.
+
+    Shades run evenly from white at 0 to black at 1.1.
+    """
+    seaborn.heatmap(
+        shares, ax=ax, vmin=0, vmax=1.1, cmap="Greys", cbar=False, annot=100 * shares, fmt=".0f",
+        annot_kws={"fontsize": SMALLEST}, xticklabels=False, yticklabels=False,
+    )  # fmt: skip
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
     return ax
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
@@ -18,6 +19,7 @@ from analysis.figures.style import (
     TWO_COLUMNS,
     LineStyle,
     legend_handle,
+    looks,
     place_legend,
     place_title,
     plain_ticks,
@@ -71,29 +73,19 @@ def plot_trade_off(
 ) -> Axes:
     """Draw finished outcomes: small points are seeds; from n = 3 on their mean, from n = 4 on its ellipse."""
     styles = strategy_styles(frame[schema.STRATEGY]) if styles is None else styles
-    for strategy, style in styles.items():
-        runs = frame[frame[schema.STRATEGY] == strategy]
-        points = runs[[FINAL_A, FINAL_B]].to_numpy(float)
-        if not len(points):
-            continue
-        many = len(points) >= FEWEST_FOR_MEAN
-        size, strength = (7, 0.45) if many else (18, 1.0)
-        ax.scatter(
-            points[:, 0],
-            points[:, 1],
-            s=size,
-            marker=style.marker,
-            color=style.colour,
-            alpha=strength,
-            linewidths=0,
-        )
-        if many:
-            ax.plot(
-                *points.mean(axis=0), style.marker, color=style.colour, markersize=5, markeredgecolor="white",
-                markeredgewidth=0.5, zorder=3,
-            )  # fmt: skip
-        if len(points) >= FEWEST_FOR_ELLIPSE:
-            _plot_region(mean_region(points, level=level), ax, style=style)
+    seeds = frame.groupby(schema.STRATEGY)[FINAL_A].transform("size")
+    look = looks(styles, markers=True) | {"x": FINAL_A, "y": FINAL_B, "ax": ax}
+    few, many = frame[seeds < FEWEST_FOR_MEAN], frame[seeds >= FEWEST_FOR_MEAN]
+    if not few.empty:
+        seaborn.scatterplot(few, **look, s=18, linewidth=0)
+    if not many.empty:
+        means = many.groupby(schema.STRATEGY, as_index=False)[[FINAL_A, FINAL_B]].mean()
+        seaborn.scatterplot(many, **look, s=7, alpha=0.45, linewidth=0)
+        seaborn.scatterplot(means, **look, s=25, edgecolor="white", linewidth=0.5, zorder=3)
+    for name, runs in frame[seeds >= FEWEST_FOR_ELLIPSE].groupby(schema.STRATEGY):
+        region = mean_region(runs[[FINAL_A, FINAL_B]].to_numpy(float), level=level)
+        _plot_region(region, ax, style=styles[str(name)])
+    ax.set(xlabel="", ylabel="")
     return ax
 
 
@@ -101,7 +93,7 @@ def _plot_region(region: Region, ax: Axes, *, style: LineStyle) -> None:
     """Draw a region's outline, dashed as its strategy is; fills of six of them would make one heap."""
     place = (float(region.centre[0]), float(region.centre[1]))
     ellipse = Ellipse(place, *region.axes, angle=region.angle, fill=False, zorder=2)
-    ellipse.set(edgecolor=style.colour, linestyle=style.dash, linewidth=0.9)
+    ellipse.set(edgecolor=style.colour, linestyle=(0, style.dash) if style.dash else "-", linewidth=0.9)
     ax.add_patch(ellipse)
 
 
@@ -128,12 +120,12 @@ def draw_trade_off(facet: Facet) -> Drawing:
     panels = dict(zip(mixes, axes, strict=False))
     for ax in axes[len(mixes) :]:
         ax.set_visible(False)
+    away = _draw_panels(facet, panels, done=done)
     for ax in axes[max(0, len(mixes) - wide) : len(mixes)]:
         ax.set_xlabel(f"final {facet.task_a} loss (nats/token)")
     for ax in axes[::wide]:
         ax.set_ylabel(f"final {facet.task_b} loss\n(nats/token)")
-    near = _draw_panels(facet, panels, done=done)
-    _finish(figure, facet, names=sorted(set(done[schema.STRATEGY]), key=strategy_rank), near=near)
+    _finish(figure, facet, away=away, drawn=done)
     return Drawing(figure, caption(facet), {"outcomes": done[[*schema.LABEL_COLUMNS, FINAL_A, FINAL_B]]})
 
 
@@ -143,8 +135,8 @@ def shown_runs(facet: Facet) -> pd.DataFrame:
     return done[done[schema.STRATEGY] != schema.AA]
 
 
-def _draw_panels(facet: Facet, panels: dict[float, Axes], *, done: pd.DataFrame) -> bool:
-    """Draw `done` on one scale; return whether the losses before Phase B are in place in every panel."""
+def _draw_panels(facet: Facet, panels: dict[float, Axes], *, done: pd.DataFrame) -> list[Far]:
+    """Draw `done` on one scale; return what lies far outside of each panel."""
     far = {mix: _draw_panel(facet, ax, runs=facet.panel(done, mix=mix)) for mix, ax in panels.items()}
     effect = facet.settings.smallest_effect if MEASURES[facet.settings.primary].unit == NATS else None
     for axis in "xy":
@@ -156,7 +148,7 @@ def _draw_panels(facet: Facet, panels: dict[float, Axes], *, done: pd.DataFrame)
             corner = point_towards(place, ax, text=name, colour=colour, data=_ink(ax), taken=taken)
             taken.append(corner)
         plain_ticks(ax, count=4)
-    return not any(START in names for names in far.values())
+    return [*far.values()]
 
 
 def _draw_panel(facet: Facet, ax: Axes, *, runs: pd.DataFrame) -> Far:
@@ -196,12 +188,13 @@ def _ink(ax: Axes) -> npt.NDArray[np.float64]:
     return np.concatenate([*drawn, *(ax.transData.inverted().transform(outline) for outline in outlines)])
 
 
-def _finish(figure: Figure, facet: Facet, *, names: list[str], near: bool) -> None:
+def _finish(figure: Figure, facet: Facet, *, away: list[Far], drawn: pd.DataFrame) -> None:
+    """Place the title, and a legend of the strategies that stand in some panel."""
     counts = seeds_per_mean(facet)
-    handles = [legend_handle(facet.styles[name]) for name in names]
-    if max(counts) < FEWEST_FOR_ELLIPSE:
-        for handle in handles:
-            handle.set_linestyle("")
+    absent = set.intersection(*(set(far) for far in away))
+    styles = [facet.styles[name] for name in sorted(set(drawn[schema.STRATEGY]), key=strategy_rank)]
+    styles = [style for style in styles if style.label not in absent]
+    handles = [legend_handle(style, line=max(counts) >= FEWEST_FOR_ELLIPSE) for style in styles]
     if max(counts) < FEWEST_FOR_MEAN:
         title = f"{count_text(counts, 'seed')} each"
     else:
@@ -209,8 +202,10 @@ def _finish(figure: Figure, facet: Facet, *, names: list[str], near: bool) -> No
     if max(counts) >= FEWEST_FOR_ELLIPSE:
         title += f"; ellipse: {percent_text(facet.settings.level)} of the mean"
     place_title(figure, facet.title)
-    start = start_text(facet, mark="star" if near else "star, or an arrow towards it")
-    place_legend(figure, handles, [facet.styles[name].label for name in names], title=f"{title}\n{start}")
+    start = start_text(
+        facet, mark="star, or an arrow towards it" if any(START in far for far in away) else "star"
+    )
+    place_legend(figure, handles, [style.label for style in styles], title=f"{title}\n{start}")
 
 
 def start_text(facet: Facet, *, mark: str) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.curves import legend_title, plot_replicates
+from analysis.figures.curves import legend_title, mean_curves, plot_replicates
 from analysis.figures.lettering import distinct_labels, key_sentence, shown_text
 from analysis.figures.style import (
     ONE_COLUMN,
@@ -28,7 +28,7 @@ from analysis.wording.terms import strategy_text
 from trainables.ledger import schema
 
 FORMATS = (".png", ".svg", ".pdf")
-RUN, STEP, LOSS = "run", "step", "loss"
+TEXT, RUN, LOSS = "text", "run", "loss"  # columns; the step is the ledger's
 PANEL_WIDTH = 2.8
 LONGEST_HISTORY = 100  # letters of a name in the legend, over several lines; the table has it whole
 LONGEST_TITLE = 32
@@ -37,7 +37,9 @@ LONGEST_TITLE = 32
 def tidy_metric(groups: Mapping[str, list[History]], *, metric: str) -> pd.DataFrame:
     """Return one metric of all histories: legend text, `run`, `step`, `loss`, one row per point."""
     parts = [
-        pd.DataFrame({"text": text, RUN: number, STEP: run.losses.index, LOSS: run.losses[metric].to_numpy()})
+        pd.DataFrame(
+            {TEXT: text, RUN: number, schema.STEP: run.losses.index, LOSS: run.losses[metric].to_numpy()}
+        )
         for text, runs in groups.items()
         for number, run in enumerate(runs)
         if metric in run.losses
@@ -46,22 +48,11 @@ def tidy_metric(groups: Mapping[str, list[History]], *, metric: str) -> pd.DataF
 
 
 def plot_histories(frame: pd.DataFrame, ax: Axes, *, styles: Mapping[str, LineStyle]) -> Axes:
-    """Draw the rows of `tidy_metric`: replicates as thin lines, with their mean at the steps they share."""
-    for text, runs in frame.groupby("text", sort=False):
-        style = styles[str(text)]
-        replicates = [run.set_index(STEP)[LOSS] for _, run in runs.groupby(RUN)]
-        if len(replicates) > 1:
-            for replicate in replicates:
-                ax.plot(
-                    replicate.index,
-                    replicate,
-                    color=style.colour,
-                    linestyle=style.dash,
-                    linewidth=0.5,
-                    alpha=0.55,
-                )
-        plot_replicates(pd.concat(replicates, axis="columns", join="inner").T, ax, style=style)
-    return ax
+    """Draw the rows of `tidy_metric`: three replicates and more as thin lines, with their mean at the steps
+    they share.
+    """
+    means = mean_curves(frame, metric=LOSS, by=TEXT, replicate=RUN)
+    return plot_replicates(frame, ax, metric=LOSS, styles=styles, means=means, by=TEXT, replicate=RUN)
 
 
 def history_styles(groups: Mapping[str, list[History]]) -> dict[str, LineStyle]:

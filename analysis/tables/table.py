@@ -189,7 +189,11 @@ def markdown_table(table: Table) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """Return a LaTeX table: two columns wide, or across pages where it is long; booktabs rules."""
+    """Return a LaTeX table: two columns wide, or across pages where it is long; booktabs rules.
+
+    Not pandas' Styler: it shrinks no table to the page, sets no rule between a body's groups, and its escape
+    lets a bracket or a star at the start of a row be read as the argument of the row before.
+    """
     alignment = "".join("r" if column.numeric else "l" for column in table.columns)
     head = _latex_row(column.title for column in table.columns)
     caption = rf"\caption{{{escape_latex(table.caption)}}}"
