@@ -1,7 +1,7 @@
 """What a study's verdicts risk and cost, by simulation with known truth: as reports judged, and as they do.
 
-Each line of the table is a claim of docs/statistics.md. "Before": Holm at the seeds there are, or alpha /
-(looks x contrasts) at each look.
+Each line of the table is a claim of docs/statistics.md. "Before": Holm at the seeds there are, alpha /
+(looks x contrasts) at each look, or one of Holm's steps a contrast for both kinds of claim.
 """
 
 from bisect import bisect_left
@@ -29,6 +29,7 @@ from benchmarks.simulated import (
     holm,
     judge,
     judge_at,
+    judge_p,
     p_values,
     planned_steps,
 )
@@ -146,6 +147,35 @@ def looks(rng: np.random.Generator, studies: int) -> list[Line]:
     return [*lines, *_coverage(noise[..., :1])]
 
 
+def equivalence(rng: np.random.Generator, studies: int) -> list[Line]:
+    """Every contrast is 0, or at the margin, and the seeds are so many that nearly all are found to be so."""
+    noise, margin = draw(rng, seeds=LOOKS[-1], studies=studies, contrasts=FAMILY), 0.85
+    lines = []
+    for words, truth in (("is 0", 0.0), ("is at the margin", margin)):
+        differences, known = noise + truth, np.full(FAMILY, truth)
+        verdicts = judge_p(shared_steps(p_values(differences, margin)), ALPHA)
+        before = Outcome(verdicts, verdicts, np.zeros(studies))
+        after = judge(differences, planned_steps(LOOKS[-1]), margin)
+        claim = f"any wrong claim, every contrast {words}, margin {margin:g} sd, {LOOKS[-1]} seeds"
+        rates = (each.any_wrong(known, margin) for each in (before, after))
+        lines.append(Line(claim, *rates, "<= 5 %"))
+    return lines
+
+
+def shared_steps(p: Values) -> Values:
+    """Return the p values (S, m, 2) adjusted by Holm's steps, one a contrast, by the smaller of its two.
+
+    A contrast that is decided either way leaves its share to the others, which is too much.
+    """
+    smaller = p.min(axis=-1)
+    order = np.argsort(smaller, axis=-1, kind="stable")
+    left = p.shape[-2] - np.argsort(order, axis=-1, kind="stable")
+    steps = np.maximum.accumulate(np.take_along_axis(smaller * left, order, axis=-1), axis=-1)
+    reached = np.empty_like(steps)
+    np.put_along_axis(reached, order, steps, axis=-1)
+    return np.minimum(1.0, np.maximum(p * left[..., None], reached[..., None]))
+
+
 def _judge_as_before(differences: Values, margin: float | None) -> Outcome:
     """Judge all contrasts at alpha / (looks x contrasts), none carried forward, until all are decided."""
     _, studies, contrasts = differences.shape
@@ -241,6 +271,7 @@ SIMULATIONS: dict[str, Simulation] = {
     "pilot": pilot,
     "family": family,
     "looks": looks,
+    "equivalence": equivalence,
     "examples": examples,
     "skew": skew,
 }

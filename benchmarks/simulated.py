@@ -1,6 +1,6 @@
 """Studies with known truth, many at a time: the procedure of a report, and those it is compared with.
 
-The step-down, the looks and their alpha are the report's own; the tests are vectorised over studies.
+The closed test, the looks and their alpha are the report's own; the tests are vectorised over studies.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from analysis.findings.design import Batch
-from analysis.findings.multiplicity import step_down
+from analysis.findings.multiplicity import close
 from analysis.stats.intervals import Values
 
 OPEN, DIFFERENT, EQUIVALENT = 0, 1, 2
@@ -76,35 +76,38 @@ def judge(differences: Values, steps: Sequence[Step], margin: float | None = Non
     _, studies, contrasts = differences.shape
     verdicts = np.zeros((studies, contrasts), np.int64)
     seeds, runs, before = np.zeros_like(verdicts), np.zeros(studies), 0
+    both = np.zeros_like(verdicts, bool)  # hypotheses of a contrast are rejected: it shares alpha no more
     for count, alpha in steps:
         still = verdicts == OPEN
         runs += (count - before) * (still.sum(axis=1) + still.any(axis=1))
         seeds[still], before = count, count
-        new = _decide(_adjusted(p_values(differences[:count], margin), still), alpha)
-        verdicts[still] = new[still]
+        adjusted = _adjusted(p_values(differences[:count], margin), still, others=~still & ~both)
+        verdicts[still] = judge_p(adjusted, alpha)[still]
+        both |= still & (np.nan_to_num(adjusted, nan=0.0 if margin is None else 1.0) <= alpha).all(axis=-1)
     return Outcome(verdicts, seeds, runs)
 
 
-def _adjusted(p: Values, still: npt.NDArray[np.bool_]) -> Values:
-    """Return the p values (S, m, 2) adjusted among the contrasts that are still open; 1 for the others."""
+def _adjusted(p: Values, still: npt.NDArray[np.bool_], *, others: npt.NDArray[np.bool_]) -> Values:
+    """Return the p values (S, m, 2) adjusted among the contrasts that are open and `others`; 1 for these."""
     adjusted = np.ones_like(p)
-    for size in np.unique(still.sum(axis=1)[still.any(axis=1)]):
-        rows = still.sum(axis=1) == size
-        mask = still & rows[:, None]
-        adjusted[mask] = step_down(p[mask].reshape(-1, size, 2)).reshape(-1, 2)
+    sizes = np.stack([still.sum(axis=1), others.sum(axis=1)], axis=1)
+    for size, more in np.unique(sizes[sizes[:, 0] > 0], axis=0):
+        mask = still & (sizes == (size, more)).all(axis=1)[:, None]
+        adjusted[mask] = close(p[mask].reshape(-1, size, 2), others=more).reshape(-1, 2)
     return adjusted
 
 
-def _decide(adjusted: Values, alpha: float) -> Codes:
+def judge_p(adjusted: Values, alpha: float) -> Codes:
+    """Return the verdicts (S, m) at `alpha` from adjusted p values (S, m, 2)."""
     different, equivalent = (np.nan_to_num(adjusted[..., place], nan=1.0) <= alpha for place in (0, 1))
     return np.where(equivalent, EQUIVALENT, np.where(different, DIFFERENT, OPEN))
 
 
 def holm(p: Values) -> Values:
-    """Return the p of a difference (..., m) adjusted by the report's steps, with no claim of equivalence."""
-    return step_down(np.stack([p, np.full_like(p, np.nan)], axis=-1))[..., 0]
+    """Return the p of a difference (..., m) adjusted by Holm's steps, with no claim of equivalence."""
+    return close(np.stack([p, np.full_like(p, np.nan)], axis=-1))[..., 0]
 
 
 def judge_at(differences: Values, alpha: float, margin: float | None = None) -> Codes:
-    """Return Holm's verdicts on all of the seeds at once, as a study of fixed size has them."""
-    return _decide(step_down(p_values(differences, margin)), alpha)
+    """Return the verdicts on all of the seeds at once, as a study of fixed size has them."""
+    return judge_p(close(p_values(differences, margin)), alpha)

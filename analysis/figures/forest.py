@@ -265,8 +265,8 @@ def verdict_sentence(facet: Facet, *, needs: bool) -> str:
     )
     brackets = ", in brackets the seeds to add" if needs else ""
     return (
-        f"Verdicts by Holm's steps at {alpha:.3g} over all looks, which may decide where an interval still "
-        f"holds 0: different from {facet.study.baseline}; {zone}; else {UNRESOLVED}{brackets}."
+        f"Verdicts by the closed test at {alpha:.3g} over all looks, which may decide where an interval "
+        f"still holds 0: different from {facet.study.baseline}; {zone}; else {UNRESOLVED}{brackets}."
     )
 
 

@@ -79,7 +79,7 @@ def judge_study(
     """Return the judgement of every contrast of the family; `planned` are the pairs of `plan_pairs`.
 
     A contrast is judged at a look once both runs of each of its seeds have ended; a verdict stands from then
-    on, and the others share what the decided ones leave (`judge_together`). See `read_design` for what this
+    on, and the others share what the decided ones leave (`close`). See `read_design` for what this
     holds against.
     """
     labels = planned_labels(study)
@@ -154,13 +154,24 @@ def _judge_batch(
         ready = [each for each in still if look.complete and pairs[each].ended(look.seeds)]
         if not ready:
             break
+        others = _still_counting(found, settings=settings)
         none = np.array([], dtype=np.float64)
         differences = {each: pairs[each].values(look.seeds) if each in ready else none for each in still}
-        judged = judge_together(differences, alpha=look.alpha, smallest_effect=settings.smallest_effect)
+        judged = judge_together(
+            differences, alpha=look.alpha, smallest_effect=settings.smallest_effect, others=others
+        )
         for contrast in ready:
             before = replace(found[contrast], look=look, n=len(differences[contrast]), taken=True)
             found[contrast] = _taken(judged[contrast], before, upcoming=upcoming, alpha=settings.alpha)
     return found
+
+
+def _still_counting(found: Mapping[Contrast, Judgement], *, settings: Inference) -> int:
+    """Return how many decided contrasts share alpha still: those of which another claim would be possible."""
+    if settings.smallest_effect is None:
+        return 0
+    largest = [np.fmax(each.p, each.p_equivalence) for each in found.values() if each.decided]
+    return sum(bool(p > settings.alpha) for p in largest)
 
 
 def _taken(judged: Judged, before: Judgement, *, upcoming: Look | None, alpha: float) -> Judgement:

@@ -33,9 +33,9 @@ COMPARED = {
 RULE = (
     "Each contrast is the paired difference from the baseline at the same seed and mix, judged once both "
     "runs of all seeds of a look have ended: different if the paired t test rejects, equivalent if two "
-    "one-sided tests do, by Holm's steps over the contrasts that are open, at the look's part of alpha; "
-    "unresolved otherwise. A verdict stands. Seeds and contrasts that are added later are judged with the "
-    "share that is kept for them."
+    "one-sided tests do, by the closed Bonferroni test over all claims that the family could make (Holm's "
+    "steps where nothing can be equivalent), at the look's part of alpha; unresolved otherwise. A verdict "
+    "stands. Seeds and contrasts that are added later are judged with the share that is kept for them."
 )
 
 

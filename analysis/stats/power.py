@@ -1,8 +1,8 @@
 """Planning: what n paired seeds can detect, and how many seeds a question needs. Student's t throughout.
 
 Effects, margins and standard deviations are in the measure's unit (nats a token); `sd` is that of the
-paired differences. `comparisons` divides alpha: the family's size is Holm's first, most demanding step;
-with looks it is looks * contrasts.
+paired differences. `comparisons` divides alpha: the family's size is the closed test's first, most demanding
+step; with looks it is looks * contrasts.
 """
 
 from bisect import bisect_left

@@ -223,7 +223,7 @@ def _last(judgements: "Mapping[Any, Judgement]") -> "Judgement":
 
 
 def _last_alpha(judgement: "Judgement") -> float:
-    """Return the alpha of the last planned look, Holm's first step there not yet taken."""
+    """Return the alpha of the last planned look, the first step there not yet taken."""
     shares = dict(judgement.batch.shares_planned())
     return judgement.batch.alpha * shares[judgement.batch.planned[-1]]
 
@@ -232,7 +232,7 @@ def _split(judgements: "Mapping[Any, Judgement]") -> str:
     judgement = _last(judgements)
     contrasts = f"{judgement.sharing} contrast{'s' if judgement.sharing > 1 else ''}"
     at = f" at the look of {judgement.batch.planned[-1]} seeds" if len(judgement.batch.planned) > 1 else ""
-    return f"{_last_alpha(judgement):.3g}{at}, shared by {contrasts} (Holm's first step)"
+    return f"{_last_alpha(judgement):.3g}{at}, shared by {contrasts} (the first step)"
 
 
 def _seeds(count: int | None) -> str:

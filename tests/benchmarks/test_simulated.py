@@ -14,12 +14,16 @@ CODES = ("unresolved", "different", "equivalent")
 def one_by_one(differences: Values, steps: list[Step], margin: float | None) -> tuple[list[str], list[int]]:
     """Return the verdicts of one study (n, m), and the seeds each is from."""
     contrasts = differences.shape[1]
-    verdicts, seeds = ["unresolved"] * contrasts, [0] * contrasts
+    verdicts, seeds, both = ["unresolved"] * contrasts, [0] * contrasts, [False] * contrasts
     for count, alpha in steps:
         still = [place for place in range(contrasts) if verdicts[place] == "unresolved"]
         values = {place: differences[:count, place] for place in still}
-        for place, found in judge_together(values, alpha=alpha, smallest_effect=margin).items():
+        others = sum(place not in still and not both[place] for place in range(contrasts))
+        for place, found in judge_together(
+            values, alpha=alpha, smallest_effect=margin, others=others
+        ).items():
             verdicts[place], seeds[place] = found.verdict, count
+            both[place] = found.p <= alpha and (margin is None or found.p_equivalence <= alpha)
     return verdicts, seeds
 
 

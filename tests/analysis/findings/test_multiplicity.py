@@ -1,10 +1,13 @@
-"""What a family pays at one look: Holm's steps over contrasts that may become different or equivalent."""
+"""What a family pays at one look: the closed test over contrasts that may become different or equivalent."""
+
+from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis.findings.multiplicity import judge_together
+from analysis.findings.multiplicity import close, judge_together
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
 from analysis.stats.intervals import paired_test, tost
 
@@ -34,14 +37,40 @@ def test_without_a_smallest_effect_the_steps_are_holms() -> None:
         np.testing.assert_allclose([each.p for each in found.values()], multipletests(p, method="holm")[1])
 
 
-def test_a_contrast_that_is_equivalent_takes_one_step_and_leaves_the_others_more() -> None:
-    near, unsure = 0.001 * NOISE, NOISE + 1.0
-    p = paired_test(unsure).p
-    alone = judge_together({"near": near, "unsure": unsure}, alpha=0.05)
+@pytest.mark.parametrize(("shift", "steps"), [(0.0, 2), (0.1, 1)])
+def test_a_contrast_leaves_the_others_more_only_once_neither_claim_of_it_can_be_wrong(
+    shift: float, steps: int
+) -> None:
+    near, unsure = shift + 0.001 * NOISE, NOISE + 1.0
     beside = judge_together({"near": near, "unsure": unsure}, alpha=0.05, smallest_effect=0.5)
-    assert alone["unsure"].p == pytest.approx(2 * p)
     assert beside["near"].verdict == EQUIVALENT
-    assert beside["unsure"].p == pytest.approx(p)
+    assert beside["unsure"].p == pytest.approx(steps * paired_test(unsure).p)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_claim_stands_where_every_set_of_hypotheses_that_can_be_true_is_rejected(others: int) -> None:
+    for p in np.random.default_rng(0).uniform(size=(200, 3, 2)) ** 4:
+        adjusted = close(p, others=others)
+        for contrast, claim in product(range(3), range(2)):
+            rest = [place for place in range(3) if place != contrast]
+            worst = 0.0
+            for chosen in product((None, 0, 1), repeat=2):
+                sets = [p[place, each] for place, each in zip(rest, chosen, strict=True) if each is not None]
+                size = 1 + len(sets) + others
+                worst = max(worst, size * min([p[contrast, claim], *sets]))
+            assert adjusted[contrast, claim] == pytest.approx(min(1.0, worst))
+
+
+@pytest.mark.parametrize("margin", [2.5, 3.6, 4.0])
+def test_nothing_is_called_different_too_often_where_nearly_all_is_equivalent(margin: float) -> None:
+    rng = np.random.default_rng(0)
+    studies, contrasts, n = 4000, 12, 20
+    drawn = rng.standard_normal((studies, contrasts, n))
+    error = drawn.std(axis=2, ddof=1) / np.sqrt(n)
+    ratio, limit = np.abs(drawn.mean(axis=2)) / error, margin / np.sqrt(n) / error
+    p = np.stack([2 * stats.t.sf(ratio, n - 1), stats.t.sf(limit - ratio, n - 1)], axis=-1)
+    different, equivalent = np.moveaxis(close(p) <= 0.05, -1, 0)
+    assert (different & ~equivalent).any(axis=1).mean() <= 0.056
 
 
 def test_equivalent_wins_where_both_hold() -> None:

@@ -129,7 +129,7 @@ def test_the_detectable_difference_is_that_of_the_first_step_of_holm(fake: FakeS
 
     expected = 0.01 * TTestPower().solve_power(nobs=5, alpha=SPENT / 2, power=0.8)
     first, second, last = described(fake, given())
-    assert "at 80% power and alpha 0.0405, shared by 2 contrasts (Holm's first step)" in first
+    assert "at 80% power and alpha 0.0405, shared by 2 contrasts (the first step)" in first
     assert f"5 seeds detect differences of {expected:.3g} and more" in second
     assert "none declared" in last
 
