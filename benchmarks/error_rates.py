@@ -30,6 +30,7 @@ from benchmarks.simulated import (
     judge,
     judge_at,
     judge_p,
+    judge_strategies,
     p_values,
     planned_steps,
 )
@@ -176,6 +177,52 @@ def shared_steps(p: Values) -> Values:
     return np.minimum(1.0, np.maximum(p * left[..., None], reached[..., None]))
 
 
+def strategies(rng: np.random.Generator, studies: int) -> list[Line]:
+    """Four strategies at three mixes, strategies judged first: errors over truths, and what it gains."""
+    by_mix = [draw(rng, seeds=LOOKS[-1], studies=studies, contrasts=4) for _ in range(3)]
+    noise = np.stack(by_mix, axis=-1)
+    margin, steps, lines = 0.85, planned_steps(*LOOKS), []
+    truths = {
+        "all 0": [0.0, 0.0, 0.0],
+        "signs that cancel": [1.0, -1.0, 0.0],
+        "one mix at the margin": [0.0, 0.0, margin],
+        "all at the margin": [margin, margin, margin],
+        "two of them at twice the margin": [2 * margin, 2 * margin, 0.0],
+    }
+    for words, effects in truths.items():
+        drawn, truth = noise + np.array(effects), np.array(effects)
+        nested = judge_strategies(drawn, steps, margin)
+        flat = judge(drawn.reshape(LOOKS[-1], studies, FAMILY), steps, margin)
+        wrong = nested.means.wrong(np.full(4, _mean(effects)), margin).any(axis=1)
+        wrong |= nested.inside.wrong(truth, margin).any(axis=(1, 2))
+        claim = f"any wrong claim, strategies judged first ('before': all together), {words}"
+        lines.append(Line(claim, flat.any_wrong(np.tile(truth, 4), margin), float(wrong.mean()), "<= 5 %"))
+    for words, effects in {"alike at all mixes": [1.0, 1.0, 1.0], "at one mix": [0.0, 0.0, 1.0]}.items():
+        drawn = noise[:6] + np.array(effects)
+        first = judge_strategies(drawn, planned_steps(6)).means
+        flat = judge(drawn.reshape(6, studies, FAMILY), planned_steps(6))
+        known = (flat.verdicts == DIFFERENT).reshape(studies, 4, 3).any(axis=2)
+        claim = f"strategies shown to matter with 6 seeds ('before': at some mix), 1 sd, {words}"
+        lines.append(Line(claim, float(known.mean()), first.resolved, "more" if effects[0] else "less"))
+    return [*lines, _weighted(noise[:5])]
+
+
+def _mean(effects: list[float]) -> float:
+    """Return the mean of effects, 0 where they cancel but for rounding."""
+    return round(float(np.mean(effects)), 12)
+
+
+def _weighted(noise: Values) -> Line:
+    """How often a mean is called different that is weighted by the precision of its own pairs; and alike."""
+    precise = 1 / noise.var(axis=0, ddof=1)
+    estimated = (noise * precise / precise.sum(axis=-1, keepdims=True)).sum(axis=-1)
+    rates = [
+        float((p_values(mean, None)[..., 0] <= ALPHA).mean()) for mean in (estimated, noise.mean(axis=-1))
+    ]
+    claim = "a wrong claim of one strategy, 5 seeds, weights from the pairs themselves ('now': declared)"
+    return Line(claim, *rates, "<= 5 %")
+
+
 def _judge_as_before(differences: Values, margin: float | None) -> Outcome:
     """Judge all contrasts at alpha / (looks x contrasts), none carried forward, until all are decided."""
     _, studies, contrasts = differences.shape
@@ -272,6 +319,7 @@ SIMULATIONS: dict[str, Simulation] = {
     "family": family,
     "looks": looks,
     "equivalence": equivalence,
+    "strategies": strategies,
     "examples": examples,
     "skew": skew,
 }

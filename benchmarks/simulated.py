@@ -13,6 +13,7 @@ from scipy import stats
 
 from analysis.findings.design import Batch
 from analysis.findings.multiplicity import close
+from analysis.findings.strategies_first import INSIDE
 from analysis.stats.intervals import Values
 
 OPEN, DIFFERENT, EQUIVALENT = 0, 1, 2
@@ -39,10 +40,14 @@ class Outcome(NamedTuple):
 
     def any_wrong(self, truth: Values, margin: float | None) -> float:
         """Return the share of studies that claim something wrong of a contrast's `truth` (m,)."""
+        return float(self.wrong(truth, margin).any(axis=1).mean())
+
+    def wrong(self, truth: Values, margin: float | None) -> npt.NDArray[np.bool_]:
+        """Return which claims are wrong, in the shape of the verdicts."""
         wrong = (self.verdicts == DIFFERENT) & (truth == 0)
         if margin is not None:
             wrong |= (self.verdicts == EQUIVALENT) & (np.abs(truth) >= margin * (1 - 1e-12))
-        return float(wrong.any(axis=1).mean())
+        return wrong
 
     @property
     def resolved(self) -> float:
@@ -71,7 +76,9 @@ def planned_steps(*looks: int, growth: float = GROWTH, most: int | None = None) 
     return [Step(count, batch.alpha * share) for count, share in shares]
 
 
-def judge(differences: Values, steps: Sequence[Step], margin: float | None = None) -> Outcome:
+def judge(
+    differences: Values, steps: Sequence[Step], margin: float | None = None, *, share_equivalent: float = 1.0
+) -> Outcome:
     """Take the looks of a report: verdicts stand, and what is decided is run no more."""
     _, studies, contrasts = differences.shape
     verdicts = np.zeros((studies, contrasts), np.int64)
@@ -81,10 +88,41 @@ def judge(differences: Values, steps: Sequence[Step], margin: float | None = Non
         still = verdicts == OPEN
         runs += (count - before) * (still.sum(axis=1) + still.any(axis=1))
         seeds[still], before = count, count
-        adjusted = _adjusted(p_values(differences[:count], margin), still, others=~still & ~both)
+        raw = p_values(differences[:count], margin) / [1.0, share_equivalent]
+        adjusted = _adjusted(raw, still, others=~still & ~both)
         verdicts[still] = judge_p(adjusted, alpha)[still]
         both |= still & (np.nan_to_num(adjusted, nan=0.0 if margin is None else 1.0) <= alpha).all(axis=-1)
     return Outcome(verdicts, seeds, runs)
+
+
+class Nested(NamedTuple):
+    """What studies say of their strategies' means over mixes (R, S), and of the mixes inside (R, S, M)."""
+
+    means: Outcome
+    inside: Outcome
+
+
+def judge_strategies(
+    differences: Values, steps: Sequence[Step], margin: float | None = None, weights: Values | None = None
+) -> Nested:
+    """Judge strategies first, from differences (n, R, S, M) of R studies, S strategies and M mixes."""
+    n, studies, strategies, mixes = differences.shape
+    weights = np.full(mixes, 1 / mixes) if weights is None else weights / weights.sum()
+    each = differences.reshape(n, studies * strategies, mixes)
+    own = [step._replace(alpha=step.alpha / strategies) for step in steps]
+    means = judge((each @ weights)[..., None], own, margin, share_equivalent=INSIDE)
+    verdicts = np.zeros((studies * strategies, mixes), np.int64)
+    seeds = np.repeat(means.seeds, mixes, axis=1)
+    for place, step in enumerate(steps):
+        opened = (means.verdicts[:, 0] == DIFFERENT) & (means.seeds[:, 0] == step.seeds)
+        later = [look._replace(alpha=look.alpha * INSIDE) for look in own[place:]]
+        found = judge(each[:, opened], later, margin)
+        verdicts[opened], seeds[opened] = found.verdicts, found.seeds
+    shape = (studies, strategies)
+    return Nested(
+        Outcome(means.verdicts.reshape(shape), means.seeds.reshape(shape), np.zeros(studies)),
+        Outcome(verdicts.reshape(*shape, mixes), seeds.reshape(*shape, mixes), np.zeros(studies)),
+    )
 
 
 def _adjusted(p: Values, still: npt.NDArray[np.bool_], *, others: npt.NDArray[np.bool_]) -> Values:

@@ -38,8 +38,11 @@ from analysis.figures.style import (
     plain_ticks,
     strategy_styles,
 )
+from analysis.findings.family import ALL_MIXES
 from analysis.findings.judgement import contrast_of
 from analysis.findings.outcomes import strategy_rank
+from analysis.findings.pairs import DIFFERENCE_SUFFIX
+from analysis.findings.strategies_first import mean_pairs
 from analysis.findings.verdicts import DIFFERENT, UNRESOLVED
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
@@ -74,7 +77,8 @@ def plot_forest(
     if pairs is not None:
         _plot_pairs(rows, pairs, ax, styles=styles)
     for mix, height in headings.items():
-        _write(ax, height, f"mix {mix_text(mix)}", place=-0.03).set(ha="right", weight="bold")
+        heading = mix_text(mix) if mix == ALL_MIXES else f"mix {mix_text(mix)}"
+        _write(ax, height, heading, place=-0.03).set(ha="right", weight="bold")
     for record in rows.to_dict("records"):
         _write(ax, record[HEIGHT], count_text(record), place=1.03)
         _write(ax, record[HEIGHT], verdict_text(record), place=1.14)
@@ -174,7 +178,9 @@ def _write(ax: Axes, height: float, text: str, *, place: float) -> Text:
 def draw_forest(facet: Facet) -> Drawing:
     """Return the forest plot of one axis combination's primary contrasts, or why there is none."""
     contrasts = facet.part(facet.findings.contrasts)
+    over_all = facet.part(facet.findings.over_all)
     family = contrasts[contrasts["in_family"].astype(bool)]
+    family = family if over_all.empty else pd.concat([family, over_all], ignore_index=True)
     if facet.study.baseline not in set(facet.cells[schema.STRATEGY]):
         return Drawing(
             None, f"Not drawn: the study has no strategy {facet.study.baseline!r} to compare with."
@@ -211,7 +217,13 @@ def judged_pairs(facet: Facet, family: pd.DataFrame) -> pd.DataFrame:
         label[schema.SEED] in seeds.get(contrast_of(label, axes=axes), (label[schema.SEED],))
         for label in facet.pairs.to_dict("records")
     ]
-    return facet.pairs[np.array(kept, dtype=bool)]
+    judged = facet.pairs[np.array(kept, dtype=bool)]
+    if not (family[schema.MIX] == ALL_MIXES).any():
+        return judged
+    axes, settings = facet.findings.study.axes, facet.settings
+    column = settings.primary + DIFFERENCE_SUFFIX
+    means = mean_pairs(judged, column=column, axes=axes, weights=settings.weights)
+    return pd.concat([judged, means], ignore_index=True)
 
 
 def levels_text(family: pd.DataFrame, column: str) -> str:
@@ -248,6 +260,8 @@ def caption(facet: Facet, family: pd.DataFrame) -> str:
             f"{percent_text(facet.settings.level)} whenever the study is ended or grown{thin}."
         )
         sentences.append(verdict_sentence(facet, needs=has_needs(family)))
+    if (family[schema.MIX] == ALL_MIXES).any():
+        sentences.append("All mixes: each strategy's weighted mean over them, which is judged first.")
     sentences.append(conditioning(facet, n=[int(n) for n in family["n"] if n > 0]))
     absent = absent_text(facet.cells)
     sentences.append(f"Planned cells that are not done: {absent}; their pairs are absent." if absent else "")

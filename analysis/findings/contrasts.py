@@ -14,10 +14,12 @@ import pandas as pd
 
 from analysis.findings.design import Look
 from analysis.findings.family import Contrast, identical
-from analysis.findings.judgement import Judgement, contrast_of, planned_labels
+from analysis.findings.judgement import contrast_of, planned_labels, planned_pairs
 from analysis.findings.multiplicity import stays
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
+from analysis.findings.rounds import Judgement, PlannedPairs
 from analysis.findings.seeds_needed import seeds_to_add
+from analysis.findings.strategies_first import average, by_strategy
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, judge
 from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy
@@ -106,6 +108,34 @@ def find_contrasts(
         flip = sign_flip(differences)
         rows.append(row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
     return pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
+
+
+def find_over_all(
+    planned: pd.DataFrame, *, judgements: Judgements, study: RecordedStudy, settings: Inference
+) -> pd.DataFrame:
+    """Return a row a strategy and axes, of its mean over the mixes, as `find_contrasts` has them of one mix.
+
+    Empty where every contrast of the family is judged together.
+    """
+    pairs = planned_pairs(planned, study=study, settings=settings)
+    groups = by_strategy({contrast: pairs[contrast] for contrast in judgements if contrast in pairs})
+    rows = []
+    for whole, inside in groups.items():
+        if whole not in judgements:
+            continue
+        judgement, mean = judgements[whole], average(inside, weights=settings.weights)
+        differences, standing = mean.values(judgement.look.seeds), _standing(mean, judgement.look)
+        label = {schema.STRATEGY: whole.strategy, schema.MIX: whole.mix, **dict(whole.axes)}
+        row = {"measure": settings.primary, "in_family": True, **_counts(standing, n=len(differences))}
+        row |= _judged(differences, judgement, settings=settings, alone=len(groups) == 1)
+        flip = sign_flip(differences)
+        rows.append(label | row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
+    return pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
+
+
+def _standing(pairs: PlannedPairs, look: Look) -> npt.NDArray[Any]:
+    """Return what became of the planned pairs of a look's seeds."""
+    return np.array([what for seed, what in pairs.standing.items() if seed in look.seeds], dtype=object)
 
 
 def _judged(differences: Values, judgement: Judgement, *, settings: Inference, alone: bool) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from trainables.ledger import schema
 
 Axes = tuple[tuple[str, Any], ...]
+ALL_MIXES = math.inf  # the mix of a contrast that is a mean over the mixes
 
 
 class Contrast(NamedTuple):
-    """A strategy against the baseline, at one mix and one point of the further axes."""
+    """A strategy against the baseline, at one mix, or over ALL_MIXES, and one point of the further axes."""
 
     strategy: str
     mix: float
@@ -20,7 +21,8 @@ class Contrast(NamedTuple):
 
     def describe(self) -> str:
         values = [f"{name} {value}" for name, value in self.axes]
-        return ", ".join([f"{self.strategy} {self.mix:.4g}", *values])
+        mix = "over all mixes" if self.mix == ALL_MIXES else f"{self.mix:.4g}"
+        return ", ".join([f"{self.strategy} {mix}", *values])
 
 
 class PlannedLabel(NamedTuple):

@@ -11,12 +11,13 @@ from functools import cached_property
 import pandas as pd
 
 from analysis.findings.by_level import find_levels
-from analysis.findings.contrasts import contrast_notes, find_aa, find_contrasts, find_secondary
+from analysis.findings.contrasts import contrast_notes, find_aa, find_contrasts, find_over_all, find_secondary
 from analysis.findings.doses import Laws, find_doses, fit_laws
 from analysis.findings.family import Contrast
-from analysis.findings.judgement import Judgement, judge_study
+from analysis.findings.judgement import judge_study
 from analysis.findings.outcomes import run_outcomes
 from analysis.findings.pairs import done_pairs, plan_pairs
+from analysis.findings.rounds import Judgement
 from analysis.findings.selections import Selected, overlaps, pool_size, read_selections
 from analysis.findings.sensitivity import find_sensitivity
 from analysis.findings.variance import Components, components, split
@@ -66,6 +67,15 @@ class Findings:
         analysis.findings.contrasts.
         """
         return find_contrasts(
+            self.planned_pairs, judgements=self.judgements, study=self.study, settings=self.settings
+        )
+
+    @cached_property
+    def over_all(self) -> pd.DataFrame:
+        """`contrasts` of each strategy's mean over its mixes, at mix ALL_MIXES (infinity); empty unless
+        strategies are judged first.
+        """
+        return find_over_all(
             self.planned_pairs, judgements=self.judgements, study=self.study, settings=self.settings
         )
 

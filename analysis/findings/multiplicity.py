@@ -24,20 +24,26 @@ class Judged(NamedTuple):
 
 
 def judge_together(
-    differences: Mapping[Key, Values], *, alpha: float, smallest_effect: float | None = None, others: int = 0
+    differences: Mapping[Key, Values],
+    *,
+    alpha: float,
+    smallest_effect: float | None = None,
+    share_equivalent: float = 1.0,
+    others: int = 0,
 ) -> dict[Key, Judged]:
     """Return what a look says of the contrasts that are still open, from their paired differences (n,).
 
     A contrast is *different* if its paired t test rejects, *equivalent* if its TOST against
     +-`smallest_effect` does, both adjusted by `close`. An empty array, or one of fewer than three pairs, has
-    p = 1 and counts all the same; so do the `others`, which share `alpha` and are not open. At most `alpha`
-    of families make a wrong claim of either kind, whatever the correlations.
+    p = 1 and counts all the same; so do the `others`, which share `alpha` and are not open. What is
+    equivalent has `share_equivalent` of alpha. At most `alpha` of families make a wrong claim of either
+    kind, whatever the correlations.
     """
     if not 0 <= alpha < 1:
         raise ValueError(f"alpha must be in [0, 1), got {alpha}")
     keys = list(differences)
     raw = np.array([_p_values(differences[key], smallest_effect=smallest_effect) for key in keys])
-    adjusted = close(raw.reshape(-1, 2), others=others)
+    adjusted = close(raw.reshape(-1, 2) / [1.0, share_equivalent], others=others)
     verdicts = [judge(p, equivalence, alpha=alpha) if alpha else UNRESOLVED for p, equivalence in adjusted]
     return {
         key: Judged(verdict, float(p), float(equivalence))

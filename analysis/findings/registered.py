@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.findings.family import Contrast
-from analysis.findings.judgement import Judgement
+from analysis.findings.rounds import Judgement
 from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy
 
@@ -24,6 +24,8 @@ def registered(
         "measure": settings.primary,
         "baseline": study.baseline,
         "baseline_draws": settings.baseline_draws,
+        "order": settings.order,
+        "weights": {str(mix): weight for mix, weight in settings.weights.items()},
         "smallest_effect": settings.smallest_effect,
         "level": settings.level,
         "growth": settings.growth,

@@ -6,7 +6,7 @@ The estimate is what left the contrast unresolved; seeds that would make it sign
 import numpy as np
 from scipy import stats
 
-from analysis.findings.judgement import Judgement
+from analysis.findings.rounds import Judgement
 from analysis.reading.declaration import Inference
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, Values, is_constant
 from analysis.stats.power import MOST_SEEDS, seeds_to_decide
@@ -19,11 +19,11 @@ def seeds_to_add(differences: Values, judgement: Judgement, *, settings: Inferen
 
     At the declared power a difference of the smallest effect is then found, and none is shown to be smaller.
     The range is that of the SD's 80 % interval, sqrt((n - 1) s^2 / chi^2). Counted up to a look, for nothing
-    is judged between looks. Infinite beyond 10,000; NaN for a contrast that is decided, or without a smallest
-    effect, three pairs or a spread.
+    is judged between looks. Infinite beyond 10,000; NaN for a contrast that is not open, or without a
+    smallest effect, three pairs or a spread.
     """
     n, effect = len(differences), settings.smallest_effect
-    if judgement.decided or effect is None or n < FEWEST_FOR_INTERVAL or is_constant(differences):
+    if not judgement.open or effect is None or n < FEWEST_FOR_INTERVAL or is_constant(differences):
         return np.nan, np.nan
     tails = (1 + SD_LEVEL) / 2, (1 - SD_LEVEL) / 2
     deviations = differences.std(ddof=1) * np.sqrt((n - 1) / stats.chi2.ppf(tails, n - 1))
@@ -39,7 +39,12 @@ def _to_add(sd: float, effect: float, judgement: Judgement, *, power: float) -> 
         if count > MOST_SEEDS:
             return np.inf
         needed = seeds_to_decide(
-            sd, effect, alpha=batch.alpha * share, power=power, comparisons=judgement.sharing
+            sd,
+            effect,
+            alpha=batch.alpha * share,
+            power=power,
+            comparisons=judgement.sharing,
+            share_equivalent=judgement.share_equivalent,
         )
         if needed is not None and needed <= count:
             return float(max(0, count - len(batch.present.intersection(batch.seeds))))

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.findings.family import Contrast
-from analysis.findings.judgement import Judgement, contrast_of
+from analysis.findings.judgement import contrast_of
 from analysis.findings.multiplicity import stays
 from analysis.findings.outcomes import BASELINE_SUFFIX
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, SECOND, STANDING
+from analysis.findings.rounds import Judgement
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
 from analysis.reading.declaration import Inference
 from analysis.reading.study import CELL, STATE, RecordedStudy

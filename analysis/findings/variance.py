@@ -13,10 +13,11 @@ import pandas as pd
 from scipy import stats
 
 from analysis.findings.family import Contrast
-from analysis.findings.judgement import Judgement, contrast_of
+from analysis.findings.judgement import contrast_of
 from analysis.findings.multiplicity import stays
 from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
 from analysis.findings.pairs import SECOND
+from analysis.findings.rounds import Judgement
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
 from analysis.reading.declaration import Inference
 from analysis.reading.per_example import Changes

@@ -1,7 +1,7 @@
 """What a study declared about its inference, when, and what was changed after outcomes could be known."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,7 +11,9 @@ from trainables.ledger import schema
 from trainables.ledger.sealed_json import Record
 from trainables.ledger.values import is_number, shortened
 
-FIELDS = ("primary", "smallest_effect", "level", "power", "growth", "baseline_draws")
+FIELDS = ("primary", "smallest_effect", "level", "power", "growth", "baseline_draws", "order", "weights")
+TOGETHER, STRATEGIES_FIRST, STRATEGIES_ONLY = "together", "strategies_first", "strategies_only"
+ORDERS = (TOGETHER, STRATEGIES_FIRST, STRATEGIES_ONLY)
 BASELINE = "baseline"  # declared beside them; `RecordedStudy.baseline`
 
 
@@ -20,7 +22,9 @@ class Inference:
     """The declared settings; `smallest_effect` in the primary measure's unit, `looks` in seeds.
 
     `growth`: the share of alpha that is kept for what is added once outcomes were seen.
-    `baseline_draws`: 2 where the baseline is the mean of random and random_aa. `gate`: the study
+    `baseline_draws`: 2 where the baseline is the mean of random and random_aa. `order`: every contrast of the
+    family together, or each strategy's mean over its mixes first, or only, with the mixes' `weights`, 1
+    unless given. `gate`: the study
     first had to show, with a few runs without replay, that there is something to measure.
     Raises AnalysisError for values that are not possible.
     """
@@ -33,6 +37,8 @@ class Inference:
     looks: tuple[int, ...] = ()
     gate: bool = False
     baseline_draws: int = 1
+    order: str = TOGETHER
+    weights: Mapping[float, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.primary, str) or self.primary not in MEASURES:
@@ -54,6 +60,16 @@ class Inference:
         if type(self.baseline_draws) is not int or self.baseline_draws not in (1, 2):
             raise AnalysisError(
                 f"inference: baseline_draws must be 1 or 2, got {shortened(self.baseline_draws)}"
+            )
+        if self.order not in ORDERS:
+            raise AnalysisError(
+                f"inference: order must be one of {', '.join(ORDERS)}, got {shortened(self.order)}"
+            )
+        if not all(
+            is_number(mix) and is_number(weight) and weight > 0 for mix, weight in self.weights.items()
+        ):
+            raise AnalysisError(
+                f"inference: weights must be numbers above 0, one a mix, got {shortened(dict(self.weights))}"
             )
         if not _rises(self.looks):
             raise AnalysisError(
@@ -80,6 +96,7 @@ def read_settings(description: Record) -> Inference:
         raise AnalysisError(
             f"inference: unknown field {shortened(unknown[0])}; choose from {', '.join((BASELINE, *FIELDS))}"
         )
+    inference["weights"] = _weights(_section(inference, "weights"))
     looks = _section(config, "search").get("looks") or []
     if not isinstance(looks, list):
         raise AnalysisError(f"search: looks must be a list of numbers of seeds, got {shortened(looks)}")
@@ -87,6 +104,16 @@ def read_settings(description: Record) -> Inference:
     if not isinstance(gate, bool):
         raise AnalysisError(f"gate must be true or false, got {shortened(gate)}")
     return Inference(**inference, looks=tuple(looks), gate=gate)
+
+
+def _weights(recorded: Record) -> dict[Any, Any]:
+    """Return the weights by mix, which JSON has as text. Raises AnalysisError for one that is no number."""
+    try:
+        return {float(mix): weight for mix, weight in recorded.items()}
+    except ValueError as error:
+        raise AnalysisError(
+            f"inference: weights must be numbers above 0, one a mix, got {shortened(recorded)}"
+        ) from error
 
 
 def _section(record: Record, name: str) -> Record:
@@ -204,4 +231,5 @@ def _count(seeds: Any) -> Any:
 def _question(declared: dict[str, Any]) -> tuple[Any, Any]:
     """Return what was asked; a declaration that names no baseline means the one there was."""
     known = {"baseline": schema.DEFAULT_BASELINE, "growth": Inference.growth, "baseline_draws": 1}
+    known |= {"order": TOGETHER, "weights": None}
     return known | (declared.get("inference") or {}), declared.get("looks")

@@ -23,6 +23,8 @@ COMPARED = {
     "measure": "primary measure",
     "baseline": "baseline",
     "baseline_draws": "draws of the baseline",
+    "order": "order of judgement",
+    "weights": "weights of the mixes",
     "smallest_effect": "smallest effect",
     "level": "level",
     "growth": "share of alpha kept for growth",

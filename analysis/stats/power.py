@@ -20,7 +20,7 @@ MOST_SEEDS = 10_000
 
 
 def detectable_difference(
-    sd: float, n: int, *, alpha: float = ALPHA, power: float = POWER, comparisons: int = 1
+    sd: float, n: int, *, alpha: float = ALPHA, power: float = POWER, comparisons: float = 1
 ) -> float:
     """Return the smallest true difference that n pairs detect with `power`; NaN where n < 3.
 
@@ -34,7 +34,7 @@ def detectable_difference(
 
 
 def seeds_for_difference(
-    sd: float, effect: float, *, alpha: float = ALPHA, power: float = POWER, comparisons: int = 1
+    sd: float, effect: float, *, alpha: float = ALPHA, power: float = POWER, comparisons: float = 1
 ) -> int | None:
     """Return the fewest pairs that detect a true difference of +-`effect` with `power`.
 
@@ -55,7 +55,7 @@ def seeds_for_equivalence(
     difference: float = 0.0,
     alpha: float = ALPHA,
     power: float = POWER,
-    comparisons: int = 1,
+    comparisons: float = 1,
 ) -> int | None:
     """Return the fewest pairs whose TOST shows equivalence within +-`margin` with `power` if the truth is
     `difference`.
@@ -75,16 +75,24 @@ def seeds_for_equivalence(
 
 
 def seeds_to_decide(
-    sd: float, effect: float, *, alpha: float = ALPHA, power: float = POWER, comparisons: int = 1
+    sd: float,
+    effect: float,
+    *,
+    alpha: float = ALPHA,
+    power: float = POWER,
+    comparisons: float = 1,
+    share_equivalent: float = 1.0,
 ) -> int | None:
     """Return the pairs that find a true difference of +-`effect`, and equate one of 0 with less than that.
+
+    What is equivalent has `share_equivalent` of the alpha of a comparison.
 
     Both with `power`; None where either takes more than 10,000. From the smallest effect of interest, never
     from an estimate, whose error such a number would chase (Hoenig & Heisey 2001).
     """
     options = {"alpha": alpha, "power": power}
     detect = seeds_for_difference(sd, effect, comparisons=comparisons, **options)
-    equate = seeds_for_equivalence(sd, effect, comparisons=comparisons, **options)
+    equate = seeds_for_equivalence(sd, effect, comparisons=comparisons / share_equivalent, **options)
     return None if detect is None or equate is None else max(detect, equate)
 
 
@@ -115,7 +123,7 @@ def _nodes() -> tuple[Values, Values]:
     return np.polynomial.legendre.leggauss(200)
 
 
-def _checked_alpha(sd: float, *, alpha: float, power: float, comparisons: int) -> float:
+def _checked_alpha(sd: float, *, alpha: float, power: float, comparisons: float) -> float:
     """Return the alpha of each of the comparisons, or raise for what no plan can start from."""
     if not (np.isfinite(sd) and sd >= 0):
         raise ValueError(f"sd must be a finite number of 0 or more, got {sd}")

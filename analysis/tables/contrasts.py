@@ -16,7 +16,7 @@ from analysis.stats.measures import MEASURES
 from analysis.tables.labels import Row, label_columns, label_entries
 from analysis.tables.table import ABSENT, Column, Entry, Table, interval, number, probability
 from analysis.wording.conditioning import count_text, given
-from analysis.wording.terms import seeds_to_add_text
+from analysis.wording.terms import mix_text, seeds_to_add_text
 
 
 class Part(NamedTuple):
@@ -36,8 +36,8 @@ def contrasts_table(findings: Findings) -> Table:
         f"a contrast; n is the number of pairs. {interval_name('paired t', level=settings.level)}: holds "
         "whenever the study is ended or grown, for which it is computed at interval_level; adjusted: so that "
         f"those of all {family} hold together. p: paired t, adjusted for the family (closed test) and all "
-        "looks; rows outside it (no replay, the A/A control) are unadjusted. Effect size: Hedges-corrected paired "
-        "d_z with its interval, unadjusted. Sign-flip p: unadjusted, exact to 16 pairs, over "
+        "looks; rows outside it (no replay, the A/A control) are unadjusted. Effect size: Hedges-corrected "
+        "paired d_z with its interval, unadjusted. Sign-flip p: unadjusted, exact to 16 pairs, over "
         f"{MOST_FLIPS:,} random flips above{_unattainable_text(findings)}. {_margin_text(findings)} Seeds to "
         "add: so many that a later look resolves the contrast, from the declared smallest effect and the "
         f"{SD_LEVEL:.0%} interval of the pairs' SD. {given(findings)}"
@@ -46,6 +46,23 @@ def contrasts_table(findings: Findings) -> Table:
     frame = findings.contrasts
     parts = _primary_parts(findings)
     return _contrast_table(findings, frame, stem="contrasts", title=title, caption=caption, parts=parts)
+
+
+def strategies_table(findings: Findings) -> Table | None:
+    """Return each strategy's mean over its mixes, where strategies are judged first; None where not."""
+    frame = findings.over_all
+    if frame.empty:
+        return None
+    measure, weights = MEASURES[findings.settings.primary], findings.settings.weights
+    listed = ", ".join(f"{mix_text(mix)}: {weight:g}" for mix, weight in sorted(weights.items()))
+    caption = (
+        f"Mean paired difference from {findings.study.baseline} in {measure.label} ({measure.unit}) over the "
+        f"mixes, weighted {f'as declared ({listed})' if weights else 'alike'}; n is the number of seeds with "
+        "every pair. Judged first; the contrasts of a strategy at single mixes once it is different, or "
+        f"never where the study asks of strategies only. {given(findings)}"
+    )
+    parts, title = _primary_parts(findings), f"Strategies against {findings.study.baseline}, over all mixes"
+    return _contrast_table(findings, frame, stem="strategies", title=title, caption=caption, parts=parts)
 
 
 def _primary_parts(findings: Findings) -> list[Part]:

@@ -10,7 +10,7 @@ from analysis.findings.outcomes import MATCHED
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED_BY
 from analysis.reading.study import CELL, ERROR, LOG, SELECTION_DIGEST, SLOTS_HASH, STATE
 from analysis.stats.measures import MEASURES
-from analysis.tables.contrasts import contrasts_table, secondary_table
+from analysis.tables.contrasts import contrasts_table, secondary_table, strategies_table
 from analysis.tables.labels import label_columns, label_entries
 from analysis.tables.summary import summary_table
 from analysis.tables.table import (
@@ -223,6 +223,7 @@ def _printed(frame: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 TABLES: dict[str, Callable[[Findings], Table | None]] = {
+    "strategies": strategies_table,
     "contrasts": contrasts_table,
     "summary": summary_table,
     "secondary": secondary_table,

@@ -9,7 +9,7 @@ from analysis.findings.findings import Findings
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import FINAL_B, MEASURES
-from analysis.wording.terms import mix_text, signed_text, strategy_text
+from analysis.wording.terms import at_mixes, mix_text, signed_text, strategy_text
 from trainables.ledger import schema
 
 Row = Mapping[Any, Any]
@@ -21,7 +21,8 @@ def headline(findings: Findings) -> str:
     family = findings.contrasts[findings.contrasts["in_family"].astype(bool)]
     if family.empty:
         return ""
-    return " ".join(filter(None, [_found(findings, family), _replay(findings), _cost(findings)]))
+    first = family if findings.over_all.empty else findings.over_all
+    return " ".join(filter(None, [_found(findings, first), _replay(findings), _cost(findings)]))
 
 
 def _found(findings: Findings, family: pd.DataFrame) -> str:
@@ -103,7 +104,7 @@ def _without_replay(frame: pd.DataFrame) -> list[dict[Any, Any]]:
 
 def _named(row: Row, findings: Findings) -> str:
     axes = "".join(f", {axis} = {row[axis]}" for axis in findings.study.axes)
-    return f"{strategy_text(str(row[schema.STRATEGY]))} at mix {mix_text(float(row[schema.MIX]))}{axes}"
+    return f"{strategy_text(str(row[schema.STRATEGY]))} {at_mixes([float(row[schema.MIX])])}{axes}"
 
 
 def _interval(row: Row, *, flip: bool) -> str:

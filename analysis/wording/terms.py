@@ -1,6 +1,7 @@
 """How a strategy, a mix and a number are written, the same in every figure, table and sentence."""
 
 import math
+from collections.abc import Sequence
 
 from trainables.ledger import schema
 
@@ -11,8 +12,16 @@ def strategy_text(strategy: str) -> str:
 
 
 def mix_text(mix: float) -> str:
-    """Return a mix in percent."""
-    return f"{100 * mix:g} %"
+    """Return a mix in percent, or in words that it is the mean over all of them."""
+    return "all mixes" if math.isinf(mix) else f"{100 * mix:g} %"
+
+
+def at_mixes(mixes: Sequence[float]) -> str:
+    """Return 'at mix 5 % and 10 %', or 'over all mixes'."""
+    texts = [mix_text(mix) for mix in mixes]
+    if texts == [mix_text(math.inf)]:
+        return f"over {texts[0]}"
+    return f"at mix {' and '.join(filter(None, [', '.join(texts[:-1]), texts[-1]]))}"
 
 
 def signed_text(value: float, *, digits: int) -> str:

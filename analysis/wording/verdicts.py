@@ -1,23 +1,26 @@
 """The verdicts in plain words, as the report opens with them. Computes nothing and draws nothing."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.findings.findings import Findings
 from analysis.findings.judgement import contrast_of
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOLVED
+from analysis.reading.declaration import STRATEGIES_ONLY
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
 from analysis.wording import caveats
 from analysis.wording.headline import headline
-from analysis.wording.terms import mix_text, probability_text, seeds_to_add_text, strategy_text
+from analysis.wording.terms import at_mixes, probability_text, seeds_to_add_text, strategy_text
 from trainables.ledger import schema
 
 Row = Mapping[Any, Any]
+Values = npt.NDArray[np.bool_]
 MOST_NAMED = 8  # strategies that one sentence names; the table has all of them
 
 
@@ -45,12 +48,19 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
             [],
             "",
         )
-    judged = family[(family["n"] >= FEWEST_FOR_INTERVAL) & family["look"].notna()]
+    over_all = findings.over_all
+    first, judged = _judged(over_all), _judged(family)
+    tally = _tally(family, judged, baseline=study.baseline)
+    mixes = findings.settings.order != STRATEGIES_ONLY
+    if not over_all.empty:
+        tally = _tally_of_strategies(findings, first, tally)
+        judged = judged[_of_different(judged, over_all, axes=study.axes)] if mixes else judged[:0]
     kinds = ((DIFFERENT, _different), (EQUIVALENT, _equivalent), (UNRESOLVED, _unresolved))
     lines = [
         sentence
+        for rows in (first, judged)
         for verdict, say in kinds
-        for sentence in say(judged[judged["verdict"] == verdict].to_dict("records"), findings)
+        for sentence in say(rows[rows["verdict"] == verdict].to_dict("records"), findings)
     ]
     lines += [
         *_identical(findings),
@@ -60,10 +70,29 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
     limits = [*_for_the_task(findings), *caveats.limits(findings, family)]
     return Verdicts(
         headline(findings),
-        f"{_question(findings, family)} {_tally(family, judged, baseline=study.baseline)}",
+        f"{_question(findings, family)} {tally}",
         lines,
         " ".join(limits),
     )
+
+
+def _tally_of_strategies(findings: Findings, judged: pd.DataFrame, of_mixes: str) -> str:
+    """Return what strategies came to over all mixes, and where mixes are judged, what these came to."""
+    only = findings.settings.order == STRATEGIES_ONLY
+    own = _tally(findings.over_all, judged, baseline=findings.study.baseline)
+    rest = "" if only else f" At single mixes, judged once their strategy is different: {of_mixes}"
+    return f"Judged {'are' if only else 'first are'} the strategies, each over all mixes. {own}{rest}"
+
+
+def _judged(contrasts: pd.DataFrame) -> pd.DataFrame:
+    return contrasts[(contrasts["n"] >= FEWEST_FOR_INTERVAL) & contrasts["look"].notna()]
+
+
+def _of_different(contrasts: pd.DataFrame, over_all: pd.DataFrame, *, axes: Sequence[str]) -> Values:
+    """Return which contrasts are of a strategy that is different over all mixes, (rows,)."""
+    keys = [schema.STRATEGY, *axes]
+    different = over_all.loc[over_all["verdict"] == DIFFERENT, keys]
+    return np.asarray(contrasts[keys].merge(different, how="left", indicator=True)["_merge"] == "both")
 
 
 def _question(findings: Findings, family: pd.DataFrame) -> str:
@@ -225,9 +254,8 @@ def _by_strategy(
 
 def _group_name(found: list[dict[Any, Any]], findings: Findings) -> str:
     axes = "".join(f", {axis} = {found[0][axis]}" for axis in findings.study.axes)
-    mixes = [mix_text(float(row[schema.MIX])) for row in found]
-    listed = mixes[0] if len(mixes) == 1 else f"{', '.join(mixes[:-1])} and {mixes[-1]}"
-    return f"{strategy_text(str(found[0][schema.STRATEGY]))} at mix {listed}{axes}"
+    mixes = at_mixes([float(row[schema.MIX]) for row in found])
+    return f"{strategy_text(str(found[0][schema.STRATEGY]))} {mixes}{axes}"
 
 
 def _p_text(value: float) -> str:

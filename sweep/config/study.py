@@ -87,7 +87,9 @@ class InferenceSettings(Settings):
     nats a token for most) below which two strategies count as equivalent; None: nothing can. `level` is that
     of the intervals and of the family of contrasts, `power` what `plan` counts seeds for, `growth` the share
     of alpha that is kept for seeds and contrasts which are added once outcomes were seen. `baseline_draws`: 2
-    compares with the mean of random and random_aa, which draws its replay anew.
+    compares with the mean of random and random_aa, which draws its replay anew. `order`: judge every
+    contrast of the family together, or each strategy's mean over its mixes first, with these `weights` of
+    the mixes (1 each unless given), and the mixes of what differs then; or the means only.
     """
 
     primary: Annotated[str, AfterValidator(_known_measure)] = PRIMARY
@@ -97,6 +99,8 @@ class InferenceSettings(Settings):
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
     growth: Annotated[float, Field(ge=0, lt=1)] = 0.1
     baseline_draws: Literal[1, 2] = 1
+    order: Literal["together", "strategies_first", "strategies_only"] = "together"
+    weights: dict[float, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
 
 
 CheckedTask = Annotated[TaskSettings, AfterValidator(check_task)]
@@ -163,12 +167,28 @@ class StudyConfig(Settings):
                 f"inference.baseline_draws: 2 takes the mean of {DEFAULT_BASELINE!r} and {AA!r}; list both "
                 f"in search.strategy, got {', '.join(strategies)}"
             )
+        self._check_weights()
         if self.search.looks and not self.search.compares(baseline):
             raise ValueError(
                 f"search: a look judges strategies against {baseline!r}: list it, another strategy and a mix "
                 f"above 0; got strategy {list(strategies)} and mix {list(self.search.mix)}"
             )
         return self
+
+    def _check_weights(self) -> None:
+        weights, mixes = self.inference.weights, [mix for mix in self.search.mix if mix > 0]
+        if weights is None:
+            return
+        if self.inference.order == "together":
+            raise ValueError(
+                "inference.weights: are of a strategy's mean over its mixes: set inference.order to "
+                "strategies_first or strategies_only"
+            )
+        if set(weights) != set(mixes):
+            raise ValueError(
+                f"inference.weights: must give each mix of search.mix above 0 a weight, {mixes}; got "
+                f"{sorted(weights)}"
+            )
 
     @model_validator(mode="after")
     def check_whole(self) -> Self:

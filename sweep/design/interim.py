@@ -22,7 +22,7 @@ from trainables.ledger.schema import LABEL_COLUMNS, MIX, SEED, STRATEGY
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.findings.judgement import Judgement
+    from analysis.findings.rounds import Judgement
     from analysis.reading.study import RecordedStudy
 
 Differences = npt.NDArray[np.float64]

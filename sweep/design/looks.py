@@ -11,7 +11,7 @@ from analysis.findings.family import Contrast
 from trainables.ledger.schema import NO_REPLAY
 
 if TYPE_CHECKING:
-    from analysis.findings.judgement import Judgement
+    from analysis.findings.rounds import Judgement
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Progression:
 
     @property
     def open(self) -> "dict[Contrast, Judgement]":
-        return {contrast: each for contrast, each in self.judgements.items() if not each.decided}
+        return {contrast: each for contrast, each in self.judgements.items() if each.open}
 
     @property
     def taken(self) -> dict[Contrast, int]:
@@ -66,7 +66,7 @@ class Progression:
         """Return what the newest look said: a headline, and one line for each contrast."""
         if not self.taken:
             return []
-        decided = len(self.judgements) - len(self.open)
+        decided = sum(each.decided for each in self.judgements.values())
         headline = (
             f"look at {max(self.taken.values())} seeds: {decided} of {len(self.judgements)} "
             f"contrast{'s' if len(self.judgements) > 1 else ''} with the baseline decided"

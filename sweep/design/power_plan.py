@@ -13,10 +13,10 @@ import numpy as np
 
 from sweep.config.errors import ConfigurationError
 from sweep.config.study import StudyConfig
-from sweep.design.interim import Differences, contrast_differences
+from sweep.design.interim import Differences, contrast_differences, finished_pairs
 
 if TYPE_CHECKING:
-    from analysis.findings.judgement import Judgement
+    from analysis.findings.rounds import Judgement
     from analysis.reading.study import RecordedStudy
 
 UNKNOWN = (
@@ -31,8 +31,9 @@ LARGER = (2, 5, 10)  # times the validation examples that there are
 class Spread:
     """The SD of paired differences in the primary measure at one mix, and in words where it is from.
 
-    `freedom`: its degrees of freedom, infinite where it was given. `interaction`: the share of its variance
-    that is seed x example, over `examples` validation examples; None where single examples are not known.
+    `mix` is ALL_MIXES for strategies' means over them, None where it is not known. `freedom`: its degrees of
+    freedom, infinite where it was given. `interaction`: the share of its variance that is seed x example,
+    over `examples` validation examples; None where single examples are not known.
     """
 
     mix: float | None
@@ -99,10 +100,28 @@ def _spreads(recorded: "RecordedStudy", study: StudyConfig, *, origin: str) -> l
     for (_, mix, *_), values in contrast_differences(recorded, measure=measure, draws=draws).items():
         if len(values) > 1 and np.ptp(values) > 0:
             by_mix.setdefault(float(str(mix)), []).append(values)
+    if by_mix and study.inference.order != "together":
+        by_mix |= _of_means(recorded, study)
     shares = _interaction(recorded, measure=measure) if by_mix else {}
     return [
         _pool(mix, values, origin=origin, shares=shares.get(mix)) for mix, values in sorted(by_mix.items())
     ]
+
+
+def _of_means(recorded: "RecordedStudy", study: StudyConfig) -> dict[float, list[Differences]]:
+    """Return the differences of each strategy's mean over the mixes, those of two seeds and more."""
+    from analysis.findings.family import ALL_MIXES
+    from analysis.findings.strategies_first import mean_pairs
+    from trainables.ledger.schema import STRATEGY
+
+    settings = study.inference
+    pairs = finished_pairs(recorded, measure=settings.primary, draws=settings.baseline_draws)
+    weights = settings.weights or {}
+    means = mean_pairs(pairs, column="difference", axes=recorded.axes, weights=weights)
+    groups = means.groupby([STRATEGY, *recorded.axes], sort=False)["difference"]
+    found = [group.to_numpy() for _, group in groups]
+    kept = [values for values in found if len(values) > 1 and np.ptp(values) > 0]
+    return {ALL_MIXES: kept} if kept else {}
 
 
 def _pool(mix: float, several: list[Differences], *, origin: str, shares: tuple[float, int] | None) -> Spread:
@@ -149,20 +168,39 @@ def describe_resolution(
         ]
     if not spreads:
         return [UNKNOWN, *_without_smallest(study)]
+    from analysis.findings.family import ALL_MIXES
     from analysis.stats.measures import MEASURES
 
-    measure, asked = MEASURES[study.inference.primary], _asked(study, judgements)
+    measure = MEASURES[study.inference.primary]
+    only = study.inference.order == "strategies_only"
+    asked = [spread for spread in spreads if not only or spread.mix in (None, ALL_MIXES)]
+    lines = [line for spread in asked for line in _describe(study, spread, judgements)]
     return [
         f"SD of pairs in {measure.label} ({measure.unit}); seeds are counted with its upper {LIMIT:.0%} "
         f"limit, at {study.inference.power:.0%} power and alpha {_split(judgements)}:",
-        *(f"  {line}" for spread in spreads for line in _describe(study, spread, asked)),
+        *(f"  {line}" for line in lines),
+        *_precision(study, spreads),
         *_without_smallest(study),
     ]
 
 
-def _describe(study: StudyConfig, spread: Spread, asked: dict[str, Any]) -> list[str]:
+def _precision(study: StudyConfig, spreads: list[Spread]) -> list[str]:
+    """Return the weights that a strategy's mean over mixes has the least variance with, as far as known."""
+    from analysis.findings.family import ALL_MIXES
+
+    known = {spread.mix: spread.deviation for spread in spreads if spread.mix not in (None, ALL_MIXES)}
+    if study.inference.order == "together" or len(known) < 2:
+        return []
+    least = min(known.values())
+    weights = ", ".join(f"{mix:g}: {(least / sd) ** 2:.2g}" for mix, sd in known.items())
+    return [f"weights of most precision, if declared before outcomes: inference.weights {{{weights}}}"]
+
+
+def _describe(study: StudyConfig, spread: Spread, judgements: "Mapping[Any, Judgement]") -> list[str]:
+    from analysis.findings.family import ALL_MIXES
     from analysis.stats.power import detectable_difference
 
+    asked, share = _asked(study, judgements, over_all=spread.mix == ALL_MIXES)
     seeds = len(study.search.seed)
     detected = detectable_difference(spread.upper, seeds, **asked)
     reach = (
@@ -170,17 +208,23 @@ def _describe(study: StudyConfig, spread: Spread, asked: dict[str, Any]) -> list
         if math.isnan(detected)
         else f"{seeds} seeds detect differences of {detected:.3g} and more"
     )
-    at = "every mix" if spread.mix is None else f"mix {100 * spread.mix:g} %"
+    at = (
+        "every mix"
+        if spread.mix is None
+        else "means over all mixes"
+        if spread.mix == ALL_MIXES
+        else f"mix {100 * spread.mix:g} %"
+    )
     limit = "" if math.isinf(spread.freedom) else f" (limit {spread.upper:.3g})"
     lines = [f"{at}: {spread.deviation:.3g}{limit}, {spread.source}; {reach}"]
     smallest = study.inference.smallest_effect
     if smallest is not None:
-        different, equivalent = map(_seeds, _needed(spread.upper, smallest, asked))
+        different, equivalent = map(_seeds, _needed(spread.upper, smallest, asked, share))
         lines.append(
             f"  smallest effect {smallest:g}: {different} to find a difference of that size, {equivalent} to "
             "show that there is none as large where the true difference is 0"
         )
-    return [*lines, *_validation(spread, smallest, asked)]
+    return [*lines, *_validation(spread, smallest, asked | {"share_equivalent": share})]
 
 
 def _validation(spread: Spread, smallest: float | None, asked: dict[str, Any]) -> Iterable[str]:
@@ -202,24 +246,31 @@ def _validation(spread: Spread, smallest: float | None, asked: dict[str, Any]) -
     )
 
 
-def _needed(sd: float, smallest: float, asked: dict[str, Any]) -> list[int | None]:
+def _needed(sd: float, smallest: float, asked: dict[str, Any], share: float) -> list[int | None]:
     from analysis.stats.power import seeds_for_difference, seeds_for_equivalence
 
-    return [count(sd, smallest, **asked) for count in (seeds_for_difference, seeds_for_equivalence)]
+    equivalent = asked | {"comparisons": asked["comparisons"] / share}
+    return [seeds_for_difference(sd, smallest, **asked), seeds_for_equivalence(sd, smallest, **equivalent)]
 
 
-def _asked(study: StudyConfig, judgements: "Mapping[Any, Judgement]") -> dict[str, Any]:
-    judgement = _last(judgements)
-    return {
-        "alpha": _last_alpha(judgement),
-        "power": study.inference.power,
-        "comparisons": judgement.sharing,
-    }
+def _asked(
+    study: StudyConfig, judgements: "Mapping[Any, Judgement]", *, over_all: bool
+) -> tuple[dict[str, Any], float]:
+    """Return how alpha is shared where contrasts are judged, and the share of it for what is equivalent."""
+    judgement = _last(judgements, over_all=over_all)
+    asked = {"alpha": _last_alpha(judgement), "power": study.inference.power}
+    return asked | {"comparisons": judgement.sharing}, judgement.share_equivalent
 
 
-def _last(judgements: "Mapping[Any, Judgement]") -> "Judgement":
-    """Return a judgement of the newest batch that there is, the first where nothing was added."""
-    return min(judgements.values(), key=lambda each: each.batch.alpha)
+def _last(judgements: "Mapping[Any, Judgement]", *, over_all: bool) -> "Judgement":
+    """Return a judgement of the newest batch that there is, the first where nothing was added.
+
+    `over_all`: of a strategy's mean over its mixes.
+    """
+    from analysis.findings.family import ALL_MIXES
+
+    chosen = [each for contrast, each in judgements.items() if (contrast.mix == ALL_MIXES) == over_all]
+    return min(chosen or judgements.values(), key=lambda each: each.batch.alpha)
 
 
 def _last_alpha(judgement: "Judgement") -> float:
@@ -229,10 +280,10 @@ def _last_alpha(judgement: "Judgement") -> float:
 
 
 def _split(judgements: "Mapping[Any, Judgement]") -> str:
-    judgement = _last(judgements)
-    contrasts = f"{judgement.sharing} contrast{'s' if judgement.sharing > 1 else ''}"
+    judgement = _last(judgements, over_all=True)
+    parts = f"{judgement.sharing:g} contrast{'s' if judgement.sharing > 1 else ''}"
     at = f" at the look of {judgement.batch.planned[-1]} seeds" if len(judgement.batch.planned) > 1 else ""
-    return f"{_last_alpha(judgement):.3g}{at}, shared by {contrasts} (the first step)"
+    return f"{_last_alpha(judgement):.3g}{at}, shared by {parts} (the first step)"
 
 
 def _seeds(count: int | None) -> str:

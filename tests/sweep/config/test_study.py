@@ -380,6 +380,8 @@ def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> N
         "power": 0.8,
         "growth": 0.1,
         "baseline_draws": 1,
+        "order": "together",
+        "weights": None,
     }
     assert not study.gate
 
@@ -409,3 +411,17 @@ def test_two_draws_of_the_baseline_take_random_and_its_control(tmp_path: Path) -
     assert load(tmp_path, text % ", random_aa").inference.baseline_draws == 2
     with pytest.raises(ConfigurationError, match="list both in search.strategy, got random, difficulty_hard"):
         load(tmp_path, text % "")
+
+
+def test_weights_are_of_every_mix_and_of_strategies_that_are_judged_by_their_means(tmp_path: Path) -> None:
+    text = "study: a\ninference: {order: %s, weights: {0.1: 2, 0.2: %s}}\nsearch: {mix: [0, 0.1, %s]}"
+    weighed = load(tmp_path, text % ("strategies_only", 1, 0.2)).inference
+    assert weighed.weights == {0.1: 2.0, 0.2: 1.0}
+    for wrong, rule in (
+        (("together", 1, 0.2), "set inference.order to strategies_first or strategies_only"),
+        (("strategies_first", 1, 0.3), r"a weight, \[0.1, 0.3\]; got \[0.1, 0.2\]"),
+        (("strategies_first", 0, 0.2), "greater than 0"),
+        (("last", 1, 0.2), "strategies_first"),
+    ):
+        with pytest.raises(ConfigurationError, match=rule):
+            load(tmp_path, text % wrong)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from analysis.findings.design import Batch
-from analysis.findings.family import Contrast
+from analysis.findings.family import ALL_MIXES, Contrast
 from analysis.findings.findings import find
-from analysis.findings.judgement import Judgement
+from analysis.findings.rounds import Judgement
 from analysis.reading.study import read_study
 from sweep.design.interim import look_at
 from sweep.design.looks import Progression
@@ -241,3 +241,43 @@ def test_seeds_that_replace_those_whose_outcomes_were_seen_are_no_new_study(fake
     assert verdicts(fake)[HARD][1] == 5, (
         "the kept seeds and two of the new ones: a look that alpha was kept for"
     )
+
+
+@pytest.fixture
+def strategies_first(study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeStudy:
+    search = {"strategy": ["random", "difficulty_hard"], "mix": [0, 0.25, 0.5], "seeds": {"looks": [3, 6, 9]}}
+    asked = {"order": "strategies_first", "smallest_effect": 0.05}
+    made = FakeStudy({**study_values, "search": search, "inference": asked}, monkeypatch)
+    made.phase_a()
+    return made
+
+
+@pytest.mark.parametrize(("effect", "noise"), [(0.0, 0.001), (0.0, 0.2)])
+def test_a_strategys_mixes_run_as_long_as_its_mean_is_open(
+    strategies_first: FakeStudy, effect: float, noise: float
+) -> None:
+    strategies_first.end(forgets(effect, noise=noise), which=lambda label: label.seed < 3)
+    found = verdicts(strategies_first)
+    whole = Contrast("difficulty_hard", ALL_MIXES)
+    decided = noise < 0.01
+    assert found[whole][:2] == ("equivalent" if decided else "unresolved", 3)
+    assert {found[whole._replace(mix=mix)][:2] for mix in (0.25, 0.5)} == {("unresolved", 3)}
+    assert seeds_of(strategies_first) == set(range(3 if decided else 6))
+    assert bool(strategies_first.due().stage.pending) != decided
+
+
+def test_a_different_strategys_mixes_go_on_until_they_are_decided(strategies_first: FakeStudy) -> None:
+    drawn = np.random.default_rng(0).standard_normal(9)
+
+    def forgotten(label: Label) -> float:
+        if label.strategy != "difficulty_hard":
+            return 0.3
+        return 0.3 + (0.5 + 0.001 * drawn[label.seed] if label.mix == 0.5 else 0.05 * drawn[label.seed])
+
+    strategies_first.end(forgotten, which=lambda label: label.seed < 3)
+    found = verdicts(strategies_first)
+    at = {mix: found[Contrast("difficulty_hard", mix)][0] for mix in (ALL_MIXES, 0.25, 0.5)}
+    assert at == {ALL_MIXES: "different", 0.25: "unresolved", 0.5: "different"}
+    pending = strategies_first.due().stage.pending
+    assert {label.mix for cell in pending for label in cell.labels} == {0.0, 0.25}
+    assert {label.seed for cell in pending for label in cell.labels} == {3, 4, 5}

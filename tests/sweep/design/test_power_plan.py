@@ -193,3 +193,18 @@ def test_pairs_asked_for_one_measure_are_those_of_all(fake: FakeStudy) -> None:
         pd.testing.assert_series_equal(found["difference"], expected, check_names=False)
         usable = whole[whole["matched"] & whole[measure + DIFFERENCE_SUFFIX].notna()]
         assert len(found) == sum(in_family(name, baseline="random") for name in usable["strategy"])
+
+
+@pytest.mark.parametrize("order", ["strategies_first", "strategies_only"])
+def test_seeds_are_counted_for_strategies_means_where_these_are_judged(fake: FakeStudy, order: str) -> None:
+    search = SEARCH | {"mix": [0, 0.25, 0.5], "seed": list(range(5))}
+    fake.declare(inference={"order": order, "smallest_effect": 0.01}, search=search)
+    end(fake, 4)
+    found = {spread.mix: spread for spread in spreads(fake)}
+    assert set(found) == {0.25, 0.5, math.inf}
+    assert found[math.inf].deviation <= max(found[mix].deviation for mix in (0.25, 0.5))
+    lines = described(fake, list(found.values()))
+    told = [line.strip().partition(":")[0] for line in lines]
+    assert "means over all mixes" in told
+    assert ("mix 25 %" in told) == (order == "strategies_first")
+    assert any(line.startswith("weights of most precision") and "{0.25: " in line for line in lines)
