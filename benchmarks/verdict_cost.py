@@ -2,12 +2,13 @@
 
 Variances are those of a real study (docs/smollm2_contrasts.csv and its summary): runs of one arm over seeds,
 and paired differences. The truth is one difference for every contrast; a procedure's size is the smallest at
-which it resolves the share of contrasts that is asked for.
+which it answers the share of questions that is asked for: of contrasts, or of strategies whether they matter
+at all.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import stats
 
 from analysis.stats.intervals import Values
 from benchmarks.machine import RESULTS, publish_result
-from benchmarks.simulated import ALPHA, DIFFERENT, holm, judge, judge_at, planned_steps
+from benchmarks.simulated import ALPHA, DIFFERENT, Step, holm, judge, judge_at, planned_steps
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZES = (*range(3, 64), *range(64, 400, 8))
@@ -24,7 +25,8 @@ SIZES = (*range(3, 64), *range(64, 400, 8))
 
 class Variances(NamedTuple):
     """SDs (m,) of m contrasts: of one run over seeds, own and the baseline's, of pairs, and of pairs with the
-    mean of two draws of the baseline. `mixes` (m,) tell which contrasts share a baseline.
+    mean of two draws of the baseline. `mixes` (m,) tell which contrasts share a baseline; they
+    come mix by mix, the same strategies at each.
     """
 
     own: Values
@@ -35,12 +37,16 @@ class Variances(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a procedure takes: its seeds, the runs, and the share of contrasts that it resolves with them."""
+    """What a procedure takes: its seeds, the runs, and the share of questions that it answers with them.
+
+    `work`: of one run, in runs of the study that the variances are from.
+    """
 
     procedure: str
     seeds: int
     runs: float
     resolved: float
+    work: float = 1.0
 
 
 def measured(contrasts: Path, summary: Path) -> Variances:
@@ -61,12 +67,7 @@ def measured(contrasts: Path, summary: Path) -> Variances:
 
 def welch(rng: np.random.Generator, known: Variances, *, seeds: int, effect: float, studies: int) -> Cost:
     """Independent seeds in every arm, Welch's t test, Holm."""
-    count = len(known.mixes)
-    own = effect + known.own * rng.standard_normal((seeds, studies, count))
-    _, place = np.unique(known.mixes, return_inverse=True)
-    drawn = rng.standard_normal((seeds, studies, place.max() + 1))[..., place] * known.baseline
-    p = stats.ttest_ind(own, drawn, axis=0, equal_var=False).pvalue
-    adjusted = holm(p)
+    adjusted = _welch(rng, known, seeds=seeds, effect=effect, studies=studies)
     return Cost("unpaired, Welch, Holm", seeds, seeds * _arms(known), float((adjusted <= ALPHA).mean()))
 
 
@@ -91,7 +92,78 @@ def looks_two_draws(
     return _sequential("paired, three looks, two draws", differences, known, seeds=seeds, draws=2)
 
 
+def welch_any(rng: np.random.Generator, known: Variances, *, seeds: int, effect: float, studies: int) -> Cost:
+    """Of strategies: one matters where Welch's test and Holm find it different at some mix."""
+    different = _welch(rng, known, seeds=seeds, effect=effect, studies=studies) <= ALPHA
+    found = float(_by_strategy(different, known).any(axis=-1).mean())
+    return Cost("unpaired, Welch, Holm", seeds, seeds * _arms(known), found)
+
+
+def looks_any(rng: np.random.Generator, known: Variances, *, seeds: int, effect: float, studies: int) -> Cost:
+    """Of strategies: one matters where it is different at some mix, every contrast judged together."""
+    differences = _pairs(rng, known, known.paired, seeds=seeds, effect=effect, studies=studies)
+    cost = _sequential("paired, three looks", differences, known, seeds=seeds, draws=1)
+    found = judge(differences, _three(seeds)).verdicts == DIFFERENT
+    return cost._replace(resolved=float(_by_strategy(found, known).any(axis=-1).mean()))
+
+
+def strategies(
+    rng: np.random.Generator, known: Variances, *, seeds: int, effect: float, studies: int
+) -> Cost:
+    """Strategies by their means over the mixes, weighted by a precision that was declared."""
+    return _strategies("strategies only", rng, known, known.paired, seeds, effect, studies, draws=1)
+
+
+def strategies_two_draws(
+    rng: np.random.Generator, known: Variances, *, seeds: int, effect: float, studies: int
+) -> Cost:
+    """The same against the mean of two draws of the baseline."""
+    name = "strategies only, two draws"
+    return _strategies(name, rng, known, known.two_draws, seeds, effect, studies, draws=2)
+
+
 PROCEDURES: Sequence[Callable[..., Cost]] = (welch, paired, looks, looks_two_draws)
+OF_STRATEGIES: Sequence[Callable[..., Cost]] = (welch_any, looks_any, strategies, strategies_two_draws)
+
+
+def _welch(rng: np.random.Generator, known: Variances, *, seeds: int, effect: float, studies: int) -> Values:
+    """Return Holm's p values (S, m) of unpaired differences."""
+    own = effect + known.own * rng.standard_normal((seeds, studies, len(known.mixes)))
+    _, place = np.unique(known.mixes, return_inverse=True)
+    drawn = rng.standard_normal((seeds, studies, place.max() + 1))[..., place] * known.baseline
+    return holm(stats.ttest_ind(own, drawn, axis=0, equal_var=False).pvalue)
+
+
+def _by_strategy(values: Any, known: Variances) -> Any:
+    """Return values of contrasts (..., m) by strategy and mix, (..., strategies, mixes)."""
+    mixes = len(np.unique(known.mixes))
+    return np.swapaxes(values.reshape(*values.shape[:-1], mixes, -1), -1, -2)
+
+
+def _strategies(
+    name: str,
+    rng: np.random.Generator,
+    known: Variances,
+    deviation: Values,
+    seeds: int,
+    effect: float,
+    studies: int,
+    *,
+    draws: int,
+) -> Cost:
+    """Judge the strategies' means; a strategy that is decided runs no more, at no mix."""
+    differences = _pairs(rng, known, deviation, seeds=seeds, effect=effect, studies=studies)
+    by_strategy = _by_strategy(differences, known)
+    mixes = by_strategy.shape[-1]
+    weights = 1 / (_by_strategy(deviation, known) ** 2).mean(axis=0)
+    outcome = judge(by_strategy @ (weights / weights.sum()), _three(seeds))
+    runs = mixes * (outcome.seeds.sum(axis=1) + draws * outcome.seeds.max(axis=1))
+    return Cost(name, seeds, float(runs.mean()), outcome.resolved)
+
+
+def _three(seeds: int) -> list[Step]:
+    """Return three looks, the last at all of the seeds."""
+    return planned_steps(*sorted({max(3, round(seeds / 4)), max(3, round(seeds / 2)), seeds}))
 
 
 def _arms(known: Variances) -> int:
@@ -109,8 +181,7 @@ def _pairs(
 
 
 def _sequential(name: str, differences: Values, known: Variances, *, seeds: int, draws: int) -> Cost:
-    planned = sorted({max(3, round(seeds / 4)), max(3, round(seeds / 2)), seeds})
-    outcome = judge(differences, planned_steps(*planned))
+    outcome = judge(differences, _three(seeds))
     runs = outcome.seeds.sum(axis=1).astype(float)
     for mix in np.unique(known.mixes):  # the baseline runs as long as a contrast of its mix does
         runs += draws * outcome.seeds[:, known.mixes == mix].max(axis=1)
@@ -129,11 +200,41 @@ def smallest(
     return cost
 
 
+def with_examples(known: Variances, *, share: float, times: float) -> Variances:
+    """Return the variances with so many times the validation examples; `share` is of the pairs' variance what
+    is seed x example.
+    """
+    scale = np.sqrt(1 - share + share / times)
+    return known._replace(paired=known.paired * scale, two_draws=known.two_draws * scale)
+
+
+def interaction(variance: Path) -> tuple[float, int]:
+    """Return the share of pairs' variance over seeds that is seed x example, and of how many examples."""
+    frame = pd.read_csv(variance).dropna(subset=["se_interaction"])
+    frame = frame[frame["strategy"] != "none"]
+    weights = frame["n"] * (frame["n"] - 1)
+    whole, part = ((weights * frame[name] ** 2).sum() for name in ("se_seeds", "se_interaction"))
+    return min(1.0, float(part / whole)), int(frame["examples"].iloc[0])
+
+
+def _show(title: str, costs: Sequence[Cost]) -> None:
+    click.echo(title)
+    for cost in costs:
+        first = costs[0]
+        click.echo(
+            f"  {cost.procedure:46} {cost.seeds:4} seeds {cost.runs:7,.0f} runs "
+            f"{first.runs / cost.runs:5.1f}x fewer {first.runs / (cost.runs * cost.work):5.1f}x less compute "
+            f"{cost.resolved:6.1%} answered"
+        )
+
+
 @click.command()
 @click.option(
     "--effect",
+    "effects",
     type=click.FloatRange(min=0, min_open=True),
-    default=0.002,
+    default=(0.002, 0.001, 0.0005),
+    multiple=True,
     show_default=True,
     help="The true difference of every contrast, in the table's unit.",
 )
@@ -156,28 +257,59 @@ def smallest(
     default=DOCS / "smollm2_math_hotpotqa.csv",
     help="summary.csv of the same study.",
 )
+@click.option(
+    "--variance",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=DOCS / "smollm2_variance.csv",
+    help="variance.csv of a study on the same tasks.",
+)
+@click.option(
+    "--times",
+    type=click.FloatRange(min=1),
+    default=10.0,
+    show_default=True,
+    help="The validation examples of the last lines, in those of the study.",
+)
+@click.option(
+    "--evaluation",
+    type=click.FloatRange(min=0),
+    default=0.08,
+    show_default=True,
+    help="What evaluating task A costs, of a run's compute.",
+)
 @click.option("--studies", type=click.IntRange(50), default=1000, show_default=True)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
 def verdict_cost(
-    effect: float, share: float, contrasts: Path, summary: Path, studies: int, output: Path
+    effects: tuple[float, ...],
+    share: float,
+    contrasts: Path,
+    summary: Path,
+    variance: Path,
+    times: float,
+    evaluation: float,
+    studies: int,
+    output: Path,
 ) -> None:
     """Count the runs to a verdict, on variances that a real study measured.
 
     \b
     python -m benchmarks verdict-cost
-    python -m benchmarks verdict-cost --contrasts report/contrasts.csv --summary report/summary.csv
+    python -m benchmarks verdict-cost --contrasts report/contrasts.csv --summary report/summary.csv \\
+        --variance report/variance.csv
     """  # fmt: skip
-    known = measured(contrasts, summary)
-    costs = [smallest(each, known, effect=effect, share=share, studies=studies) for each in PROCEDURES]
-    for cost in costs:
-        click.echo(
-            f"{cost.procedure:34} {cost.seeds:4} seeds {cost.runs:8,.0f} runs "
-            f"{costs[0].runs / cost.runs:5.1f}x fewer {cost.resolved:6.1%} resolved"
-        )
-    record = {
-        "effect": effect,
-        "share": share,
-        "studies": studies,
-        "costs": [each._asdict() for each in costs],
-    }
+    known, (split, examples) = measured(contrasts, summary), interaction(variance)
+    more, work = with_examples(known, share=split, times=times), 1 + evaluation * (times - 1)
+    found = []
+    for effect in effects:
+        asked = {"effect": effect, "share": share, "studies": studies}
+        for question, procedures in (("contrasts", PROCEDURES), ("strategies", OF_STRATEGIES)):
+            costs = [smallest(each, known, **asked) for each in procedures]
+            larger = smallest(procedures[-1], more, **asked)
+            name = f"{larger.procedure}, {times:g}x examples"
+            costs.append(larger._replace(procedure=name, work=work))
+            _show(f"to answer {share:.0%} of {question}, a difference of {effect:g} everywhere:", costs)
+            found.append({"of": question, "effect": effect, "costs": [each._asdict() for each in costs]})
+    click.echo(f"{split:.0%} of the pairs' variance is seed x example, over {examples} examples")
+    record = {"share": share, "studies": studies, "interaction": split, "examples": examples}
+    record |= {"times": times, "evaluation": evaluation, "questions": found}
     publish_result("verdict_cost", record, folder=output)

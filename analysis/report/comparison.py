@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.figures.comparison import Named, baselines, draw_comparison
 from analysis.figures.style import publication_style
 from analysis.findings.findings import Findings
+from analysis.findings.over_studies import COLUMNS, over_studies
 from analysis.report.document import Section, Shown, picture_of
 from analysis.report.figure_files import Origin, save_drawing
 from analysis.stats.measures import MEASURES
@@ -51,8 +52,8 @@ def write_comparison(
     studies: Sequence[Named], *, directory: Path, command: str
 ) -> tuple[Section, list[Path]]:
     """Write the comparison's table and forest plot; return its section and files."""
-    table = comparison_table(studies)
-    files = write_table(table, directory=directory)
+    tables = [table for table in (comparison_table(studies), joint_table(studies)) if table is not None]
+    files = [file for table in tables for file in write_table(table, directory=directory)]
     with publication_style():
         drawing = draw_comparison(studies).with_key()
         origin = Origin("; ".join(study.name for study in studies), command)
@@ -63,7 +64,7 @@ def write_comparison(
         counts="",
         verdicts=comparison_words(studies),
         pictures=[picture_of(drawing, title="Contrasts side by side", path=f"figures/{STEM}")],
-        tables=[Shown(table, "")],
+        tables=[Shown(table, "") for table in tables],
     )
     return section, files
 
@@ -134,6 +135,42 @@ def comparison_table(studies: Sequence[Named]) -> Table:
         f"paired t intervals at each study's own level, adjusted ones for its own family. {conditions}"
     )
     return Table(STEM, "Contrasts of all studies", heads, rows, caption, frame)
+
+
+def joint_table(studies: Sequence[Named]) -> Table | None:
+    """Return each contrast's mean over the studies, and how much they differ; None where none is shared."""
+    frame = over_studies(dict(studies))
+    if frame.empty:
+        return None
+    axes = [name for name in frame.columns[2:] if name not in COLUMNS]
+    numbers = ("difference", "interval", "p", "studies", "SD between", "I²", "p (homogeneity)")
+    heads = [Column("strategy"), Column("mix", numeric=True), *map(Column, axes)]
+    heads += [*(Column(name, numeric=True) for name in numbers), Column("measure", detail=True)]
+    rows = [
+        [
+            Entry(strategy_text(row[schema.STRATEGY])),
+            Entry(mix_text(row[schema.MIX]), float(row[schema.MIX])),
+            *(Entry("–" if pd.isna(row[axis]) else str(row[axis])) for axis in axes),
+            number(row["difference"], sign=True),
+            interval(row["low"], row["high"]),
+            probability(row["p"]),
+            Entry(str(row["studies"]), float(row["studies"])),
+            number(row["tau"]),
+            Entry(f"{100 * row['i2']:.0f} %", float(row["i2"])),
+            probability(row["p_homogeneity"]),
+            Entry(MEASURES[row["measure"]].label),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    level = studies[0].findings.settings.level
+    caption = (
+        f"Contrasts that two studies or more have: the random-effects mean of their differences with its "
+        f"{100 * level:g} % t interval over studies, the SD between studies, the share of the estimates' "
+        "variance that it makes (I²) and Cochran's test of no such SD. Over what varies between these "
+        "studies: seeds, adapters, examples, and tasks and models where they differ. Exploratory: nothing is "
+        "adjusted, and of few studies the interval is wide."
+    )
+    return Table("over_studies", "Over all studies", heads, rows, caption, frame)
 
 
 def _table_row(row: dict[Any, Any], *, axes: list[str]) -> list[Entry]:

@@ -77,7 +77,14 @@ class Section:
     provenance: list[Facts] = field(default_factory=list)
     warning: str = ""
     shared: str = ""  # what every figure and table is conditional on; captions on the page leave it out
-    text_tables: tuple[str, ...] = ("summary", "strategies", "contrasts", "comparison", "histories")
+    text_tables: tuple[str, ...] = (
+        "summary",
+        "strategies",
+        "contrasts",
+        "comparison",
+        "over_studies",
+        "histories",
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from analysis.cli import main
 from analysis.figures.comparison import Named, draw_comparison
 from analysis.findings.findings import find
 from analysis.reading.study import read_study
-from analysis.report.comparison import comparison_table, comparison_words, distinct_names
+from analysis.report.comparison import comparison_table, comparison_words, distinct_names, joint_table
 from tests.analysis.studies import UNKNOWN, write_study
 
 EFFECTS = {"difficulty_hard": 0.02}
@@ -127,3 +127,18 @@ def test_a_study_that_has_nothing_yet_stops_the_comparison_with_its_name(tmp_pat
     result = CliRunner().invoke(main, ["report", *places, "-o", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "has no evaluation yet in any of its 2 planned cells" in result.stderr
+
+
+def test_the_mean_over_studies_is_of_the_contrasts_that_several_have(tmp_path: Path) -> None:
+    studies = [named(tmp_path, name, noise=noise) for name, noise in (("one", 1.0), ("two", 0.5))]
+    studies.append(named(tmp_path, "three", strategies=("random", "difficulty_hard"), mixes=(0.3,)))
+    table = joint_table(studies)
+    assert table is not None
+    assert set(table.frame["studies"]) == {2}
+    assert len(table.frame) == 2
+    each = [study.findings.contrasts.set_index("strategy")["difference"] for study in studies[:2]]
+    for row in table.frame.to_dict("records"):
+        ends = sorted(differences[row["strategy"]] for differences in each)
+        assert ends[0] <= row["difference"] <= ends[1]
+        assert row["low"] < ends[0] < ends[1] < row["high"], "two studies tell little of others"
+    assert joint_table(studies[1:]) is None
