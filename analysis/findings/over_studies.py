@@ -55,7 +55,8 @@ def combine(differences: Sequence[float] | Values, variances: Values, *, level: 
     effects, count = np.asarray(differences, float), len(differences)
     if count < 2:
         raise ValueError(f"a mean over studies takes two or more, got {count}")
-    result = combine_effects(effects, variances, method_re="iterated")
+    with np.errstate(divide="ignore"):  # I² of equal estimates, which is 0 below
+        result = combine_effects(effects, variances, method_re="iterated")
     mean = float(result.mean_effect_re)
     error = max(float(result.sd_eff_w_re), float(result.sd_eff_w_re_hksj))
     half_width = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
