@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,6 +24,26 @@ class NothingToShow(click.ClickException):
     """A fine request that there is no data for."""
 
     exit_code = 1
+
+
+class Listed(click.ParamType[tuple[Any, ...]]):
+    """Values between commas, each of one kind."""
+
+    name = "list"
+
+    def __init__(self, kind: Callable[[str], Any], *, of: str) -> None:
+        self._kind, self._of = kind, of
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        try:
+            return tuple(self._kind(part.strip()) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"must be {self._of} between commas, got {value!r:.100}", param, ctx)
+
+
+NAMES, MIXES = Listed(str, of="names"), Listed(float, of="numbers")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,6 +86,11 @@ def main() -> None:
     help="A primary measure other than the declared one, such as task_b_gain; the report says so.",
 )
 @click.option(
+    "--strategies", metavar="A,B", type=NAMES, help="Figures of these strategies and the baseline alone."
+)
+@click.option("--mixes", metavar="X,Y", type=MIXES, help="Figures of these mixes alone, such as 0.05,0.1.")
+@click.option("--width", type=float, metavar="INCHES", help="Figures of this width, as a paper has room for.")
+@click.option(
     "--preregistration",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -75,6 +101,9 @@ def report(
     locations: tuple[str, ...],
     output: Path | None,
     simultaneous: bool,
+    strategies: tuple[str, ...] | None,
+    mixes: tuple[float, ...] | None,
+    width: float | None,
     smallest_effect: float | None,
     measure: str | None,
     preregistration: Path | None,
@@ -98,22 +127,25 @@ def report(
     \b
     Examples:
       python -m analysis report results/a results/b -o comparison      two studies in one report
+      python -m analysis report results/a --strategies difficulty_hard --mixes 0.05,0.1 --width 3.3 -o paper
       python -m analysis report --histories 'histories/*.json'         what an earlier script left
 
     \b
     Exit codes: 0 written; 1 nothing has been evaluated yet; 2 STUDY or OUT is not usable.
     """
     from analysis.commands import Request, report_histories, report_studies
+    from analysis.figures.facet import Choice
 
-    if histories and (simultaneous or smallest_effect is not None or measure is not None):
+    choice = Choice(strategies or (), mixes or (), width, simultaneous)
+    if histories and (choice != Choice() or smallest_effect is not None or measure is not None):
         raise Refusal(
-            "--histories has no seeds to infer from: --simultaneous, --smallest-effect and --measure need a "
-            "study"
+            "--histories has no seeds to infer from: --simultaneous, --strategies, --mixes, --width, "
+            "--smallest-effect and --measure need a study"
         )
     if preregistration is not None and (histories or len(locations) > 1):
         raise Refusal("--preregistration is of one study: give it with that study alone")
     request = Request(
-        locations, output, simultaneous, smallest_effect, measure, tuple(sys.argv[1:]), preregistration
+        locations, output, choice, smallest_effect, measure, tuple(sys.argv[1:]), preregistration
     )
     with _user_errors():
         (report_histories if histories else report_studies)(request, say=_say, warn=_warn)

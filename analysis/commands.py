@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from analysis.figures.facet import EVERYTHING, Choice
 from analysis.histories.read import read_histories
 from analysis.histories.report import write_history_report
 from analysis.reading.declaration import Inference, read_settings
@@ -29,7 +30,7 @@ class Request:
 
     locations: tuple[str, ...]
     output: Path | None = None
-    simultaneous: bool = False
+    choice: Choice = EVERYTHING
     smallest_effect: float | None = None
     measure: str | None = None
     command: tuple[str, ...] = ()
@@ -39,7 +40,7 @@ class Request:
     def options(self) -> Options:
         command = command_text(["analysis", *self.command])
         registered = None if self.preregistration is None else read_document(self.preregistration)
-        return Options(self.simultaneous, command, self._assumed(), apart=True, registered=registered)
+        return Options(self.choice, command, self._assumed(), apart=True, registered=registered)
 
     def settings(self, study: RecordedStudy) -> Inference:
         """Return what a study declares, with what the command sets instead. Raises AnalysisError."""

@@ -7,7 +7,6 @@ import numpy.typing as npt
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, spread_sentence
 from analysis.figures.facet import Drawing, Entry, Facet
@@ -124,7 +123,7 @@ def draw_levels(facet: Facet) -> Drawing:
     lanes = levels[schema.STRATEGY].nunique()
     heights = [len(found) * max(0.17, THICKNESS * lanes + 0.04) for found in values.values()]
     width = ONE_COLUMN if len(mixes) == 1 else TWO_COLUMNS
-    figure = Figure(figsize=(width, 0.4 + sum(heights) + 0.35 * len(heights)), layout="constrained")
+    figure = facet.new_figure(width, 0.4 + sum(heights) + 0.35 * len(heights))
     axes = figure.subplots(
         len(groups), len(mixes), sharex=True, sharey="row", squeeze=False, height_ratios=heights
     )

@@ -203,7 +203,7 @@ def draw_forgetting_curves(facet: Facet) -> Drawing:
     mixes = facet.mixes
     rows, across = facet.by_examples(facet.rows)
     metrics = {schema.TASK_A_LOSS: facet.task_a, schema.TASK_B_LOSS: facet.task_b}
-    figure = Figure(figsize=(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 3.5), layout="constrained")
+    figure = facet.new_figure(max(ONE_COLUMN, 0.4 + 1.7 * len(mixes)), 3.5)
     axes = figure.subplots(2, len(mixes), sharex="col", sharey="row", squeeze=False)
     for column, mix in enumerate(mixes):
         for row, metric in enumerate(metrics):

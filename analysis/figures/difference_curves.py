@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, left_out_sentence, mix_sentence
 from analysis.figures.curves import band_text, mean_curves, plot_replicates
@@ -63,7 +62,7 @@ def draw_difference_curves(facet: Facet) -> Drawing:
     mixes = sorted(set(frame[schema.MIX]))
     names = sorted(set(frame[schema.STRATEGY]), key=strategy_rank)
     size = (max(ONE_COLUMN, 0.7 + 1.65 * len(mixes)), max(1.9, 0.6 + 0.95 * len(names)))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = facet.new_figure(*size)
     axes = figure.subplots(len(names), len(mixes), sharex="col", sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         chosen = (frame[schema.STRATEGY] == names[row]) & (frame[schema.MIX] == mixes[column])

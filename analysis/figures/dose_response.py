@@ -124,7 +124,7 @@ def draw_doses(facet: Facet) -> Drawing:
     wide = 1 if len(others) == 1 else 2 if len(others) <= 4 else 3 if len(others) <= 6 else 4
     tall = -(-len(others) // wide)
     size = (ONE_COLUMN if wide <= 2 else TWO_COLUMNS, 0.35 + (2.2 if wide == 1 else 1.5) * tall)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = facet.new_figure(*size)
     axes = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, name in zip(axes, others, strict=False):
         chosen = [name, *([facet.study.baseline] if facet.study.baseline in names else [])]

@@ -195,9 +195,7 @@ def draw_forest(facet: Facet) -> Drawing:
             f"Not drawn yet: no strategy has a finished seed that {facet.study.baseline!r} has finished too.",
         )
     settings = facet.settings
-    figure = Figure(
-        figsize=(ONE_COLUMN, 0.75 + ROW * (len(family) + family[schema.MIX].nunique())), layout="constrained"
-    )
+    figure = facet.new_figure(ONE_COLUMN, 0.75 + ROW * (len(family) + family[schema.MIX].nunique()))
     ax = figure.subplots()
     pairs = judged_pairs(facet, family)
     plot_forest(family, ax, pairs=pairs, smallest_effect=settings.smallest_effect, styles=facet.styles)

@@ -198,7 +198,7 @@ def draw_change_against_baseline(facet: Facet) -> Drawing:
         cell_text(record, digits=4, pairs=facet.pairs).count("\n") + 1 for record in frame.to_dict("records")
     )
     size = (0.95 + 0.055 * longest + CELL_WIDTH * mixes, 0.75 + (0.1 + LINE_HEIGHT * lines) * rows)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = facet.new_figure(*size)
     effect = facet.settings.smallest_effect
     plot_heat_map(frame, figure.subplots(), pairs=facet.pairs, smallest_effect=effect, styles=facet.styles)
     figure.axes[-1].set_ylabel(MEASURES[facet.settings.primary].unit)

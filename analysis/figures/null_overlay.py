@@ -130,7 +130,7 @@ def draw_null_overlay(facet: Facet) -> Drawing:
     tall = -(-len(mixes) // wide)
     names = 0.04 * max(len(facet.styles[name].label) for name in places)
     size = (max(ONE_COLUMN, wide * panel), (1.6 + names) * tall)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = facet.new_figure(*size)
     axes = figure.subplots(tall, wide, sharey=True, squeeze=False)
     for ax, mix in zip(axes.ravel(), mixes, strict=False):
         part = shown[shown[schema.MIX] == mix]

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, mix_sentence, seeds_sentence
 from analysis.figures.facet import Drawing, Entry, Facet
@@ -72,7 +71,7 @@ def draw_overlaps(facet: Facet) -> Drawing:
     wide = min(len(mixes), fitting)
     tall = -(-len(mixes) // wide)
     width = max(ONE_COLUMN, 0.3 + 0.055 * longest + wide * (side + 0.25))
-    figure = Figure(figsize=(width, 0.15 + 0.045 * longest + tall * (side + 0.3)), layout="constrained")
+    figure = facet.new_figure(width, 0.15 + 0.045 * longest + tall * (side + 0.3))
     axes = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, mix in zip(axes, mixes, strict=False):
         plot_overlaps(known[known[schema.MIX] == mix], ax, styles=facet.styles, names=names)

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.figures.captions import joined, mix_sentence, seeds_sentence
 from analysis.figures.facet import Drawing, Entry, Facet
@@ -94,7 +93,7 @@ def draw_selections(facet: Facet) -> Drawing:
     groups = [group for group in ("level", "type") if selections[group].notna().any()]
     ratios = [*(min(MOST_VALUES + 1, selections[group].nunique()) + 1 for group in groups), 5]
     height = 0.95 + ROW * int(sizes.sum()) + 0.3 * len(mixes)
-    figure = Figure(figsize=(TWO_COLUMNS, height), layout="constrained")
+    figure = facet.new_figure(TWO_COLUMNS, height)
     axes = figure.subplots(
         len(mixes), len(ratios), squeeze=False, width_ratios=ratios, height_ratios=sizes.tolist()
     )

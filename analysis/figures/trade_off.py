@@ -115,7 +115,7 @@ def draw_trade_off(facet: Facet) -> Drawing:
     wide = min(len(mixes), 3 if len(mixes) != 4 else 2)
     tall = -(-len(mixes) // wide)
     size = (ONE_COLUMN if wide == 1 else TWO_COLUMNS, 0.25 + (2.6 if wide < 3 else 2.1) * tall)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = facet.new_figure(*size)
     axes = figure.subplots(tall, wide, squeeze=False).ravel()
     panels = dict(zip(mixes, axes, strict=False))
     for ax in axes[len(mixes) :]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from analysis.figures.facet import Facet, facets
+from analysis.figures.facet import EVERYTHING, Choice, Facet, facets
 from analysis.figures.registry import FIGURES
 from analysis.figures.style import publication_style
 from analysis.findings.findings import Findings
@@ -35,11 +35,11 @@ class FigureSet:
     directory: Path
     folder: str
     origin: Origin
-    simultaneous: bool = False
+    choice: Choice = EVERYTHING
 
     @cached_property
     def facets(self) -> list[Facet]:
-        return list(facets(self.findings, simultaneous=self.simultaneous))
+        return list(facets(self.findings, choice=self.choice))
 
     @cached_property
     def planned(self) -> list[tuple[str, str, Facet]]:
@@ -50,7 +50,7 @@ class FigureSet:
         """Draw and save one of the planned figures."""
         name, stem, facet = self.planned[position]
         with publication_style():
-            drawing = FIGURES[name].draw(facet).with_key()
+            drawing = FIGURES[name].draw(facet).with_key().with_words(self.choice.describe())
             place = f"{self.folder}{FIGURES_DIRECTORY}/{stem}"
             files = save_drawing(drawing, self.directory / place, sidecar=self.origin)
         title = FIGURES[name].title + (f" ({facet.title})" if facet.title else "")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.figures.captions import mix_sentence
-from analysis.figures.facet import Facet
+from analysis.figures.facet import EVERYTHING, Choice, Facet
 from analysis.findings.findings import Findings
 from analysis.findings.registered import registered
 from analysis.reading.preregistration import departures
@@ -30,9 +30,9 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How a study is reported: bands for whole curves at once, and the command that asked for it."""
+    """How a study is reported: what its figures show, and the command that asked for it."""
 
-    simultaneous: bool = False
+    choice: Choice = EVERYTHING
     command: str = "analysis report"
     assumed: str = ""  # what the command set instead of the study's own declaration
     apart: bool = False  # whether figures may be drawn in a second process
@@ -55,8 +55,9 @@ def write_study(
 ) -> Written:
     """Write the tables and figures of a study to directory/folder; `folder` is empty or ends in a slash."""
     study = findings.study
+    options.choice.check(study)
     origin = Origin(study.name, options.command)
-    figures = FigureSet(findings, directory, folder, origin, options.simultaneous)
+    figures = FigureSet(findings, directory, folder, origin, options.choice)
     with begin(figures, apart=options.apart) as draw:
         progress("writing the tables")
         shown = study_tables(findings, folder=folder)

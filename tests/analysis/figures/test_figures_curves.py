@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 
 from analysis.figures.curves import draw_forgetting_curves
 from analysis.figures.difference_curves import curve_differences, draw_difference_curves
-from analysis.figures.facet import facets
+from analysis.figures.facet import Choice, facets
 from analysis.figures.style import publication_style
 from analysis.findings.findings import find
 from analysis.reading.study import read_study
@@ -61,7 +61,7 @@ def test_thin_lines_are_the_seeds_of_a_mean_where_they_can_be_told_apart(
 def test_simultaneous_bands_lie_within_the_panel_and_many_are_edges(
     study: Builder, strategies: tuple[str, ...], filled: bool
 ) -> None:
-    (facet,) = facets(find(read_study(study(strategies=strategies))), simultaneous=True)
+    (facet,) = facets(find(read_study(study(strategies=strategies))), choice=Choice(simultaneous=True))
     drawing = draw_forgetting_curves(facet)
     assert drawing.figure is not None
     for ax in drawing.figure.axes:
@@ -161,7 +161,7 @@ def test_simultaneous_bands_are_wider_and_named(study: Builder) -> None:
     findings = find(read_study(study()))
     heights, captions = [], []
     for simultaneous in (False, True):
-        (facet,) = facets(findings, simultaneous=simultaneous)
+        (facet,) = facets(findings, choice=Choice(simultaneous=simultaneous))
         drawing = draw_difference_curves(facet)
         assert drawing.figure is not None
         (band,) = (one for one in drawing.figure.axes[0].collections if isinstance(one, PolyCollection))

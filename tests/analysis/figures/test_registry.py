@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis.figures.curves import draw_forgetting_curves
-from analysis.figures.facet import Facet, facets
+from analysis.figures.facet import Choice, Facet, facets
 from analysis.figures.heat_map import draw_change_against_baseline
 from analysis.figures.registry import FIGURES
 from analysis.figures.style import publication_style
 from analysis.figures.trade_off import draw_trade_off
 from analysis.findings.findings import find
+from analysis.reading.errors import AnalysisError
 from analysis.reading.study import read_study
 from tests.analysis.studies import STRATEGIES, write_study
 from trainables.ledger import schema
@@ -159,3 +160,32 @@ def test_no_text_of_a_figure_is_smaller_than_six_points(six: Facet, name: str) -
     figure = FIGURES[name].draw(six).figure
     assert figure is not None
     assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6
+
+
+def test_a_choice_of_strategies_and_mixes_is_shown_alone_in_their_own_colours(six: Facet) -> None:
+    choice = Choice(strategies=("difficulty_hard",), mixes=(0.1,), width=3.3)
+    (facet,) = facets(six.findings, choice=choice)
+    for name, entry in FIGURES.items():
+        drawing = entry.draw(facet)
+        for key, frame in drawing.data.items():
+            assert {*frame.get(schema.STRATEGY, [])} <= {"difficulty_hard", "random"}, (name, key)
+            assert {*frame.get(schema.MIX, [])} <= {0.0, 0.1}, (name, key)
+        if drawing.figure is not None:
+            assert drawing.figure.get_figwidth() == 3.3
+            assert "difficulty_easy" not in texts(drawing.figure)
+    assert facet.styles["difficulty_hard"] == six.styles["difficulty_hard"]
+    assert choice.describe() == "Shown are, of the strategies difficulty_hard and of the mixes 10 % alone."
+    assert facet.findings is six.findings, "verdicts are of the whole family"
+
+
+@pytest.mark.parametrize(
+    ("choice", "rule"),
+    [
+        (Choice(strategies=("best",)), "no strategy 'best'; choose from difficulty_easy"),
+        (Choice(mixes=(0.3,)), "no mix 0.3; choose from 0.0, 0.1, 0.2"),
+        (Choice(width=1.0), "--width must be 2.5 to 20"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_with_what_can(six: Facet, choice: Choice, rule: str) -> None:
+    with pytest.raises(AnalysisError, match=rule):
+        choice.check(six.study)
