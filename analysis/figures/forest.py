@@ -254,7 +254,7 @@ def caption(facet: Facet, family: pd.DataFrame) -> str:
         together = count_words([size], "primary contrast")
         thin = f"; thin: at {adjusted}, so that those of all {together} hold together" if size > 1 else ""
         sentences.append(
-            f"Thick: mean and paired t interval at {raw}, of which each holds at "
+            f"Thick: mean and paired t interval at {raw}, which holds at "
             f"{percent_text(facet.settings.level)} whenever the study is ended or grown{thin}."
         )
         sentences.append(verdict_sentence(facet, needs=has_needs(family)))
@@ -270,15 +270,14 @@ def verdict_sentence(facet: Facet, *, needs: bool) -> str:
     """Return what the verdicts mean under these settings."""
     effect, alpha = facet.settings.smallest_effect, facet.settings.alpha
     zone = (
-        "No smallest effect of interest was declared, so none can be equivalent"
+        "no smallest effect was declared, so none can be equivalent"
         if effect is None
-        else f"equivalent: within ± {effect:g} by two one-sided tests, which a thin interval may leave a "
-        "little"
+        else f"equivalent: within ± {effect:g} by two one-sided tests"
     )
     brackets = ", in brackets the seeds to add" if needs else ""
     return (
-        f"Verdicts by the closed test at {alpha:.3g} over all looks, which may decide where an interval "
-        f"still holds 0: different from {facet.study.baseline}; {zone}; else {UNRESOLVED}{brackets}."
+        f"Verdicts by the closed test at {alpha:.3g} over all looks, not by the intervals: different; "
+        f"{zone}; else {UNRESOLVED}{brackets}."
     )
 
 

@@ -115,9 +115,8 @@ def caption(facet: Facet, counts: list[int]) -> str:
     """Return the caption of what was replayed."""
     return joined(
         f"What each strategy replayed of {facet.study.task_a}: shares of levels and types in percent of the "
-        f"examples, the darker the more (mean over seeds; beyond the {MOST_VALUES} most frequent values, one "
-        "column), and the examples' lengths: median, middle half (thick), middle 90 % (thin), and right of "
-        "it the tokens of one selection, mean over seeds.",
+        f"examples, mean over seeds (beyond the {MOST_VALUES} most frequent values, one column), and "
+        "lengths: median, middle half (thick), middle 90 % (thin), and the tokens of one selection.",
         seeds_sentence(facet, counts),
         mix_sentence(facet),
     )

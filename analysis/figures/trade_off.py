@@ -235,8 +235,8 @@ def caption(facet: Facet) -> str:
         "token: lower left is better at both. Small points: single seeds; large points: their mean, from 3 "
         "seeds on.",
         spread,
-        "Star: the losses before Phase B. An arrow in a corner points to what it names, far outside the "
-        "panel. All panels have one scale, each shifted to its own data.",
+        "Star: the losses before Phase B; an arrow in a corner points to what lies far outside. Panels have "
+        "one scale, each shifted to its own data.",
         f"{schema.AA}, which is {facet.study.baseline} again, is left out."
         if schema.AA in set(facet.done[schema.STRATEGY])
         else "",

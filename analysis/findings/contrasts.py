@@ -23,8 +23,18 @@ from analysis.findings.strategies_first import average, by_strategy
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, judge
 from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy
-from analysis.stats.intervals import effect_size, paired_test, sign_flip, skew_p, tost, wide_p, wide_tost
-from analysis.stats.measures import MEASURES
+from analysis.stats.intervals import (
+    FEWEST_FOR_INTERVAL,
+    effect_size,
+    not_above,
+    paired_test,
+    sign_flip,
+    skew_p,
+    tost,
+    wide_p,
+    wide_tost,
+)
+from analysis.stats.measures import FINAL_B, MEASURES
 from trainables.ledger import schema
 
 Values = npt.NDArray[np.float64]
@@ -62,6 +72,10 @@ CONTRAST_COLUMNS = (
     "verdict",
     "p_skew",  # of no skewness in the differences; NaN below eight pairs
     "stays_if_skewed",  # whether the verdict stays on the wide reference; None where there is none
+    "task_b_difference",  # of the final loss; NaN unless a margin is declared
+    "p_task_b",  # of task B's loss being the margin or more above the baseline's
+    "share_of_replay",  # of what the baseline's replay recovers, where that is clear of 0; else NaN
+    "keeps_task_b",  # whether what is better learns task B too; None where nothing is, or no margin declared
     "seeds_to_add_low",  # infinite where more than anyone would run, NaN where unknown
     "seeds_to_add_high",
 )
@@ -71,6 +85,8 @@ SECONDARY_COLUMNS = tuple(
     for name in CONTRAST_COLUMNS
     if name
     not in ("in_family", "look", "next_look", "verdict", "p_skew", "stays_if_skewed", "adjusted_level")
+    and "task_b" not in name
+    and name != "share_of_replay"
     and not name.endswith(("_adjusted", "_holm"))
     and not name.startswith(("p_sign_flip", "p_equivalence", "seeds_to_add"))
 )
@@ -105,9 +121,12 @@ def find_contrasts(
             row |= _alone(differences, settings=settings, same=contrast in same)
         else:
             row |= _judged(differences, judgement, settings=settings, alone=len(judgements) == 1)
+            learnt, _ = _differences(chosen, measure=FINAL_B)
+            row |= _task_b(learnt, differences, judgement, settings=settings)
         flip = sign_flip(differences)
         rows.append(row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
-    return pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
+    frame = pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
+    return frame.assign(share_of_replay=_share_of_replay(frame, study=study, settings=settings))
 
 
 def find_over_all(
@@ -128,6 +147,10 @@ def find_over_all(
         label = {schema.STRATEGY: whole.strategy, schema.MIX: whole.mix, **dict(whole.axes)}
         row = {"measure": settings.primary, "in_family": True, **_counts(standing, n=len(differences))}
         row |= _judged(differences, judgement, settings=settings, alone=len(groups) == 1)
+        settings_b = replace(settings, primary=FINAL_B)
+        pairs_b = planned_pairs(planned, study=study, settings=settings_b)
+        learnt = average({each: pairs_b[each] for each in inside}, weights=settings.weights)
+        row |= _task_b(learnt.values(judgement.look.seeds), differences, judgement, settings=settings)
         flip = sign_flip(differences)
         rows.append(label | row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
     return pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
@@ -162,6 +185,36 @@ def _judged(differences: Values, judgement: Judgement, *, settings: Inference, a
     }
 
 
+def _share_of_replay(frame: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.Series:
+    """Return each difference as a share of how much worse it is without replay, at the same mix and axes."""
+    worse = 1 if MEASURES[settings.primary].higher_is_worse else -1
+    keys = [schema.MIX, *study.axes]
+    without = frame[frame[schema.STRATEGY] == schema.NO_REPLAY]
+    clear = without[worse * without["low" if worse > 0 else "high"] > 0]
+    recovered = frame[keys].merge(clear[[*keys, "difference"]], on=keys, how="left")["difference"]
+    shares: pd.Series = frame["difference"] / recovered.set_axis(frame.index)
+    return shares.where(frame[schema.STRATEGY] != schema.NO_REPLAY)
+
+
+def _task_b(
+    learnt: Values, differences: Values, judgement: Judgement, *, settings: Inference
+) -> dict[str, Any]:
+    """Return what a contrast says of task B, whose final loss differs by `learnt` (n,): the co-primary.
+
+    One-sided paired t test of the margin, taken only where the primary measure is better, and adjusted by the
+    factor by which its own p was: so of what is claimed of task B, too, at most alpha of families err.
+    """
+    margin = settings.task_b_margin
+    if margin is None or settings.primary == FINAL_B or len(learnt) < FEWEST_FOR_INTERVAL:
+        return {"task_b_difference": np.nan, "p_task_b": np.nan, "keeps_task_b": None}
+    p = not_above(learnt, margin)
+    mean = float(differences.mean()) if len(differences) else np.nan
+    better = judgement.verdict == DIFFERENT and MEASURES[settings.primary].judgement(mean) == "better"
+    plain = paired_test(differences).p
+    kept = stays(p, plain=plain, adjusted=judgement.p, alpha=settings.alpha) if better else None
+    return {"task_b_difference": float(learnt.mean()), "p_task_b": p, "keeps_task_b": kept}
+
+
 def _stays(differences: Values, judgement: Judgement, *, settings: Inference) -> bool | None:
     """Return whether a verdict stays on the wide reference, adjusted by the factor by which its own p was."""
     if judgement.verdict == DIFFERENT:
@@ -194,6 +247,9 @@ def _alone(differences: Values, *, settings: Inference, same: bool) -> dict[str,
         "verdict": IDENTICAL if same else verdict,
         "p_skew": np.nan,
         "stays_if_skewed": None,
+        "task_b_difference": np.nan,
+        "p_task_b": np.nan,
+        "keeps_task_b": None,
     }
 
 

@@ -11,7 +11,17 @@ from trainables.ledger import schema
 from trainables.ledger.sealed_json import Record
 from trainables.ledger.values import is_number, shortened
 
-FIELDS = ("primary", "smallest_effect", "level", "power", "growth", "baseline_draws", "order", "weights")
+FIELDS = (
+    "primary",
+    "smallest_effect",
+    "level",
+    "power",
+    "growth",
+    "baseline_draws",
+    "order",
+    "weights",
+    "task_b_margin",
+)
 TOGETHER, STRATEGIES_FIRST, STRATEGIES_ONLY = "together", "strategies_first", "strategies_only"
 ORDERS = (TOGETHER, STRATEGIES_FIRST, STRATEGIES_ONLY)
 BASELINE = "baseline"  # declared beside them; `RecordedStudy.baseline`
@@ -24,7 +34,8 @@ class Inference:
     `growth`: the share of alpha that is kept for what is added once outcomes were seen.
     `baseline_draws`: 2 where the baseline is the mean of random and random_aa. `order`: every contrast of the
     family together, or each strategy's mean over its mixes first, or only, with the mixes' `weights`, 1
-    unless given. `gate`: the study
+    unless given. `task_b_margin`: so much task B's final loss may be above the baseline's before a strategy
+    that is better has only learnt less, in nats a token. `gate`: the study
     first had to show, with a few runs without replay, that there is something to measure.
     Raises AnalysisError for values that are not possible.
     """
@@ -39,6 +50,7 @@ class Inference:
     baseline_draws: int = 1
     order: str = TOGETHER
     weights: Mapping[float, float] = field(default_factory=dict)
+    task_b_margin: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.primary, str) or self.primary not in MEASURES:
@@ -46,11 +58,10 @@ class Inference:
             raise AnalysisError(
                 f"inference: primary must be a measure, got {shortened(self.primary)}; choose one of {names}"
             )
-        effect = self.smallest_effect
-        if effect is not None and not (is_number(effect) and effect > 0):
-            raise AnalysisError(
-                f"inference: smallest_effect must be above 0 or left out, got {shortened(effect)}"
-            )
+        for name in ("smallest_effect", "task_b_margin"):
+            value = getattr(self, name)
+            if value is not None and not (is_number(value) and value > 0):
+                raise AnalysisError(f"inference: {name} must be above 0 or left out, got {shortened(value)}")
         for name, lowest in (("level", 0.5), ("power", 0.0)):
             value = getattr(self, name)
             if not (is_number(value) and lowest < value < 1):
@@ -231,5 +242,5 @@ def _count(seeds: Any) -> Any:
 def _question(declared: dict[str, Any]) -> tuple[Any, Any]:
     """Return what was asked; a declaration that names no baseline means the one there was."""
     known = {"baseline": schema.DEFAULT_BASELINE, "growth": Inference.growth, "baseline_draws": 1}
-    known |= {"order": TOGETHER, "weights": None}
+    known |= {"order": TOGETHER, "weights": None, "task_b_margin": None}
     return known | (declared.get("inference") or {}), declared.get("looks")

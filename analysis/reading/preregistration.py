@@ -25,6 +25,7 @@ COMPARED = {
     "baseline_draws": "draws of the baseline",
     "order": "order of judgement",
     "weights": "weights of the mixes",
+    "task_b_margin": "margin of task B's loss",
     "smallest_effect": "smallest effect",
     "level": "level",
     "growth": "share of alpha kept for growth",

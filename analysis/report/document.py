@@ -2,6 +2,7 @@
 facts.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def picture_of(drawing: Drawing, *, title: str, path: str) -> Picture:
     if drawing.figure is None:
         return Picture(title, drawing.caption, None)
     return Picture(title, drawing.caption, path, float(drawing.figure.get_figwidth()))
+
+
+def undrawn(pictures: Iterable[Picture]) -> list[str]:
+    """Return a line for each figure that there is not, with the reason."""
+    reasons = [
+        (each.title, each.caption.removeprefix("Not drawn: ")) for each in pictures if each.path is None
+    ]
+    return [f"{title}: {reason}" for title, reason in reasons]
 
 
 @dataclass(frozen=True)

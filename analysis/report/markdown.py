@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis.report.document import Content, Picture, Section, Shown
+from analysis.report.document import Content, Picture, Section, Shown, undrawn
 from analysis.report.provenance import Facts
 from analysis.tables.plan_matrix import SYMBOLS, Matrix
 from analysis.tables.table import escape_markdown, markdown_table
@@ -35,25 +35,20 @@ def section_parts(section: Section) -> list[str]:
         "\n".join(f"- {escape_markdown(line)}" for line in section.verdicts.lines),
         escape_markdown(section.verdicts.limits),
         escape_markdown(section.shared),
-        *(_figure(picture) for picture in section.pictures),
+        *(_figure(picture) for picture in section.pictures if picture.path),
+        _list("Not drawn", undrawn(section.pictures)),
         *(_table(shown) for shown in section.tables if shown.table.stem in section.text_tables),
         _matrix(section.matrix) if section.matrix else "",
-        *(_list(title, lines) for title, lines in section.lists.items() if lines),
+        *(_list(title, lines) for title, lines in section.lists.items()),
         _data(section.tables),
         *([_provenance(section.provenance)] if section.provenance else []),
     ]
 
 
 def _figure(picture: Picture) -> str:
-    """Return one figure with its caption and its other formats, or the reason there is none."""
+    """Return one figure with its caption."""
     title = escape_markdown(picture.title)
-    lines = [f"## {title}"]
-    if picture.path:
-        lines.append(f"![{title}]({picture.path}.png)")
-    lines.append(escape_markdown(picture.caption))
-    if picture.path:
-        lines.append(f"Also as [SVG]({picture.path}.svg) and [PDF]({picture.path}.pdf).")
-    return "\n\n".join(lines)
+    return f"## {title}\n\n![{title}]({picture.path}.png)\n\n{escape_markdown(picture.caption)}"
 
 
 def _table(shown: Shown) -> str:
@@ -61,7 +56,7 @@ def _table(shown: Shown) -> str:
     title = f"## {escape_markdown(table.title)}"
     if len(table.rows) > MOST_ROWS:
         return f"{title}\n\n{len(table.rows)} rows: {_links(shown)}.\n\n{escape_markdown(table.caption)}"
-    return f"{title}\n\n{markdown_table(table)}\n{escape_markdown(table.caption)}\n\nAlso as {_links(shown)}."
+    return f"{title}\n\n{markdown_table(table)}\n{escape_markdown(table.caption)}"
 
 
 def _links(shown: Shown) -> str:
@@ -85,21 +80,22 @@ def _matrix(matrix: Matrix) -> str:
 
 
 def _list(title: str, lines: list[str]) -> str:
+    if not lines:
+        return ""
     return "\n".join([f"## {escape_markdown(title)}", "", *(f"- {escape_markdown(line)}" for line in lines)])
 
 
 def _data(tables: list[Shown]) -> str:
-    """Return every table's files."""
+    """Return every table's files, and which a figure has."""
     lines = [f"- {escape_markdown(shown.table.title)}: {_links(shown)}" for shown in tables]
+    lines.append("- Figures: each in the folder figures as PNG, SVG and PDF")
     return "\n".join(["## Data", "", *lines])
 
 
 def _provenance(groups: list[Facts]) -> str:
-    """Return the facts that are not folded away; report.html has all of them."""
-    lines = [
-        f"- {escape_markdown(f'{group.title}, {name}: {value}')}"
-        for group in groups
-        if not group.folded
-        for name, value in group.rows
-    ]
+    """Return the facts that are not folded away, a line a group; report.html has all of them."""
+    lines = []
+    for group in (each for each in groups if not each.folded):
+        facts = "; ".join(f"{name}: {value}" for name, value in group.rows)
+        lines.append(f"- {escape_markdown(f'{group.title}. {facts}')}")
     return "\n".join(["## Provenance", "", *lines])

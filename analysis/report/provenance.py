@@ -42,8 +42,8 @@ def provenance(findings: Findings) -> list[Facts]:
         Facts("Digests", _digests(description, artifacts)),
         Facts("Hardware", _hardware(recorded, machines)),
         Facts("Versions when it ran", _flat(_section(recorded, "versions")) or [("versions", UNKNOWN)]),
-        Facts("Versions of this analysis", analysis_versions()),
-        Facts("How it was started", _started(description, recorded)),
+        Facts("Versions of this analysis", analysis_versions(), True),
+        Facts("How it was started", _started(description, recorded), True),
         Facts("Configuration", _flat(_section(description, "config")) or [("configuration", UNKNOWN)], True),
     ]
 
@@ -60,6 +60,7 @@ def _inference(findings: Findings) -> list[tuple[str, str]]:
         ("primary measure", settings.primary),
         ("smallest effect of interest", NOTHING if effect is None else f"{effect:g}"),
         ("level", f"{100 * settings.level:g} %"),
+        ("order of judgement", _words(settings.order)),
         ("power planned for", f"{100 * settings.power:g} %"),
         ("looks, in seeds", _looks(findings)),
         ("kept for growth", f"{100 * settings.growth:g} % of alpha"),

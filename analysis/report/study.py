@@ -1,6 +1,8 @@
 """Draws and writes everything of one study into its folder, and returns it as a section of a report."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from analysis.wording.verdicts import verdicts_in_words
 
 DATA_ONLY = ("cells", "evaluations")
 FOLDED = ("secondary", "variance", "sensitivity", "levels", "pairs")
+REPEATED = 3  # captions that say the same; the page says it once
+SENTENCE_END = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 MOST_SHOWN_ROWS = 1_000  # a longer table is only to download
 
 Progress = Callable[[str], None]
@@ -68,7 +72,8 @@ def write_study(
         absent_cells(study),
         [line for facet in figures.facets for line in unpaired_runs(facet.study, facet.pairs)],
     )
-    shared = shared_words(figures.facets)
+    captions = [*(picture.caption for picture, _ in drawn), *(part.table.caption for part in shown)]
+    shared = shared_words(figures.facets, captions)
     registration = registration_lines(findings, options.registered)
     section = Section(
         title=study.name,
@@ -111,24 +116,26 @@ def registration_lines(findings: Findings, record: Mapping[str, Any] | None) -> 
     return [f"{head}, and the study departs from it:", *found] if found else [f"{head}: as registered."]
 
 
-def shared_words(views: list[Facet]) -> list[str]:
-    """Return what all captions of a study's figures and tables would repeat: what they are conditional on."""
+def shared_words(views: list[Facet], captions: Sequence[str]) -> list[str]:
+    """Return what the page says once: what captions are conditional on, and sentences that many repeat."""
     held = list(dict.fromkeys(conditions(view) for view in views))
     mixes = list(dict.fromkeys(mix_sentence(view) for view in views))
     conditional = [f"Intervals are over seeds, {held[0]}."] if len(held) == 1 else []
-    return [*conditional, *(mixes if len(mixes) == 1 else [])]
+    said = [*conditional, *(mixes if len(mixes) == 1 else [])]
+    counts = Counter(sentence for text in captions for sentence in set(_sentences(shorter(text, said))))
+    return [*said, *(sentence for sentence, count in counts.items() if count >= REPEATED)]
+
+
+def _sentences(caption: str) -> list[str]:
+    return SENTENCE_END.split(caption)
 
 
 def shorter(caption: str, shared: list[str]) -> str:
     """Return a caption without what the page says once; the figure's own files keep it whole."""
     for sentence in shared:
         condition = sentence.removeprefix("Intervals are over seeds, ").removesuffix(".")
-        caption = (
-            caption.replace(f" {sentence}", "")
-            .replace(f"; {condition}.", ".")
-            .replace(f", {condition}.", ".")
-        )
-    return caption
+        caption = caption.replace(f"; {condition}.", ".").replace(f", {condition}.", ".")
+    return " ".join(sentence for sentence in _sentences(caption) if sentence not in shared)
 
 
 def study_tables(findings: Findings, *, folder: str) -> list[Shown]:

@@ -248,6 +248,19 @@ def tost(differences: Values, margin: float) -> float:
     return float(DescrStatsW(differences / unit).ttost_mean(-margin / unit, margin / unit)[0])
 
 
+def not_above(differences: Values, margin: float) -> float:
+    """Return the one-sided p of a mean of `differences` (n,) of `margin` or more: small where it is below.
+
+    Paired t; NaN where n < 3. Without variance 0 if the mean is below, else 1.
+    """
+    test = paired_test(differences)
+    if test.n < FEWEST_FOR_INTERVAL:
+        return float("nan")
+    if is_constant(differences):
+        return 0.0 if test.mean < margin else 1.0
+    return float(stats.t.sf((margin - test.mean) / (test.sd / np.sqrt(test.n)), test.n - 1))
+
+
 def wide_degrees(n: int) -> int:
     """Return the degrees of freedom of the wide reference for n pairs: 2, below 5 pairs 1.
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.findings.findings import Findings
-from analysis.findings.seeds_needed import SD_LEVEL
 from analysis.findings.verdicts import DIFFERENT, verdict_text
+from analysis.reading.declaration import Inference
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
 from analysis.stats.measures import MEASURES
 from analysis.tables.labels import Row, label_columns, label_entries
 from analysis.tables.table import ABSENT, Column, Entry, Table, interval, number, probability
 from analysis.wording.conditioning import count_text, given
-from analysis.wording.terms import mix_text, seeds_to_add_text
+from analysis.wording.terms import holds_text, mix_text, seeds_to_add_text, signed_text
 
 
 class Part(NamedTuple):
@@ -32,15 +32,14 @@ def contrasts_table(findings: Findings) -> Table:
     measure = MEASURES[settings.primary]
     family = count_text([int(findings.contrasts["in_family"].sum())], "contrast")
     caption = (
-        f"Mean paired difference from {findings.study.baseline} in {measure.label} ({measure.unit}), one row "
-        f"a contrast; n is the number of pairs. {interval_name('paired t', level=settings.level)}: holds "
-        "whenever the study is ended or grown, for which it is computed at interval_level; adjusted: so that "
-        f"those of all {family} hold together. p: paired t, adjusted for the family (closed test) and all "
-        "looks; rows outside it (no replay, the A/A control) are unadjusted. Effect size: Hedges-corrected "
-        "paired d_z with its interval, unadjusted. Sign-flip p: unadjusted, exact to 16 pairs, over "
-        f"{MOST_FLIPS:,} random flips above{_unattainable_text(findings)}. {_margin_text(findings)} Seeds to "
-        "add: so many that a later look resolves the contrast, from the declared smallest effect and the "
-        f"{SD_LEVEL:.0%} interval of the pairs' SD. {given(findings)}"
+        f"Mean paired difference from {findings.study.baseline} in {measure.label} ({measure.unit}), n "
+        f"pairs. {interval_name('paired t', level=settings.level)}: holds whenever the study is ended or "
+        f"grown; adjusted: those of all {family} hold together. p: paired t, adjusted for the family and all "
+        "looks, but for rows outside it (no replay, the A/A control). Effect size: Hedges-corrected paired "
+        f"d_z. Sign-flip p: unadjusted, exact to 16 pairs, over {MOST_FLIPS:,} random flips above"
+        f"{_unattainable_text(findings)}. {_margin_text(findings)} Of replay: of what "
+        f"{findings.study.baseline}'s recovers. Seeds to add: to resolve the contrast, "
+        f"from the declared smallest effect. {given(findings)}"
     )
     title = f"Contrasts with {findings.study.baseline}"
     frame = findings.contrasts
@@ -80,6 +79,8 @@ def _primary_parts(findings: Findings) -> list[Part]:
                 _number("seeds to add", seeds_entry),
                 _interval(findings),
                 _number("effect size", effect_entry),
+                _number("of replay", share_entry),
+                *_task_b_parts(settings),
                 _number("sign-flip p", lambda row: sign_flip_entry(row, alpha=settings.alpha)),
                 _number("equivalence p", lambda row: probability(row["p_equivalence_holm"])),
             )
@@ -128,6 +129,21 @@ def _interval(findings: Findings) -> Part:
 
 def _number(title: str, entry: Callable[[Row], Entry]) -> Part:
     return Part(Column(title, numeric=True), entry)
+
+
+def share_entry(row: Row) -> Entry:
+    """Return a difference as a share of what replay recovers: '+12 %'."""
+    share = row["share_of_replay"]
+    if pd.isna(share):
+        return Entry(ABSENT, math.nan)
+    return Entry(f"{signed_text(100 * share, digits=0)} %", float(share))
+
+
+def _task_b_parts(settings: Inference) -> list[Part]:
+    """Return the co-primary's column, where it is declared."""
+    if settings.task_b_margin is None:
+        return []
+    return [Part(Column("keeps task B"), lambda row: Entry(holds_text(row["keeps_task_b"]) or ABSENT))]
 
 
 def effect_entry(row: Row) -> Entry:

@@ -69,12 +69,9 @@ def _mean(row: dict[Any, Any], name: str) -> Entry:
 def summary_caption(*, given: str, level: float, baseline: str) -> str:
     """Return what the summary's numbers are: n, the interval's kind and level, and what it is over."""
     return (
-        "Means over the done cells of each row (n is the column done), ± half-width of the "
-        f"{interval_name('t', level=level)} over seeds, {given}. The last column but one is the mean paired "
-        f"difference from {baseline} at the same seed and mix, ± half-width of the "
-        f"{interval_name('paired t', level=level)} over the pairs counted in the last; intervals are not "
-        "adjusted for the number of comparisons. Forgetting is the loss at the end minus the loss before "
-        "Phase B. Losses in nats per supervised "
-        "token. No half-width where n ≤ 2. Unfinished: partial, missing or with a damaged file. Nothing is "
-        "imputed."
+        f"Means over the done cells, ± half-width of the {interval_name('t', level=level)} over seeds, "
+        f"{given}; none where n ≤ 2. The last column but one: mean paired difference from {baseline} at the "
+        f"same seed and mix, ± half-width of the {interval_name('paired t', level=level)} over the pairs in "
+        "the last; unadjusted. Forgetting: loss at the end minus loss before Phase B. Nats per supervised "
+        "token. Unfinished: partial, missing or damaged; nothing is imputed."
     )

@@ -146,10 +146,27 @@ def _different(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
             f"{name}: {measure.label} is {'higher' if higher else 'lower'} than with "
             f"{findings.study.baseline} ({judgement}), by {size} {measure.unit} (n = "
             f"{_range(row['n'] for row in found)}; adjusted p "
-            f"{largest}{' for the largest' if len(found) > 1 else ''})."
+            f"{largest}{' for the largest' if len(found) > 1 else ''}).{_beside(found, findings)}"
         )
     rest = sum(len(found) for _, found in grouped[MOST_NAMED:])
     return [*sentences, f"{rest} more differ: see the table of contrasts."] if rest else sentences
+
+
+def _beside(found: list[dict[Any, Any]], findings: Findings) -> str:
+    """Return what a difference is of what replay recovers, and whether what is better learns task B too."""
+    sentences = []
+    shares = [abs(row["share_of_replay"]) for row in found if np.isfinite(row["share_of_replay"])]
+    if shares:
+        ends = sorted({f"{100 * share:.0f}" for share in (min(shares), max(shares))}, key=float)
+        sentences.append(
+            f" That is {' to '.join(ends)} % of what replay by {findings.study.baseline} recovers."
+        )
+    kept = [row["keeps_task_b"] for row in found if isinstance(row["keeps_task_b"], bool)]
+    if kept:
+        margin, task = findings.settings.task_b_margin, findings.study.task_b
+        shown = "is" if all(kept) else f"is in {sum(kept)} of {len(kept)}" if any(kept) else "is not"
+        sentences.append(f" That {task} is learnt as well, within {margin:g} nats/token, {shown} shown.")
+    return "".join(sentences)
 
 
 def _equivalent(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:

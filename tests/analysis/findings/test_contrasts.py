@@ -357,3 +357,43 @@ def test_a_contrast_that_is_alone_has_no_second_interval(study: Builder) -> None
     )
     assert alone["adjusted_level"] == alone["interval_level"]
     assert (alone["low_adjusted"], alone["high_adjusted"]) == (alone["low"], alone["high"])
+
+
+@pytest.mark.parametrize(("margin", "kept"), [(0.3, True), (0.1, False), (None, None)])
+def test_what_is_better_must_be_shown_to_learn_task_b_too(
+    study: Builder, margin: float | None, kept: bool | None
+) -> None:
+    inference = {"smallest_effect": 0.001} | ({"task_b_margin": margin} if margin else {})
+    described = {"config": {"inference": inference}}
+    options = {"seeds": range(8), "effects": {"difficulty_hard": -0.05}, "noise": 0.2}
+
+    def learn_less(rows: pd.DataFrame) -> pd.DataFrame:
+        later = (rows["strategy"] == "difficulty_hard") & (rows["step"] > 0)
+        return rows.assign(task_b_loss=rows["task_b_loss"] + 0.25 * later)
+
+    findings = with_rows(read_study(study(**options, description=described)), learn_less)
+    rows = findings.contrasts.set_index("strategy")
+    hard = rows.loc["difficulty_hard"]
+    assert hard["verdict"] == "different"
+    assert hard["keeps_task_b"] is kept
+    assert rows.loc["none", "keeps_task_b"] is None
+    assert rows.loc["difficulty_easy", "keeps_task_b"] is None, "it is not better"
+    secondary = findings.secondary.set_index(["measure", "strategy"])
+    if margin:
+        learnt = secondary.loc[("final_task_b_loss", "difficulty_hard")]
+        assert hard["task_b_difference"] == pytest.approx(learnt["difference"])
+        ratio = (margin - learnt["difference"]) / (learnt["sd"] / np.sqrt(learnt["n"]))
+        assert hard["p_task_b"] == pytest.approx(stats.t.sf(ratio, learnt["n"] - 1))
+    (line,) = [line for line in verdicts_in_words(findings).lines if line.startswith("difficulty_hard")]
+    assert ("is learnt as well" in line) == (margin is not None)
+    assert ("is not shown" in line) == (kept is False)
+
+
+def test_a_difference_is_a_share_of_what_replay_recovers_where_it_recovers_something(study: Builder) -> None:
+    rows = found(study(seeds=range(6), effects={"difficulty_hard": 0.01})).contrasts.set_index("strategy")
+    expected = rows.loc["difficulty_hard", "difference"] / rows.loc["none", "difference"]
+    assert rows.loc["difficulty_hard", "share_of_replay"] == pytest.approx(expected)
+    assert 0 < expected < 1
+    assert np.isnan(rows.loc["none", "share_of_replay"])
+    alone = found(study(seeds=range(6), control=False)).contrasts
+    assert alone["share_of_replay"].isna().all()

@@ -40,6 +40,7 @@ HOSTILE = [
     "=1+1",
 ]
 OTHER_HEADINGS = {
+    "Not drawn",
     "In plain words",
     "Contrasts with random",
     "Summary",

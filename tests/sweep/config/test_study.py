@@ -382,6 +382,7 @@ def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> N
         "baseline_draws": 1,
         "order": "together",
         "weights": None,
+        "task_b_margin": None,
     }
     assert not study.gate
 
