@@ -208,13 +208,16 @@ def with_examples(known: Variances, *, share: float, times: float) -> Variances:
     return known._replace(paired=known.paired * scale, two_draws=known.two_draws * scale)
 
 
-def interaction(variance: Path) -> tuple[float, int]:
-    """Return the share of pairs' variance over seeds that is seed x example, and of how many examples."""
+def interaction(variance: Path, *, examples: int) -> float:
+    """Return the share of pairs' variance over seeds that is seed x example with so many `examples`, from a
+    study with any number of them.
+    """
     frame = pd.read_csv(variance).dropna(subset=["se_interaction"])
     frame = frame[frame["strategy"] != "none"]
     weights = frame["n"] * (frame["n"] - 1)
     whole, part = ((weights * frame[name] ** 2).sum() for name in ("se_seeds", "se_interaction"))
-    return min(1.0, float(part / whole)), int(frame["examples"].iloc[0])
+    there = float(part) * int(frame["examples"].iloc[0]) / examples
+    return there / (max(0.0, float(whole - part)) + there)
 
 
 def _show(title: str, costs: Sequence[Cost]) -> None:
@@ -261,7 +264,10 @@ def _show(title: str, costs: Sequence[Cost]) -> None:
     "--variance",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=DOCS / "smollm2_variance.csv",
-    help="variance.csv of a study on the same tasks.",
+    help="variance.csv of a study on the same tasks, with any number of validation examples.",
+)
+@click.option(
+    "--examples", type=click.IntRange(1), default=40, show_default=True, help="Of the study's validation set."
 )
 @click.option(
     "--times",
@@ -273,9 +279,9 @@ def _show(title: str, costs: Sequence[Cost]) -> None:
 @click.option(
     "--evaluation",
     type=click.FloatRange(min=0),
-    default=0.08,
+    default=0.11,
     show_default=True,
-    help="What evaluating task A costs, of a run's compute.",
+    help="What evaluating task A before and after costs, of a run's compute.",
 )
 @click.option("--studies", type=click.IntRange(50), default=1000, show_default=True)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
@@ -285,6 +291,7 @@ def verdict_cost(
     contrasts: Path,
     summary: Path,
     variance: Path,
+    examples: int,
     times: float,
     evaluation: float,
     studies: int,
@@ -297,7 +304,7 @@ def verdict_cost(
     python -m benchmarks verdict-cost --contrasts report/contrasts.csv --summary report/summary.csv \\
         --variance report/variance.csv
     """  # fmt: skip
-    known, (split, examples) = measured(contrasts, summary), interaction(variance)
+    known, split = measured(contrasts, summary), interaction(variance, examples=examples)
     more, work = with_examples(known, share=split, times=times), 1 + evaluation * (times - 1)
     found = []
     for effect in effects:

@@ -60,7 +60,8 @@ def test_strategies_are_asked_for_less_where_effects_are_alike_at_all_mixes() ->
 def test_more_examples_leave_the_part_of_the_variance_that_is_the_seeds(tmp_path: Path) -> None:
     table = "strategy,n,examples,se_seeds,se_interaction\nhard,3,40,2.0,1.0\nnone,3,40,1.0,1.0\n"
     (tmp_path / "variance.csv").write_text(table)
-    assert interaction(tmp_path / "variance.csv") == (0.25, 40)
+    assert interaction(tmp_path / "variance.csv", examples=40) == 0.25
+    assert interaction(tmp_path / "variance.csv", examples=10) == pytest.approx(1.0 / (0.75 + 1.0))
     larger = with_examples(KNOWN, share=0.25, times=10)
     np.testing.assert_allclose(larger.paired**2, KNOWN.paired**2 * (0.75 + 0.025))
     np.testing.assert_allclose(larger.own, KNOWN.own)
