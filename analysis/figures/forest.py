@@ -44,6 +44,7 @@ from analysis.findings.outcomes import strategy_rank
 from analysis.findings.pairs import DIFFERENCE_SUFFIX
 from analysis.findings.strategies_first import mean_pairs
 from analysis.findings.verdicts import DIFFERENT, UNRESOLVED
+from analysis.reading.declaration import NON_INFERIORITY
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
 from analysis.wording.conditioning import conditioning
@@ -272,6 +273,8 @@ def verdict_sentence(facet: Facet, *, needs: bool) -> str:
     zone = (
         "no smallest effect was declared, so none can be equivalent"
         if effect is None
+        else f"not worse: by less than {effect:g}, one-sided test"
+        if facet.settings.question == NON_INFERIORITY
         else f"equivalent: within ± {effect:g} by two one-sided tests"
     )
     brackets = ", in brackets the seeds to add" if needs else ""

@@ -20,19 +20,17 @@ from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINIS
 from analysis.findings.rounds import Judgement, PlannedPairs
 from analysis.findings.seeds_needed import seeds_to_add
 from analysis.findings.strategies_first import average, by_strategy
-from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, judge
+from analysis.findings.verdicts import DIFFERENT, IDENTICAL, judge, second_claim
 from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy
 from analysis.stats.intervals import (
     FEWEST_FOR_INTERVAL,
     effect_size,
-    not_above,
+    inside,
     paired_test,
     sign_flip,
     skew_p,
-    tost,
     wide_p,
-    wide_tost,
 )
 from analysis.stats.measures import FINAL_B, MEASURES
 from trainables.ledger import schema
@@ -139,17 +137,17 @@ def find_over_all(
     pairs = planned_pairs(planned, study=study, settings=settings)
     groups = by_strategy({contrast: pairs[contrast] for contrast in judgements if contrast in pairs})
     rows = []
-    for whole, inside in groups.items():
+    for whole, own in groups.items():
         if whole not in judgements:
             continue
-        judgement, mean = judgements[whole], average(inside, weights=settings.weights)
+        judgement, mean = judgements[whole], average(own, weights=settings.weights)
         differences, standing = mean.values(judgement.look.seeds), _standing(mean, judgement.look)
         label = {schema.STRATEGY: whole.strategy, schema.MIX: whole.mix, **dict(whole.axes)}
         row = {"measure": settings.primary, "in_family": True, **_counts(standing, n=len(differences))}
         row |= _judged(differences, judgement, settings=settings, alone=len(groups) == 1)
         settings_b = replace(settings, primary=FINAL_B)
         pairs_b = planned_pairs(planned, study=study, settings=settings_b)
-        learnt = average({each: pairs_b[each] for each in inside}, weights=settings.weights)
+        learnt = average({each: pairs_b[each] for each in own}, weights=settings.weights)
         row |= _task_b(learnt.values(judgement.look.seeds), differences, judgement, settings=settings)
         flip = sign_flip(differences)
         rows.append(label | row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
@@ -207,7 +205,7 @@ def _task_b(
     margin = settings.task_b_margin
     if margin is None or settings.primary == FINAL_B or len(learnt) < FEWEST_FOR_INTERVAL:
         return {"task_b_difference": np.nan, "p_task_b": np.nan, "keeps_task_b": None}
-    p = not_above(learnt, margin)
+    p = inside(learnt, low=-np.inf, high=margin)
     mean = float(differences.mean()) if len(differences) else np.nan
     better = judgement.verdict == DIFFERENT and MEASURES[settings.primary].judgement(mean) == "better"
     plain = paired_test(differences).p
@@ -217,15 +215,14 @@ def _task_b(
 
 def _stays(differences: Values, judgement: Judgement, *, settings: Inference) -> bool | None:
     """Return whether a verdict stays on the wide reference, adjusted by the factor by which its own p was."""
+    second = second_claim(settings)
     if judgement.verdict == DIFFERENT:
         plain, adjusted, wide = paired_test(differences).p, judgement.p, wide_p(differences)
-    elif judgement.verdict == EQUIVALENT and settings.smallest_effect is not None:
-        margin = settings.smallest_effect
-        plain, adjusted, wide = (
-            tost(differences, margin),
-            judgement.p_equivalence,
-            wide_tost(differences, margin),
+    elif second is not None and judgement.verdict == second.verdict:
+        plain, wide = (
+            inside(differences, low=second.low, high=second.high, wide=wide) for wide in (False, True)
         )
+        adjusted = judgement.p_equivalence
     else:
         return None
     return stays(wide, plain=plain, adjusted=adjusted, alpha=settings.alpha)
@@ -234,7 +231,9 @@ def _stays(differences: Values, judgement: Judgement, *, settings: Inference) ->
 def _alone(differences: Values, *, settings: Inference, same: bool) -> dict[str, Any]:
     """Return the columns of a contrast outside the family: nothing is adjusted."""
     estimate = _estimate(differences, settings=settings, level=settings.level)
-    verdict = judge(estimate["p"], estimate["p_equivalence"], alpha=settings.alpha)
+    second = second_claim(settings)
+    p, p_second, mean = (estimate[name] for name in ("p", "p_equivalence", "difference"))
+    verdict = judge(p, p_second, alpha=settings.alpha, second=second, mean=mean)
     return {
         **estimate,
         **dict.fromkeys(("look", "next_look", "seeds_to_add_low", "seeds_to_add_high"), np.nan),
@@ -347,7 +346,7 @@ def _estimate(differences: Values, *, settings: Inference, level: float) -> dict
     """Return the estimates over one contrast's differences (n,); NaN where n carries none."""
     test = paired_test(differences, level=level)
     size = effect_size(differences, level=level)
-    margin = settings.smallest_effect
+    second = second_claim(settings)
     return {
         "difference": test.mean,
         "sd": test.sd,
@@ -357,5 +356,5 @@ def _estimate(differences: Values, *, settings: Inference, level: float) -> dict
         "effect_size": size.value,
         "effect_low": size.low,
         "effect_high": size.high,
-        "p_equivalence": np.nan if margin is None else tost(differences, margin),
+        "p_equivalence": np.nan if second is None else inside(differences, low=second.low, high=second.high),
     }

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from analysis.findings.verdicts import UNRESOLVED, judge
-from analysis.stats.intervals import Values, paired_test, tost
+from analysis.findings.verdicts import UNRESOLVED, Claim, judge
+from analysis.stats.intervals import Values, inside, paired_test
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -27,24 +27,28 @@ def judge_together(
     differences: Mapping[Key, Values],
     *,
     alpha: float,
-    smallest_effect: float | None = None,
+    second: Claim | None = None,
     share_equivalent: float = 1.0,
     others: int = 0,
 ) -> dict[Key, Judged]:
     """Return what a look says of the contrasts that are still open, from their paired differences (n,).
 
-    A contrast is *different* if its paired t test rejects, *equivalent* if its TOST against
-    +-`smallest_effect` does, both adjusted by `close`. An empty array, or one of fewer than three pairs, has
-    p = 1 and counts all the same; so do the `others`, which share `alpha` and are not open. What is
-    equivalent has `share_equivalent` of alpha. At most `alpha` of families make a wrong claim of either
-    kind, whatever the correlations.
+    A contrast is *different* if its paired t test rejects, and what the `second` claim says (equivalent, not
+    worse) if the one-sided tests of its ends do, both adjusted by `close`. An empty array, or one of fewer
+    than three pairs, has p = 1 and counts all the same; so do the `others`, which share `alpha` and are not
+    open. The second claim has `share_equivalent` of alpha. At most `alpha` of families make a wrong claim of
+    either kind, whatever the correlations.
     """
     if not 0 <= alpha < 1:
         raise ValueError(f"alpha must be in [0, 1), got {alpha}")
     keys = list(differences)
-    raw = np.array([_p_values(differences[key], smallest_effect=smallest_effect) for key in keys])
+    raw = np.array([_p_values(differences[key], second) for key in keys])
     adjusted = close(raw.reshape(-1, 2) / [1.0, share_equivalent], others=others)
-    verdicts = [judge(p, equivalence, alpha=alpha) if alpha else UNRESOLVED for p, equivalence in adjusted]
+    means = [float(differences[key].mean()) if len(differences[key]) else np.nan for key in keys]
+    verdicts = [
+        judge(p, p_second, alpha=alpha, second=second, mean=mean) if alpha else UNRESOLVED
+        for (p, p_second), mean in zip(adjusted, means, strict=True)
+    ]
     return {
         key: Judged(verdict, float(p), float(equivalence))
         for key, verdict, (p, equivalence) in zip(keys, verdicts, adjusted, strict=True)
@@ -86,6 +90,6 @@ def stays(p: float, *, plain: float, adjusted: float, alpha: float) -> bool:
     return bool(p * (adjusted / plain if plain > 0 else 1.0) <= alpha)
 
 
-def _p_values(differences: Values, *, smallest_effect: float | None) -> tuple[float, float]:
-    equivalence = float("nan") if smallest_effect is None else tost(differences, smallest_effect)
-    return paired_test(differences).p, equivalence
+def _p_values(differences: Values, second: Claim | None) -> tuple[float, float]:
+    p = float("nan") if second is None else inside(differences, low=second.low, high=second.high)
+    return paired_test(differences).p, p

@@ -25,6 +25,7 @@ def registered(
         "baseline": study.baseline,
         "baseline_draws": settings.baseline_draws,
         "order": settings.order,
+        "question": settings.question,
         "task_b_margin": settings.task_b_margin,
         "weights": {str(mix): weight for mix, weight in settings.weights.items()},
         "smallest_effect": settings.smallest_effect,

@@ -12,7 +12,7 @@ from analysis.findings.design import Batch, Look
 from analysis.findings.family import Contrast
 from analysis.findings.multiplicity import Judged, judge_together
 from analysis.findings.pairs import PAIRED, UNFINISHED
-from analysis.findings.verdicts import UNRESOLVED
+from analysis.findings.verdicts import UNRESOLVED, second_claim
 from analysis.reading.declaration import Inference
 from analysis.stats.intervals import Values
 
@@ -117,7 +117,7 @@ def take_looks(
         judged = judge_together(
             differences,
             alpha=look.alpha * part,
-            smallest_effect=settings.smallest_effect,
+            second=second_claim(settings),
             share_equivalent=share_equivalent,
             others=others,
         )

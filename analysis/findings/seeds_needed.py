@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.findings.rounds import Judgement
-from analysis.reading.declaration import Inference
+from analysis.reading.declaration import NON_INFERIORITY, Inference
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, Values, is_constant
 from analysis.stats.power import MOST_SEEDS, seeds_to_decide
 
@@ -27,11 +27,11 @@ def seeds_to_add(differences: Values, judgement: Judgement, *, settings: Inferen
         return np.nan, np.nan
     tails = (1 + SD_LEVEL) / 2, (1 - SD_LEVEL) / 2
     deviations = differences.std(ddof=1) * np.sqrt((n - 1) / stats.chi2.ppf(tails, n - 1))
-    low, high = (_to_add(float(sd), effect, judgement, power=settings.power) for sd in deviations)
+    low, high = (_to_add(float(sd), effect, judgement, settings=settings) for sd in deviations)
     return low, high
 
 
-def _to_add(sd: float, effect: float, judgement: Judgement, *, power: float) -> float:
+def _to_add(sd: float, effect: float, judgement: Judgement, *, settings: Inference) -> float:
     batch = judgement.batch
     for count, share in batch.shares():
         if judgement.taken and count <= judgement.look.count:
@@ -42,9 +42,10 @@ def _to_add(sd: float, effect: float, judgement: Judgement, *, power: float) -> 
             sd,
             effect,
             alpha=batch.alpha * share,
-            power=power,
+            power=settings.power,
             comparisons=judgement.sharing,
             share_equivalent=judgement.share_equivalent,
+            one_sided=settings.question == NON_INFERIORITY,
         )
         if needed is not None and needed <= count:
             return float(max(0, count - len(batch.present.intersection(batch.seeds))))

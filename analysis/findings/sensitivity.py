@@ -12,17 +12,16 @@ from analysis.findings.multiplicity import stays
 from analysis.findings.outcomes import BASELINE_SUFFIX
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, SECOND, STANDING
 from analysis.findings.rounds import Judgement
-from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
+from analysis.findings.verdicts import second_claim
 from analysis.reading.declaration import Inference
 from analysis.reading.study import CELL, STATE, RecordedStudy
 from analysis.stats.intervals import (
     FEWEST_FOR_INTERVAL,
     Values,
+    inside,
     paired_test,
     sign_flip,
-    tost,
     wide_p,
-    wide_tost,
 )
 from analysis.stats.measures import FORGETTING
 from trainables.ledger import schema
@@ -71,17 +70,20 @@ def find_sensitivity(
 def _tests(
     differences: Values, seeds: list[int], judgement: Judgement, *, settings: Inference
 ) -> dict[str, Any]:
-    margin = settings.smallest_effect if judgement.verdict == EQUIVALENT else None
+    second = second_claim(settings)
+    claimed = second if second is not None and judgement.verdict == second.verdict else None
 
-    def p_of(values: Values) -> float:
-        return paired_test(values).p if margin is None else tost(values, margin)
+    def p_of(values: Values, *, wide: bool = False) -> float:
+        if claimed is not None:
+            return inside(values, low=claimed.low, high=claimed.high, wide=wide)
+        return wide_p(values) if wide else paired_test(values).p
 
     plain = p_of(differences)
     without = [p_of(np.delete(differences, place)) for place in range(len(differences))]
     worst = int(np.nanargmax(without)) if np.isfinite(without).any() else None
-    adjusted = judgement.p if margin is None else judgement.p_equivalence
+    adjusted = judgement.p if claimed is None else judgement.p_equivalence
     kept: bool | None = None
-    if judgement.verdict in (DIFFERENT, EQUIVALENT) and worst is not None:
+    if judgement.decided and worst is not None:
         kept = stays(without[worst], plain=plain, adjusted=adjusted, alpha=settings.alpha)
     return {
         "verdict": judgement.verdict,
@@ -89,7 +91,7 @@ def _tests(
         "difference": float(differences.mean()),
         "p": plain,
         "p_sign_flip": sign_flip(differences).p,
-        "p_wide": wide_p(differences) if margin is None else wide_tost(differences, margin),
+        "p_wide": p_of(differences, wide=True),
         "p_without_a_seed": np.nan if worst is None else without[worst],
         "seed_that_matters": np.nan if worst is None else seeds[worst],
         "stays_without_a_seed": kept,

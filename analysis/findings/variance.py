@@ -18,11 +18,11 @@ from analysis.findings.multiplicity import stays
 from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
 from analysis.findings.pairs import SECOND
 from analysis.findings.rounds import Judgement
-from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
+from analysis.findings.verdicts import DIFFERENT, second_claim
 from analysis.reading.declaration import Inference
 from analysis.reading.per_example import Changes
 from analysis.reading.study import CELL, START_LOSSES, STATE, RecordedStudy
-from analysis.stats.intervals import FEWEST_FOR_INTERVAL
+from analysis.stats.intervals import FEWEST_FOR_INTERVAL, inside_p
 from analysis.stats.measures import FORGETTING, MEASURES
 from trainables.ledger import schema
 
@@ -133,12 +133,12 @@ def _holds(
         return None
     if row["verdict"] == DIFFERENT:
         return stays(p, plain=row["p"], adjusted=row["p_holm"], alpha=settings.alpha)
-    if row["verdict"] == EQUIVALENT:
-        assert settings.smallest_effect is not None
-        inside = (settings.smallest_effect - abs(errors["difference"])) / error
-        equivalence = float(stats.t.sf(inside, int(errors["n"]) - 1))
+    second = second_claim(settings)
+    if second is not None and row["verdict"] == second.verdict:
+        ends = {"low": second.low, "high": second.high}
+        beyond = inside_p(errors["difference"], error, int(errors["n"]) - 1, **ends)
         plain, adjusted = row["p_equivalence"], row["p_equivalence_holm"]
-        return stays(equivalence, plain=plain, adjusted=adjusted, alpha=settings.alpha)
+        return stays(beyond, plain=plain, adjusted=adjusted, alpha=settings.alpha)
     return None
 
 

@@ -21,7 +21,9 @@ FIELDS = (
     "order",
     "weights",
     "task_b_margin",
+    "question",
 )
+EQUIVALENCE, NON_INFERIORITY = QUESTIONS = "equivalence", "non_inferiority"
 TOGETHER, STRATEGIES_FIRST, STRATEGIES_ONLY = "together", "strategies_first", "strategies_only"
 ORDERS = (TOGETHER, STRATEGIES_FIRST, STRATEGIES_ONLY)
 BASELINE = "baseline"  # declared beside them; `RecordedStudy.baseline`
@@ -35,7 +37,8 @@ class Inference:
     `baseline_draws`: 2 where the baseline is the mean of random and random_aa. `order`: every contrast of the
     family together, or each strategy's mean over its mixes first, or only, with the mixes' `weights`, 1
     unless given. `task_b_margin`: so much task B's final loss may be above the baseline's before a strategy
-    that is better has only learnt less, in nats a token. `gate`: the study
+    that is better has only learnt less, in nats a token. `question`: what is asked beside a difference, that
+    there is none as large as `smallest_effect`, or none for the worse. `gate`: the study
     first had to show, with a few runs without replay, that there is something to measure.
     Raises AnalysisError for values that are not possible.
     """
@@ -51,6 +54,7 @@ class Inference:
     order: str = TOGETHER
     weights: Mapping[float, float] = field(default_factory=dict)
     task_b_margin: float | None = None
+    question: str = EQUIVALENCE
 
     def __post_init__(self) -> None:
         if not isinstance(self.primary, str) or self.primary not in MEASURES:
@@ -72,10 +76,12 @@ class Inference:
             raise AnalysisError(
                 f"inference: baseline_draws must be 1 or 2, got {shortened(self.baseline_draws)}"
             )
-        if self.order not in ORDERS:
-            raise AnalysisError(
-                f"inference: order must be one of {', '.join(ORDERS)}, got {shortened(self.order)}"
-            )
+        for name, choices in (("order", ORDERS), ("question", QUESTIONS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise AnalysisError(
+                    f"inference: {name} must be one of {', '.join(choices)}, got {shortened(value)}"
+                )
         if not all(
             is_number(mix) and is_number(weight) and weight > 0 for mix, weight in self.weights.items()
         ):
@@ -242,5 +248,5 @@ def _count(seeds: Any) -> Any:
 def _question(declared: dict[str, Any]) -> tuple[Any, Any]:
     """Return what was asked; a declaration that names no baseline means the one there was."""
     known = {"baseline": schema.DEFAULT_BASELINE, "growth": Inference.growth, "baseline_draws": 1}
-    known |= {"order": TOGETHER, "weights": None, "task_b_margin": None}
+    known |= {"order": TOGETHER, "weights": None, "task_b_margin": None, "question": EQUIVALENCE}
     return known | (declared.get("inference") or {}), declared.get("looks")

@@ -25,6 +25,7 @@ COMPARED = {
     "baseline_draws": "draws of the baseline",
     "order": "order of judgement",
     "weights": "weights of the mixes",
+    "question": "question beside a difference",
     "task_b_margin": "margin of task B's loss",
     "smallest_effect": "smallest effect",
     "level": "level",
@@ -35,10 +36,11 @@ COMPARED = {
 }
 RULE = (
     "Each contrast is the paired difference from the baseline at the same seed and mix, judged once both "
-    "runs of all seeds of a look have ended: different if the paired t test rejects, equivalent if two "
-    "one-sided tests do, by the closed Bonferroni test over all claims that the family could make (Holm's "
-    "steps where nothing can be equivalent), at the look's part of alpha; unresolved otherwise. A verdict "
-    "stands. Seeds and contrasts that are added later are judged with the share that is kept for them."
+    "runs of all seeds of a look have ended: different if the paired t test rejects, equivalent (or not "
+    "worse, where that is the question) if the one-sided tests of the margin do, by the closed Bonferroni "
+    "test over all claims that the family could make (Holm's steps where there is no such margin), at the "
+    "look's part of alpha; unresolved otherwise. A verdict stands. Seeds and contrasts that are added later "
+    "are judged with the share that is kept for them."
 )
 
 

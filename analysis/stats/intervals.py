@@ -230,35 +230,24 @@ def _flips(n: int) -> tuple[npt.NDArray[np.int8], bool]:
     return np.concatenate(drawn[1:], axis=1), 2**n <= MOST_FLIPS  # the first is what was observed
 
 
-def tost(differences: Values, margin: float) -> float:
-    """Return the p of equivalence of `differences` (n,) within +-`margin`: the larger of two one-sided p.
+def inside(differences: Values, *, low: float, high: float, wide: bool = False) -> float:
+    """Return the p of a mean of `differences` (n,) outside of (low, high): the larger of two one-sided p.
 
-    Schuirmann (1987), by statsmodels. NaN where n < 3. Without variance 0 if the mean is inside, else 1.
-    """
-    if not (np.isfinite(margin) and margin > 0):
-        raise ValueError(f"margin must be a finite number above 0, got {margin}")
-    _check_differences(differences)
-    if len(differences) < FEWEST_FOR_INTERVAL:
-        return float("nan")
-    if is_constant(differences):
-        return 0.0 if abs(differences.mean()) < margin else 1.0
-    from statsmodels.stats.weightstats import DescrStatsW
-
-    unit = _unit(differences)
-    return float(DescrStatsW(differences / unit).ttost_mean(-margin / unit, margin / unit)[0])
-
-
-def not_above(differences: Values, margin: float) -> float:
-    """Return the one-sided p of a mean of `differences` (n,) of `margin` or more: small where it is below.
-
-    Paired t; NaN where n < 3. Without variance 0 if the mean is below, else 1.
+    Two ends: equivalence (Schuirmann 1987); an infinite one: non-inferiority. Paired t, or the `wide`
+    reference. NaN where n < 3. Without variance 0 if the mean is inside, else 1.
     """
     test = paired_test(differences)
     if test.n < FEWEST_FOR_INTERVAL:
         return float("nan")
     if is_constant(differences):
-        return 0.0 if test.mean < margin else 1.0
-    return float(stats.t.sf((margin - test.mean) / (test.sd / np.sqrt(test.n)), test.n - 1))
+        return 0.0 if low < test.mean < high else 1.0
+    degrees = wide_degrees(test.n) if wide else test.n - 1
+    return inside_p(test.mean, test.sd / np.sqrt(test.n), degrees, low=low, high=high)
+
+
+def inside_p(mean: float, error: float, degrees: int, *, low: float, high: float) -> float:
+    """Return the larger of the two one-sided p of a `mean` against the ends, by t with so many degrees."""
+    return float(stats.t.sf(min(mean - low, high - mean) / error, degrees))
 
 
 def wide_degrees(n: int) -> int:
@@ -278,15 +267,6 @@ def wide_p(differences: Values) -> float:
         return test.p
     ratio = abs(test.mean) / test.sd * np.sqrt(test.n)
     return float(2 * stats.t.sf(ratio, wide_degrees(test.n)))
-
-
-def wide_tost(differences: Values, margin: float) -> float:
-    """Return the p of equivalence of `differences` (n,) within +-`margin` on the wide reference."""
-    test = paired_test(differences)
-    if test.n < FEWEST_FOR_INTERVAL or test.sd == 0:
-        return tost(differences, margin)
-    ratio = (margin - abs(test.mean)) / test.sd * np.sqrt(test.n)
-    return float(stats.t.sf(ratio, wide_degrees(test.n)))
 
 
 def skew_p(differences: Values) -> float:

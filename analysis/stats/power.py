@@ -74,6 +74,19 @@ def seeds_for_equivalence(
     )
 
 
+def seeds_for_non_inferiority(
+    sd: float, margin: float, *, alpha: float = ALPHA, power: float = POWER, comparisons: float = 1
+) -> int | None:
+    """Return the fewest pairs whose one-sided test shows a true difference of 0 to be below `margin`.
+
+    At least three; None where it takes more than 10,000. It is half of a two-sided test at twice the alpha.
+    """
+    each = _checked_alpha(sd, alpha=alpha, power=power, comparisons=comparisons)
+    if not (np.isfinite(margin) and margin > 0):
+        raise ValueError(f"margin must be a finite number above 0, got {margin}")
+    return _fewest(lambda n: sd * _detectable_effect(n, alpha=2 * each, power=power) <= margin)
+
+
 def seeds_to_decide(
     sd: float,
     effect: float,
@@ -82,8 +95,11 @@ def seeds_to_decide(
     power: float = POWER,
     comparisons: float = 1,
     share_equivalent: float = 1.0,
+    one_sided: bool = False,
 ) -> int | None:
     """Return the pairs that find a true difference of +-`effect`, and equate one of 0 with less than that.
+
+    `one_sided`: or show that one of 0 is not as much worse.
 
     What is equivalent has `share_equivalent` of the alpha of a comparison.
 
@@ -92,7 +108,8 @@ def seeds_to_decide(
     """
     options = {"alpha": alpha, "power": power}
     detect = seeds_for_difference(sd, effect, comparisons=comparisons, **options)
-    equate = seeds_for_equivalence(sd, effect, comparisons=comparisons / share_equivalent, **options)
+    show = seeds_for_non_inferiority if one_sided else seeds_for_equivalence
+    equate = show(sd, effect, comparisons=comparisons / share_equivalent, **options)
     return None if detect is None or equate is None else max(detect, equate)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.findings.findings import Findings
 from analysis.findings.verdicts import DIFFERENT, verdict_text
-from analysis.reading.declaration import Inference
+from analysis.reading.declaration import NON_INFERIORITY, Inference
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
 from analysis.stats.measures import MEASURES
 from analysis.tables.labels import Row, label_columns, label_entries
@@ -212,6 +212,8 @@ def _margin_text(findings: Findings) -> str:
     if margin is None:
         return "Equivalence p: none, as no smallest effect of interest was declared."
     unit = MEASURES[findings.settings.primary].unit
+    if findings.settings.question == NON_INFERIORITY:
+        return f"Equivalence p: one-sided, of being worse by {margin:g} {unit} or more, adjusted alike."
     return f"Equivalence p: two one-sided tests against ± {margin:g} {unit}, adjusted alike."
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.findings.findings import Findings
-from analysis.findings.verdicts import DIFFERENT, EQUIVALENT
+from analysis.findings.verdicts import DIFFERENT, second_claim
+from analysis.reading.declaration import NON_INFERIORITY
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import FINAL_B, MEASURES
 from analysis.wording.terms import at_mixes, mix_text, signed_text, strategy_text
@@ -37,10 +38,16 @@ def _found(findings: Findings, family: pd.DataFrame) -> str:
             f"{'higher' if higher else 'lower'} by {abs(row['difference']):.2g} {measure.unit} "
             f"({_interval(row, flip=not higher)}), {_for_whom(row, findings)}."
         )
-    equal = int((family["verdict"] == EQUIVALENT).sum())
+    second = second_claim(findings.settings)
+    equal = 0 if second is None else int((family["verdict"] == second.verdict).sum())
     judged = int(family["look"].notna().sum())
     if equal:
         effect = findings.settings.smallest_effect
+        if findings.settings.question == NON_INFERIORITY:
+            return (
+                f"{equal} of {len(family)} contrasts are not worse than {baseline} by {effect:g} "
+                f"{measure.unit} or more; {len(family) - equal} are open."
+            )
         return (
             f"Nothing was found to differ from {baseline}: of {len(family)} contrasts {equal} are equivalent "
             f"to it within ± {effect:g} {measure.unit}, and {len(family) - equal} are open."

@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis.findings.findings import Findings
 from analysis.findings.judgement import contrast_of
-from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, UNRESOLVED
-from analysis.reading.declaration import STRATEGIES_ONLY
+from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, NOT_WORSE, UNRESOLVED
+from analysis.reading.declaration import NON_INFERIORITY, STRATEGIES_ONLY
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
 from analysis.wording import caveats
@@ -55,7 +55,12 @@ def verdicts_in_words(findings: Findings) -> Verdicts:
     if not over_all.empty:
         tally = _tally_of_strategies(findings, first, tally)
         judged = judged[_of_different(judged, over_all, axes=study.axes)] if mixes else judged[:0]
-    kinds = ((DIFFERENT, _different), (EQUIVALENT, _equivalent), (UNRESOLVED, _unresolved))
+    kinds = (
+        (DIFFERENT, _different),
+        (EQUIVALENT, _equivalent),
+        (NOT_WORSE, _equivalent),
+        (UNRESOLVED, _unresolved),
+    )
     lines = [
         sentence
         for rows in (first, judged)
@@ -118,7 +123,9 @@ def _tally(family: pd.DataFrame, judged: pd.DataFrame, *, baseline: str) -> str:
     found = judged["verdict"].value_counts()
     parts = [
         f"{found.get(DIFFERENT, 0)} different from {baseline}",
-        f"{found.get(EQUIVALENT, 0)} equivalent to it",
+        f"{found.get(EQUIVALENT, 0)} equivalent to it"
+        if NOT_WORSE not in found
+        else f"{found[NOT_WORSE]} not worse",
         f"{found.get(UNRESOLVED, 0)} unresolved",
     ]
     few = int((family["look"].notna() & (family["n"] < FEWEST_FOR_INTERVAL)).sum())
@@ -173,7 +180,11 @@ def _equivalent(rows: list[dict[Any, Any]], findings: Findings) -> list[str]:
     if not rows:
         return []
     settings = findings.settings
-    within = f"± {settings.smallest_effect:g} {MEASURES[settings.primary].unit}"
+    effect = f"{settings.smallest_effect:g} {MEASURES[settings.primary].unit}"
+    if settings.question == NON_INFERIORITY:
+        head = f"Not worse than {findings.study.baseline} by {effect} or more"
+        return [f"{head}: {_names(rows, findings)}."]
+    within = f"± {effect}"
     both = [row for row in rows if row["p_holm"] <= settings.alpha]
     real = f" A difference is there, but smaller than that: {_names(both, findings)}." if both else ""
     return [f"Equivalent to {findings.study.baseline} within {within}: {_names(rows, findings)}.{real}"]
@@ -185,7 +196,7 @@ def _for_the_task(findings: Findings) -> list[str]:
     members = [contrast_of(row, axes=study.axes) in findings.judgements for row in frame.to_dict("records")]
     family = frame[np.array(members, dtype=bool)]
     if family.empty:
-        decided = {DIFFERENT, EQUIVALENT} & {each.verdict for each in findings.judgements.values()}
+        decided = any(each.decided for each in findings.judgements.values())
         unknown = "unknown, as losses of single examples are not there"
         return [f"Whether the verdicts hold for other validation examples is {unknown}."] if decided else []
     sentences = [f"Verdicts are for these {int(family['examples'].iloc[0])} validation examples."]

@@ -90,8 +90,9 @@ class InferenceSettings(Settings):
     compares with the mean of random and random_aa, which draws its replay anew. `order`: judge every
     contrast of the family together, or each strategy's mean over its mixes first, with these `weights` of
     the mixes (1 each unless given), and the mixes of what differs then; or the means only.
-    `task_b_margin`: a strategy that is better must also learn task B, its final loss less than this above the
-    baseline's.
+    `question`: what is asked beside a difference, that there is none as large as `smallest_effect`, or none
+    for the worse. `task_b_margin`: a strategy that is better must also learn task B, its final loss less
+    than this above the baseline's.
     """
 
     primary: Annotated[str, AfterValidator(_known_measure)] = PRIMARY
@@ -102,6 +103,7 @@ class InferenceSettings(Settings):
     growth: Annotated[float, Field(ge=0, lt=1)] = 0.1
     baseline_draws: Literal[1, 2] = 1
     order: Literal["together", "strategies_first", "strategies_only"] = "together"
+    question: Literal["equivalence", "non_inferiority"] = "equivalence"
     task_b_margin: Annotated[float, Field(gt=0)] | None = None
     weights: dict[float, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
 

@@ -219,12 +219,15 @@ def _describe(study: StudyConfig, spread: Spread, judgements: "Mapping[Any, Judg
     lines = [f"{at}: {spread.deviation:.3g}{limit}, {spread.source}; {reach}"]
     smallest = study.inference.smallest_effect
     if smallest is not None:
-        different, equivalent = map(_seeds, _needed(spread.upper, smallest, asked, share))
+        one_sided = study.inference.question == "non_inferiority"
+        different, second = map(_seeds, _needed(spread.upper, smallest, asked, share, one_sided=one_sided))
+        shown = "it is not as much worse" if one_sided else "there is none as large"
         lines.append(
-            f"  smallest effect {smallest:g}: {different} to find a difference of that size, {equivalent} to "
-            "show that there is none as large where the true difference is 0"
+            f"  smallest effect {smallest:g}: {different} to find a difference of that size, {second} to "
+            f"show that {shown} where the true difference is 0"
         )
-    return [*lines, *_validation(spread, smallest, asked | {"share_equivalent": share})]
+    options = asked | {"share_equivalent": share, "one_sided": study.inference.question == "non_inferiority"}
+    return [*lines, *_validation(spread, smallest, options)]
 
 
 def _validation(spread: Spread, smallest: float | None, asked: dict[str, Any]) -> Iterable[str]:
@@ -246,11 +249,19 @@ def _validation(spread: Spread, smallest: float | None, asked: dict[str, Any]) -
     )
 
 
-def _needed(sd: float, smallest: float, asked: dict[str, Any], share: float) -> list[int | None]:
-    from analysis.stats.power import seeds_for_difference, seeds_for_equivalence
+def _needed(
+    sd: float, smallest: float, asked: dict[str, Any], share: float, *, one_sided: bool
+) -> list[int | None]:
+    """Return the seeds that find a difference of the smallest effect, and that show the second claim."""
+    from analysis.stats.power import (
+        seeds_for_difference,
+        seeds_for_equivalence,
+        seeds_for_non_inferiority,
+    )
 
-    equivalent = asked | {"comparisons": asked["comparisons"] / share}
-    return [seeds_for_difference(sd, smallest, **asked), seeds_for_equivalence(sd, smallest, **equivalent)]
+    show = seeds_for_non_inferiority if one_sided else seeds_for_equivalence
+    second = asked | {"comparisons": asked["comparisons"] / share}
+    return [seeds_for_difference(sd, smallest, **asked), show(sd, smallest, **second)]
 
 
 def _asked(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.findings.multiplicity import judge_together
+from analysis.findings.verdicts import equivalence
 from analysis.stats.intervals import Values
 from benchmarks.error_rates import Line, growth
 from benchmarks.simulated import Step, draw, judge, planned_steps
@@ -19,9 +20,8 @@ def one_by_one(differences: Values, steps: list[Step], margin: float | None) -> 
         still = [place for place in range(contrasts) if verdicts[place] == "unresolved"]
         values = {place: differences[:count, place] for place in still}
         others = sum(place not in still and not both[place] for place in range(contrasts))
-        for place, found in judge_together(
-            values, alpha=alpha, smallest_effect=margin, others=others
-        ).items():
+        second = None if margin is None else equivalence(margin)
+        for place, found in judge_together(values, alpha=alpha, second=second, others=others).items():
             verdicts[place], seeds[place] = found.verdict, count
             both[place] = found.p <= alpha and (margin is None or found.p_equivalence <= alpha)
     return verdicts, seeds

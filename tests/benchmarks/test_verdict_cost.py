@@ -1,11 +1,14 @@
 """What a verdict costs: each procedure is the test that it says, on the variances that it is given."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.machine import RESULTS
 from benchmarks.verdict_cost import (
     DOCS,
     OF_STRATEGIES,
@@ -65,3 +68,20 @@ def test_more_examples_leave_the_part_of_the_variance_that_is_the_seeds(tmp_path
     larger = with_examples(KNOWN, share=0.25, times=10)
     np.testing.assert_allclose(larger.paired**2, KNOWN.paired**2 * (0.75 + 0.025))
     np.testing.assert_allclose(larger.own, KNOWN.own)
+
+
+def test_the_readmes_table_is_the_result_on_record() -> None:
+    record = json.loads((RESULTS / "verdict_cost.json").read_text())
+    runs = {
+        (asked["of"], asked["effect"]): [f"{cost['runs']:,.0f}" for cost in asked["costs"]]
+        for asked in record["questions"]
+    }
+    page = (DOCS.parent / "README.md").read_text()
+    rows = re.findall(r"^\| (contrasts|strategies), ([\d.]+) nats \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    for of, effect, cells in rows:
+        shown = [cell.strip(" ()").removesuffix(" runs") for cell in cells.split("|")]
+        costs = runs[of, float(effect)]
+        expected = [costs[0], *costs[-3:]] if of == "contrasts" else [costs[0], costs[1], *costs[-2:]]
+        assert shown == expected
+    assert f"{100 * record['interaction']:.0f} % of the pairs' variance" in " ".join(page.split())

@@ -397,3 +397,22 @@ def test_a_difference_is_a_share_of_what_replay_recovers_where_it_recovers_somet
     assert np.isnan(rows.loc["none", "share_of_replay"])
     alone = found(study(seeds=range(6), control=False)).contrasts
     assert alone["share_of_replay"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict"), [(-0.05, "different"), (0.0, "not worse"), (0.05, "different")]
+)
+def test_non_inferiority_asks_of_what_is_worse_alone(study: Builder, effect: float, verdict: str) -> None:
+    declared = {"smallest_effect": 0.02, "question": "non_inferiority"}
+    folder = study(seeds=range(6), effects={"difficulty_hard": effect}, noise=2.0)
+    findings = found(folder, **declared)
+    rows, words = findings.contrasts.set_index("strategy"), verdicts_in_words(findings)
+    assert rows.loc["difficulty_hard", "verdict"] == verdict
+    assert any(line.startswith("Not worse than random by 0.02 nats/token or more") for line in words.lines)
+    if verdict == "not worse":
+        assert words.headline.startswith("2 of 2 contrasts are not worse than random by 0.02 nats/token")
+        differences = findings.pairs.query("strategy == 'difficulty_hard'")["forgetting_difference"]
+        expected = stats.ttest_1samp(differences, 0.02, alternative="less").pvalue
+        assert rows.loc["difficulty_hard", "p_equivalence"] == pytest.approx(expected)
+        frame = findings.sensitivity.set_index("strategy")
+        assert frame.loc["difficulty_hard", "p"] == pytest.approx(expected)

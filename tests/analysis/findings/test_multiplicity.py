@@ -1,6 +1,7 @@
 """What a family pays at one look: the closed test over contrasts that may become different or equivalent."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,19 +9,19 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis.findings.multiplicity import close, judge_together
-from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, UNRESOLVED
-from analysis.stats.intervals import paired_test, tost
+from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, NOT_WORSE, UNRESOLVED, Claim, equivalence
+from analysis.stats.intervals import inside, paired_test
 
 NOISE = np.array([-1.0, 0.5, 1.0, -0.5, 0.2, -0.2])
 
 
-def verdicts(differences: dict[object, np.ndarray], **options: float) -> dict[object, str]:
-    return {key: found.verdict for key, found in judge_together(differences, **options).items()}  # type: ignore[arg-type]
+def verdicts(differences: dict[object, np.ndarray], **options: Any) -> dict[object, str]:
+    return {key: found.verdict for key, found in judge_together(differences, **options).items()}
 
 
 def test_every_contrast_gets_its_own_verdict() -> None:
     differences = {"far": 50 + NOISE, "near": 0.01 * NOISE, "noisy": NOISE, ("none", 0.1): np.array([])}
-    assert verdicts(differences, alpha=0.05, smallest_effect=0.5) == {
+    assert verdicts(differences, alpha=0.05, second=equivalence(0.5)) == {
         "far": DIFFERENT,
         "near": EQUIVALENT,
         "noisy": UNRESOLVED,
@@ -42,7 +43,7 @@ def test_a_contrast_leaves_the_others_more_only_once_neither_claim_of_it_can_be_
     shift: float, steps: int
 ) -> None:
     near, unsure = shift + 0.001 * NOISE, NOISE + 1.0
-    beside = judge_together({"near": near, "unsure": unsure}, alpha=0.05, smallest_effect=0.5)
+    beside = judge_together({"near": near, "unsure": unsure}, alpha=0.05, second=equivalence(0.5))
     assert beside["near"].verdict == EQUIVALENT
     assert beside["unsure"].p == pytest.approx(steps * paired_test(unsure).p)
 
@@ -76,8 +77,8 @@ def test_nothing_is_called_different_too_often_where_nearly_all_is_equivalent(ma
 def test_equivalent_wins_where_both_hold() -> None:
     values = 0.1 + 0.01 * NOISE
     assert verdicts({"a": values}, alpha=0.05) == {"a": DIFFERENT}
-    assert verdicts({"a": values}, alpha=0.05, smallest_effect=0.5) == {"a": EQUIVALENT}
-    assert tost(values, 0.5) < 0.05
+    assert verdicts({"a": values}, alpha=0.05, second=equivalence(0.5)) == {"a": EQUIVALENT}
+    assert inside(values, low=-0.5, high=0.5) < 0.05
 
 
 def test_what_cannot_be_tested_counts_as_a_contrast_and_stays_unknown() -> None:
@@ -89,6 +90,25 @@ def test_what_cannot_be_tested_counts_as_a_contrast_and_stays_unknown() -> None:
 
 
 def test_with_no_alpha_nothing_is_decided() -> None:
-    assert verdicts({"a": np.full(5, 2.0)}, alpha=0.0, smallest_effect=5.0) == {"a": UNRESOLVED}
+    assert verdicts({"a": np.full(5, 2.0)}, alpha=0.0, second=equivalence(5.0)) == {"a": UNRESOLVED}
     with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\), got 95"):
         judge_together({"a": NOISE}, alpha=95)
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(-1.0, DIFFERENT), (0.0, NOT_WORSE), (0.1, NOT_WORSE), (1.0, DIFFERENT)]
+)
+def test_what_is_better_is_different_and_what_is_a_little_worse_is_not_worse(
+    shift: float, verdict: str
+) -> None:
+    second = Claim(NOT_WORSE, -np.inf, 0.5, yields=-1)
+    assert verdicts({"a": shift + 0.01 * NOISE}, alpha=0.05, second=second) == {"a": verdict}
+
+
+def test_non_inferiority_is_one_sided_and_wrong_no_more_often_than_alpha() -> None:
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(2000):
+        drawn = {place: rng.normal(0.5, 1.0, 8) for place in range(3)}
+        second = Claim(NOT_WORSE, -np.inf, 0.5, yields=-1)
+        wrong += NOT_WORSE in verdicts(drawn, alpha=0.05, second=second).values()
+    assert wrong / 2000 <= 0.06

@@ -10,6 +10,7 @@ from analysis.stats.power import (
     equivalence_power,
     seeds_for_difference,
     seeds_for_equivalence,
+    seeds_for_non_inferiority,
     seeds_to_decide,
 )
 
@@ -118,3 +119,15 @@ def test_bad_requests_are_refused_with_their_value() -> None:
         seeds_for_equivalence(1.0, 0.0)
     with pytest.raises(ValueError, match=r"effect must be a finite number, got nan"):
         seeds_for_difference(1.0, np.nan)
+
+
+def test_seeds_for_non_inferiority_have_their_power_and_are_fewer_than_equivalence_takes() -> None:
+    n = seeds_for_non_inferiority(1.0, 0.8, alpha=0.05, power=0.8)
+    assert n is not None
+    drawn = np.random.default_rng(0).normal(0, 1, (20_000, n))
+    shown = stats.ttest_1samp(drawn, 0.8, axis=1, alternative="less").pvalue <= 0.05
+    assert 0.79 <= shown.mean() <= 0.86
+    assert n < (seeds_for_equivalence(1.0, 0.8, alpha=0.05, power=0.8) or 0)
+    assert seeds_to_decide(1.0, 0.8, one_sided=True) <= seeds_to_decide(1.0, 0.8)  # type: ignore[operator]
+    with pytest.raises(ValueError, match="margin must be a finite number above 0, got 0"):
+        seeds_for_non_inferiority(1.0, 0.0)

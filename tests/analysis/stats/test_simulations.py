@@ -10,10 +10,10 @@ from analysis.stats.bands import SUP_T, simultaneous_band
 from analysis.stats.intervals import (
     Values,
     effect_size,
+    inside,
     paired_p_values,
     paired_test,
     pointwise_interval,
-    tost,
     wide_degrees,
 )
 from analysis.stats.power import (
@@ -144,13 +144,13 @@ def test_a_familys_steps_keep_the_error_among_true_nulls_of_both_kinds(margin: f
 @SIZES
 def test_equivalence_is_claimed_at_the_margin_no_more_often_than_alpha(n: int) -> None:
     rng = np.random.default_rng(n)
-    p = [tost(rng.normal(1.0, 1.0, n), 1.0) for _ in range(REPETITIONS)]
+    p = [inside(rng.normal(1.0, 1.0, n), low=-1.0, high=1.0) for _ in range(REPETITIONS)]
     assert np.mean(np.array(p) <= 0.05) <= 0.055
 
 
 def test_the_size_of_tost_is_near_alpha_where_its_power_allows() -> None:
     rng = np.random.default_rng(0)
-    p = np.array([tost(rng.normal(1.0, 0.5, 10), 1.0) for _ in range(REPETITIONS)])
+    p = np.array([inside(rng.normal(1.0, 0.5, 10), low=-1.0, high=1.0) for _ in range(REPETITIONS)])
     assert 0.04 <= np.mean(p <= 0.05) <= 0.055
 
 
@@ -164,7 +164,7 @@ def test_the_planned_seeds_have_the_power_they_were_planned_for(comparisons: int
     assert equate is not None
     found = paired_p_values(rng.normal(0.8, 1, size=(detect, REPETITIONS))) <= alpha
     assert 0.78 < found.mean() < 0.86
-    shown = [tost(rng.normal(0, 1, equate), 0.8) <= alpha for _ in range(REPETITIONS)]
+    shown = [inside(rng.normal(0, 1, equate), low=-0.8, high=0.8) <= alpha for _ in range(REPETITIONS)]
     assert np.mean(shown) == pytest.approx(equivalence_power(0.8, equate, alpha=alpha), abs=0.025)
 
 

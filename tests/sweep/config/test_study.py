@@ -383,6 +383,7 @@ def test_without_looks_nothing_is_declared_but_the_defaults(tmp_path: Path) -> N
         "order": "together",
         "weights": None,
         "task_b_margin": None,
+        "question": "equivalence",
     }
     assert not study.gate
 
