@@ -42,7 +42,7 @@ from analysis.findings.family import ALL_MIXES
 from analysis.findings.judgement import contrast_of
 from analysis.findings.outcomes import strategy_rank
 from analysis.findings.pairs import DIFFERENCE_SUFFIX
-from analysis.findings.strategies_first import mean_pairs
+from analysis.findings.strategies_first import is_behind, mean_pairs
 from analysis.findings.verdicts import DIFFERENT, UNRESOLVED
 from analysis.reading.declaration import NON_INFERIORITY
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
@@ -161,6 +161,8 @@ def verdict_text(record: dict[Any, Any]) -> str:
         return "no pair" if record["n"] == 0 else "too few"
     if record["in_family"] and math.isnan(record["look"]):
         return "not judged yet"
+    if is_behind(record):
+        return "not judged"
     needed = seeds_to_add_text(record["seeds_to_add_low"], record["seeds_to_add_high"])
     if record["verdict"] == DIFFERENT:
         return f"{DIFFERENT}: {MEASURES[record['measure']].judgement(record['difference'])}"

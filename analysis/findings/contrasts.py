@@ -12,25 +12,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.findings.companions import find_shares_of_replay, judge_task_b, stays_if_skewed
 from analysis.findings.design import Look
 from analysis.findings.family import Contrast, identical
 from analysis.findings.judgement import contrast_of, planned_labels, planned_pairs
-from analysis.findings.multiplicity import stays
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
 from analysis.findings.rounds import Judgement, PlannedPairs
 from analysis.findings.seeds_needed import seeds_to_add
 from analysis.findings.strategies_first import average, by_strategy
-from analysis.findings.verdicts import DIFFERENT, IDENTICAL, judge, second_claim
+from analysis.findings.verdicts import IDENTICAL, judge, second_claim
 from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy
 from analysis.stats.intervals import (
-    FEWEST_FOR_INTERVAL,
     effect_size,
     inside,
     paired_test,
     sign_flip,
     skew_p,
-    wide_p,
 )
 from analysis.stats.measures import FINAL_B, MEASURES
 from trainables.ledger import schema
@@ -120,11 +118,11 @@ def find_contrasts(
         else:
             row |= _judged(differences, judgement, settings=settings, alone=len(judgements) == 1)
             learnt, _ = _differences(chosen, measure=FINAL_B)
-            row |= _task_b(learnt, differences, judgement, settings=settings)
+            row |= judge_task_b(learnt, differences, judgement, settings=settings)
         flip = sign_flip(differences)
         rows.append(row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
     frame = pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
-    return frame.assign(share_of_replay=_share_of_replay(frame, study=study, settings=settings))
+    return frame.assign(share_of_replay=find_shares_of_replay(frame, study=study, settings=settings))
 
 
 def find_over_all(
@@ -148,7 +146,7 @@ def find_over_all(
         settings_b = replace(settings, primary=FINAL_B)
         pairs_b = planned_pairs(planned, study=study, settings=settings_b)
         learnt = average({each: pairs_b[each] for each in own}, weights=settings.weights)
-        row |= _task_b(learnt.values(judgement.look.seeds), differences, judgement, settings=settings)
+        row |= judge_task_b(learnt.values(judgement.look.seeds), differences, judgement, settings=settings)
         flip = sign_flip(differences)
         rows.append(label | row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
     return pd.DataFrame(rows, columns=[*_keys(study), *CONTRAST_COLUMNS]).astype({"in_family": bool})
@@ -177,55 +175,10 @@ def _judged(differences: Values, judgement: Judgement, *, settings: Inference, a
         "p_equivalence_holm": judgement.p_equivalence,
         "verdict": judgement.verdict,
         "p_skew": skew_p(differences),
-        "stays_if_skewed": _stays(differences, judgement, settings=settings),
+        "stays_if_skewed": stays_if_skewed(differences, judgement, settings=settings),
         "seeds_to_add_low": low,
         "seeds_to_add_high": high,
     }
-
-
-def _share_of_replay(frame: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.Series:
-    """Return each difference as a share of how much worse it is without replay, at the same mix and axes."""
-    worse = 1 if MEASURES[settings.primary].higher_is_worse else -1
-    keys = [schema.MIX, *study.axes]
-    without = frame[frame[schema.STRATEGY] == schema.NO_REPLAY]
-    clear = without[worse * without["low" if worse > 0 else "high"] > 0]
-    recovered = frame[keys].merge(clear[[*keys, "difference"]], on=keys, how="left")["difference"]
-    shares: pd.Series = frame["difference"] / recovered.set_axis(frame.index)
-    return shares.where(frame[schema.STRATEGY] != schema.NO_REPLAY)
-
-
-def _task_b(
-    learnt: Values, differences: Values, judgement: Judgement, *, settings: Inference
-) -> dict[str, Any]:
-    """Return what a contrast says of task B, whose final loss differs by `learnt` (n,): the co-primary.
-
-    One-sided paired t test of the margin, taken only where the primary measure is better, and adjusted by the
-    factor by which its own p was: so of what is claimed of task B, too, at most alpha of families err.
-    """
-    margin = settings.task_b_margin
-    if margin is None or settings.primary == FINAL_B or len(learnt) < FEWEST_FOR_INTERVAL:
-        return {"task_b_difference": np.nan, "p_task_b": np.nan, "keeps_task_b": None}
-    p = inside(learnt, low=-np.inf, high=margin)
-    mean = float(differences.mean()) if len(differences) else np.nan
-    better = judgement.verdict == DIFFERENT and MEASURES[settings.primary].judgement(mean) == "better"
-    plain = paired_test(differences).p
-    kept = stays(p, plain=plain, adjusted=judgement.p, alpha=settings.alpha) if better else None
-    return {"task_b_difference": float(learnt.mean()), "p_task_b": p, "keeps_task_b": kept}
-
-
-def _stays(differences: Values, judgement: Judgement, *, settings: Inference) -> bool | None:
-    """Return whether a verdict stays on the wide reference, adjusted by the factor by which its own p was."""
-    second = second_claim(settings)
-    if judgement.verdict == DIFFERENT:
-        plain, adjusted, wide = paired_test(differences).p, judgement.p, wide_p(differences)
-    elif second is not None and judgement.verdict == second.verdict:
-        plain, wide = (
-            inside(differences, low=second.low, high=second.high, wide=wide) for wide in (False, True)
-        )
-        adjusted = judgement.p_equivalence
-    else:
-        return None
-    return stays(wide, plain=plain, adjusted=adjusted, alpha=settings.alpha)
 
 
 def _alone(differences: Values, *, settings: Inference, same: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ What a study judges that declares `inference.order: strategies_first`: S questio
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,6 +103,12 @@ def _behind(over_all: Judgement, own: PlannedPairs, *, sharing: float) -> Judgem
         p=np.nan,
         p_equivalence=np.nan,
     )
+
+
+def is_behind(row: Mapping[Any, Any]) -> bool:
+    """Return whether a row of contrasts is of a mix that is not judged, for its strategy is not different."""
+    tested = np.isfinite([row["p_holm"], row["p_equivalence_holm"]]).any()
+    return bool(row["in_family"] and np.isfinite(row["p"]) and not tested)
 
 
 def mean_pairs(

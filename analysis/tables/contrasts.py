@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.findings.findings import Findings
+from analysis.findings.strategies_first import is_behind
 from analysis.findings.verdicts import DIFFERENT, verdict_text
 from analysis.reading.declaration import NON_INFERIORITY, Inference
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, MOST_FLIPS, interval_name
@@ -159,6 +160,8 @@ def verdict_entry(row: Row) -> Entry:
         return Entry("too few pairs" if row["n"] else "no pairs")
     if row["in_family"] and math.isnan(row["look"]):
         return Entry("not judged yet")
+    if is_behind(row):
+        return Entry("not judged, as its strategy is not different")
     text = verdict_text(row["verdict"], in_family=row["in_family"])
     if row["verdict"] != DIFFERENT:
         return Entry(text)

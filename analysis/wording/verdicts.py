@@ -85,7 +85,11 @@ def _tally_of_strategies(findings: Findings, judged: pd.DataFrame, of_mixes: str
     """Return what strategies came to over all mixes, and where mixes are judged, what these came to."""
     only = findings.settings.order == STRATEGIES_ONLY
     own = _tally(findings.over_all, judged, baseline=findings.study.baseline)
-    rest = "" if only else f" At single mixes, judged once their strategy is different: {of_mixes}"
+    rest = (
+        ""
+        if only
+        else f" At single mixes, judged once their strategy is different: {of_mixes.partition(': ')[2]}"
+    )
     return f"Judged {'are' if only else 'first are'} the strategies, each over all mixes. {own}{rest}"
 
 

@@ -105,6 +105,10 @@ def test_the_forest_and_the_tables_show_the_strategies_with_their_pairs(study: B
     assert len(means) == 2 * 6
     kept = mean_pairs(findings.pairs, column="forgetting_difference", axes=(), weights={})
     assert set(kept[schema.STRATEGY]) == {HARD, EASY, schema.NO_REPLAY}
+    assert [text.get_text() for text in drawing.figure.axes[0].texts].count("not judged") == 2
+    shown = TABLES["contrasts"](findings)
+    assert shown is not None
+    assert sum(row[2].text.startswith("not judged, as") for row in shown.rows) == 2
     table = TABLES["strategies"](findings)
     assert table is not None
     assert [row[1].text for row in table.rows] == ["all mixes"] * 2
