@@ -38,11 +38,11 @@ from analysis.figures.style import (
     plain_ticks,
     strategy_styles,
 )
-from analysis.findings.family import ALL_MIXES
+from analysis.findings.family import ALL_MIXES, Contrast
 from analysis.findings.judgement import contrast_of
 from analysis.findings.outcomes import strategy_rank
 from analysis.findings.pairs import DIFFERENCE_SUFFIX
-from analysis.findings.strategies_first import is_behind, mean_pairs
+from analysis.findings.strategies_first import averaged, is_behind, mean_pairs
 from analysis.findings.verdicts import DIFFERENT, UNRESOLVED
 from analysis.reading.declaration import NON_INFERIORITY
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
@@ -219,12 +219,20 @@ def judged_pairs(facet: Facet, family: pd.DataFrame) -> pd.DataFrame:
         for label in facet.pairs.to_dict("records")
     ]
     judged = facet.pairs[np.array(kept, dtype=bool)]
-    if not (family[schema.MIX] == ALL_MIXES).any():
-        return judged
-    axes, settings = facet.findings.study.axes, facet.settings
-    column = settings.primary + DIFFERENCE_SUFFIX
-    means = mean_pairs(judged, column=column, axes=axes, weights=settings.weights)
-    return pd.concat([judged, means], ignore_index=True)
+    wholes = [contrast for contrast in facet.findings.judgements if contrast.mix == ALL_MIXES]
+    means = [_mean_pairs(facet, whole) for whole in wholes if whole.strategy in set(family[schema.STRATEGY])]
+    return pd.concat([judged, *means], ignore_index=True)
+
+
+def _mean_pairs(facet: Facet, whole: Contrast) -> pd.DataFrame:
+    """Return the pairs behind a strategy's mean over its mixes, of its look's seeds."""
+    judgements, axes = facet.findings.judgements, facet.findings.study.axes
+    own = set(averaged(judgements, whole))
+    labels = facet.pairs.to_dict("records")
+    seeds = judgements[whole].look.seeds
+    kept = [contrast_of(each, axes=axes) in own and each[schema.SEED] in seeds for each in labels]
+    column, weights = facet.settings.primary + DIFFERENCE_SUFFIX, facet.settings.weights
+    return mean_pairs(facet.pairs[np.array(kept, dtype=bool)], column=column, axes=axes, weights=weights)
 
 
 def levels_text(family: pd.DataFrame, column: str) -> str:

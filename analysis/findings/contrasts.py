@@ -14,12 +14,12 @@ import pandas as pd
 
 from analysis.findings.companions import find_shares_of_replay, judge_task_b, stays_if_skewed
 from analysis.findings.design import Look
-from analysis.findings.family import Contrast, identical
+from analysis.findings.family import ALL_MIXES, Contrast, identical
 from analysis.findings.judgement import contrast_of, planned_labels, planned_pairs
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
 from analysis.findings.rounds import Judgement, PlannedPairs
 from analysis.findings.seeds_needed import seeds_to_add
-from analysis.findings.strategies_first import average, by_strategy
+from analysis.findings.strategies_first import average, averaged
 from analysis.findings.verdicts import IDENTICAL, judge, second_claim
 from analysis.reading.declaration import Inference
 from analysis.reading.study import RecordedStudy
@@ -133,19 +133,17 @@ def find_over_all(
     Empty where every contrast of the family is judged together.
     """
     pairs = planned_pairs(planned, study=study, settings=settings)
-    groups = by_strategy({contrast: pairs[contrast] for contrast in judgements if contrast in pairs})
+    pairs_b = planned_pairs(planned, study=study, settings=replace(settings, primary=FINAL_B))
+    strategies = [contrast for contrast in judgements if contrast.mix == ALL_MIXES]
     rows = []
-    for whole, own in groups.items():
-        if whole not in judgements:
-            continue
-        judgement, mean = judgements[whole], average(own, weights=settings.weights)
+    for whole in strategies:
+        own, judgement = averaged(judgements, whole), judgements[whole]
+        kept = {each: pairs[each] for each in own}, {each: pairs_b[each] for each in own}
+        mean, learnt = (average(each, weights=settings.weights) for each in kept)
         differences, standing = mean.values(judgement.look.seeds), _standing(mean, judgement.look)
         label = {schema.STRATEGY: whole.strategy, schema.MIX: whole.mix, **dict(whole.axes)}
         row = {"measure": settings.primary, "in_family": True, **_counts(standing, n=len(differences))}
-        row |= _judged(differences, judgement, settings=settings, alone=len(groups) == 1)
-        settings_b = replace(settings, primary=FINAL_B)
-        pairs_b = planned_pairs(planned, study=study, settings=settings_b)
-        learnt = average({each: pairs_b[each] for each in own}, weights=settings.weights)
+        row |= _judged(differences, judgement, settings=settings, alone=len(strategies) == 1)
         row |= judge_task_b(learnt.values(judgement.look.seeds), differences, judgement, settings=settings)
         flip = sign_flip(differences)
         rows.append(label | row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})

@@ -37,7 +37,8 @@ def judge_study(
     for batch in design.batches:
         own = [contrast for contrast in members if design.batch(contrast) is batch]
         if own:
-            judge = take_looks if settings.order == TOGETHER else judge_strategies
+            added = any(each._replace(mix=ALL_MIXES) in found for each in own)
+            judge = take_looks if settings.order == TOGETHER or added else judge_strategies
             found |= judge(batch, {each: pairs[each] for each in own}, settings=settings)
     return {each: found[each] for each in sorted(found, key=lambda each: each.mix != ALL_MIXES)}
 

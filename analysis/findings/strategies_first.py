@@ -35,7 +35,8 @@ def judge_strategies(
     in between only of a mix. It is the graph of Bretz, Maurer, Brannath & Posch 2009
     (https://doi.org/10.1002/sim.3495) with one level below each strategy, and no share handed on.
 
-    Where strategies are all that is judged, their means are a family like any other.
+    Where strategies are all that is judged, their means are a family like any other. Mixes that are declared
+    once outcomes were seen are in no mean that has been declared: they are judged together, in their batch.
 
     It loses where a strategy's effects have different signs at different mixes, or is there at one alone.
     """
@@ -70,6 +71,16 @@ def by_strategy(pairs: Mapping[Contrast, PlannedPairs]) -> dict[Contrast, dict[C
     for contrast, own in pairs.items():
         groups.setdefault(contrast._replace(mix=ALL_MIXES), {})[contrast] = own
     return groups
+
+
+def averaged(judgements: Mapping[Contrast, Judgement], whole: Contrast) -> list[Contrast]:
+    """Return the contrasts that a strategy's mean is over: those that were declared with it."""
+    batch = judgements[whole].batch
+    return [
+        contrast
+        for contrast, each in judgements.items()
+        if contrast._replace(mix=ALL_MIXES) == whole != contrast and each.batch is batch
+    ]
 
 
 def average(inside: Mapping[Contrast, PlannedPairs], *, weights: Mapping[float, float]) -> PlannedPairs:

@@ -148,3 +148,27 @@ def test_vectorised_studies_have_the_reports_verdicts(study: Builder) -> None:
     for place, strategy in enumerate((EASY, HARD)):
         own = [codes[code] for code in nested.inside.verdicts[0, place]]
         assert own == [inside[strategy, mix] for mix in (0.1, 0.2)]
+
+
+def test_a_mix_that_is_added_after_outcomes_is_in_no_mean_and_is_judged_with_alpha_of_its_own(
+    study: Builder,
+) -> None:
+    def declaration(*mixes: float, finished: int) -> dict[str, Any]:
+        search = {"strategy": ["random", HARD, EASY], "mix": list(mixes), "seeds": list(range(6)), "axes": {}}
+        known = {"inference": inference, "date": "2026-01-01T00:00:00+00:00", "looks": []}
+        return known | {"search": search, "finished_cells": finished}
+
+    inference = {"smallest_effect": 0.01, "order": "strategies_first"}
+    declarations = [declaration(0.1, finished=0), declaration(0.1, 0.2, finished=18)]
+    described = {"config": {"inference": inference}, "declarations": declarations}
+    given = {"strategies": STRATEGIES[:3], "mixes": (0.1, 0.2), "seeds": range(6), "effects": EFFECTS}
+    findings = find(read_study(study(**given, description=described)))
+    whole = Contrast(HARD, ALL_MIXES)
+    (row,) = findings.over_all[findings.over_all[schema.STRATEGY] == HARD].to_dict("records")
+    at_first = findings.contrasts.set_index([schema.STRATEGY, schema.MIX]).loc[(HARD, 0.1)]
+    assert row["difference"] == pytest.approx(at_first["difference"])
+    first, added = findings.judgements[whole].batch, findings.judgements[whole._replace(mix=0.2)].batch
+    assert first is findings.judgements[whole._replace(mix=0.1)].batch
+    assert (first.alpha, added.alpha) == pytest.approx((0.045, 0.0025))
+    assert findings.judgements[whole._replace(mix=0.2)].verdict == "different"
+    assert findings.judgements[Contrast(EASY, 0.2)].p == pytest.approx(1.0)
