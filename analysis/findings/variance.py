@@ -23,7 +23,8 @@ from analysis.reading.declaration import Inference
 from analysis.reading.per_example import Changes
 from analysis.reading.study import CELL, START_LOSSES, STATE, RecordedStudy
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL, inside_p
-from analysis.stats.measures import FORGETTING, MEASURES
+from analysis.stats.measures import FORGETTING
+from analysis.stats.variance_intervals import MeanSquare, component_interval, variance_interval
 from trainables.ledger import schema
 
 Values = npt.NDArray[np.float64]
@@ -43,7 +44,9 @@ SPLIT_COLUMNS = (
     "p_task",
     "holds",  # whether the verdict holds for the task too; None where there is none, or nothing to tell
 )
-COMPONENT_COLUMNS = ("component", "variance", "sd", "share", "n")
+COMPONENT_COLUMNS = ("component", "variance", "sd", "sd_low", "sd_high", "share", "n")
+ADAPTER, ADAPTER_AND_SEED = "Phase A adapter", "Phase A adapter and seed"
+SEED_WITHIN, REST = "seed within adapter", "strategy by seed"
 FEWEST_ADAPTERS = 3
 # Gradients, which other optimisers follow, stop short of a component that is 0.
 TOLERANCES = {"ftol": 1e-12, "xtol": 1e-10, "maxiter": 10_000}
@@ -172,7 +175,8 @@ def components(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Infere
 
     A mixed model (statsmodels MixedLM, REML): a fixed mean for each strategy, mix and axes; random effects
     adapter, and seed within it where an adapter has several; the rest is strategy by block. The columns are
-    COMPONENT_COLUMNS; `share` is of the sum, `n` the units behind a component.
+    COMPONENT_COLUMNS; `share` is of the sum, `n` the units behind a component, the interval of the sd that of
+    `component_intervals`.
     """
     empty = pd.DataFrame(columns=list(COMPONENT_COLUMNS))
     runs = _modelled(outcomes, study=study, settings=settings)
@@ -189,12 +193,19 @@ def components(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Infere
     if variances is None:
         return Components(empty, ("Variance between Phase A adapters: the mixed model did not converge.",))
     total = sum(value for value, _ in variances.values())
+    intervals = component_intervals(runs, level=settings.level)
     rows = [
-        {"component": name, "variance": value, "sd": np.sqrt(value), "share": value / total, "n": n}
+        {
+            "component": name,
+            "variance": value,
+            "sd": np.sqrt(value),
+            **dict(zip(("sd_low", "sd_high"), np.sqrt(intervals.get(name, (np.nan, np.nan))), strict=True)),
+            "share": value / total,
+            "n": n,
+        }
         for name, (value, n) in variances.items()
     ]
-    unit = MEASURES[settings.primary].unit
-    return Components(pd.DataFrame(rows, columns=list(COMPONENT_COLUMNS)), (f"Variances in ({unit})².",))
+    return Components(pd.DataFrame(rows, columns=list(COMPONENT_COLUMNS)), ())
 
 
 def _modelled(outcomes: pd.DataFrame, *, study: RecordedStudy, settings: Inference) -> pd.DataFrame:
@@ -237,9 +248,40 @@ def fit_components(runs: pd.DataFrame) -> dict[str, tuple[float, int]] | None:
         result = model.fit(reml=True, method="powell", **TOLERANCES)
     if not result.converged:
         return None
-    name = "Phase A adapter" if nested else "Phase A adapter and seed"
+    name = ADAPTER if nested else ADAPTER_AND_SEED
     found = {name: (float(np.asarray(result.cov_re)[0, 0]) * scale**2, runs["adapter"].nunique())}
     if nested:
-        found["seed within adapter"] = (float(result.vcomp[0]) * scale**2, blocks)
-    found["strategy by seed"] = (float(result.scale) * scale**2, len(runs))
+        found[SEED_WITHIN] = (float(result.vcomp[0]) * scale**2, blocks)
+    found[REST] = (float(result.scale) * scale**2, len(runs))
     return found
+
+
+def component_intervals(runs: pd.DataFrame, *, level: float) -> dict[str, tuple[float, float]]:
+    """Return the interval of each component's variance, of `runs` as `fit_components` takes them.
+
+    From the mean squares of the blocks in which no run is missing; none where these are too few, or not as many
+    to each adapter.
+    """
+    table = runs.pivot_table(index=["adapter", "seed"], columns="arm", values="value").dropna()
+    adapters, arms = table.index.get_level_values("adapter"), table.shape[1]
+    count, seeds = adapters.nunique(), set(adapters.value_counts())
+    if count < FEWEST_ADAPTERS or arms < 2 or len(seeds) != 1:
+        return {}
+    per_adapter = seeds.pop()
+    rest = table - table.mean()
+    by_block = rest.mean(axis=1)
+    within = (rest.sub(by_block, axis=0) ** 2).to_numpy().sum()
+    degrees = (len(table) - 1) * (arms - 1)
+    lowest = MeanSquare(float(within) / degrees, degrees)
+    by_adapter = by_block.groupby(adapters).mean()
+    highest = MeanSquare(arms * per_adapter * float(by_adapter.var(ddof=1)), count - 1)
+    found = {REST: variance_interval(lowest, level=level)}
+    if per_adapter == 1:
+        return found | {ADAPTER_AND_SEED: component_interval(highest, lowest, units=arms, level=level)}
+    shifts = by_block - by_block.groupby(adapters).transform("mean")
+    inner = count * (per_adapter - 1)
+    middle = MeanSquare(arms * float((shifts**2).sum()) / inner, inner)
+    return found | {
+        ADAPTER: component_interval(highest, middle, units=arms * per_adapter, level=level),
+        SEED_WITHIN: component_interval(middle, lowest, units=arms, level=level),
+    }

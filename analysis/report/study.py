@@ -24,7 +24,7 @@ from analysis.wording.conditioning import conditions
 from analysis.wording.verdicts import verdicts_in_words
 
 DATA_ONLY = ("cells", "evaluations")
-FOLDED = ("secondary", "variance", "sensitivity", "levels", "pairs")
+FOLDED = ("secondary", "variance", "components", "sensitivity", "levels", "pairs")
 REPEATED = 3  # captions that say the same; the page says it once
 SENTENCE_END = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 MOST_SHOWN_ROWS = 1_000  # a longer table is only to download

@@ -137,8 +137,9 @@ def cells_table(findings: Findings) -> Table:
 
 
 def variance_table(findings: Findings) -> Table | None:
-    """Return where each contrast's uncertainty is from, and which verdicts hold for the task; None if "
-    "unknown."""
+    """Return where each contrast's uncertainty is from, and which verdicts hold for the task; None where that
+    is unknown.
+    """
     frame = findings.variance
     if frame.empty:
         return None
@@ -180,9 +181,37 @@ def variance_table(findings: Findings) -> Table | None:
     return Table("variance", "Seeds and examples", heads, rows, caption, frame)
 
 
+def components_table(findings: Findings) -> Table | None:
+    """Return how much of a run's outcome varies with its Phase A adapter; None where there are too few."""
+    frame = findings.components
+    if frame.empty:
+        return None
+    measure, level = MEASURES[findings.settings.primary], 100 * findings.settings.level
+    heads = [
+        Column("component"),
+        *(Column(title, numeric=True) for title in ("sd", f"{level:g} % interval", "share of variance", "n")),
+    ]
+    rows = [
+        [
+            Entry(row["component"]),
+            number(row["sd"]),
+            interval(row["sd_low"], row["sd_high"], sign=False),
+            Entry(f"{100 * row['share']:.0f} %", row["share"]),
+            count(row["n"]),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    caption = (
+        f"Of {measure.label} ({measure.unit}): a mixed model with a mean for each strategy and mix; n units "
+        "behind each component. Intervals from mean squares of the blocks that are whole (modified large-sample)."
+    )
+    return Table("components", "Adapters and seeds", heads, rows, caption, frame)
+
+
 def sensitivity_table(findings: Findings) -> Table | None:
-    """Return whether each verdict hangs on the test, a seed or the examples' weights; None without a "
-    "contrast."""
+    """Return whether each verdict hangs on the test, a seed or the examples' weights; None without a
+    contrast.
+    """
     frame = findings.sensitivity
     if frame.empty:
         return None
@@ -228,6 +257,7 @@ TABLES: dict[str, Callable[[Findings], Table | None]] = {
     "summary": summary_table,
     "secondary": secondary_table,
     "variance": variance_table,
+    "components": components_table,
     "sensitivity": sensitivity_table,
     "levels": levels_table,
     "pairs": pairs_table,

@@ -151,9 +151,9 @@ def count(value: Any) -> Entry:
     return number(value, digits=0)
 
 
-def interval(low: Any, high: Any, *, digits: int = DECIMALS) -> Entry:
+def interval(low: Any, high: Any, *, digits: int = DECIMALS, sign: bool = True) -> Entry:
     """Return '−0.0012 to +0.0030', sorted by its lower end; a dash where there is no interval."""
-    lower, upper = number(low, digits=digits, sign=True), number(high, digits=digits, sign=True)
+    lower, upper = number(low, digits=digits, sign=sign), number(high, digits=digits, sign=sign)
     if ABSENT in (lower.text, upper.text):
         return Entry(ABSENT, math.nan)
     return Entry(f"{lower.text} to {upper.text}", lower.order)

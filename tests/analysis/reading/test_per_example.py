@@ -248,5 +248,7 @@ def test_adapters_variance_is_told_from_the_rest_where_there_are_several(study: 
     assert components["share"].sum() == pytest.approx(1)
     assert components.loc["Phase A adapter and seed", "sd"] == pytest.approx(0.0015, rel=0.6)
     assert components.loc["strategy by seed", "sd"] == pytest.approx(np.hypot(0.0006, 0.0004), rel=0.4)
+    assert (components["sd_low"] < components["sd"]).all()
+    assert (components["sd"] < components["sd_high"]).all()
     assert found(study()).components.empty
     assert "this study has one" in found(study()).notes_on("components")[0]
