@@ -22,6 +22,10 @@ if "PYTEST_XDIST_WORKER" in os.environ and "RAY_TMPDIR" not in os.environ:
     # Ray notes the newest cluster there, for address="auto": that of another process is none of this one's.
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
+if "FORGETTING_SWEEP_CACHE" not in os.environ:
+    # Of this process: what a device was measured to do in a busy moment stays settled for all its tests.
+    os.environ["FORGETTING_SWEEP_CACHE"] = tempfile.mkdtemp(prefix="cache-")
+    atexit.register(shutil.rmtree, os.environ["FORGETTING_SWEEP_CACHE"], ignore_errors=True)
 torch.set_num_threads(1)  # tiny models: on a busy machine two threads mostly wait for one another
 SENTENCES = [
     "[INST] Solve the following math problem. Problem: What is 2 + 3? [/INST] Solution: The sum is 5.",
@@ -54,13 +58,6 @@ def warm_workers() -> Iterator[None]:
         for name, value in {"RAY_worker_niceness": "0", **variables}.items():
             patch.setenv(name, value)
         yield
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep converted models out of the home directory, but convert once a session."""
-    if "FORGETTING_SWEEP_CACHE" not in os.environ:
-        monkeypatch.setenv("FORGETTING_SWEEP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What a user may set on the learning side: frozen, validated once, free of heavy imports."""
 
+import math
 import string
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -10,6 +11,7 @@ from trainables.ledger.storage.location import check_location
 
 Precision = Literal["bf16", "fp32"]
 Attention = Literal["auto", "eager", "sdpa", "flash"]
+ALL_LINEAR = "all-linear"  # as PEFT names them
 
 LARGEST = 2**31 - 1  # of all counts: they size arrays, and a typing error is not to allocate one
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -39,12 +41,48 @@ def takes_numbers(annotation: Any) -> bool:
 
 
 class LoraSettings(Settings):
-    """The adapter's shape (Hu et al. 2021): rank, scale alpha/r, dropout, adapted projections."""
+    """The adapter's shape (Hu et al. 2021): rank, scale, dropout, adapted projections.
+
+    `scaling`: "standard" is alpha / r, "rslora" alpha / sqrt(r) (Kalajdzievski 2023). `target_modules`: names
+    of projections, or "all-linear" for every linear layer but the output layer (Dettmers et al. 2023).
+    """
 
     r: Count = 8
     alpha: Annotated[float, Field(gt=0)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    scaling: Literal["standard", "rslora"] = "standard"
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def accept_a_bare_all_linear(cls, value: Any) -> Any:
+        return (ALL_LINEAR,) if value == ALL_LINEAR else value
+
+    @field_validator("target_modules")
+    @classmethod
+    def check_all_linear_is_alone(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if ALL_LINEAR in value and len(value) > 1:
+            raise ValueError(f"{ALL_LINEAR} stands for every linear layer: name it alone, got {list(value)}")
+        return value
+
+    @property
+    def all_linear(self) -> bool:
+        """Whether every linear layer but the output layer is adapted."""
+        return self.target_modules == (ALL_LINEAR,)
+
+    @property
+    def scale(self) -> float:
+        """What the low-rank product is multiplied with."""
+        return self.alpha / (math.sqrt(self.r) if self.scaling == "rslora" else self.r)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells one adapter's shape from another, as JSON: a field at its default that finished
+        studies were begun without is left out.
+        """
+        later = {
+            name for name in ("scaling",) if getattr(self, name) == type(self).model_fields[name].default
+        }
+        return self.model_dump(mode="json", exclude=later)
 
 
 class ModelSettings(Settings):

@@ -172,7 +172,7 @@ class Findings:
 
     @property
     def components(self) -> pd.DataFrame:
-        """A row a source of variance over Phase A adapters: COMPONENT_COLUMNS of analysis.findings.variance."""
+        """A row a source of variance over adapters, COMPONENT_COLUMNS of analysis.findings.variance."""
         return self._components.frame
 
     def notes_on(self, frame: str) -> tuple[str, ...]:

@@ -259,8 +259,8 @@ def fit_components(runs: pd.DataFrame) -> dict[str, tuple[float, int]] | None:
 def component_intervals(runs: pd.DataFrame, *, level: float) -> dict[str, tuple[float, float]]:
     """Return the interval of each component's variance, of `runs` as `fit_components` takes them.
 
-    From the mean squares of the blocks in which no run is missing; none where these are too few, or not as many
-    to each adapter.
+    From the mean squares of the blocks in which no run is missing; none where these are too few, or not as
+    many to each adapter.
     """
     table = runs.pivot_table(index=["adapter", "seed"], columns="arm", values="value").dropna()
     adapters, arms = table.index.get_level_values("adapter"), table.shape[1]

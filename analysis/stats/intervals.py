@@ -255,7 +255,8 @@ def wide_degrees(n: int) -> int:
 
     Student's t rejects too often where differences are skewed, the more so the smaller alpha. Its statistic
     on the tails of 1 or 2 degrees keeps the level of a family of twelve that shares one lognormal baseline;
-    Johnson's (1978) and Hall's (1992) modified t and the bootstrap-t do not (tests/analysis/stats/test_simulations.py).
+    Johnson's (1978) and Hall's (1992) modified t and the bootstrap-t do not
+    (tests/analysis/stats/test_simulations.py).
     """
     return 2 if n >= FEWEST_FOR_WIDE else 1
 

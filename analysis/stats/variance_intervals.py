@@ -17,9 +17,10 @@ class MeanSquare(NamedTuple):
 
 def variance_interval(square: MeanSquare, *, level: float = LEVEL) -> tuple[float, float]:
     """Return the exact interval of the variance that a mean square estimates."""
-    tails = stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], square.degrees)
-    low, high = square.degrees * square.value / tails
-    return float(low), float(high)
+    total, tail = square.degrees * square.value, (1 - level) / 2
+    return total / float(stats.chi2.isf(tail, square.degrees)), total / float(
+        stats.chi2.ppf(tail, square.degrees)
+    )
 
 
 def component_interval(

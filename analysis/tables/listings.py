@@ -203,7 +203,8 @@ def components_table(findings: Findings) -> Table | None:
     ]
     caption = (
         f"Of {measure.label} ({measure.unit}): a mixed model with a mean for each strategy and mix; n units "
-        "behind each component. Intervals from mean squares of the blocks that are whole (modified large-sample)."
+        "behind each component. Intervals are from mean squares of the blocks that are whole (modified "
+        "large-sample)."
     )
     return Table("components", "Adapters and seeds", heads, rows, caption, frame)
 

@@ -133,7 +133,7 @@ def _fingerprint(
             "attention": model["attention"],
             "compile": model["compile"],
         },
-        "lora": model["lora"],
+        "lora": study.model.lora.identity(),
         "phase_a": phase_a,
         "phase_b": phase_b,
     }

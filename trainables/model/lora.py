@@ -22,7 +22,7 @@ from trainables.settings import LoraSettings
 class _AdaptedProduct(torch.autograd.Function):
     """x W^T + bias + scale (mask * x) A^T B^T (Hu et al. 2021, eq. 3), for K adapters at once.
 
-    x (K, T, in), A (K, r, in), B (K, out, r); `scale` is alpha/r, over the kept share under dropout.
+    x (K, T, in), A (K, r, in), B (K, out, r); `scale` is LoRA's, over the kept share under dropout.
     Keeps x and the (K, T, r) product alone for the backward pass; W gets no gradient.
     """
 
@@ -80,7 +80,7 @@ class AdaptedLinear(torch.nn.Module):
         super().__init__()
         self.weight, self.bias = base.weight, base.bias
         self.in_features, self.out_features = base.in_features, base.out_features
-        self.rank, self.scale, self.dropout = lora.r, lora.alpha / lora.r, lora.dropout
+        self.rank, self.scale, self.dropout = lora.r, lora.scale, lora.dropout
         self.mask_table: torch.Tensor | None = None
         self.mask_rows: torch.Tensor | None = None  # (K * T,), of the microbatch at work
 
@@ -233,9 +233,18 @@ def adapter_shapes(base: PreTrainedModel, lora: LoraSettings) -> dict[str, tuple
 
 def _targets(base: PreTrainedModel, lora: LoraSettings) -> dict[str, torch.nn.Linear]:
     modules = {name: module for name, module in base.named_modules() if not list(module.children())}
-    chosen = {name: each for name, each in modules.items() if name.rpartition(".")[2] in lora.target_modules}
     head = base.get_output_embeddings()  # type: ignore[no-untyped-call]
-    _refuse_absent(chosen, modules, head=head, lora=lora)
+    linear = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    if lora.all_linear:
+        if not linear:
+            raise AdapterError("model.lora.target_modules: the model has no linear layers to adapt")
+        return linear
+    chosen = {name: each for name, each in modules.items() if name.rpartition(".")[2] in lora.target_modules}
+    _refuse_absent(chosen, linear, lora=lora)
     for name, module in chosen.items():
         if module is head:
             raise AdapterError(
@@ -251,22 +260,14 @@ def _targets(base: PreTrainedModel, lora: LoraSettings) -> dict[str, torch.nn.Li
 
 
 def _refuse_absent(
-    chosen: dict[str, torch.nn.Module],
-    modules: dict[str, torch.nn.Module],
-    *,
-    head: torch.nn.Module | None,
-    lora: LoraSettings,
+    chosen: dict[str, torch.nn.Module], linear: dict[str, torch.nn.Linear], *, lora: LoraSettings
 ) -> None:
     """Raise AdapterError for a target that is the name of no layer."""
     known = {name.rpartition(".")[2] for name in chosen}
     absent = [target for target in lora.target_modules if target not in known]
     if absent:
-        linear = {
-            name.rpartition(".")[2]
-            for name, module in modules.items()
-            if isinstance(module, torch.nn.Linear) and module is not head
-        }
+        names = sorted({name.rpartition(".")[2] for name in linear})
         raise AdapterError(
             f"model.lora.target_modules: {', '.join(absent)} not in the model; its linear modules are "
-            f"{', '.join(sorted(linear)) or 'none: its layers are of a kind that cannot be adapted'}"
+            f"{', '.join(names) or 'none: its layers are of a kind that cannot be adapted'}"
         )

@@ -5,6 +5,7 @@ Weights travel as NumPy arrays (fp32), so that Ray's object store shares them wi
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from safetensors.numpy import save
 from trainables.ledger.digests import digest_files
 from trainables.ledger.errors import UserError
 from trainables.model.weight_files import is_pointer
-from trainables.settings import LoraSettings
+from trainables.settings import ALL_LINEAR, LoraSettings
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -29,7 +30,7 @@ CONFIG_FILE = "adapter_config.json"
 
 # Fields of a PEFT configuration: compared with `model.lora`; without meaning for finished weights; and what
 # the others may hold in a plain LoRA adapter (Hu et al. 2021).
-COMPARED = {"peft_type", "r", "lora_alpha", "target_modules"}
+COMPARED = {"peft_type", "r", "lora_alpha", "target_modules", "use_rslora"}
 INERT = {
     "auto_mapping",
     "base_model_name_or_path",
@@ -61,7 +62,8 @@ def lora_config(lora: LoraSettings, *, base_model: str | None = None) -> "LoraCo
         r=lora.r,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
+        target_modules=ALL_LINEAR if lora.all_linear else list(lora.target_modules),
+        use_rslora=lora.scaling == "rslora",
         bias="none",
         task_type="CAUSAL_LM",
         base_model_name_or_path=base_model,
@@ -78,7 +80,9 @@ def adapter_files(weights: AdapterWeights, *, lora: LoraSettings, base_model: st
     with TemporaryDirectory() as folder:
         lora_config(lora, base_model=base_model).save_pretrained(folder)
         config = json.loads(Path(folder, CONFIG_FILE).read_text())
-    config["target_modules"].sort()  # PEFT keeps a set: another order in every process
+    config["target_modules"] = _last_names(
+        _adapted_modules(weights)
+    )  # PEFT keeps a set: another order in every process
     files = {CONFIG_FILE: (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()}
     return files | {WEIGHTS_FILE: save(weights, metadata={"format": "pt"})}
 
@@ -122,7 +126,7 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
         raise AdapterError(
             f"phase_a.adapter: {folder} lacks {', '.join(absent)}; it must be a PEFT adapter directory"
         )
-    _check_config(folder, lora)
+    _check_config(folder, lora, modules=_adapted_modules(shapes))
     weights = load_adapter(folder)
     found = {name: array.shape for name, array in weights.items()}
     if found != shapes:
@@ -141,15 +145,27 @@ def check_adapter(folder: Path, *, lora: LoraSettings, shapes: dict[str, tuple[i
     return digest_files([folder / CONFIG_FILE, folder / WEIGHTS_FILE])
 
 
-def _check_config(folder: Path, lora: LoraSettings) -> None:
-    """Compare the user's configuration with ours, which alone is used: nothing in it is imported or
-    loaded.
+def _adapted_modules(names: Iterable[str]) -> set[str]:
+    """Return the names of the modules whose factors have these PEFT names."""
+    return {name.rpartition(".lora_")[0] for name in names}
+
+
+def _last_names(modules: Iterable[str]) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name in modules})
+
+
+def _check_config(folder: Path, lora: LoraSettings, *, modules: set[str]) -> None:
+    """Compare the user's configuration with ours, which alone is used: nothing in it is imported or loaded.
+
+    `modules` are those to be adapted.
     """
     config = _read_config(folder / CONFIG_FILE)
+    targets = _in_order(config.get("target_modules"))
     pairs: dict[str, tuple[Any, Any]] = {
         "r": (config.get("r"), lora.r),
         "alpha": (config.get("lora_alpha"), lora.alpha),
-        "target_modules": (_in_order(config.get("target_modules")), sorted(lora.target_modules)),
+        "target_modules": (targets, targets if _are_targets(targets, modules) else _last_names(modules)),
+        "scaling": ("rslora" if config.get("use_rslora") else "standard", lora.scaling),
     }
     for name, (found, wanted) in pairs.items():
         if found != wanted:
@@ -161,6 +177,16 @@ def _check_config(folder: Path, lora: LoraSettings) -> None:
     if strange:
         shown = ", ".join(f"{name}={config[name]!r:.60}" for name in strange[:5])
         raise AdapterError(f"phase_a.adapter: {folder} is not plain LoRA, it has {shown:.500}")
+
+
+def _are_targets(targets: Any, modules: set[str]) -> bool:
+    """Say whether PEFT's `targets`, each the end of some names, stand for these modules and no other."""
+    if targets == ALL_LINEAR or not isinstance(targets, list):
+        return bool(targets == ALL_LINEAR)  # the weights' names, compared later, say of which model
+    if not all(isinstance(target, str) for target in targets):
+        return False
+    chosen = {target: {name for name in modules if f".{name}".endswith(f".{target}")} for target in targets}
+    return all(chosen.values()) and set().union(*chosen.values()) == modules
 
 
 def _read_config(path: Path) -> dict[str, Any]:

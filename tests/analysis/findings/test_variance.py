@@ -87,7 +87,9 @@ def test_intervals_of_components_cover_what_they_are_of(
     studies, arms = 1_000, 4
     hits = {"Phase A adapter and seed": 0, "strategy by seed": 0}
     for _ in range(studies):
-        values = generator.normal(0, np.sqrt(between), (adapters, 1)) + generator.normal(0, 1, (adapters, arms))
+        values = generator.normal(0, np.sqrt(between), (adapters, 1)) + generator.normal(
+            0, 1, (adapters, arms)
+        )
         found = component_intervals(balanced(values), level=0.95)
         for name, truth in zip(hits, (between, 1.0), strict=True):
             low, high = found[name]

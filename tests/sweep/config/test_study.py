@@ -123,6 +123,10 @@ def test_a_faulty_field_is_named_with_its_value_and_the_choices(
         ("model: {revision: 1234567}", r"model\.revision: .*\(got 1234567\); put it in quotes"),
         ("task_a: {name: own, path: ., prompt: Q: {q}, completion: x}", r"not valid YAML"),
         ("model: {lora: {target_modules: q_proj}}", r"target_modules: .*list.*; write \[q_proj\]"),
+        (
+            "model: {lora: {target_modules: [all-linear, q_proj]}}",
+            r"all-linear stands for every linear layer",
+        ),
         ("phase_a: 3", r"phase_a: .*; it is a section: its fields go below it"),
         ("? [b]\n: c", r"not valid YAML: .*a key must be a plain word"),
         (

@@ -2,6 +2,7 @@
 reason.
 """
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from trainables.model.lora import adapter_shapes
+from trainables.model.lora import LoraModel, adapter_shapes
 from trainables.model.lora_files import AdapterError, adapter_files, check_adapter, load_adapter, lora_config
 from trainables.settings import LoraSettings
 
@@ -82,7 +83,8 @@ def test_fields_that_name_code_or_places_lead_nowhere(adapter: Path) -> None:
     ("fields", "message"),
     [
         ({"use_dora": True}, "not plain LoRA, it has use_dora=True"),
-        ({"use_rslora": True}, "use_rslora=True"),
+        ({"use_rslora": True}, "has scaling='rslora', model.lora.scaling is standard"),
+        ({"target_modules": ["q_proj", "k_proj"]}, r"has target_modules=\['k_proj', 'q_proj'\]"),
         ({"bias": "all"}, "bias='all'"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save=\['lm_head'\]"),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern="),
@@ -154,6 +156,42 @@ def test_peft_reads_what_we_write_and_we_what_it_writes_bit_for_bit(
         assert {name: array.tobytes() for name, array in loaded.items()} == {
             name: array.tobytes() for name, array in weights.items()
         }
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        LoraSettings(r=4, alpha=6, dropout=0.0, scaling="rslora"),
+        LoraSettings(r=2, alpha=6, dropout=0.0, target_modules="all-linear"),
+        LoraSettings(r=4, alpha=6, dropout=0.0, target_modules=("down_proj", "v_proj"), scaling="rslora"),
+    ],
+)
+def test_every_shape_of_adapter_computes_in_peft_what_it_does_here(
+    base: PreTrainedModel, tiny_model: Path, tmp_path: Path, lora: LoraSettings
+) -> None:
+    """And the folder that PEFT saves of it fits the same settings."""
+    shapes, drawn = adapter_shapes(base, lora), np.random.default_rng(0)
+    weights = {name: drawn.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    for name, content in adapter_files(weights, lora=lora, base_model=str(tiny_model)).items():
+        (tmp_path / name).write_bytes(content)
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path).eval()
+    theirs.save_pretrained(tmp_path / "saved", save_embedding_layers=False)
+    assert check_adapter(tmp_path / "saved", lora=lora, shapes=shapes)
+    ours = LoraModel(base, lora)
+    stack = ours.new_stack(1)
+    stack.weights[0] = ours.import_weights(weights)
+    ours.install(stack)
+    tokens = torch.arange(1, 20)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(base(tokens).logits, theirs(tokens).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_all_linear_is_every_linear_layer_but_the_output_layer(base: PreTrainedModel) -> None:
+    lora = LoraSettings(r=2, alpha=4, target_modules="all-linear")
+    peft = get_peft_model(copy.deepcopy(base), lora_config(lora))
+    theirs = {name.replace(".default", "") for name, each in peft.named_parameters() if each.requires_grad}
+    assert adapter_shapes(base, lora).keys() == theirs
+    assert any("down_proj" in name for name in theirs)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
