@@ -144,7 +144,7 @@ def compute(model: LoraModel, stack: AdapterStack, runs: Sequence[AdapterBatch],
         batch = batch.to(model.device)
         tokens = supervised_nll(model, batch)
         accumulate_gradients(tokens.sum())
-        nll[batch.runs, batch.places] = by_example(tokens, batch) / batch.counts
+        nll[batch.runs, batch.places] = by_example([tokens], [batch])[0] / batch.counts
     return Result(nll, stack.gradients.clone())
 
 

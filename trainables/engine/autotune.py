@@ -29,6 +29,7 @@ from trainables.model.attention import (
     head_width,
     use_packed_attention,
 )
+from trainables.model.dropout import DropoutStream
 from trainables.model.lora import LoraModel, accumulate_gradients
 from trainables.model.loss import supervised_nll
 from trainables.model.packing import AdapterBatch, Microbatch, pack
@@ -42,7 +43,8 @@ LARGEST: dict[str, dict[Work, int]] = {  # more tokens at a time gain nothing be
 USEFUL_TOKENS = {"cpu": 256, "cuda": 4096}  # below these a device idles, and recomputing layers pays
 MEMORY_SHARE = 0.5  # of what is there; the rest is for weights, workspace and fragmentation
 PROBE_TOKENS = 64
-PROBE_LENGTH = 768  # of the example that attentions are compared on
+PROBE_LENGTH = 768  # of the examples that attentions are compared on
+PROBE_EXAMPLES = {"cpu": 1, "cuda": 16}  # of them side by side: fewer leave a GPU waiting for its host
 FUSED = (1, 2, 4, 8)
 WORTHWHILE = 1.1  # times the throughput; noise stays below it
 
@@ -57,10 +59,9 @@ def choose_attention(base: torch.nn.Module, device: torch.device, dtype: torch.d
     heads, shared = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
     width = head_width(base)
     sizes = (heads, shared or heads, shared or heads)
-    inputs = [
-        torch.randn(1, n, PROBE_LENGTH, width, device=device, dtype=dtype).requires_grad_() for n in sizes
-    ]
-    bounds = torch.tensor([0, PROBE_LENGTH], dtype=torch.int32, device=device)
+    tokens = PROBE_EXAMPLES[device.type] * PROBE_LENGTH
+    inputs = [torch.randn(1, n, tokens, width, device=device, dtype=dtype).requires_grad_() for n in sizes]
+    bounds = torch.arange(0, tokens + 1, PROBE_LENGTH, dtype=torch.int32, device=device)
 
     def attend(name: str) -> None:
         out, _ = ATTENTIONS[name](
@@ -140,7 +141,7 @@ def probe_batch(lengths: Sequence[int], *, runs: int) -> Microbatch:
     return batch
 
 
-def probe_run(lengths: Sequence[int]) -> AdapterBatch:
+def probe_run(lengths: Sequence[int], *, dropout: DropoutStream | None = None) -> AdapterBatch:
     """Return made-up examples of these lengths, the second half of each supervised."""
     n = len(lengths)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
@@ -148,7 +149,7 @@ def probe_run(lengths: Sequence[int]) -> AdapterBatch:
     prompts = np.array([max(1, length // 2) for length in lengths], np.int32)
     none = (None,) * n
     task = TokenisedExamples(tokens, offsets, prompts, np.full(n, np.nan), none, none, ("",) * n)
-    return AdapterBatch([(task, index) for index in range(n)], "completion")
+    return AdapterBatch([(task, index) for index in range(n)], "completion", dropout)
 
 
 def choose_cells(model: LoraModel, *, compute: Compute, batches: Sequence[Sequence[int]]) -> int:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -26,7 +26,7 @@ from trainables.model.packing import pack
 LEAST_SECONDS = 30.0  # a compilation that must be measured costs at least this
 LARGEST_GAIN = 0.4  # of the training time; more was never seen
 MARGIN = 2.0  # every worker compiles or reads the cache once more, and measurements are noisy
-PROBE = (200, 300, 500)  # tokens of the examples that both ways are timed on
+PROBE = (200, 300, 500)  # tokens of the examples that both ways are timed on, as often as fill a microbatch
 
 
 class CompilerError(RuntimeError):
@@ -46,12 +46,12 @@ class Timing:
         return (self.plain - self.compiled) * tokens > MARGIN * self.cost
 
 
-def compile_layers(base: PreTrainedModel) -> None:
+def compile_layers(base: PreTrainedModel, *, backend: str = "inductor") -> None:
     """Compile every decoder layer at its first use, for any number of tokens; kernels are kept on disk."""
     _keep_kernels()
     keep_attention_out_of_graphs(base)
     for layer in _layers(base):
-        layer.compile(dynamic=True)
+        layer.compile(dynamic=True, backend=backend)
 
 
 def compile_now(model: LoraModel, *, token_budget: int) -> None:
@@ -131,16 +131,22 @@ def _layers(base: PreTrainedModel) -> list[GradientCheckpointingLayer]:
 
 
 def _seconds_a_token(model: LoraModel, token_budget: int) -> float:
-    return seconds_of(partial(_compute_probe, model, token_budget), model.device) / sum(PROBE)
+    seconds = seconds_of(partial(_compute_probe, model, token_budget), model.device)
+    return seconds / sum(_probe_lengths(token_budget))
+
+
+def _probe_lengths(token_budget: int) -> list[int]:
+    return list(PROBE) * max(1, token_budget // sum(PROBE))
 
 
 def _compute_probe(model: LoraModel, token_budget: int) -> None:
-    """Evaluate and train once, with an adapter that is thrown away."""
+    """Evaluate and train a full microbatch, with an adapter that is thrown away and its dropout."""
     model.install(model.new_stack(1))
-    for batch in pack([probe_run(PROBE)], token_budget=token_budget):
+    run = probe_run(_probe_lengths(token_budget), dropout=model.dropout_stream(0))
+    for batch in pack([run], token_budget=token_budget):
         batch = batch.to(model.device)
         with torch.inference_mode():
-            supervised_nll(model, batch)
+            supervised_nll(model, replace(batch, mask_rows=None))
         accumulate_gradients(supervised_nll(model, batch).sum())
 
 

@@ -29,11 +29,13 @@ def evaluate(
 
     def measure(token_budget: int) -> list[Losses]:
         nll = np.empty((len(stack), len(examples)), np.float64)
-        for batch in _packed(examples, len(stack), token_budget):
+        batches, tokens = _packed(examples, len(stack), token_budget), []
+        for batch in batches:
             with torch.inference_mode():
-                tokens = supervised_nll(model, batch.to(compute.device))
-            nll[batch.runs, batch.places] = by_example(tokens, batch)
+                tokens.append(supervised_nll(model, batch.to(compute.device)))
             compute.heartbeat()
+        for batch, sums in zip(batches, by_example(tokens, batches), strict=True):
+            nll[batch.runs, batch.places] = sums
         return list(nll)
 
     model.install(stack)

@@ -116,14 +116,11 @@ class AdapterRun:
         """Return what optimiser step `step` (from 0) trains on."""
         sources, indices = self.stream.batch(step)
         examples: list[Example] = [(self.tasks[s], int(i)) for s, i in zip(sources, indices, strict=True)]
-        return AdapterBatch(examples, self.settings.loss_on, self.dropout, step)
+        weight = 1 / sum(self._supervised_of(source, step) for source in (0, 1))
+        return AdapterBatch(examples, self.settings.loss_on, self.dropout, step, weight)
 
-    def supervised(self) -> int:
-        """Return the number of supervised tokens of the next step's batch."""
-        return sum(self._supervised_of(source) for source in (0, 1))
-
-    def _supervised_of(self, source: int) -> int:
-        sources, indices = self.stream.batch(self.counters.step)
+    def _supervised_of(self, source: int, step: int) -> int:
+        sources, indices = self.stream.batch(step)
         counts = self.tasks[source].supervised_counts(self.settings.loss_on)
         return int(counts[indices[sources == source]].sum())
 
@@ -133,7 +130,8 @@ class AdapterRun:
         """
         self.counters.seconds += seconds
         self.counters.recent_seconds += seconds
-        if not (sound(nll, self.supervised()) and self._gradient_is_finite()):
+        supervised = sum(self._supervised_of(source, self.counters.step) for source in (0, 1))
+        if not (sound(nll, supervised) and self._gradient_is_finite()):
             self.diverged_at = self.counters.step + 1
             return
         if self.settings.gradient_clipping is not None:
@@ -150,7 +148,7 @@ class AdapterRun:
         counters = self.counters
         sources, indices = self.stream.batch(counters.step)
         for source in (0, 1):
-            supervised = self._supervised_of(source)
+            supervised = self._supervised_of(source, counters.step)
             counters.examples[source] += int((sources == source).sum())
             counters.supervised[source] += supervised
             counters.recent_supervised += supervised
@@ -233,17 +231,15 @@ class TrainingGroup:
         """Leave each run's whole-batch mean gradient in the stack; return each run's summed nll."""
         self.stack.gradients.zero_()
         batches = self._take(token_budget)
-        shares = 1 / np.array([run.supervised() for run in self.runs])
-        results = []
+        tokens = []
         for batch in batches:
             nll = supervised_nll(self.model, batch)
-            weights = np.repeat(shares[batch.runs], batch.counts).astype(np.float32)
-            accumulate_gradients((nll * torch.from_numpy(weights).to(nll.device)).sum())
-            results.append((batch, nll.detach()))
+            accumulate_gradients((nll * batch.weights).sum())
+            tokens.append(nll.detach())
             self.compute.heartbeat()
         totals = np.zeros(len(self.runs))
-        for batch, tokens in results:
-            np.add.at(totals, batch.runs, by_example(tokens, batch))
+        for batch, sums in zip(batches, by_example(tokens, batches), strict=True):
+            np.add.at(totals, batch.runs, sums)
         return totals.tolist()
 
     def _take(self, token_budget: int) -> list[Microbatch]:

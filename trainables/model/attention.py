@@ -7,7 +7,6 @@ without padding and the boundaries between examples.
 import inspect
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,6 +15,12 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from trainables.ledger.errors import UserError
 
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch before 2.10
+    varlen_attn = None  # type: ignore[assignment]
+# The arguments of torch's variable-length attention, which differ from release to release.
+VARLEN_TAKES = frozenset(inspect.signature(varlen_attn).parameters if varlen_attn is not None else ())
 QUERY_BLOCK = 256  # queries of one block; its scores stay in a CPU core's cache
 
 
@@ -123,11 +128,10 @@ def _one_by_one(
                 f"the model's keys are {key.shape[-1]} wide and its values {value.shape[-1]}: packed "
                 "attention takes heads of one width"
             )
-        flat = [_flatten_rows(heads) for heads in (query, key, value)]
-        parts = [
-            attend(flat[0][:, start:end], flat[1][:, start:end], flat[2][:, start:end], scaling)
-            for start, end in pairwise(bounds.tolist())
-        ]
+        # Split, not sliced: the gradient of each slice alone would be as large as the whole.
+        lengths = bounds.diff().tolist()
+        split = (_flatten_rows(heads).split(lengths, dim=1) for heads in (query, key, value))
+        parts = [attend(*one, scaling) for one in zip(*split, strict=True)]
         out = (
             torch.cat(parts, dim=1).transpose(0, 1).contiguous()
         )  # (K * T, H, D); some models ask for a view
@@ -187,16 +191,20 @@ def _varlen(
     sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """FlashAttention over all examples in one kernel (Dao 2023), on GPUs in bf16."""
-    from torch.nn.attention.varlen import varlen_attn
+    """FlashAttention over all examples in one kernel (Dao 2023), on GPUs in bf16.
 
+    Query heads share keys as they are where torch knows how (2.13). Where the kernel may be told not to split
+    its keys, an example's output does not depend on what else is in the microbatch.
+    """
     bounds = _check_options(cu_seq_lens_q, sliding_window, max_length_q, options)
     q, k, v = (_flatten_rows(heads).transpose(0, 1) for heads in (query, key, value))  # (K * T, H, D)
-    groups = q.shape[1] // k.shape[1]
-    if groups > 1:
+    groups, longest = q.shape[1] // k.shape[1], max_length_q
+    asked: dict[str, Any] = {"num_splits": 1} if "num_splits" in VARLEN_TAKES else {}
+    if groups > 1 and "enable_gqa" in VARLEN_TAKES:
+        asked["enable_gqa"] = True
+    elif groups > 1:
         k, v = (heads.repeat_interleave(groups, dim=1) for heads in (k, v))
-    longest = max_length_q
-    out = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(-1, 0))
+    out = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(-1, 0), **asked)
     assert isinstance(out, torch.Tensor)
     return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None
 
@@ -206,6 +214,7 @@ ATTENTIONS: dict[str, Callable[..., tuple[torch.Tensor, None]]] = {
     "sdpa": _one_by_one(_sdpa),
     "flash": _varlen,
 }
+OF_ONE_SHAPE = {"flash"}  # whose operators do not change with the number of examples
 # What transformers knows them by: it reads a wish of its own into a name with "flash" or "sdpa" in it, and
 # for "flash" asks for the flash-attn package.
 REGISTERED = {name: f"packed_attention_{number}" for number, name in enumerate(ATTENTIONS)}
@@ -226,10 +235,13 @@ def use_packed_attention(base: PreTrainedModel, name: str) -> None:
 
 
 def keep_attention_out_of_graphs(base: PreTrainedModel) -> None:
-    """Let compiled layers call the attention as it is: its shapes differ with every microbatch."""
+    """Let compiled layers call an attention that goes from example to example as it is: its shapes differ
+    with every microbatch. The variable-length kernel is an operator like any other.
+    """
     registered: str = base.config._attn_implementation
     name = next(name for name, known in REGISTERED.items() if known == registered)
-    AttentionInterface.register(registered, torch.compiler.disable(ATTENTIONS[name]))  # type: ignore[no-untyped-call]
+    if name not in OF_ONE_SHAPE:
+        AttentionInterface.register(registered, torch.compiler.disable(ATTENTIONS[name]))  # type: ignore[no-untyped-call]
 
 
 def head_width(base: torch.nn.Module) -> int:
@@ -255,8 +267,4 @@ def has_varlen(device: torch.device) -> bool:
         return False
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
         return False
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return False
-    return "window_size" in inspect.signature(varlen_attn).parameters
+    return "window_size" in VARLEN_TAKES

@@ -4,6 +4,7 @@ Only supervised positions go through the vocabulary projection, a chunk at a tim
 never exist whole: most of HotpotQA is prompt, and a vocabulary is larger than any hidden state.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,12 @@ def output_layer(base: PreTrainedModel) -> torch.nn.Linear:
     return head
 
 
-def by_example(nll: torch.Tensor, batch: Microbatch) -> npt.NDArray[np.float64]:
-    """Sum the tokens' nll over each example: (m,) nats, in fp64."""
-    starts = np.concatenate(([0], np.cumsum(batch.counts)[:-1]))
-    return np.add.reduceat(nll.detach().double().cpu().numpy(), starts)
+def by_example(nll: Sequence[torch.Tensor], batches: Sequence[Microbatch]) -> list[npt.NDArray[np.float64]]:
+    """Sum the tokens' nll over each example of each microbatch: (m,) nats, in fp64.
+
+    They come from the device in one copy, so that it need not be waited for in between.
+    """
+    tokens = torch.cat([one.detach() for one in nll]).cpu().double().numpy()
+    counts = np.concatenate([batch.counts for batch in batches])
+    sums = np.add.reduceat(tokens, np.cumsum(counts) - counts)
+    return np.split(sums, np.cumsum([len(batch.counts) for batch in batches])[:-1])

@@ -23,13 +23,15 @@ Ints = npt.NDArray[np.int64]
 class AdapterBatch:
     """The examples that one run computes at a time; `dropout` is None where nothing is dropped.
 
-    `loss_on` says which tokens are supervised, `step` is the optimiser step, for the masks.
+    `loss_on` says which tokens are supervised, `step` is the optimiser step, for the masks; `weight` is what
+    the loss of a token counts in the objective.
     """
 
     examples: Sequence[Example]
     loss_on: Literal["completion", "all"]
     dropout: DropoutStream | None = None
     step: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Microbatch:
 
     `tokens`, `positions`: (K, T). `bounds`: (segments + 1,) int32, flat ends of the examples and of the
     padding behind a row's last one; `longest` of them. `supervised`, `targets`: (s,) flat positions whose
-    output is supervised and the tokens they should predict, example by example. `counts`: (m,) supervised
-    tokens of each example; `runs`, `places`: (m,) its row and where it stood in the run's batch. `mask_rows`:
-    (layers, K * T) or None.
+    output is supervised and the tokens they should predict, example by example; `weights`: (s,) fp32, what
+    each counts. `counts`: (m,) supervised tokens of each example; `runs`, `places`: (m,) its row and where it
+    stood in the run's batch. `mask_rows`: (layers, K * T) or None.
     """
 
     tokens: torch.Tensor
@@ -49,6 +51,7 @@ class Microbatch:
     longest: int
     supervised: torch.Tensor
     targets: torch.Tensor
+    weights: torch.Tensor
     counts: Ints
     runs: Ints
     places: Ints
@@ -112,7 +115,7 @@ def _lay_out(runs: Sequence[AdapterBatch], chosen: Sequence[Sequence[int]]) -> M
     positions = np.zeros_like(tokens)
     layers = next((run.dropout.layers for run in runs if run.dropout is not None), None)
     masks = None if layers is None else np.zeros((layers, len(runs), width), np.int64)
-    bounds, supervised, targets = [0], [], []
+    bounds, supervised, targets, weights = [0], [], [], []
     counts, owners, places = [], [], []
     for number, (run, row) in enumerate(zip(runs, chosen, strict=True)):
         start = 0
@@ -127,6 +130,7 @@ def _lay_out(runs: Sequence[AdapterBatch], chosen: Sequence[Sequence[int]]) -> M
             first = 1 if run.loss_on == "all" else int(task.prompt_lengths[index])
             supervised.append(number * width + start + np.arange(first - 1, len(text) - 1))
             targets.append(text[first:])
+            weights.append(np.full(len(text) - first, run.weight, np.float32))
             counts.append(len(text) - first)
             owners.append(number)
             places.append(place)
@@ -143,6 +147,7 @@ def _lay_out(runs: Sequence[AdapterBatch], chosen: Sequence[Sequence[int]]) -> M
         longest=longest,
         supervised=torch.from_numpy(np.concatenate(supervised).astype(np.int64)),
         targets=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        weights=torch.from_numpy(np.concatenate(weights)),
         counts=np.array(counts, np.int64),
         runs=np.array(owners, np.int64),
         places=np.array(places, np.int64),

@@ -37,7 +37,7 @@ def test_loss_and_gradient_are_those_of_the_whole_logits_at_supervised_tokens_on
     (nll * torch.arange(1, len(nll) + 1)).sum().backward()
     reference = peft_model(learning, stack.weights[0])
     expected = torch.stack([plain_nll(reference, task, int(i), loss_on=loss_on) for i in batch.places])
-    np.testing.assert_allclose(by_example(nll, batch), expected.detach(), rtol=1e-5)
+    np.testing.assert_allclose(by_example([nll], [batch])[0], expected.detach(), rtol=1e-5)
     ours = stack.gradients.clone()
     monkeypatch.setitem(loss.LOGITS_IN_CHUNK, "cpu", 2**23)
     stack.gradients.zero_()
