@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 
 from trainables.cache.machine import CACHE_VARIABLE
-from trainables.engine import autotune
+from trainables.engine import autotune, memory
 from trainables.model.attention import HEAD_STEP, LARGEST_HEAD
 
 CAUSAL = (-1, 0)  # the window that varlen_attn is asked for
@@ -45,7 +45,7 @@ def as_on_a_gpu() -> Iterator[None]:
         pretended.enter_context(mock.patch.dict(os.environ, {CACHE_VARIABLE: cache}))
         pretended.enter_context(flash_on("CPU"))
         pretended.enter_context(mock.patch.object(torch.cpu, "_is_avx512_bf16_supported", return_value=True))
-        for sizes in (autotune.LARGEST, autotune.USEFUL_TOKENS):
+        for sizes in (memory.LARGEST, memory.USEFUL_TOKENS):
             pretended.enter_context(mock.patch.dict(sizes, cpu=sizes["cuda"]))
         pretended.enter_context(mock.patch.object(autotune, "seconds_of", _one_second))
         yield

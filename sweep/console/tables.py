@@ -61,6 +61,12 @@ def print_plan(plan: Plan, *, study: StudyConfig, prepared: Prepared, console: C
         console.print(f"{message}: the cell would run again", highlight=False, markup=False, soft_wrap=True)
     need = disk_need(plan.cells, study=study, prepared=prepared)
     console.print(f"disk: {need.describe()}", highlight=False, soft_wrap=True)
+    if study.resources.on_gpu:
+        asked = study.resources.cells_per_worker
+        for line in prepared.footprint.on_cards(
+            prepared.longest, gpus=study.resources.gpus, cells=1 if asked == "auto" else asked
+        ):
+            console.print(f"memory of a trial: {line}", highlight=False, soft_wrap=True)
     hours = plan.hours_left(study.resources.max_concurrent or 1)
     if hours is None:
         console.print("time: unknown until a cell has finished")

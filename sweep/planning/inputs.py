@@ -12,6 +12,7 @@ from typing import Any
 
 from sweep.config.study import StudyConfig
 from trainables.cache.code_identity import NUMERICS
+from trainables.engine.memory import Footprint
 from trainables.engine.model_fit import check_model
 from trainables.engine.setup import Setup
 from trainables.ledger.digests import digest_json
@@ -40,7 +41,7 @@ NOT_PHASE_A = (
 class Prepared:
     """A study's inputs, resolved. `artifacts`: where each Phase A artifact is or will be, by its seed.
 
-    `adapter_parameters`: how many numbers one adapter has.
+    `adapter_parameters`: how many numbers one adapter has. `footprint`: what the model needs of a device.
     """
 
     source: ModelSource
@@ -50,6 +51,13 @@ class Prepared:
     artifacts: dict[int, Storage]
     fingerprint: dict[str, Any]
     adapter_parameters: int
+    footprint: Footprint
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        parts = (part for task in (self.task_a, self.task_b) for part in (task.train, task.validation))
+        return max(int(part.lengths.max()) for part in parts)
 
     def computed_in(self, precision: Precision) -> "Prepared":
         """Return the same with the precision that "auto" stands for: what every worker builds its model
@@ -71,7 +79,8 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     Raises ModelError, TaskError or AdapterError.
     """
     source = resolve_model(study.model)
-    limits = check_model(source, study.model)
+    fit = check_model(source, study.model)
+    limits = fit.limits
     limits.check_length(study.max_length)
     task_a, task_b = _prepare_tasks(study, source, say=say)
     for task in (task_a, task_b):
@@ -88,7 +97,9 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     setup = Setup(source, study.model, gpus=gpus, cpus=study.resources.cpus)
     seeds = dict.fromkeys(study.phase_a.seed_of(replicate) for replicate in study.search.seed)
     artifacts = {seed: place.inside(_artifact_key(fingerprint, seed, task_b=task_b)) for seed in seeds}
-    return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, parameters)
+    precision: Precision = "fp32" if study.model.dtype == "fp32" else "bf16"
+    footprint = fit.size.footprint(precision=precision, adapter=parameters)
+    return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, parameters, footprint)
 
 
 def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTask) -> str:

@@ -15,13 +15,13 @@ import torch
 from trainables.engine.compute_plan import ComputePlan, Work, cached
 from trainables.engine.device import (
     ADVICE,
-    SMALLEST_BUDGET,
     Compute,
     OutOfMemoryError,
     device_name,
     if_it_fits,
     memory_room,
 )
+from trainables.engine.memory import BYTES_TRAINED, Footprint
 from trainables.model.attention import (
     ATTENTIONS,
     AttentionError,
@@ -36,12 +36,6 @@ from trainables.model.packing import AdapterBatch, Microbatch, pack
 from trainables.settings import ModelSettings, Precision
 from trainables.tasks.tokenised import TokenisedExamples
 
-LARGEST: dict[str, dict[Work, int]] = {  # more tokens at a time gain nothing beyond these
-    "cpu": {"training": 1024, "evaluation": 2048},
-    "cuda": {"training": 32768, "evaluation": 131072},
-}
-USEFUL_TOKENS = {"cpu": 256, "cuda": 4096}  # below these a device idles, and recomputing layers pays
-MEMORY_SHARE = 0.5  # of what is there; the rest is for weights, workspace and fragmentation
 PROBE_TOKENS = 64
 PROBE_LENGTH = 768  # of the examples that attentions are compared on
 PROBE_EXAMPLES = {"cpu": 1, "cuda": 16}  # of them side by side: fewer leave a GPU waiting for its host
@@ -97,28 +91,25 @@ def choose_tokens(model: LoraModel, *, memory_share: float) -> tuple[dict[Work, 
     `memory_share` is the part of the GPU's or of the machine's memory that the model may count on. Raises
     OutOfMemoryError where not even a probe fits beside the weights.
     """
-    device = model.device
-    largest, room = LARGEST[device.type], MEMORY_SHARE * memory_room(device, memory_share)
-    kept = if_it_fits(lambda: _kept_bytes(model))
+    kept = if_it_fits(lambda: kept_bytes(model))
     if kept is None:
         raise OutOfMemoryError(
             f"out of memory with {PROBE_TOKENS} tokens beside the model's weights: {ADVICE}"
         )
-    layers = model.base.config.num_hidden_layers
-    tokens = _power_of_two(room / kept, largest["training"])
-    checkpointing = tokens < USEFUL_TOKENS[device.type]
-    if checkpointing:
-        states = model.base.config.hidden_size * model.dtype.itemsize * layers
-        tokens = _power_of_two(room / (kept / layers + states), largest["training"])
-    evaluation = _power_of_two(room / kept * layers, largest["evaluation"])
-    return {"training": tokens, "evaluation": max(evaluation, tokens)}, checkpointing
+    config: Any = model.base.config
+    footprint = Footprint(
+        weights=0.0,  # they lie in memory already
+        adapter=BYTES_TRAINED * model.size,
+        token=kept,
+        state=config.hidden_size * model.dtype.itemsize,
+        layers=config.num_hidden_layers,
+    )
+    device = model.device
+    tokens = footprint.tokens(memory_room(device, memory_share), device=device.type)
+    return {"training": tokens.training, "evaluation": tokens.evaluation}, tokens.recomputed
 
 
-def _power_of_two(tokens: float, largest: int) -> int:
-    return max(SMALLEST_BUDGET, min(largest, 1 << (max(1, int(tokens)).bit_length() - 1)))
-
-
-def _kept_bytes(model: LoraModel) -> float:
+def kept_bytes(model: LoraModel, *, tokens: int = PROBE_TOKENS) -> float:
     """Return the bytes a token that the forward pass keeps for the backward pass, frozen weights aside."""
     frozen = {parameter.untyped_storage().data_ptr() for parameter in model.base.parameters()}
     kept: dict[int, int] = {}
@@ -129,10 +120,10 @@ def _kept_bytes(model: LoraModel) -> float:
             kept[storage.data_ptr()] = min(storage.nbytes(), tensor.nbytes * 4)
         return tensor
 
-    batch = probe_batch([PROBE_TOKENS], runs=1).to(model.device)
+    batch = probe_batch([tokens], runs=1).to(model.device)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         supervised_nll(model, batch).sum()
-    return sum(kept.values()) / PROBE_TOKENS
+    return sum(kept.values()) / tokens
 
 
 def probe_batch(lengths: Sequence[int], *, runs: int) -> Microbatch:

@@ -10,11 +10,11 @@ import torch
 
 from trainables.engine.compute_plan import Work
 from trainables.engine.interruption import Heartbeat
+from trainables.engine.memory import SMALLEST_BUDGET
 from trainables.ledger.errors import UserError
 from trainables.settings import Precision
 
 T = TypeVar("T")
-SMALLEST_BUDGET = 128  # tokens; below this a smaller microbatch saves nothing worth having
 OUT_OF_MEMORY = (  # in lower case, what errors say that have no type of their own
     "out of memory",  # of CUDA's driver as of torch's allocator
     "_status_alloc_failed",  # cuBLAS, cuDNN, cuSOLVER

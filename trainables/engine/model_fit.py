@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.cache.code_identity import module_digests
 from trainables.cache.machine import keep, recall
+from trainables.engine.memory import BYTES_TRAINED, Footprint
 from trainables.ledger.digests import digest_json
 from trainables.model.sources import ModelSource, load_config, load_empty_model, snapshot_folder
 from trainables.model.weight_files import INDEX, WEIGHTS, ModelError, read_headers, weight_files
-from trainables.settings import ModelSettings
+from trainables.settings import ModelSettings, Precision
 from trainables.tasks.prepare import PreparedTask
 
 if TYPE_CHECKING:
@@ -63,8 +64,39 @@ class Limits:
             )
 
 
-def check_model(source: ModelSource, settings: ModelSettings) -> Limits:
-    """Return what the model's examples must keep to.
+@dataclass(frozen=True)
+class Size:
+    """How large a model is: its frozen `parameters`; `layers`, `width` numbers wide, each of which keeps
+    `kept` numbers a token for the backward pass.
+    """
+
+    parameters: int
+    layers: int
+    width: int
+    kept: float
+
+    def footprint(self, *, precision: Precision, adapter: int) -> Footprint:
+        """Return what the model needs of a device, with adapters of so many numbers."""
+        number = 2 if precision == "bf16" else 4
+        return Footprint(
+            weights=number * self.parameters,
+            adapter=BYTES_TRAINED * adapter,
+            token=number * self.kept * self.layers,
+            state=number * self.width,
+            layers=self.layers,
+        )
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """What a model that can be trained asks of its examples, and of a device."""
+
+    limits: Limits
+    size: Size
+
+
+def check_model(source: ModelSource, settings: ModelSettings) -> ModelFit:
+    """Return what the model's examples must keep to, and how large it is.
 
     Raises ModelError or AdapterError where the model cannot be trained, or its weights, as far as they are on
     this machine, are not whole.
@@ -73,7 +105,7 @@ def check_model(source: ModelSource, settings: ModelSettings) -> Limits:
     kept = recall(LIMITS, key) if key else None
     whole = key is not None and recall(WHOLE, key) is not None
     if kept is not None and whole:
-        return Limits(**json.loads(kept))
+        return _recalled(kept)
     from trainables.engine.trial_model import check_configuration
     from trainables.model.weight_names import unreported
 
@@ -86,10 +118,15 @@ def check_model(source: ModelSource, settings: ModelSettings) -> Limits:
     if not whole and _check_weights(source, empty) and key:
         keep(WHOLE, key, b"")
     with unreported():
-        limits = Limits(**json.loads(kept)) if kept is not None else _try(empty, settings)
+        fit = _recalled(kept) if kept is not None else _try(empty, settings)
     if key:
-        keep(LIMITS, key, json.dumps(asdict(limits)).encode())
-    return limits
+        keep(LIMITS, key, json.dumps(asdict(fit)).encode())
+    return fit
+
+
+def _recalled(kept: bytes) -> ModelFit:
+    record = json.loads(kept)
+    return ModelFit(Limits(**record["limits"]), Size(**record["size"]))
 
 
 def _key(source: ModelSource, settings: ModelSettings) -> str | None:
@@ -134,12 +171,17 @@ def _is_fetched(folder: Path) -> bool:
     return True
 
 
-def _try(empty: "PreTrainedModel", settings: ModelSettings) -> Limits:
+def _try(empty: "PreTrainedModel", settings: ModelSettings) -> ModelFit:
     from trainables.engine.trial_model import try_model
 
     embedding: Any = empty.get_input_embeddings()
-    vocabulary, positions = int(embedding.weight.shape[0]), _positions(empty.config)
-    return Limits(vocabulary, positions, try_model(empty, settings.lora))
+    config: Any = empty.config
+    vocabulary, positions = int(embedding.weight.shape[0]), _positions(config)
+    empty.tie_weights()
+    parameters = sum(weight.numel() for weight in empty.parameters())  # tied ones once
+    trial = try_model(empty, settings.lora)
+    size = Size(parameters, config.num_hidden_layers, config.hidden_size, trial.kept)
+    return ModelFit(Limits(vocabulary, positions, trial.window), size)
 
 
 def _positions(config: Any) -> int | None:

@@ -6,12 +6,12 @@ a worker's model goes.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
-from trainables.engine.autotune import probe_batch
+from trainables.engine.autotune import kept_bytes, probe_batch
 from trainables.engine.session import check_logits, check_packing
 from trainables.model.attention import ATTENTIONS, AttentionError, use_packed_attention
 from trainables.model.fused_layers import slim
@@ -22,6 +22,7 @@ from trainables.model.sources import UNBUILDABLE
 from trainables.model.weight_files import ModelError
 from trainables.settings import LoraSettings
 
+TRIAL_TOKENS = 16  # fewer than any vocabulary has
 TRIAL_ATTENTION = "packed_trial"  # not the name of a library that transformers would look for
 WIDTHS = ("num_hidden_layers", "num_attention_heads", "hidden_size")  # what measuring a device reads
 # Settings by which architectures cap or scale their logits after the output layer; these values do nothing.
@@ -90,8 +91,17 @@ def _refuse_quantised(config: Any) -> None:
         )
 
 
-def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
-    """Compute a cut-down copy of `empty`, a model on the meta device; return its smallest attention window.
+class Trial(NamedTuple):
+    """The smallest attention window of a model, None where all attend to everything; and the numbers a token
+    and layer that its forward pass keeps for the backward pass.
+    """
+
+    window: int | None
+    kept: float
+
+
+def try_model(empty: PreTrainedModel, lora: LoraSettings) -> Trial:
+    """Compute a cut-down copy of `empty`, a model on the meta device.
 
     Changes `empty`. Raises AdapterError or ModelError where it cannot be trained.
     """
@@ -103,7 +113,7 @@ def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
     if not isinstance(empty.get_output_embeddings(), torch.nn.Linear):  # type: ignore[no-untyped-call]
         raise ModelError(f"model.name: {type(empty).__name__} has no linear output layer over its vocabulary")
     empty.eval()  # type: ignore[no-untyped-call]
-    _cut_layers(empty)
+    layers = _cut_layers(empty)
     _fill(empty)
     try:
         expected = _states(empty, attention="eager")
@@ -115,8 +125,9 @@ def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
         check_logits(empty)
         window = _smallest_window(empty)
         use_packed_attention(empty, "eager")
-        accumulate_gradients(supervised_nll(LoraModel(empty, lora), probe_batch([8], runs=1)).sum())
-        return window
+        model = LoraModel(empty, lora)
+        accumulate_gradients(supervised_nll(model, probe_batch([8], runs=1)).sum())
+        return Trial(window, kept_bytes(model, tokens=TRIAL_TOKENS) / model.dtype.itemsize / layers)
     except AdapterError:
         raise
     except (AttentionError, LogitsError) as error:
@@ -128,8 +139,8 @@ def try_model(empty: PreTrainedModel, lora: LoraSettings) -> int | None:
         ) from error
 
 
-def _cut_layers(model: PreTrainedModel) -> None:
-    """Keep the first layers, up to where every kind has come."""
+def _cut_layers(model: PreTrainedModel) -> int:
+    """Keep the first layers, up to where every kind has come; return how many these are."""
     count = model.config.num_hidden_layers
     for module in model.get_decoder().modules():  # type: ignore[no-untyped-call]
         for name, child in module.named_children():
@@ -137,7 +148,8 @@ def _cut_layers(model: PreTrainedModel) -> None:
                 kinds = [_kind(layer) for layer in child]
                 needed = 1 + max(kinds.index(kind) for kind in set(kinds))
                 setattr(module, name, child[:needed])
-                return
+                return needed
+    return int(count)
 
 
 def _kind(layer: torch.nn.Module) -> tuple[Any, ...]:

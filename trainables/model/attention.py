@@ -130,8 +130,8 @@ def _one_by_one(
             )
         # Split, not sliced: the gradient of each slice alone would be as large as the whole.
         lengths = bounds.diff().tolist()
-        split = (_flatten_rows(heads).split(lengths, dim=1) for heads in (query, key, value))
-        parts = [attend(*one, scaling) for one in zip(*split, strict=True)]
+        split = (torch.split(_flatten_rows(heads), lengths, dim=1) for heads in (query, key, value))
+        parts = [attend(q, k, v, scaling) for q, k, v in zip(*split, strict=True)]
         out = (
             torch.cat(parts, dim=1).transpose(0, 1).contiguous()
         )  # (K * T, H, D); some models ask for a view

@@ -9,7 +9,7 @@ import torch
 
 from sweep.config.study import StudyConfig, validate_study
 from tests.trainables.learning import learn
-from trainables.engine import autotune
+from trainables.engine import autotune, memory
 from trainables.engine.autotune import choose_attention, choose_cells, choose_tokens
 from trainables.engine.compute_plan import ComputePlan, cached
 from trainables.engine.device import Compute, choose_precision
@@ -56,12 +56,10 @@ def test_the_microbatch_is_what_fits_and_layers_are_recomputed_only_below_a_usef
     study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = learn(study).session().model
-    kept = autotune._kept_bytes(model)
+    kept = autotune.kept_bytes(model)
 
     def with_room_for(tokens: float) -> tuple[int, bool]:
-        monkeypatch.setattr(
-            autotune, "memory_room", lambda device, share: tokens * kept / autotune.MEMORY_SHARE
-        )
+        monkeypatch.setattr(autotune, "memory_room", lambda device, share: tokens * kept / memory.SHARE)
         budget, checkpointing = choose_tokens(model, memory_share=1.0)
         assert budget["evaluation"] >= budget["training"]
         return budget["training"], checkpointing
@@ -77,7 +75,7 @@ def test_what_the_forward_pass_keeps_grows_with_the_model(study_values: dict[str
     kept = {}
     for rank in (1, 16):
         study_values["model"]["lora"]["r"] = rank
-        kept[rank] = autotune._kept_bytes(learn(validate_study(study_values, origin="test")).session().model)
+        kept[rank] = autotune.kept_bytes(learn(validate_study(study_values, origin="test")).session().model)
     hidden, layers, number = 32, 2, 4  # of the tiny model, in fp32
     assert kept[1] > layers * 2 * hidden * number  # at least what both norms keep
     assert kept[16] > kept[1]

@@ -22,7 +22,7 @@ from tests.trainables.pretended_gpus import (
     pretend_no_driver,
 )
 from trainables.engine import autotune, session
-from trainables.engine.autotune import LARGEST, choose_attention, choose_cells, choose_tokens, tune
+from trainables.engine.autotune import choose_attention, choose_cells, choose_tokens, tune
 from trainables.engine.device import (
     Compute,
     OutOfMemoryError,
@@ -33,6 +33,7 @@ from trainables.engine.device import (
     open_device,
     ran_out_of_memory,
 )
+from trainables.engine.memory import LARGEST
 from trainables.model.attention import attentions_on
 
 CPU = torch.device("cpu")
@@ -123,9 +124,12 @@ def test_room_is_the_smaller_of_what_is_free_and_its_part_less_the_weights(
 def test_four_trials_at_a_quarter_plan_for_one_card_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, weights = 2**20, 2 * GIB  # bytes a token, so that a whole H100 would hold 39,936 tokens
     model: Any = SimpleNamespace(
-        device=CUDA, dtype=BF16, base=SimpleNamespace(config=SimpleNamespace(num_hidden_layers=4))
+        device=CUDA,
+        dtype=BF16,
+        size=2**10,
+        base=SimpleNamespace(config=SimpleNamespace(num_hidden_layers=4, hidden_size=64)),
     )
-    monkeypatch.setattr(autotune, "_kept_bytes", lambda model: kept)
+    monkeypatch.setattr(autotune, "kept_bytes", lambda model: kept)
     with pretend(monkeypatch, H100) as gpu:
         gpu.allocated = gpu.reserved = weights
         alone, quarter = (choose_tokens(model, memory_share=share)[0]["training"] for share in (1.0, 0.25))
@@ -262,7 +266,7 @@ def test_memory_that_runs_out_while_measuring_gives_something_smaller(
     assert choose_attention(model.base, CPU, FP32) == "sdpa"
     monkeypatch.setitem(autotune.ATTENTIONS, "eager", attend)
 
-    monkeypatch.setattr(autotune, "_kept_bytes", greedy)
+    monkeypatch.setattr(autotune, "kept_bytes", greedy)
     monkeypatch.setenv("FORGETTING_SWEEP_CACHE", "/nonexistent")
     with pytest.raises(OutOfMemoryError, match=r"beside the model's weights: .*resources\.gpus"):
         tune(model, study.model, fingerprint="new", memory_share=1.0)

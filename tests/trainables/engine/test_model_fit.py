@@ -52,7 +52,7 @@ class Model:
 
 def check_folder(folder: Path, *targets: str) -> Limits:
     settings = ModelSettings(name=str(folder), lora=LoraSettings(r=2, alpha=4, target_modules=targets))
-    return check_model(resolve_model(settings), settings)
+    return check_model(resolve_model(settings), settings).limits
 
 
 REFUSED: dict[str, tuple[Model, str]] = {
@@ -224,7 +224,7 @@ def hub(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def check_hub() -> Limits:
     settings = ModelSettings(name="owner/name", lora=LoraSettings(r=2))
-    return check_model(resolve_model(settings), settings)
+    return check_model(resolve_model(settings), settings).limits
 
 
 def test_a_hub_models_weights_are_checked_once_they_are_here(hub: Path, tmp_path: Path) -> None:
