@@ -70,6 +70,7 @@ def _agree(session: "Session", plan: Plan, nodes: Nodes) -> Requirement | None:
         on_gpu=session.study.resources.on_gpu,
         source=session.prepared.setup.source,
         attention=session.study.model.attention,
+        quantization=session.study.model.quantization,
     )
     required = agree(answers, required, asked=session.study.model.dtype, begun=begun)
     for remark in [*unused_gpus(session.study.resources), *remarks(answers, required, begun=begun)]:

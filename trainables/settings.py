@@ -11,6 +11,7 @@ from trainables.ledger.storage.location import check_location
 
 Precision = Literal["bf16", "fp32"]
 Attention = Literal["auto", "eager", "sdpa", "flash"]
+Quantization = Literal["none", "nf4"]
 ALL_LINEAR = "all-linear"  # as PEFT names them
 
 LARGEST = 2**31 - 1  # of all counts: they size arrays, and a typing error is not to allocate one
@@ -90,7 +91,8 @@ class ModelSettings(Settings):
 
     "auto" is settled before the first cell: bf16 where the hardware of every device computes it, the
     attention that is fastest on the first worker, `torch.compile` where it pays for itself over the study.
-    The Phase A artifact records what was settled, and every cell follows it.
+    The Phase A artifact records what was settled, and every cell follows it. `quantization`: nf4 packs the
+    frozen linear layers into 4 bits (QLoRA, Dettmers et al. 2023).
     """
 
     name: str = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
@@ -98,6 +100,7 @@ class ModelSettings(Settings):
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     attention: Attention = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    quantization: Quantization = "none"
     trust_remote_code: bool = False
     lora: LoraSettings = LoraSettings()
 

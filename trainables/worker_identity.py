@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from trainables.cache.code_identity import CHANGED, NUMERICS, loaded_digests, package_digest
 from trainables.model.sources import ModelError, ModelSource, fingerprint_here
-from trainables.settings import Attention, Precision
+from trainables.settings import Attention, Precision, Quantization
 
 PACKAGES = ("torch", "transformers", "peft", "numpy")
+OF_PACKING = "bitsandbytes"  # asked for where weights are packed
 ABSENT = "none"
 FIRST_WITH_BF16 = (8, 0)  # CUDA compute capability
 SHOWS_ALL = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"  # tells Ray to leave what a worker sees alone
@@ -143,9 +144,11 @@ class Requirement:
         return [found.no_model or other]
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that compute, the names of their builds (+cu130) left out."""
-    return {name: _version(name) for name in PACKAGES}
+def package_versions(*more: str) -> dict[str, str]:
+    """Return the versions of the packages that compute, and of `more`, without the names of their builds
+    (+cu130).
+    """
+    return {name: _version(name) for name in (*PACKAGES, *more)}
 
 
 def _version(name: str) -> str:
@@ -156,10 +159,15 @@ def _version(name: str) -> str:
 
 
 def requirement(
-    *, on_gpu: bool, source: ModelSource | None = None, attention: Attention = "auto"
+    *,
+    on_gpu: bool,
+    source: ModelSource | None = None,
+    attention: Attention = "auto",
+    quantization: Quantization = "none",
 ) -> Requirement:
     """Return what workers must compute with to agree with this process."""
-    return Requirement(loaded_digests(), package_versions(), on_gpu, source, attention)
+    more = () if quantization == "none" else (OF_PACKING,)
+    return Requirement(loaded_digests(), package_versions(*more), on_gpu, source, attention)
 
 
 @cache
@@ -167,7 +175,7 @@ def identify(*, on_gpu: bool, source: ModelSource | None = None) -> WorkerIdenti
     """Return what this process computes with, as it was when this was first asked."""
     devices, no_cuda = _gpus() if on_gpu else ((_cpu(),), "")
     model, no_model = _model(source) if source else ("", "")
-    return WorkerIdentity(loaded_digests(), package_versions(), devices, no_cuda, model, no_model)
+    return WorkerIdentity(loaded_digests(), package_versions(OF_PACKING), devices, no_cuda, model, no_model)
 
 
 def _model(source: ModelSource) -> tuple[str, str]:

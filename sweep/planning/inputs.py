@@ -22,7 +22,7 @@ from trainables.ledger.storage.location import open_storage
 from trainables.model.lora_fit import adapter_parameters, fitting_digest
 from trainables.model.sources import ModelSource, load_tokenizer, resolve_model, tokenizer_identity
 from trainables.replay.strategies import STRATEGIES
-from trainables.settings import Precision
+from trainables.settings import ModelSettings, Precision
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.task_cache import cached_task
 
@@ -78,6 +78,7 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
 
     Raises ModelError, TaskError or AdapterError.
     """
+    _check_quantization(study.model)
     source = resolve_model(study.model)
     fit = check_model(source, study.model)
     limits = fit.limits
@@ -98,8 +99,17 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     seeds = dict.fromkeys(study.phase_a.seed_of(replicate) for replicate in study.search.seed)
     artifacts = {seed: place.inside(_artifact_key(fingerprint, seed, task_b=task_b)) for seed in seeds}
     precision: Precision = "fp32" if study.model.dtype == "fp32" else "bf16"
-    footprint = fit.size.footprint(precision=precision, adapter=parameters)
+    footprint = fit.size.footprint(
+        precision=precision, quantization=study.model.quantization, adapter=parameters
+    )
     return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, parameters, footprint)
+
+
+def _check_quantization(settings: ModelSettings) -> None:
+    if settings.quantization != "none":
+        from trainables.model.four_bit import check_quantization  # loads torch
+
+        check_quantization(settings.quantization)
 
 
 def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTask) -> str:
@@ -148,6 +158,8 @@ def _fingerprint(
         "phase_a": phase_a,
         "phase_b": phase_b,
     }
+    if study.model.quantization != "none":  # finished studies were begun without the word
+        sections["model"]["quantization"] = study.model.quantization
     for name, settings, task in (("task_a", study.task_a, tasks[0]), ("task_b", study.task_b, tasks[1])):
         sections[name] = {"name": settings.name, "train": len(task.train), "validation": len(task.validation)}
         sections[name]["content"] = task.digest

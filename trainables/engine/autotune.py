@@ -111,7 +111,8 @@ def choose_tokens(model: LoraModel, *, memory_share: float) -> tuple[dict[Work, 
 
 def kept_bytes(model: LoraModel, *, tokens: int = PROBE_TOKENS) -> float:
     """Return the bytes a token that the forward pass keeps for the backward pass, frozen weights aside."""
-    frozen = {parameter.untyped_storage().data_ptr() for parameter in model.base.parameters()}
+    held = (*model.base.parameters(), *model.base.buffers())
+    frozen = {tensor.untyped_storage().data_ptr() for tensor in held}
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:

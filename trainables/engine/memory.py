@@ -17,6 +17,7 @@ USEFUL_TOKENS = {"cpu": 256, "cuda": 4096}  # below these a device idles, and re
 SHARE = 0.5  # of what is there; the rest is for workspace and fragmentation
 CARDS = (16, 24, 40, 80, 141)  # GB that GPUs have: T4, 4090 or L4, A100, H100, H200
 GIGABYTE = 1e9
+BYTES_PACKED = 0.5 + 4 / 64  # of a weight in 4 bits, with its part of a block's scale
 BYTES_TRAINED = 16  # of an adapter's number: fp32, with its gradient and AdamW's two moments
 
 

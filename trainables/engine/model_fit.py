@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.cache.code_identity import module_digests
 from trainables.cache.machine import keep, recall
-from trainables.engine.memory import BYTES_TRAINED, Footprint
+from trainables.engine.memory import BYTES_PACKED, BYTES_TRAINED, Footprint
 from trainables.ledger.digests import digest_json
 from trainables.model.sources import ModelSource, load_config, load_empty_model, snapshot_folder
 from trainables.model.weight_files import INDEX, WEIGHTS, ModelError, read_headers, weight_files
-from trainables.settings import ModelSettings, Precision
+from trainables.settings import ModelSettings, Precision, Quantization
 from trainables.tasks.prepare import PreparedTask
 
 if TYPE_CHECKING:
@@ -66,20 +66,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is: its frozen `parameters`; `layers`, `width` numbers wide, each of which keeps
-    `kept` numbers a token for the backward pass.
+    """How large a model is: its frozen `parameters`, `linear` of them in layers that can be packed; `layers`,
+    `width` numbers wide, each of which keeps `kept` numbers a token for the backward pass.
     """
 
     parameters: int
+    linear: int
     layers: int
     width: int
     kept: float
 
-    def footprint(self, *, precision: Precision, adapter: int) -> Footprint:
+    def footprint(self, *, precision: Precision, quantization: Quantization, adapter: int) -> Footprint:
         """Return what the model needs of a device, with adapters of so many numbers."""
         number = 2 if precision == "bf16" else 4
+        packed = self.linear if quantization == "nf4" else 0
         return Footprint(
-            weights=number * self.parameters,
+            weights=number * (self.parameters - packed) + BYTES_PACKED * packed,
             adapter=BYTES_TRAINED * adapter,
             token=number * self.kept * self.layers,
             state=number * self.width,
@@ -172,6 +174,8 @@ def _is_fetched(folder: Path) -> bool:
 
 
 def _try(empty: "PreTrainedModel", settings: ModelSettings) -> ModelFit:
+    from torch.nn import Linear
+
     from trainables.engine.trial_model import try_model
 
     embedding: Any = empty.get_input_embeddings()
@@ -179,8 +183,14 @@ def _try(empty: "PreTrainedModel", settings: ModelSettings) -> ModelFit:
     vocabulary, positions = int(embedding.weight.shape[0]), _positions(config)
     empty.tie_weights()
     parameters = sum(weight.numel() for weight in empty.parameters())  # tied ones once
+    head = empty.get_output_embeddings()  # type: ignore[no-untyped-call]
+    linear = sum(
+        module.weight.numel()
+        for module in empty.modules()
+        if isinstance(module, Linear) and module is not head
+    )
     trial = try_model(empty, settings.lora)
-    size = Size(parameters, config.num_hidden_layers, config.hidden_size, trial.kept)
+    size = Size(parameters, linear, config.num_hidden_layers, config.hidden_size, trial.kept)
     return ModelFit(Limits(vocabulary, positions, trial.window), size)
 
 

@@ -24,6 +24,7 @@ from trainables.engine.device import (
 from trainables.engine.interruption import Heartbeat
 from trainables.engine.setup import Setup
 from trainables.model.attention import AttentionError, use_packed_attention
+from trainables.model.four_bit import KIND, check_quantization, pack_layers
 from trainables.model.fused_layers import slim
 from trainables.model.lora import LoraModel
 from trainables.model.loss import LogitsError, hidden_states, model_inputs, output_layer
@@ -108,6 +109,8 @@ def _load(
         from trainables.model.base_weights import build_base_model
 
         base = build_base_model(setup.source, weights)
+    if setup.settings.quantization == KIND:
+        _pack(base, device)
     _move(base, device)
     known = (
         compute_plan
@@ -127,6 +130,14 @@ def _load(
         raise ModelError(f"model.name: {setup.source.describe()}: {error}") from error
     compute = Compute(device, precision, dict(compute_plan.tokens), compiled=compute_plan.compiled)
     return ModelSession(setup, model, compute, compute_plan, weights)
+
+
+def _pack(base: PreTrainedModel, device: torch.device) -> None:
+    """Pack the linear layers on the device, one after another: it never holds them all unpacked."""
+    check_quantization(KIND)
+    slim(base)  # while its trials find weights that are plain
+    if if_it_fits(lambda: (pack_layers(base, device=device),)) is None:
+        raise OutOfMemoryError(f"out of memory with the model's weights alone, in 4 bits: {ADVICE}")
 
 
 def _move(base: PreTrainedModel, device: torch.device) -> None:

@@ -15,15 +15,18 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from trainables.model.dropout import DropoutStream, MaskTable
+from trainables.model.four_bit import FourBitLinear, dense
 from trainables.model.lora_files import AdapterError, AdapterWeights
 from trainables.settings import LoraSettings
+
+Linear = torch.nn.Linear | FourBitLinear
 
 
 class _AdaptedProduct(torch.autograd.Function):
     """x W^T + bias + scale (mask * x) A^T B^T (Hu et al. 2021, eq. 3), for K adapters at once.
 
     x (K, T, in), A (K, r, in), B (K, out, r); `scale` is LoRA's, over the kept share under dropout.
-    Keeps x and the (K, T, r) product alone for the backward pass; W gets no gradient.
+    Keeps x and the (K, T, r) product alone for the backward pass; W, which may be packed, gets no gradient.
     """
 
     @staticmethod
@@ -31,6 +34,7 @@ class _AdaptedProduct(torch.autograd.Function):
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
+        weight_scales: torch.Tensor | None,
         bias: torch.Tensor | None,
         a: torch.Tensor,
         b: torch.Tensor,
@@ -41,13 +45,14 @@ class _AdaptedProduct(torch.autograd.Function):
         a, b = a.to(x.dtype), b.to(x.dtype) * scale
         mask = _mask(x, table, rows)
         low = torch.bmm(x if mask is None else x * mask, a.transpose(1, 2))
-        ctx.save_for_backward(x, weight, a, b, low, table, rows)
+        ctx.save_for_backward(x, weight, weight_scales, a, b, low, table, rows)
         ctx.scale = scale
-        return functional.linear(x, weight, bias).baddbmm_(low, b.transpose(1, 2))
+        frozen = dense(weight, weight_scales, shape=(b.shape[1], x.shape[-1]), dtype=x.dtype)
+        return functional.linear(x, frozen, bias).baddbmm_(low, b.transpose(1, 2))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight, a, b, low, table, rows = ctx.saved_tensors
+        x, weight, weight_scales, a, b, low, table, rows = ctx.saved_tensors
         gradient = gradient.contiguous()
         mask = _mask(x, table, rows)
         low_gradient = torch.bmm(gradient, b)
@@ -55,12 +60,14 @@ class _AdaptedProduct(torch.autograd.Function):
         gradient_b = torch.bmm(gradient.transpose(1, 2), low)
         gradient_x = None
         if ctx.needs_input_grad[0]:
-            gradient_x = gradient @ weight
+            frozen = dense(weight, weight_scales, shape=(b.shape[1], x.shape[-1]), dtype=x.dtype)
+            gradient_x = gradient @ frozen
             if mask is None:
                 gradient_x.baddbmm_(low_gradient, a)
             else:
                 gradient_x.addcmul_(torch.bmm(low_gradient, a), mask)
-        return gradient_x, None, None, gradient_a.float(), gradient_b.float() * ctx.scale, None, None, None
+        factors = gradient_a.float(), gradient_b.float() * ctx.scale
+        return gradient_x, None, None, None, *factors, None, None, None
 
 
 def _mask(x: torch.Tensor, table: torch.Tensor | None, rows: torch.Tensor | None) -> torch.Tensor | None:
@@ -71,14 +78,25 @@ def _mask(x: torch.Tensor, table: torch.Tensor | None, rows: torch.Tensor | None
 
 
 class AdaptedLinear(torch.nn.Module):
-    """A frozen linear layer with a low-rank update per adapter; `a` and `b` are views of the stack."""
+    """A frozen linear layer with a low-rank update per adapter; `a` and `b` are views of the stack.
 
+    `weight` is packed where it has `weight_scales`.
+    """
+
+    weight: torch.Tensor
+    weight_scales: torch.Tensor | None
     a: torch.Tensor
     b: torch.Tensor
 
-    def __init__(self, base: torch.nn.Linear, lora: LoraSettings) -> None:
+    def __init__(self, base: Linear, lora: LoraSettings) -> None:
         super().__init__()
-        self.weight, self.bias = base.weight, base.bias
+        if isinstance(base, FourBitLinear):
+            self.register_buffer("weight", base.packed)
+            self.register_buffer("weight_scales", base.scales)
+            self.dtype = base.dtype
+        else:
+            self.weight, self.weight_scales, self.dtype = base.weight, None, base.weight.dtype
+        self.bias = base.bias
         self.in_features, self.out_features = base.in_features, base.out_features
         self.rank, self.scale, self.dropout = lora.r, lora.scale, lora.dropout
         self.mask_table: torch.Tensor | None = None
@@ -88,7 +106,7 @@ class AdaptedLinear(torch.nn.Module):
         table = None if self.mask_rows is None else self.mask_table
         scale = self.scale if table is None else self.scale / (1 - self.dropout)
         product: torch.Tensor = _AdaptedProduct.apply(  # type: ignore[no-untyped-call]
-            x, self.weight, self.bias, self.a, self.b, scale, table, self.mask_rows
+            x, self.weight, self.weight_scales, self.bias, self.a, self.b, scale, table, self.mask_rows
         )
         return product
 
@@ -137,7 +155,7 @@ class LoraModel:
     @property
     def dtype(self) -> torch.dtype:
         """What activations are computed in; adapters are fp32 always."""
-        return next(iter(self.adapters.values())).weight.dtype
+        return next(iter(self.adapters.values())).dtype
 
     def _set_mask_tables(self) -> None:
         if self.lora.dropout == 0:
@@ -231,13 +249,11 @@ def adapter_shapes(base: PreTrainedModel, lora: LoraSettings) -> dict[str, tuple
     return shapes
 
 
-def _targets(base: PreTrainedModel, lora: LoraSettings) -> dict[str, torch.nn.Linear]:
+def _targets(base: PreTrainedModel, lora: LoraSettings) -> dict[str, Linear]:
     modules = {name: module for name, module in base.named_modules() if not list(module.children())}
     head = base.get_output_embeddings()  # type: ignore[no-untyped-call]
     linear = {
-        name: module
-        for name, module in modules.items()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        name: module for name, module in modules.items() if isinstance(module, Linear) and module is not head
     }
     if lora.all_linear:
         if not linear:
@@ -251,16 +267,16 @@ def _targets(base: PreTrainedModel, lora: LoraSettings) -> dict[str, torch.nn.Li
                 f"model.lora.target_modules: {name} is the output layer, which the loss computes with as it "
                 "is; leave it out"
             )
-        if not isinstance(module, torch.nn.Linear):
+        if not isinstance(module, Linear):
             raise AdapterError(
                 f"model.lora.target_modules: {name} is a {type(module).__name__}; only torch.nn.Linear "
                 "layers can be adapted"
             )
-    return {name: module for name, module in chosen.items() if isinstance(module, torch.nn.Linear)}
+    return {name: module for name, module in chosen.items() if isinstance(module, Linear)}
 
 
 def _refuse_absent(
-    chosen: dict[str, torch.nn.Module], linear: dict[str, torch.nn.Linear], *, lora: LoraSettings
+    chosen: dict[str, torch.nn.Module], linear: dict[str, Linear], *, lora: LoraSettings
 ) -> None:
     """Raise AdapterError for a target that is the name of no layer."""
     known = {name.rpartition(".")[2] for name in chosen}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trainables.engine.autotune import kept_bytes
@@ -25,12 +26,16 @@ def test_the_estimate_from_a_cut_down_copy_is_the_size_of_the_whole_model(tmp_pa
     settings = ModelSettings(name=str(tmp_path), lora=LORA)
     size = check_model(resolve_model(settings), settings).size
     model = LoraModel(base, LORA)
-    found = size.footprint(precision="fp32", adapter=model.size)
+    found = size.footprint(precision="fp32", quantization="none", adapter=model.size)
     assert found.weights == sum(each.numel() for each in base.parameters()) * 4
     assert found.adapter == 16 * model.size
     assert found.token == pytest.approx(kept_bytes(model), rel=0.25)  # the copy is unslimmed nowhere
-    half = size.footprint(precision="bf16", adapter=model.size)
+    half = size.footprint(precision="bf16", quantization="none", adapter=model.size)
     assert (half.weights, half.token) == (found.weights / 2, found.token / 2)
+    packed = size.footprint(precision="bf16", quantization="nf4", adapter=model.size)
+    linear = sum(layer.weight.numel() for layer in base.model.modules() if isinstance(layer, torch.nn.Linear))
+    linear += sum(adapter.weight.numel() for adapter in model.adapters.values())
+    assert packed.weights == pytest.approx(half.weights - (2 - 0.5625) * linear)
 
 
 def footprint(**changes: Any) -> Footprint:

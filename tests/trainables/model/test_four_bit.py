@@ -1,0 +1,130 @@
+"""Frozen layers in 4 bits: the numbers of PEFT over transformers' own packing, and a study on them."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import get_peft_model, set_peft_model_state_dict
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from sweep.config.study import validate_study
+from sweep.planning.inputs import prepare
+from tests.trainables.learning import artifact_of, learn, run_cell
+from trainables.engine.autotune import probe_run
+from trainables.engine.session import forget_session
+from trainables.model.attention import use_packed_attention
+from trainables.model.four_bit import FourBitLinear, pack_layers
+from trainables.model.fused_layers import slim
+from trainables.model.lora import LoraModel, accumulate_gradients, adapter_shapes
+from trainables.model.lora_files import lora_config
+from trainables.model.loss import supervised_nll
+from trainables.model.packing import AdapterBatch, pack
+from trainables.model.weight_files import ModelError
+from trainables.settings import LoraSettings
+
+LORA = LoraSettings(r=3, alpha=5, dropout=0.0, target_modules=("q_proj", "down_proj"))
+CPU = torch.device("cpu")
+
+
+def packed(tiny_model: Path) -> PreTrainedModel:
+    base: PreTrainedModel = AutoModelForCausalLM.from_pretrained(tiny_model)
+    slim(base)
+    pack_layers(base, device=CPU)
+    return base
+
+
+def test_losses_and_gradients_are_those_of_peft_over_transformers_own_packing(tiny_model: Path) -> None:
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+    theirs_base = AutoModelForCausalLM.from_pretrained(
+        tiny_model, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}
+    )
+    drawn = np.random.default_rng(0)
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+    weights = {
+        name: (0.1 * drawn.standard_normal(shape)).astype(np.float32)
+        for name, shape in adapter_shapes(plain, LORA).items()
+    }
+    theirs = get_peft_model(theirs_base, lora_config(LORA))
+    set_peft_model_state_dict(theirs, {name: torch.from_numpy(array) for name, array in weights.items()})
+    base = packed(tiny_model)
+    use_packed_attention(base, "eager")
+    ours = LoraModel(base, LORA)
+    stack = ours.new_stack(1)
+    stack.weights[0] = ours.import_weights(weights)
+    ours.install(stack)
+    run: AdapterBatch = probe_run([24])
+    (batch,) = pack([run], token_budget=24)
+    nll = supervised_nll(ours, batch)
+    accumulate_gradients(nll.sum())
+    logits = theirs(batch.tokens).logits[0, batch.supervised]
+    expected = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+    expected.sum().backward()
+    torch.testing.assert_close(nll, expected, rtol=1e-4, atol=1e-4)
+    gradients = ours.export_weights(stack.gradients[0])
+    for name, parameter in theirs.named_parameters():
+        if parameter.requires_grad:
+            found = torch.from_numpy(gradients[name.replace(".default", "")])
+            torch.testing.assert_close(found, parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_packed_layers_take_a_quarter_of_bf16_and_are_near_what_they_were(tiny_model: Path) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+    base = packed(tiny_model)
+    before = {name: module for name, module in plain.named_modules() if isinstance(module, torch.nn.Linear)}
+    after = {name: module for name, module in base.named_modules() if isinstance(module, FourBitLinear)}
+    assert before.keys() - after.keys() == {"lm_head"}
+    for name, layer in after.items():
+        weight = before[name].weight
+        assert layer.packed.nbytes + layer.scales.nbytes <= 0.29 * 2 * weight.numel()
+        x = torch.eye(layer.in_features)
+        found = layer(x).T
+        assert (found - weight).norm() < 0.15 * weight.norm()
+
+
+def test_the_backward_pass_unpacks_again_and_keeps_nothing_dense() -> None:
+    layer = FourBitLinear(torch.nn.Linear(64, 128, bias=False), device=CPU)
+    kept: list[int] = []
+    x = torch.randn(2, 64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.nbytes), t)[1], lambda t: t):
+        out = layer(x)
+    assert sum(kept) < 64 * 128
+    out.sum().backward()
+    weight = layer(torch.eye(64)).T
+    torch.testing.assert_close(x.grad, torch.ones(2, 128) @ weight, rtol=1e-5, atol=1e-5)
+
+
+def test_a_study_on_packed_layers_learns_and_is_another_study(study_values: dict[str, Any]) -> None:
+    plain = prepare(validate_study(study_values, origin="test")).fingerprint
+    study_values["model"]["quantization"] = "nf4"
+    study_values["storage"] += "-packed"
+    study = validate_study(study_values, origin="test")
+    try:
+        learning = learn(study)
+        assert {**plain["model"], "quantization": "nf4"} == learning.prepared.fingerprint["model"]
+        rows = list(run_cell(learning.spec(), shared=learning.shared(), store=learning.store("cell")))
+        summary = artifact_of(learning).summary()
+        assert summary["task_a_loss_after"] < summary["task_a_loss_before"]
+        assert rows[-1]["task_b_loss"] < rows[0]["task_b_loss"]
+        modules = learning.session().model.base.modules()
+        assert any(isinstance(module, FourBitLinear) for module in modules)
+    finally:
+        forget_session()
+
+
+def test_without_bitsandbytes_it_is_said_before_anything_is_read(
+    study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_values["model"] |= {"quantization": "nf4", "name": "/nowhere"}
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "bitsandbytes" else found(name, *rest),
+    )
+    with pytest.raises(ModelError, match=r"nf4 needs bitsandbytes .* pip install 'forgetting-sweep\[nf4\]'"):
+        prepare(validate_study(study_values, origin="test"))
