@@ -36,6 +36,9 @@ ALLOCATOR = {
         ]
     )
 }
+# Microbatches differ in length: a GPU's memory fragments unless its segments can grow. torch before 2.9 goes
+# by the second name.
+GPU_ALLOCATOR = dict.fromkeys(("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"), "expandable_segments:True")
 WORKER_ENVIRONMENT = ALLOCATOR | {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -131,8 +134,10 @@ def _worker_environment() -> dict[str, str]:
     """
     job = json.loads(os.environ.get(JOB_VARIABLE) or "{}")
     inherited = (job.get("runtime_env") or {}).get("env_vars") or {}
-    ours = WORKER_ENVIRONMENT.items()
-    return {name: os.environ.get(name, value) for name, value in ours if name not in inherited}
+    ours = dict(WORKER_ENVIRONMENT)
+    if not any(name in os.environ or name in inherited for name in GPU_ALLOCATOR):
+        ours |= GPU_ALLOCATOR
+    return {name: os.environ.get(name, value) for name, value in ours.items() if name not in inherited}
 
 
 def check_place(address: str | None, resources: ResourceSettings) -> None:

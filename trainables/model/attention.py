@@ -31,8 +31,9 @@ class AttentionError(UserError):
 class _BlockwiseAttention(torch.autograd.Function):
     """softmax(scale q k^T + causal mask) v of one example, a block of queries at a time.
 
-    q (H, L, D), k and v (h, L, D) with h a divisor of H (grouped queries). Keys after a block are
-    never touched; the backward pass computes the probabilities again instead of keeping them.
+    q (H, Q, D), k and v (h, L, D) with h a divisor of H (grouped queries); the queries are those of the last
+    Q <= L tokens. Keys after a block are never touched; the backward pass computes the probabilities again
+    instead of keeping them.
     """
 
     @staticmethod
@@ -64,17 +65,18 @@ class _BlockwiseAttention(torch.autograd.Function):
 
 
 class _Block:
-    """Queries start..end of every head against keys 0..end."""
+    """Queries of every head, from the token `start` on, against keys 0..end."""
 
-    def __init__(self, q: torch.Tensor, k: torch.Tensor, scale: float, start: int) -> None:
-        self.start, self.end = start, min(start + QUERY_BLOCK, q.shape[1])
+    def __init__(self, q: torch.Tensor, k: torch.Tensor, scale: float, first: int) -> None:
+        self.earlier = k.shape[1] - q.shape[1]  # tokens that have keys and no query
+        self.start, self.end = self.earlier + first, self.earlier + min(first + QUERY_BLOCK, q.shape[1])
         self.shared_heads = len(k)
         self.keys = k[:, : self.end]
         self.queries = self.rows(self.part(q)) * scale
 
     def part(self, heads: torch.Tensor) -> torch.Tensor:
-        """Return the block of (H, L, D) as a view (h, H / h, block, D)."""
-        span = heads[:, self.start : self.end]
+        """Return the block of (H, Q, D) as a view (h, H / h, block, D)."""
+        span = heads[:, self.start - self.earlier : self.end - self.earlier]
         return span.view(self.shared_heads, -1, *span.shape[1:])
 
     def rows(self, part: torch.Tensor) -> torch.Tensor:
@@ -100,9 +102,6 @@ def _causal_mask(length: int, dtype: torch.dtype, device: torch.device) -> torch
         return torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu(1)
 
 
-Example = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # q (H, L, D), k and v (h, L, D)
-
-
 def _one_by_one(
     attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor],
 ) -> Callable[..., tuple[torch.Tensor, None]]:
@@ -118,6 +117,7 @@ def _one_by_one(
         scaling: float,
         cu_seq_lens_q: torch.Tensor | None = None,
         max_length_q: int = 0,
+        query_bounds: torch.Tensor | None = None,
         dropout: float = 0.0,
         sliding_window: int | None = None,
         **options: Any,
@@ -130,7 +130,11 @@ def _one_by_one(
             )
         # Split, not sliced: the gradient of each slice alone would be as large as the whole.
         lengths = bounds.diff().tolist()
-        split = (torch.split(_flatten_rows(heads), lengths, dim=1) for heads in (query, key, value))
+        queries = lengths if query_bounds is None else query_bounds.diff().tolist()
+        split = (
+            torch.split(_flatten_rows(heads), each, dim=1)
+            for heads, each in ((query, queries), (key, lengths), (value, lengths))
+        )
         parts = [attend(q, k, v, scaling) for q, k, v in zip(*split, strict=True)]
         out = (
             torch.cat(parts, dim=1).transpose(0, 1).contiguous()
@@ -215,6 +219,7 @@ ATTENTIONS: dict[str, Callable[..., tuple[torch.Tensor, None]]] = {
     "flash": _varlen,
 }
 OF_ONE_SHAPE = {"flash"}  # whose operators do not change with the number of examples
+OF_TAILS = {"eager"}  # which attend from the last tokens of an example alone where they are asked to
 # What transformers knows them by: it reads a wish of its own into a name with "flash" or "sdpa" in it, and
 # for "flash" asks for the flash-attn package.
 REGISTERED = {name: f"packed_attention_{number}" for number, name in enumerate(ATTENTIONS)}
@@ -242,6 +247,11 @@ def keep_attention_out_of_graphs(base: PreTrainedModel) -> None:
     name = next(name for name, known in REGISTERED.items() if known == registered)
     if name not in OF_ONE_SHAPE:
         AttentionInterface.register(registered, torch.compiler.disable(ATTENTIONS[name]))  # type: ignore[no-untyped-call]
+
+
+def attends_from_tails(base: PreTrainedModel) -> bool:
+    """Say whether the model's attention can be asked for the last tokens of each example alone."""
+    return base.config._attn_implementation in {REGISTERED[name] for name in OF_TAILS}
 
 
 def head_width(base: torch.nn.Module) -> int:

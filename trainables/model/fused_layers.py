@@ -9,8 +9,15 @@ from typing import Any
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.llama.modeling_llama import LlamaAttention, eager_attention_forward
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    eager_attention_forward,
+)
+
+from trainables.model.packing import Tail
 
 TRIAL_TOKENS = 8
 MLP_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -105,16 +112,23 @@ class LeanAttention(torch.nn.Module):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         past_key_values: None = None,
+        tail: Tail | None = None,
         **options: Any,
     ) -> tuple[torch.Tensor, None]:
         runs, length, _ = hidden_states.shape
         cos, sin = (angle.expand(runs, -1, -1).flatten(0, 1) for angle in position_embeddings)
-        *inputs, output = self.children()
+        of_query, of_key, of_value, output = self.children()
+        asking, own_cos, own_sin = hidden_states, cos, sin
+        if tail is not None:  # of one run
+            asking, own_cos, own_sin = hidden_states[:, tail.flat], cos[tail.flat], sin[tail.flat]
+            length, options = len(tail.flat), options | {"query_bounds": tail.bounds}
         query, key, value = (
-            projection(hidden_states).view(runs * length, -1, self.head_dim) for projection in inputs
+            projection(states).unflatten(-1, (-1, self.head_dim)).flatten(0, 1)
+            for projection, states in ((of_query, asking), (of_key, hidden_states), (of_value, hidden_states))
         )
-        query, key = (_Rotation.apply(heads, cos, sin) for heads in (query, key))  # type: ignore[no-untyped-call]
-        heads = (one.view(runs, length, -1, self.head_dim).transpose(1, 2) for one in (query, key, value))
+        query = _Rotation.apply(query, own_cos, own_sin)  # type: ignore[no-untyped-call]
+        key = _Rotation.apply(key, cos, sin)  # type: ignore[no-untyped-call]
+        heads = (one.unflatten(0, (runs, -1)).transpose(1, 2) for one in (query, key, value))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -152,6 +166,34 @@ class LeanGatedMLP(torch.nn.Module):
         return result
 
 
+class LeanLastLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
+    """Stands in for the last of Llama's layers: asked for a tail, it returns the states of that alone.
+
+    Keys and values are those of all tokens; queries, the output projection and the MLP those of the tail.
+    """
+
+    def __init__(self, original: torch.nn.Module) -> None:
+        super().__init__()
+        for name, child in original.named_children():
+            self.add_module(name, child)
+
+    def forward(
+        self, hidden_states: torch.Tensor, *, last_tail: Tail | None = None, **options: Any
+    ) -> torch.Tensor:
+        normalised = self.get_submodule("input_layernorm")(hidden_states)
+        mixed, _ = self.get_submodule("self_attn")(hidden_states=normalised, tail=last_tail, **options)
+        states = mixed + (hidden_states if last_tail is None else hidden_states[:, last_tail.flat])
+        result: torch.Tensor = states + self.get_submodule("mlp")(
+            self.get_submodule("post_attention_layernorm")(states)
+        )
+        return result
+
+
+def last_layer(base: PreTrainedModel) -> LeanLastLayer | None:
+    """Return the model's last layer where it can be asked for the tail alone."""
+    return next((module for module in base.modules() if isinstance(module, LeanLastLayer)), None)
+
+
 def slim(base: PreTrainedModel) -> int:
     """Put lean layers into `base` wherever they reproduce what is there; return how many.
 
@@ -165,7 +207,19 @@ def slim(base: PreTrainedModel) -> int:
             parent, _, leaf = name.rpartition(".")
             setattr(base.get_submodule(parent), leaf, stand_in)
             replaced += 1
-    return replaced
+    return replaced + _slim_last(base)
+
+
+def _slim_last(base: PreTrainedModel) -> int:
+    """Put a lean last layer in where all in it is lean already; return how many."""
+    layers = [name for name, module in base.named_modules() if type(module) is LlamaDecoderLayer]
+    for name in layers[-1:]:
+        layer = base.get_submodule(name)
+        if isinstance(layer.self_attn, LeanAttention) and int(name.rpartition(".")[2]) == len(layers) - 1:
+            parent, _, leaf = name.rpartition(".")
+            setattr(base.get_submodule(parent), leaf, LeanLastLayer(layer))
+            return 1
+    return 0
 
 
 def _stand_in(module: torch.nn.Module) -> torch.nn.Module | None:

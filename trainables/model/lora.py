@@ -14,9 +14,12 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from trainables.model.attention import attends_from_tails
 from trainables.model.dropout import DropoutStream, MaskTable
 from trainables.model.four_bit import FourBitLinear, dense
+from trainables.model.fused_layers import last_layer
 from trainables.model.lora_files import AdapterError, AdapterWeights
+from trainables.model.packing import Tail
 from trainables.settings import LoraSettings
 
 Linear = torch.nn.Linear | FourBitLinear
@@ -145,6 +148,15 @@ class LoraModel:
             setattr(base.get_submodule(parent), leaf, self.adapters[name])
         self.size = sum(sum(adapter.sizes) for adapter in self.adapters.values())
         self._set_mask_tables()
+        last = last_layer(base)
+        inner = set() if last is None else {id(module) for module in last.modules()}
+        keyed = ("k_proj", "v_proj")  # which the last layer computes for every token
+        self._of_tail = {
+            name
+            for name, each in self.adapters.items()
+            if id(each) in inner and name.rpartition(".")[2] not in keyed
+        }
+        self._has_last = last is not None
         self._stack: AdapterStack | None = None
         self.install(self.new_stack(1))
 
@@ -185,10 +197,20 @@ class LoraModel:
         """Return a cell's choice of masks for the adapted layers, None where nothing is dropped."""
         return DropoutStream(seed, len(self.adapters)) if self.lora.dropout > 0 else None
 
-    def set_mask_rows(self, rows: torch.Tensor | None) -> None:
-        """Choose each token's dropout masks: (adapters, K * T) rows of the mask table, or no dropout."""
-        for number, adapter in enumerate(self.adapters.values()):
+    @property
+    def takes_tails(self) -> bool:
+        """Whether the last layer can be asked for the tail of a microbatch alone."""
+        return self._has_last and attends_from_tails(self.base)
+
+    def set_mask_rows(self, rows: torch.Tensor | None, *, tail: Tail | None = None) -> None:
+        """Choose each token's dropout masks: (adapters, K * T) rows of the mask table, or no dropout.
+
+        With a `tail`, adapters of the last layer that compute that alone get its rows.
+        """
+        for number, (name, adapter) in enumerate(self.adapters.items()):
             adapter.mask_rows = None if rows is None else rows[number]
+            if adapter.mask_rows is not None and tail is not None and name in self._of_tail:
+                adapter.mask_rows = adapter.mask_rows[tail.flat]
 
     def export_weights(self, flat: torch.Tensor) -> AdapterWeights:
         """Return a copy of one adapter, a row (P,) of a stack, named as PEFT names it in files."""

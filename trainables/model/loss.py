@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from trainables.ledger.errors import UserError
 from trainables.model.lora import LoraModel
-from trainables.model.packing import Microbatch
+from trainables.model.packing import Microbatch, Tail
 
 LOGITS_IN_CHUNK = {"cpu": 2**23, "cuda": 2**27}  # numbers; 32 MiB and 512 MiB in fp32
 
@@ -65,18 +65,23 @@ class _ProjectedLoss(torch.autograd.Function):
 
 def supervised_nll(model: LoraModel, batch: Microbatch) -> torch.Tensor:
     """Return the negative log-likelihood of each supervised token: (s,) nats, fp32."""
-    model.set_mask_rows(batch.mask_rows)
-    states = hidden_states(model.base, batch)
+    tail = batch.tail if model.takes_tails else None
+    model.set_mask_rows(batch.mask_rows, tail=tail)
+    states = hidden_states(model.base, batch, tail=tail)
     head = output_layer(model.base)
     chunk = max(1, LOGITS_IN_CHUNK[states.device.type] // head.out_features)
-    supervised = states.flatten(0, 1)[batch.supervised]
+    supervised = states.flatten(0, 1)[batch.supervised if tail is None else tail.supervised]
     nll: torch.Tensor = _ProjectedLoss.apply(supervised, head.weight, head.bias, batch.targets, chunk)  # type: ignore[no-untyped-call]
     return nll
 
 
-def hidden_states(base: PreTrainedModel, batch: Microbatch) -> torch.Tensor:
-    """Return what the output layer would be given: (K, T, width)."""
-    states: torch.Tensor = base.get_decoder()(**model_inputs(batch)).last_hidden_state  # type: ignore[no-untyped-call]
+def hidden_states(base: PreTrainedModel, batch: Microbatch, *, tail: Tail | None = None) -> torch.Tensor:
+    """Return what the output layer would be given: (K, T, width); for a `tail`, of a model whose last layer
+    takes one, (1, q, width).
+    """
+    asked = {} if tail is None else {"last_tail": tail}
+    decoder = base.get_decoder()  # type: ignore[no-untyped-call]
+    states: torch.Tensor = decoder(**model_inputs(batch), **asked).last_hidden_state
     return states
 
 

@@ -6,7 +6,7 @@ A microbatch has a row for each adapter that trains (a run); whole examples lie 
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch
 from trainables.model.dropout import DropoutStream
 from trainables.tasks.tokenised import TokenisedExamples
 
+WORTHWHILE = 0.8  # of a row's positions; choosing among more costs what it saves
 Example = tuple[TokenisedExamples, int]
 Ints = npt.NDArray[np.int64]
 
@@ -34,6 +35,19 @@ class AdapterBatch:
     weight: float = 1.0
 
 
+class Tail(NamedTuple):
+    """The positions of one run's row whose output is needed: of each example from the last one before its
+    first supervised token to its end, so that a causal attention over all its keys is aligned at the end.
+
+    `flat`: (q,) flat positions. `bounds`: (m + 1,) int32, ends of the examples among them. `supervised`: (s,)
+    where in `flat` the supervised positions are.
+    """
+
+    flat: torch.Tensor
+    bounds: torch.Tensor
+    supervised: torch.Tensor
+
+
 @dataclass(frozen=True)
 class Microbatch:
     """K rows of T tokens; positions in the flattened rows (K * T) are called flat.
@@ -42,7 +56,8 @@ class Microbatch:
     padding behind a row's last one; `longest` of them. `supervised`, `targets`: (s,) flat positions whose
     output is supervised and the tokens they should predict, example by example; `weights`: (s,) fp32, what
     each counts. `counts`: (m,) supervised tokens of each example; `runs`, `places`: (m,) its row and where it
-    stood in the run's batch. `mask_rows`: (layers, K * T) or None.
+    stood in the run's batch. `mask_rows`: (layers, K * T) or None. `tail`: what the last layer is needed for,
+    None where that is nearly everything or there are several rows.
     """
 
     tokens: torch.Tensor
@@ -56,17 +71,23 @@ class Microbatch:
     runs: Ints
     places: Ints
     mask_rows: torch.Tensor | None
+    tail: Tail | None = None
 
     def to(self, device: torch.device) -> "Microbatch":
         """Return the microbatch on `device`; to a GPU the copy runs while other work goes on."""
         if device.type == "cpu":
             return self
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.pin_memory().to(device, non_blocking=True)
+
         moved: dict[str, Any] = {
-            field.name: value.pin_memory().to(device, non_blocking=True)
+            field.name: move(value)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), torch.Tensor)
         }
-        return replace(self, **moved)
+        tail = None if self.tail is None else Tail(*map(move, self.tail))
+        return replace(self, **moved, tail=tail)
 
 
 def pack(runs: Sequence[AdapterBatch], *, token_budget: int) -> list[Microbatch]:
@@ -152,4 +173,21 @@ def _lay_out(runs: Sequence[AdapterBatch], chosen: Sequence[Sequence[int]]) -> M
         runs=np.array(owners, np.int64),
         places=np.array(places, np.int64),
         mask_rows=None if masks is None or layers is None else torch.from_numpy(masks.reshape(layers, -1)),
+        tail=_tail(bounds, counts, width) if len(runs) == 1 else None,
+    )
+
+
+def _tail(bounds: Sequence[int], counts: Sequence[int], width: int) -> Tail | None:
+    """Return the tail of a row whose examples end at `bounds` and have `counts` supervised tokens each."""
+    lengths = np.array(counts, np.int64) + 1
+    ends = np.cumsum(lengths)
+    if ends[-1] > WORTHWHILE * width:
+        return None
+    places = np.arange(ends[-1])
+    example = np.repeat(np.arange(len(lengths)), lengths)
+    flat = places + (np.array(bounds[1:]) - ends)[example]
+    return Tail(
+        flat=torch.from_numpy(flat),
+        bounds=torch.from_numpy(np.concatenate(([0], ends)).astype(np.int32)),
+        supervised=torch.from_numpy(np.delete(places, ends - 1)),
     )

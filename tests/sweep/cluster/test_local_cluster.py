@@ -24,6 +24,7 @@ from sweep.cluster.local_ray import (
     ray_directory,
 )
 from sweep.cluster.ray_cluster import (
+    GPU_ALLOCATOR,
     TUNE_ENVIRONMENT,
     UV_VARIABLE,
     WORKER_ENVIRONMENT,
@@ -256,7 +257,11 @@ def test_what_the_user_or_the_job_sets_for_workers_wins(monkeypatch: pytest.Monk
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     found = _worker_environment()
     assert found["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
-    assert found.keys() == WORKER_ENVIRONMENT.keys() - {"TQDM_DISABLE"}  # Ray refuses what is set twice
+    ours = WORKER_ENVIRONMENT.keys() | GPU_ALLOCATOR.keys()
+    assert found.keys() == ours - {"TQDM_DISABLE"}  # Ray refuses what is set twice
+    assert found["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    assert "PYTORCH_ALLOC_CONF" not in _worker_environment()  # torch would go by it alone
 
 
 @pytest.mark.parametrize("chosen", [None, "1"])

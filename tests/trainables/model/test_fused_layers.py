@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from trainables.model.fused_layers import LeanAttention, LeanGatedMLP, LeanNorm, slim
+from trainables.model.fused_layers import LeanAttention, LeanGatedMLP, LeanLastLayer, LeanNorm, slim
 
 SIZES: dict[str, Any] = {
     "hidden_size": 24,
@@ -33,9 +33,15 @@ def models() -> tuple[LlamaForCausalLM, LlamaForCausalLM]:
 
 def test_every_norm_mlp_and_attention_of_a_llama_is_replaced() -> None:
     _, slimmed = models()
-    assert slim(slimmed) == 5 + 2 + 2
+    assert slim(slimmed) == 5 + 2 + 2 + 1
     kinds = [type(module) for module in slimmed.modules()]
-    assert [kinds.count(kind) for kind in (LeanNorm, LeanGatedMLP, LeanAttention)] == [5, 2, 2]
+    assert [kinds.count(kind) for kind in (LeanNorm, LeanGatedMLP, LeanAttention, LeanLastLayer)] == [
+        5,
+        2,
+        2,
+        1,
+    ]
+    assert type(slimmed.model.layers[-1]) is LeanLastLayer
 
 
 def test_outputs_and_gradients_are_the_plain_models() -> None:
