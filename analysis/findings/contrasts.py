@@ -247,7 +247,7 @@ def contrast_notes(contrasts: pd.DataFrame, *, study: RecordedStudy, settings: I
         )
     notes = []
     if settings.smallest_effect is None:
-        notes.append("No smallest effect of interest is declared, so no contrast can be found equivalent.")
+        notes.append("No smallest effect of interest is declared, so no contrast can be called equivalent.")
     return tuple(notes)
 
 

@@ -26,6 +26,9 @@ from analysis.wording.verdicts import verdicts_in_words
 DATA_ONLY = ("cells", "evaluations")
 FOLDED = ("secondary", "variance", "components", "sensitivity", "levels", "pairs")
 REPEATED = 3  # captions that say the same; the page says it once
+OVER = "Intervals are over "
+OVER_SEEDS = f"{OVER}seeds, "
+PLANNED = " planned cells are done"
 SENTENCE_END = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 MOST_SHOWN_ROWS = 1_000  # a longer table is only to download
 
@@ -73,13 +76,13 @@ def write_study(
         [line for facet in figures.facets for line in unpaired_runs(facet.study, facet.pairs)],
     )
     captions = [*(picture.caption for picture, _ in drawn), *(part.table.caption for part in shown)]
-    shared = shared_words(figures.facets, captions)
+    shared, verdicts = shared_words(figures.facets, captions), verdicts_in_words(findings)
     registration = registration_lines(findings, options.registered)
     section = Section(
         title=study.name,
         facts=facts_text(study),
         counts=f"Cells: {state_counts(study)}.",
-        verdicts=verdicts_in_words(findings),
+        verdicts=verdicts,
         pictures=[replace(picture, caption=shorter(picture.caption, shared)) for picture, _ in drawn],
         tables=[
             replace(part, table=replace(part.table, caption=shorter(part.table.caption, shared)))
@@ -90,11 +93,11 @@ def write_study(
             "Cells that are not done": absent,
             "Pairs left out": unpaired,
             "Files that could not be used": list(findings.problems),
-            "Notes": list(findings.notes),
+            "Notes": unsaid(findings.notes, [verdicts.limits, *captions]),
             "Preregistration": registration,
         },
         provenance=provenance(findings),
-        shared=" ".join(shared),
+        shared=" ".join(said_once(shared)),
         warning=" ".join(
             filter(
                 None,
@@ -120,7 +123,7 @@ def shared_words(views: list[Facet], captions: Sequence[str]) -> list[str]:
     """Return what the page says once: what captions are conditional on, and sentences that many repeat."""
     held = list(dict.fromkeys(conditions(view) for view in views))
     mixes = list(dict.fromkeys(mix_sentence(view) for view in views))
-    conditional = [f"Intervals are over seeds, {held[0]}."] if len(held) == 1 else []
+    conditional = [f"{OVER_SEEDS}{held[0]}."] if len(held) == 1 else []
     said = [*conditional, *(mixes if len(mixes) == 1 else [])]
     counts = Counter(sentence for text in captions for sentence in set(_sentences(shorter(text, said))))
     return [*said, *(sentence for sentence, count in counts.items() if count >= REPEATED)]
@@ -130,10 +133,29 @@ def _sentences(caption: str) -> list[str]:
     return SENTENCE_END.split(caption)
 
 
+def said_once(shared: Sequence[str]) -> list[str]:
+    """Return what the page says for all captions: one sentence on what intervals are over, and no count of
+    cells, which stands above.
+    """
+    kept = [sentence for sentence in shared if PLANNED not in sentence]
+    general = [sentence for sentence in kept if sentence.startswith(OVER_SEEDS)]
+    counted = [sentence for sentence in kept if sentence.startswith(OVER) and sentence not in general]
+    if len(general) != 1 or len(counted) != 1:
+        return kept
+    both = f"{counted[0].removesuffix('.')}; {general[0].removeprefix(OVER_SEEDS)}"
+    return [both, *(sentence for sentence in kept if sentence not in (*general, *counted))]
+
+
+def unsaid(notes: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Return the notes of which the page does not say every sentence elsewhere."""
+    whole = " ".join(texts)
+    return [note for note in notes if any(sentence not in whole for sentence in _sentences(note))]
+
+
 def shorter(caption: str, shared: list[str]) -> str:
     """Return a caption without what the page says once; the figure's own files keep it whole."""
     for sentence in shared:
-        condition = sentence.removeprefix("Intervals are over seeds, ").removesuffix(".")
+        condition = sentence.removeprefix(OVER_SEEDS).removesuffix(".")
         caption = caption.replace(f"; {condition}.", ".").replace(f", {condition}.", ".")
     return " ".join(sentence for sentence in _sentences(caption) if sentence not in shared)
 

@@ -149,7 +149,7 @@ def test_equivalence_takes_a_declared_smallest_effect(study: Builder) -> None:
     contrasts = found(study(seeds=range(5))).contrasts
     assert contrasts[["p_equivalence", "p_equivalence_holm"]].isna().all(axis=None)
     assert "equivalent" not in set(contrasts["verdict"])
-    assert "no contrast can be found equivalent" in found(study(seeds=range(5))).notes_on("contrasts")[0]
+    assert "no contrast can be called equivalent" in found(study(seeds=range(5))).notes_on("contrasts")[0]
 
 
 def test_exchanging_the_two_runs_flips_signs_and_nothing_else(study: Builder) -> None:
