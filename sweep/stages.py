@@ -53,7 +53,7 @@ def compute(session: "Session", due: NextStage, *, address: str | None) -> str |
                 required=required,
             )
             session = replace(session, prepared=session.prepared.computed_in(required.settled))
-            weights = share_base_weights(session.study, session.prepared.setup, link)
+            weights = share_base_weights(session.study, session.prepared, link, say=session.progress.say)
             return _Cluster(session, weights, link, slots).execute(due)
 
 

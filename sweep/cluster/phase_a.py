@@ -28,21 +28,29 @@ STORE_SHARE = (
 
 
 def share_base_weights(
-    study: StudyConfig, setup: Setup, link: DriverLink
+    study: StudyConfig, prepared: Prepared, link: DriverLink, *, say: Callable[[str], None]
 ) -> "ray.ObjectRef[BaseWeights | None]":
-    """Put the base weights into the object store, read once by a worker; None if they are too large for it.
+    """Put the base weights into the object store, read once by a worker.
 
-    The driver's node keeps them: a worker's result would be lost with its node, and made again only once a
-    slot is free, while the trials in all slots wait for it.
+    None if they are too large for it: then they are not read here, and each worker reads its own. The driver's
+    node keeps them: a worker's result would be lost with its node, and made again only once a slot is free,
+    while the trials in all slots wait for it.
     """
     room = STORE_SHARE * min(
         node["Resources"].get("object_store_memory", 0)
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     )
+    size = prepared.base_parameters * (2 if prepared.setup.settings.dtype == "bf16" else 4)
+    if size > room:
+        say(
+            f"the base weights ({size / 1e9:.1f} GB) are more than half of a node's object store: each "
+            "worker reads its own from disk"
+        )
+        return ray.put(None)
     task = _task(_base_weights_task, study.resources, cpus=study.resources.cpus)
     try:
-        weights = ray.get(task.remote(setup, room, link))
+        weights = ray.get(task.remote(prepared.setup, link))
     except RayError as error:
         raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
     _end_on_verdict([weights], "the base model could not be loaded")
@@ -67,17 +75,16 @@ def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: fl
     return remote(num_cpus=cpus, num_gpus=resources.gpus, max_calls=once, **options)(function)
 
 
-def _base_weights_task(setup: Setup, room: float, link: DriverLink) -> BaseWeights | Verdict | None:
+def _base_weights_task(setup: Setup, link: DriverLink) -> BaseWeights | Verdict | None:
     precision = setup.settings.dtype
     assert precision != "auto", "the nodes have agreed on a precision"
     try:
         with link.watched("reading the base model"):
             if not link.proves():
                 return None
-            weights = read_base_weights(setup.source, precision=precision)
+            return read_base_weights(setup.source, precision=precision)
     except VERDICTS as error:
         return error
-    return weights if weights.size <= room else None
 
 
 PhaseAEnd = bool | StoragePausedError | Verdict

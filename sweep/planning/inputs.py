@@ -41,7 +41,8 @@ NOT_PHASE_A = (
 class Prepared:
     """A study's inputs, resolved. `artifacts`: where each Phase A artifact is or will be, by its seed.
 
-    `adapter_parameters`: how many numbers one adapter has. `footprint`: what the model needs of a device.
+    `adapter_parameters`: how many numbers one adapter has, `base_parameters`: the frozen model. `footprint`:
+    what the model needs of a device.
     """
 
     source: ModelSource
@@ -51,6 +52,7 @@ class Prepared:
     artifacts: dict[int, Storage]
     fingerprint: dict[str, Any]
     adapter_parameters: int
+    base_parameters: int
     footprint: Footprint
 
     @property
@@ -102,7 +104,9 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     footprint = fit.size.footprint(
         precision=precision, quantization=study.model.quantization, adapter=parameters
     )
-    return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, parameters, footprint)
+    return Prepared(
+        source, setup, task_a, task_b, artifacts, fingerprint, parameters, fit.size.parameters, footprint
+    )
 
 
 def _check_quantization(settings: ModelSettings) -> None:

@@ -1,36 +1,27 @@
-"""What a worker finds that another try would find again: it reaches the driver whole, and ends the run
-once.
-"""
+"""Sharing the base weights: what is too large for the object store is not read to find that out."""
 
-import pickle
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sweep.cluster.phase_a import VERDICTS, _end_on_verdict
-from sweep.config.errors import PhaseAError
-from trainables.engine.compile import CompilerError
-from trainables.engine.device import OutOfMemoryError
-from trainables.engine.loop import Diverged
-from trainables.model.lora_files import AdapterError
-from trainables.model.sources import ModelError
-
-FOUND = [
-    ModelError("model.name: no"),
-    AdapterError("phase_a.adapter: no"),
-    Diverged(3),
-    CompilerError("no compiler"),
-    OutOfMemoryError("out of memory"),
-]
+from sweep.cluster import phase_a
+from sweep.config.study import StudyConfig
+from sweep.planning.inputs import prepare
 
 
-@pytest.mark.parametrize("error", FOUND, ids=lambda error: type(error).__name__)
-def test_a_verdict_ends_the_run_with_its_own_words_alone(error: Exception) -> None:
-    arrived = pickle.loads(pickle.dumps(error))
-    assert isinstance(arrived, VERDICTS)
-    with pytest.raises(PhaseAError) as caught:
-        _end_on_verdict([True, arrived], "Phase A failed")
-    assert str(caught.value) == f"Phase A failed: {error}"
-
-
-def test_other_ends_are_no_verdict() -> None:
-    _end_on_verdict([True, False, None, OSError("the storage is away")], "Phase A failed")
+@pytest.mark.parametrize(("store", "shared"), [(2**20, True), (2**10, False)])
+def test_weights_beyond_the_object_stores_share_are_left_to_the_workers_unread(
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch, store: int, shared: bool
+) -> None:
+    read: list[Any] = []
+    task = SimpleNamespace(remote=lambda *inputs: read.append(inputs) or "weights")
+    nodes = [{"Alive": True, "Resources": {"object_store_memory": store}}]
+    ray: Any = SimpleNamespace(nodes=lambda: nodes, get=lambda value: value, put=lambda value: value)
+    monkeypatch.setattr(phase_a, "ray", ray)
+    monkeypatch.setattr(phase_a, "_task", lambda *inputs, **options: task)
+    prepared, said = prepare(study).computed_in("fp32"), []
+    found = phase_a.share_base_weights(study, prepared, SimpleNamespace(), say=said.append)
+    assert found == ("weights" if shared else None)
+    assert bool(read) is shared
+    assert shared or "each worker reads its own from disk" in said[0]

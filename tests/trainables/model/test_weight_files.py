@@ -1,6 +1,8 @@
 """Checkpoints as people have them: what is not whole, or not the model's, is refused by name."""
 
 import json
+import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from trainables.engine.model_fit import check_model
 from trainables.model import weight_files
-from trainables.model.sources import ModelError, load_base_model, resolve_model
+from trainables.model.sources import ModelError, load_base_model, load_empty_model, resolve_model
+from trainables.model.weight_files import read_headers
+from trainables.model.weight_files import weight_files as find_weights
+from trainables.model.weight_names import check_names
 from trainables.settings import LoraSettings, ModelSettings
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123\n"
@@ -306,3 +312,43 @@ def test_what_is_not_finite_is_found_in_every_type(tmp_path: Path, dtype: torch.
     file = tmp_path / "model.safetensors"
     save_file({"sound": sound, "spoilt": torch.cat((sound, torch.tensor([number], dtype=dtype)))}, file)
     assert weight_files.not_finite(file) == ["spoilt"]
+
+
+@pytest.mark.slow
+def test_a_sharded_checkpoint_above_two_gigabytes_is_checked_by_its_headers(tmp_path: Path) -> None:
+    """TinyLlama's shapes in two files that have holes where the numbers would be: no byte of them is read."""
+    config = LlamaConfig(
+        hidden_size=2048,
+        intermediate_size=5632,
+        num_hidden_layers=22,
+        num_attention_heads=32,
+        num_key_value_heads=4,
+        vocab_size=32000,
+    )
+    config.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    placed: dict[str, str] = {}
+    names = sorted(model.state_dict())
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file, start, header = f"model-0000{number}-of-00002.safetensors", 0, {}
+        for name in part:
+            shape = list(model.state_dict()[name].shape)
+            end = start + 2 * math.prod(shape)
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+            placed[name], start = file, end
+        text = json.dumps(header).encode()
+        with (tmp_path / file).open("wb") as opened:
+            opened.write(len(text).to_bytes(8, "little") + text)
+            opened.truncate(8 + len(text) + start)
+            opened.seek(-weight_files.TAIL, os.SEEK_END)
+            opened.write(bytes([1]) * weight_files.TAIL)  # else it looks like a file that was never filled
+    index = {"metadata": {}, "weight_map": placed}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    source = resolve_model(ModelSettings(name=str(tmp_path)))
+    stored = read_headers(find_weights(tmp_path))
+    assert sum(2 * math.prod(each.shape) for each in stored.values()) > 2e9
+    check_names(load_empty_model(source), stored, where=str(tmp_path))
+    del stored[names[0]]
+    with pytest.raises(ModelError, match="missing|lacks"):
+        check_names(load_empty_model(source), stored, where=str(tmp_path))
