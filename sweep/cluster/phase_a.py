@@ -32,9 +32,9 @@ def share_base_weights(
 ) -> "ray.ObjectRef[BaseWeights | None]":
     """Put the base weights into the object store, read once by a worker.
 
-    None if they are too large for it: then they are not read here, and each worker reads its own. The driver's
-    node keeps them: a worker's result would be lost with its node, and made again only once a slot is free,
-    while the trials in all slots wait for it.
+    None if they are too large for it: then they are not read here, and each worker reads its own. The
+    driver's node keeps them: a worker's result would be lost with its node, and made again only once a slot
+    is free, while the trials in all slots wait for it.
     """
     room = STORE_SHARE * min(
         node["Resources"].get("object_store_memory", 0)
