@@ -24,6 +24,7 @@ COMMANDS = {
     "profile": Entry(
         "benchmarks.profile_step", "profile_step", "The operations a training step spends its time in."
     ),
+    "roofline": Entry("benchmarks.roofline", "roofline", "What a step would cost on a GPU that is not here."),
     "startup": Entry("benchmarks.startup", "startup", "Time to the first step, and the workers' memory."),
     "overhead": Entry("benchmarks.overhead", "overhead", "What the sweep costs beside training."),
     "busy": Entry("benchmarks.busy", "busy", "Whether 16 workers are kept busy by short cells."),

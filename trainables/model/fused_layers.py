@@ -145,7 +145,7 @@ class LeanNorm(torch.nn.Module):
         self.weight, self.epsilon = weight, epsilon
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type == "cuda":
+        if x.device.type != "cpu":
             return functional.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
         normed: torch.Tensor = _RootMeanSquareNorm.apply(x, self.weight, self.epsilon)  # type: ignore[no-untyped-call]
         return normed
