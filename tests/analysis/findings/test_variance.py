@@ -84,7 +84,7 @@ def test_intervals_of_components_cover_what_they_are_of(
     generator: np.random.Generator, between: float, adapters: int
 ) -> None:
     """Never much below 95 %; where there is no variance between adapters, 0 is inside of 97.5 %."""
-    studies, arms = 1_000, 4
+    studies, arms = 600, 4
     hits = {"Phase A adapter and seed": 0, "strategy by seed": 0}
     for _ in range(studies):
         values = generator.normal(0, np.sqrt(between), (adapters, 1)) + generator.normal(
@@ -95,7 +95,7 @@ def test_intervals_of_components_cover_what_they_are_of(
             low, high = found[name]
             hits[name] += low <= truth <= high
     shares = {name: count / studies for name, count in hits.items()}
-    assert all(0.93 <= share <= 0.99 for share in shares.values()), shares
+    assert all(0.925 <= share <= 0.99 for share in shares.values()), shares
 
 
 def test_an_interval_of_a_component_needs_whole_blocks(generator: np.random.Generator) -> None:
