@@ -212,10 +212,10 @@ def slim(base: PreTrainedModel) -> int:
 
 def _slim_last(base: PreTrainedModel) -> int:
     """Put a lean last layer in where all in it is lean already; return how many."""
-    layers = [name for name, module in base.named_modules() if type(module) is LlamaDecoderLayer]
-    for name in layers[-1:]:
-        layer = base.get_submodule(name)
-        if isinstance(layer.self_attn, LeanAttention) and int(name.rpartition(".")[2]) == len(layers) - 1:
+    last = f".{base.config.num_hidden_layers - 1}"
+    for name, layer in list(base.named_modules()):
+        is_last = type(layer) is LlamaDecoderLayer and name.endswith(last)
+        if is_last and isinstance(layer.self_attn, LeanAttention):
             parent, _, leaf = name.rpartition(".")
             setattr(base.get_submodule(parent), leaf, LeanLastLayer(layer))
             return 1

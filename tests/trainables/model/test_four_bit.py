@@ -100,12 +100,13 @@ def test_the_backward_pass_unpacks_again_and_keeps_nothing_dense() -> None:
 
 def test_a_study_on_packed_layers_learns_and_is_another_study(study_values: dict[str, Any]) -> None:
     plain = prepare(validate_study(study_values, origin="test")).fingerprint
-    study_values["model"]["quantization"] = "nf4"
+    study_values["model"] |= {"quantization": "nf4", "attention": "eager"}
     study_values["storage"] += "-packed"
     study = validate_study(study_values, origin="test")
     try:
         learning = learn(study)
-        assert {**plain["model"], "quantization": "nf4"} == learning.prepared.fingerprint["model"]
+        expected = plain["model"] | {"quantization": "nf4", "attention": "eager"}
+        assert learning.prepared.fingerprint["model"] == expected
         rows = list(run_cell(learning.spec(), shared=learning.shared(), store=learning.store("cell")))
         summary = artifact_of(learning).summary()
         assert summary["task_a_loss_after"] < summary["task_a_loss_before"]

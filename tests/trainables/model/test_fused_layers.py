@@ -42,6 +42,8 @@ def test_every_norm_mlp_and_attention_of_a_llama_is_replaced() -> None:
         1,
     ]
     assert type(slimmed.model.layers[-1]) is LeanLastLayer
+    slim(slimmed)
+    assert [type(layer) is LeanLastLayer for layer in slimmed.model.layers] == [False, True]
 
 
 def test_outputs_and_gradients_are_the_plain_models() -> None:
