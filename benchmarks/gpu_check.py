@@ -29,6 +29,7 @@ from benchmarks.model_checks import (
     check_chunks,
     check_compiled,
     check_copies,
+    check_repeats,
 )
 from benchmarks.run_checks import check_fused, check_memory
 from benchmarks.stand_ins import as_on_a_gpu
@@ -45,6 +46,7 @@ CHECKS: dict[str, Check] = {
     "model": check_attention_in_the_model,
     "chunks": check_chunks,
     "checkpointing": check_checkpointing,
+    "repeats": check_repeats,
     "fused": check_fused,
 }
 CUDA_CHECKS: dict[str, Check] = {

@@ -96,6 +96,20 @@ def check_compiled(scene: Scene) -> Iterator[Finding]:
     undo_compilation(model.base)
 
 
+def check_repeats(scene: Scene) -> Iterator[Finding]:
+    """The same step twice: losses bit for bit; gradients to rounding, and whether also bit for bit."""
+    for precision in DTYPES:
+        examples, model = two_runs(scene), trainable(scene, precision)
+        stack = adapters(model, len(examples))
+        first, again = (compute(model, stack, examples, budget=700) for _ in range(2))
+        differing = int((first.nll != again.nll).sum())
+        yield Finding(f"the same step twice, {precision}: losses that differ in a bit", differing, 0)
+        apart = normwise(again.gradients, first.gradients)
+        equal = "bit for bit" if torch.equal(again.gradients, first.gradients) else "not bit for bit"
+        title = f"the same step twice, {precision}: gradients"
+        yield Finding(title, apart, GRADIENT[precision], f"({equal})")
+
+
 def check_copies(scene: Scene) -> Iterator[Finding]:
     """Microbatches copied from another thread while the GPU is busy arrive whole."""
     task = make_up(PAIRS * 8, vocabulary=scene.sizes["vocab_size"], seed=7)
