@@ -147,6 +147,7 @@ def test_an_interrupted_study_checkpoints_and_says_how_to_go_on(
     study_values: dict[str, Any], tmp_path: Path, number: signal.Signals
 ) -> None:
     study_values["phase_b"] |= {"epochs": 400, "eval_every": 1000}
+    study_values["model"]["compile"] = "off"  # which so many epochs would repay on a slow machine
     storage = Path(study_values["storage"])
     driver = subprocess.Popen(command(study_values, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     _wait_for(lambda: any((storage / schema.CELLS_DIRECTORY).glob(f"*/*{schema.ROWS_FILE}")), driver)

@@ -69,7 +69,7 @@ def cluster(network: Network) -> Iterator[RayCluster]:
 def disturbed_study(model: Path, storage: Path | str) -> dict[str, Any]:
     """Return a study whose cells train long enough for something to happen meanwhile."""
     values = tiny_study(model, storage=str(storage))
-    values["model"]["attention"] = "eager"  # not the fastest one of a busy moment
+    values["model"] |= {"attention": "eager", "compile": "off"}  # not the fastest of a busy moment
     values["phase_b"] |= {"epochs": 60, "eval_every": 10}
     values["search"] = {"strategy": ["random", "difficulty_hard"], "mix": [0.5], "seed": [0, 1]}
     values["resources"] = {"cpus": 1, "gpus": 1, "device": "cpu", "cells_per_worker": 1}
