@@ -76,15 +76,6 @@ class LoraSettings(Settings):
         """What the low-rank product is multiplied with."""
         return self.alpha / (math.sqrt(self.r) if self.scaling == "rslora" else self.r)
 
-    def identity(self) -> dict[str, Any]:
-        """Return what tells one adapter's shape from another, as JSON: a field at its default that finished
-        studies were begun without is left out.
-        """
-        later = {
-            name for name in ("scaling",) if getattr(self, name) == type(self).model_fields[name].default
-        }
-        return self.model_dump(mode="json", exclude=later)
-
 
 class ModelSettings(Settings):
     """The base model: a hub id, a local directory, a GGUF file, or the alias `smollm2-135m`.

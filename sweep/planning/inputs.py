@@ -20,14 +20,22 @@ from trainables.ledger.schema import ARTIFACTS_DIRECTORY
 from trainables.ledger.storage.base import PATIENCE, Storage
 from trainables.ledger.storage.location import open_storage
 from trainables.model.lora_fit import adapter_parameters, fitting_digest
-from trainables.model.sources import ModelSource, load_tokenizer, resolve_model, tokenizer_identity
+from trainables.model.sources import (
+    ModelSource,
+    check_quantization,
+    load_tokenizer,
+    resolve_model,
+    tokenizer_identity,
+)
 from trainables.replay.strategies import STRATEGIES
-from trainables.settings import ModelSettings, Precision
+from trainables.settings import Precision
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.task_cache import cached_task
 
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
+# Fields that came later, and the values that mean what studies begun without them are.
+LATER = {"quantization": "none", "scaling": "standard"}
 CODE_PACKAGES = ("torch", "transformers")
 NOT_PHASE_A = (
     "code",
@@ -80,7 +88,7 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
 
     Raises ModelError, TaskError or AdapterError.
     """
-    _check_quantization(study.model)
+    check_quantization(study.model.quantization)
     source = resolve_model(study.model)
     fit = check_model(source, study.model)
     limits = fit.limits
@@ -107,13 +115,6 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     return Prepared(
         source, setup, task_a, task_b, artifacts, fingerprint, parameters, fit.size.parameters, footprint
     )
-
-
-def _check_quantization(settings: ModelSettings) -> None:
-    if settings.quantization != "none":
-        from trainables.model.four_bit import check_quantization  # loads torch
-
-        check_quantization(settings.quantization)
 
 
 def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTask) -> str:
@@ -152,19 +153,25 @@ def _fingerprint(
         "engine": {"numerics": NUMERICS},
         "code": {name: version(name).partition("+")[0] for name in CODE_PACKAGES},  # without its build's name
         "strategies": {name: STRATEGIES[name].digest for name in study.search.strategy},
-        "model": {
-            "fingerprint": source.fingerprint,
-            "dtype": model["dtype"],
-            "attention": model["attention"],
-            "compile": model["compile"],
-        },
-        "lora": study.model.lora.identity(),
+        "model": _without_later(
+            {
+                "fingerprint": source.fingerprint,
+                "dtype": model["dtype"],
+                "attention": model["attention"],
+                "compile": model["compile"],
+                "quantization": model["quantization"],
+            }
+        ),
+        "lora": _without_later(model["lora"]),
         "phase_a": phase_a,
         "phase_b": phase_b,
     }
-    if study.model.quantization != "none":  # finished studies were begun without the word
-        sections["model"]["quantization"] = study.model.quantization
     for name, settings, task in (("task_a", study.task_a, tasks[0]), ("task_b", study.task_b, tasks[1])):
         sections[name] = {"name": settings.name, "train": len(task.train), "validation": len(task.validation)}
         sections[name]["content"] = task.digest
     return sections
+
+
+def _without_later(section: dict[str, Any]) -> dict[str, Any]:
+    """Return a section without the fields that say nothing new."""
+    return {name: value for name, value in section.items() if (name, value) not in LATER.items()}

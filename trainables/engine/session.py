@@ -24,12 +24,12 @@ from trainables.engine.device import (
 from trainables.engine.interruption import Heartbeat
 from trainables.engine.setup import Setup
 from trainables.model.attention import AttentionError, use_packed_attention
-from trainables.model.four_bit import KIND, check_quantization, pack_layers
+from trainables.model.four_bit import KIND, pack_layers
 from trainables.model.fused_layers import slim
 from trainables.model.lora import LoraModel
 from trainables.model.loss import LogitsError, hidden_states, model_inputs, output_layer
 from trainables.model.packing import pack
-from trainables.model.sources import ModelError, load_base_model
+from trainables.model.sources import ModelError, check_quantization, load_base_model
 from trainables.settings import ModelSettings
 
 if TYPE_CHECKING:

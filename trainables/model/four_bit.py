@@ -4,27 +4,14 @@ A layer is unpacked where it is computed, forward and backward, in the precision
 of that is kept. bitsandbytes is imported where layers are packed, and its operators are there from then on.
 """
 
-import importlib.util
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from trainables.model.weight_files import ModelError
-from trainables.settings import Quantization
-
 BLOCK = 64  # weights that share a scale
 KIND: Literal["nf4"] = "nf4"
-
-
-def check_quantization(quantization: Quantization) -> None:
-    """Raise ModelError where weights are to be packed and bitsandbytes is not installed."""
-    if quantization == KIND and importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError(
-            "model.quantization: nf4 needs bitsandbytes on the driver and on every node: "
-            "pip install 'forgetting-sweep[nf4]'"
-        )
 
 
 def dense(

@@ -189,9 +189,13 @@ class LeanLastLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call
         return result
 
 
-def last_layer(base: PreTrainedModel) -> LeanLastLayer | None:
-    """Return the model's last layer where it can be asked for the tail alone."""
-    return next((module for module in base.modules() if isinstance(module, LeanLastLayer)), None)
+def tail_modules(base: PreTrainedModel) -> set[str] | None:
+    """Return the names of what the last layer computes for a tail alone; None where it takes none."""
+    for name, module in base.named_modules():
+        if isinstance(module, LeanLastLayer):
+            inner = {f"{name}.{each}" for each, _ in module.named_modules() if each}
+            return {each for each in inner if each.rpartition(".")[2] not in ("k_proj", "v_proj")}
+    return None
 
 
 def slim(base: PreTrainedModel) -> int:

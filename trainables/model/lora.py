@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from trainables.model.attention import attends_from_tails
 from trainables.model.dropout import DropoutStream, MaskTable
 from trainables.model.four_bit import FourBitLinear, dense
-from trainables.model.fused_layers import last_layer
+from trainables.model.fused_layers import tail_modules
 from trainables.model.lora_files import AdapterError, AdapterWeights
 from trainables.model.packing import Tail
 from trainables.settings import LoraSettings
@@ -148,15 +148,7 @@ class LoraModel:
             setattr(base.get_submodule(parent), leaf, self.adapters[name])
         self.size = sum(sum(adapter.sizes) for adapter in self.adapters.values())
         self._set_mask_tables()
-        last = last_layer(base)
-        inner = set() if last is None else {id(module) for module in last.modules()}
-        keyed = ("k_proj", "v_proj")  # which the last layer computes for every token
-        self._of_tail = {
-            name
-            for name, each in self.adapters.items()
-            if id(each) in inner and name.rpartition(".")[2] not in keyed
-        }
-        self._has_last = last is not None
+        self._of_tail = tail_modules(base)
         self._stack: AdapterStack | None = None
         self.install(self.new_stack(1))
 
@@ -200,7 +192,7 @@ class LoraModel:
     @property
     def takes_tails(self) -> bool:
         """Whether the last layer can be asked for the tail of a microbatch alone."""
-        return self._has_last and attends_from_tails(self.base)
+        return self._of_tail is not None and attends_from_tails(self.base)
 
     def set_mask_rows(self, rows: torch.Tensor | None, *, tail: Tail | None = None) -> None:
         """Choose each token's dropout masks: (adapters, K * T) rows of the mask table, or no dropout.
@@ -209,7 +201,7 @@ class LoraModel:
         """
         for number, (name, adapter) in enumerate(self.adapters.items()):
             adapter.mask_rows = None if rows is None else rows[number]
-            if adapter.mask_rows is not None and tail is not None and name in self._of_tail:
+            if adapter.mask_rows is not None and tail is not None and name in (self._of_tail or ()):
                 adapter.mask_rows = adapter.mask_rows[tail.flat]
 
     def export_weights(self, flat: torch.Tensor) -> AdapterWeights:

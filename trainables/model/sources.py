@@ -17,7 +17,7 @@ from trainables.ledger.digests import digest_files
 from trainables.model.weight_files import ModelError as ModelError
 from trainables.model.weight_files import refuse_foreign_files, refuse_pointer, refuse_unfilled, weight_files
 from trainables.model.weight_names import check_loaded
-from trainables.settings import ModelSettings, Precision
+from trainables.settings import ModelSettings, Precision, Quantization
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -73,6 +73,15 @@ def resolve_model(settings: ModelSettings) -> ModelSource:
             f"model.name: {settings.name!r} is neither a path that exists nor a hub id (owner/name)"
         )
     return _hub_source(settings, settings.name)
+
+
+def check_quantization(quantization: Quantization) -> None:
+    """Raise ModelError where weights are to be packed and bitsandbytes is not installed."""
+    if quantization == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "model.quantization: nf4 needs bitsandbytes on the driver and on every node: "
+            "pip install 'forgetting-sweep[nf4]'"
+        )
 
 
 def fingerprint_here(source: ModelSource) -> str:
