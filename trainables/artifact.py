@@ -4,6 +4,7 @@ Reading it needs neither torch nor PEFT.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,8 @@ from trainables.ledger.digests import digest_json
 from trainables.ledger.leftovers import leftovers_beside, sweep
 from trainables.ledger.loss_means import Losses, token_weighted
 from trainables.ledger.manifest import FILES, Record, read_listed, stored_name
-from trainables.ledger.schema import ADAPTER_DIRECTORY, ATTEMPT, LEASES_DIRECTORY
-from trainables.ledger.sealed_json import DamagedError
+from trainables.ledger.schema import ADAPTER_DIRECTORY, ANSWERS_FILE, ATTEMPT, LEASES_DIRECTORY
+from trainables.ledger.sealed_json import DamagedError, unseal
 from trainables.ledger.storage.base import Storage
 from trainables.model.lora_files import WEIGHTS_FILE, AdapterWeights
 
@@ -30,7 +31,8 @@ class Artifact:
 
     `pool_nll`, `pool_tokens`: over task A's training pool, with the finished adapter.
     `validation_nll`, `validation_tokens`: over both validation sets (step 0 of every Phase B run).
-    `base_nll`: over both validation sets, before Phase A. `compute_plan`: how it was computed.
+    `base_nll`: over both validation sets, before Phase A. `compute_plan`: how it was computed. `answers`:
+    what was generated "before" and "after" Phase A, where that was asked for.
     `content` is the digest of its numbers: two artifacts with the same one are the same, bit for bit.
     """
 
@@ -42,6 +44,7 @@ class Artifact:
     validation_tokens: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     base_nll: tuple[Losses, Losses]
     compute_plan: ComputePlan
+    answers: dict[str, Any] | None = None
 
     @property
     def pool_losses(self) -> Losses:
@@ -108,4 +111,5 @@ def _read(storage: Storage, manifest: Record, compute_plan: ComputePlan) -> Arti
         validation_tokens=(arrays["task_a_tokens"], arrays["task_b_tokens"]),
         base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
         compute_plan=compute_plan,
+        answers=unseal(content[ANSWERS_FILE]) if ANSWERS_FILE in content else None,
     )

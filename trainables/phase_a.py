@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from trainables.artifact import LOSSES_FILE, MANIFEST_FILE, PARTIAL, load_artifact, sweep_artifact
 from trainables.cache.code_identity import numerics_key
+from trainables.engine.answers import Answers, answer_tasks, asked_tasks
 from trainables.engine.autotune import FUSED, choose_cells
 from trainables.engine.checkpoints import Tensors, Values, load_newest_checkpoint, save_checkpoint
 from trainables.engine.compile import check_compiler, compile_now, worth_compiling
@@ -27,7 +28,7 @@ from trainables.engine.setup import Setup
 from trainables.ledger.fencing import Claim, ClaimLostError, take_claim
 from trainables.ledger.loss_means import Losses
 from trainables.ledger.manifest import FileSet
-from trainables.ledger.schema import ADAPTER_DIRECTORY, WORKER
+from trainables.ledger.schema import ADAPTER_DIRECTORY, ANSWERS_FILE, WORKER
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Storage
 from trainables.model.base_weights import BaseWeights
@@ -37,9 +38,17 @@ from trainables.model.lora_fit import read_fitting
 from trainables.model.sources import ModelError
 from trainables.replay.batch_order import phase_a_stream
 from trainables.replay.random_streams import stream_integer
-from trainables.settings import PhaseASettings
+from trainables.settings import LOSSES_ALONE, EvaluationSettings, PhaseASettings
 from trainables.tasks.prepare import PreparedTask
 from trainables.worker_identity import work_record
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Both tasks' validation losses with one adapter, and what it answers where that is asked for."""
+
+    nll: tuple[Losses, Losses]
+    answers: Answers
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class PhaseAJob:
     tokens: float
     storage: Storage
     adapter: str | None = None
+    evaluation: EvaluationSettings = LOSSES_ALONE
 
     @property
     def partial(self) -> Storage:
@@ -104,13 +114,13 @@ def make_artifact(
         check_compiler(session.compute.device)  # not after hours of training
     try:
         if job.settings.adapter is not None:
-            base = _validate(job, session, session.model.new_stack(1))
+            base = _measure(job, session, session.model.new_stack(1))
             stack = session.model.new_stack(1)
             stack.weights[0] = session.model.import_weights(read_fitting(job.settings.adapter, job.adapter))
         else:
             stack, base = _train(job, session, saved=saved, claim=claim, report=report)
         compute_plan = _settle(job, session, warn)
-        _publish(job, session, stack=stack, base=base, compute_plan=compute_plan, claim=claim)
+        _publish(job, session, stack=stack, before=base, compute_plan=compute_plan, claim=claim)
     except StoppedError:
         return False
     sweep_artifact(job.storage)
@@ -131,8 +141,8 @@ def _train(
     saved: tuple[Tensors, Values] | None,
     claim: Claim,
     report: Callable[[int, int], None],
-) -> tuple[AdapterStack, tuple[Losses, Losses]]:
-    """Return the trained adapter and the base model's validation losses; a stop leaves a checkpoint."""
+) -> tuple[AdapterStack, Validation]:
+    """Return the trained adapter and what the base model is measured at; a stop leaves a checkpoint."""
     seed, model = stream_integer(job.settings.seed, "phase_a"), session.model
     run = AdapterRun(
         model.fresh_weights(seed=seed),
@@ -142,10 +152,11 @@ def _train(
         dropout=model.dropout_stream(seed),
     )
     if saved is None:
-        base = _validate(job, session, model.new_stack(1))
+        base = _measure(job, session, model.new_stack(1))
     else:
         tensors, values = saved
-        base = tensors.pop("base.task_a").numpy(), tensors.pop("base.task_b").numpy()
+        nll = tensors.pop("base.task_a").numpy(), tensors.pop("base.task_b").numpy()
+        base = Validation(nll, values.pop("base_answers", {}))
         run.restore(tensors, values)
     group = TrainingGroup(model, [run], compute=session.compute)
     report(run.counters.step, run.stream.steps)
@@ -164,22 +175,28 @@ def _train(
 
 
 def _checkpoint(
-    job: PhaseAJob, session: ModelSession, run: AdapterRun, *, base: tuple[Losses, Losses], claim: Claim
+    job: PhaseAJob, session: ModelSession, run: AdapterRun, *, base: Validation, claim: Claim
 ) -> None:
     claim.check()
     tensors, values = run.state()
-    for name, nll in zip(("task_a", "task_b"), base, strict=True):
+    for name, nll in zip(("task_a", "task_b"), base.nll, strict=True):
         tensors[f"base.{name}"] = torch.from_numpy(nll)
     values |= {"tuning": session.compute_plan.record(), "numerics": numerics_key()}
+    values |= {"base_answers": base.answers}
     save_checkpoint(claim, step=run.counters.step, tensors=tensors, values=values)
 
 
-def _validate(job: PhaseAJob, session: ModelSession, stack: AdapterStack) -> tuple[Losses, Losses]:
+def _measure(job: PhaseAJob, session: ModelSession, stack: AdapterStack) -> Validation:
     task_a, task_b = (
         evaluate(session.model, task.validation, stack=stack, compute=session.compute)[0]
         for task in (job.task_a, job.task_b)
     )
-    return task_a, task_b
+    generate = job.evaluation.generate
+    if generate is None:
+        return Validation((task_a, task_b), {})
+    asked = asked_tasks(generate, {"task_a": job.task_a, "task_b": job.task_b})
+    (answers,) = answer_tasks(session, asked, settings=generate, stack=stack)
+    return Validation((task_a, task_b), answers)
 
 
 def _publish(
@@ -187,20 +204,20 @@ def _publish(
     session: ModelSession,
     *,
     stack: AdapterStack,
-    base: tuple[Losses, Losses],
+    before: Validation,
     compute_plan: ComputePlan,
     claim: Claim,
 ) -> None:
     (pool,) = evaluate(session.model, job.task_a.train, stack=stack, compute=session.compute)
-    after = _validate(job, session, stack)
-    _refuse_unsound(job, base=base, pool=pool, after=after)
+    after = _measure(job, session, stack)
+    _refuse_unsound(job, base=before.nll, pool=pool, after=after.nll)
     arrays: dict[str, npt.NDArray[Any]] = {
         "pool_nll": pool,
         "pool_tokens": job.task_a.train.supervised_counts(MEASURED).astype(np.int64),
     }
     for position, (name, task) in enumerate((("task_a", job.task_a), ("task_b", job.task_b))):
-        arrays[f"{name}_nll"] = after[position]
-        arrays[f"{name}_base_nll"] = base[position]
+        arrays[f"{name}_nll"] = after.nll[position]
+        arrays[f"{name}_base_nll"] = before.nll[position]
         arrays[f"{name}_tokens"] = task.validation.supervised_counts(MEASURED).astype(np.int64)
     session.check_weights()
     weights = session.model.export_weights(stack.weights[0])
@@ -208,6 +225,8 @@ def _publish(
     claim.check()
     files = FileSet(job.storage, claim.attempt)
     files.write(LOSSES_FILE, save(arrays))
+    if after.answers:
+        files.write_record(ANSWERS_FILE, {"before": before.answers, "after": after.answers})
     for name, content in adapter_files(weights, lora=lora, base_model=base_model).items():
         files.write(f"{ADAPTER_DIRECTORY}/{name}", content)
     how = {

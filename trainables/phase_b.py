@@ -13,6 +13,7 @@ import torch
 
 from trainables.artifact import Artifact
 from trainables.cache.code_identity import numerics_key
+from trainables.engine.answers import Answers, answer_tasks, asked_tasks, mean_scores
 from trainables.engine.cell_folder import CellStore, Row
 from trainables.engine.device import device_name
 from trainables.engine.evaluation import evaluate
@@ -27,6 +28,7 @@ from trainables.model.lora_files import adapter_files
 from trainables.replay.batch_order import CellSpec, Realisation, realise
 from trainables.replay.random_streams import stream_integer
 from trainables.replay.strategies import Pool
+from trainables.settings import LOSSES_ALONE, EvaluationSettings
 from trainables.tasks.prepare import PreparedTask
 from trainables.worker_identity import work_record
 
@@ -39,6 +41,7 @@ class Shared:
     artifact: Artifact
     task_a: PreparedTask
     task_b: PreparedTask
+    evaluation: EvaluationSettings = LOSSES_ALONE
 
     @property
     def pool(self) -> Pool:
@@ -48,10 +51,11 @@ class Shared:
 
 @dataclass
 class _History:
-    """Rows so far, and every example's nll at each of them: one array a point and task."""
+    """Rows so far, and every example's nll at each of them: one array a point and task; answers at some."""
 
     rows: list[Row]
     nll: tuple[list[Losses], list[Losses]]
+    answers: list[dict[str, Any]]
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {
@@ -85,7 +89,7 @@ class Cell:
             settings=spec.training,
             dropout=session.model.dropout_stream(stream_integer(spec.seed, "dropout")),
         )
-        self.history = _History([], ([], []))
+        self.history = _History([], ([], []), [])
         self.saved: tuple[int, int] | None = None  # what the newest checkpoint holds
         saved = store.take()
         if saved is not None and saved[1].pop("origin", None) != self._origin:
@@ -98,7 +102,9 @@ class Cell:
         if saved is None and not self._starts_sound():
             self.run.diverged_at = 0
         elif saved is None:
-            self.add_row(shared.artifact.validation_nll, {"train_loss": None, "tokens_per_second": None})
+            answers = (shared.artifact.answers or {}).get("after", {})
+            nothing = {"train_loss": None, "tokens_per_second": None}
+            self.add_row(shared.artifact.validation_nll, nothing, answers=answers)
         else:
             self._restore(*saved)
             self._record()
@@ -112,7 +118,8 @@ class Cell:
 
     def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         points = tensors.pop("history.task_a_nll").numpy(), tensors.pop("history.task_b_nll").numpy()
-        self.history = _History(values.pop("rows"), (list(points[0]), list(points[1])))
+        nll = list(points[0]), list(points[1])
+        self.history = _History(values.pop("rows"), nll, values.pop("answers", []))
         self.run.restore(tensors, values)
 
     @property
@@ -124,8 +131,10 @@ class Cell:
         measured = self.history.rows[-1][schema.STEP] == step
         return not measured and (step % self.spec.training.eval_every == 0 or self.run.finished)
 
-    def add_row(self, nll: tuple[Losses, Losses], recent: dict[str, Any]) -> Row:
-        """Record an evaluation point: `nll` of both validation sets, and the training since the last."""
+    def add_row(self, nll: tuple[Losses, Losses], recent: dict[str, Any], *, answers: Answers) -> Row:
+        """Record an evaluation point: `nll` of both validation sets, the training since the last, and
+        `answers`, empty where none are due.
+        """
         counters, (tokens_a, tokens_b) = self.run.counters, self.shared.artifact.validation_tokens
         row: Row = {
             schema.STEP: counters.step,
@@ -142,8 +151,11 @@ class Cell:
             schema.TASK_B_TOKENS: counters.supervised[1],
             schema.TOKENS_PER_SECOND: recent["tokens_per_second"],
             schema.SECONDS: counters.seconds,
+            **mean_scores(answers),
         }
         self.history.rows.append(row)
+        if answers:
+            self.history.answers.append({"step": counters.step, **answers})
         for points, values in zip(self.history.nll, nll, strict=True):
             points.append(values)
         self._record()
@@ -152,6 +164,8 @@ class Cell:
     def _record(self) -> None:
         tokens_a, tokens_b = self.shared.artifact.validation_tokens
         tokens = {"task_a_tokens": tokens_a, "task_b_tokens": tokens_b}
+        if self.history.answers:
+            self.store.record_answers(self.history.answers)
         self.store.record(self.history.rows, self.history.arrays() | tokens)
 
     def checkpoint(self) -> None:
@@ -163,9 +177,8 @@ class Cell:
         tensors |= {
             f"history.{name}": torch.from_numpy(arrays[name]) for name in ("task_a_nll", "task_b_nll")
         }
-        self.store.checkpoint(
-            self.run.counters.step, tensors, values | {"rows": self.history.rows, "origin": self._origin}
-        )
+        values |= {"rows": self.history.rows, "answers": self.history.answers, "origin": self._origin}
+        self.store.checkpoint(self.run.counters.step, tensors, values)
         self.saved = self._position
 
     @property
@@ -279,15 +292,31 @@ def _measure(cells: Sequence[Cell], group: TrainingGroup, session: ModelSession)
         evaluate(session.model, task.validation, stack=stack, compute=session.compute)
         for task in (shared.task_a, shared.task_b)
     )
+    answers = _answer(cells, group, session)
     seconds = (time.perf_counter() - started) / len(cells)
     rows, tokens = {}, [counts.sum() for counts in shared.artifact.validation_tokens]
     for cell, *nll in zip(cells, losses_a, losses_b, strict=True):
         cell.run.counters.seconds += seconds
         if all(sound(values.sum(), total) for values, total in zip(nll, tokens, strict=True)):
-            rows[cell] = cell.add_row((nll[0], nll[1]), cell.run.counters.take_recent())
+            recent = cell.run.counters.take_recent()
+            rows[cell] = cell.add_row((nll[0], nll[1]), recent, answers=answers.get(cell, {}))
         else:
             cell.run.diverged_at = cell.run.counters.step
     return rows
+
+
+def _answer(cells: Sequence[Cell], group: TrainingGroup, session: ModelSession) -> dict[Cell, Answers]:
+    """Return what those of `cells` generate for which answers are due here."""
+    shared = cells[0].shared
+    settings = shared.evaluation.generate
+    if settings is None:
+        return {}
+    due = [cell for cell in cells if settings.due(cell.run.counters.step, last=cell.run.finished)]
+    if not due:
+        return {}
+    asked = asked_tasks(settings, {"task_a": shared.task_a, "task_b": shared.task_b})
+    stack = group.stack_of([cell.run for cell in due])
+    return dict(zip(due, answer_tasks(session, asked, settings=settings, stack=stack), strict=True))
 
 
 def _end(cell: Cell) -> bool:

@@ -106,7 +106,7 @@ class TaskSettings(Settings):
 
     `train` and `validation` count examples after over-long ones are dropped. A task that is not
     built in needs `path`, `prompt` and `completion`; the two are templates over its columns. Which tasks are,
-    `tasks.registry.check_task` knows.
+    `tasks.registry.check_task` knows. `score`: of `tasks.scoring.SCORES`, how generated answers are judged.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -119,6 +119,7 @@ class TaskSettings(Settings):
     prompt: str | None = None
     completion: str | None = None
     difficulty: str | None = None
+    score: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -231,6 +232,44 @@ class PhaseASettings(TrainingSettings):
     @classmethod
     def steps_replace_default_epochs(cls, value: Any) -> Any:
         return _steps_replace_default_epochs(value)
+
+
+class GenerateSettings(Settings):
+    """Greedy answers to validation prompts: whose, when, how many, and how long one may be.
+
+    `at`: "ends" is step 0 and the last step, "all" every evaluation point, a list step 0, the last step and
+    these. `examples`: the first so many of each validation set, None for all.
+    """
+
+    tasks: Annotated[tuple[Literal["task_a", "task_b"], ...], Field(min_length=1)] = ("task_a",)
+    at: Literal["ends", "all"] | tuple[Count, ...] = "ends"
+    examples: Count | None = None
+    max_new_tokens: Count = 256
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def accept_one_task(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("tasks")
+    @classmethod
+    def check_distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"names a task twice: {list(value)}")
+        return tuple(sorted(value))  # no number depends on the order
+
+    def due(self, step: int, *, last: bool) -> bool:
+        """Say whether answers are generated at an evaluation point."""
+        return step == 0 or last or self.at == "all" or (self.at != "ends" and step in self.at)
+
+
+class EvaluationSettings(Settings):
+    """What is measured beside both tasks' validation losses."""
+
+    generate: GenerateSettings | None = None
+
+
+LOSSES_ALONE = EvaluationSettings()
 
 
 class PhaseBSettings(TrainingSettings):

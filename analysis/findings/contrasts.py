@@ -217,7 +217,7 @@ def find_secondary(
     groups = _groups(planned, study=study)
     rows = []
     for measure in MEASURES:
-        if measure == settings.primary:
+        if measure == settings.primary or measure not in planned:
             continue
         for label, group in groups:
             judgement = judgements.get(contrast_of(label, axes=study.axes))

@@ -45,12 +45,28 @@ def read_curves(study: RecordedStudy) -> Curves:
     done = study.rows[study.rows[STATE] == schema.DONE].drop_duplicates([CELL, schema.STEP])
     names = (schema.STEP, schema.TASK_A_LOSS, schema.TASK_B_LOSS)
     values = [done[name].to_numpy(float) for name in names]
+    scores = {name: done[name].to_numpy(float) for name in schema.SCORE_COLUMNS if name in done}
     groups = done.groupby(CELL).indices.items()
-    return {str(key): Curve(*(column[points] for column in values)) for key, points in groups}
+    curves = {}
+    for key, points in groups:
+        steps, task_a, task_b = (column[points] for column in values)
+        curves[str(key)] = Curve(
+            steps, task_a, task_b, {name: column[points] for name, column in scores.items()}
+        )
+    return curves
+
+
+def measured(study: RecordedStudy) -> tuple[str, ...]:
+    """Return those of MEASURES that the study has numbers for, or will have: all but those of answers that it
+    does not generate.
+    """
+    return tuple(
+        name for name, measure in MEASURES.items() if measure.needs is None or measure.needs in study.rows
+    )
 
 
 def run_outcomes(study: RecordedStudy, *, measures: Collection[str] = tuple(MEASURES)) -> pd.DataFrame:
-    """Return the planned labels with every one of MEASURES, NaN unless it is asked for and the run is done.
+    """Return the planned labels with every measure of the study, NaN unless asked for and the run is done.
 
     Retention is measured against the run without replay of the same seed and axes, forgetting at matched
     task B loss against the baseline's run of the same seed, mix and axes; NaN where that run is not done.
@@ -59,7 +75,8 @@ def run_outcomes(study: RecordedStudy, *, measures: Collection[str] = tuple(MEAS
     frame = study.cells[[*schema.LABEL_COLUMNS, *study.axes, CELL, STATE, SLOTS_HASH]].copy()
     with np.errstate(over="ignore", invalid="ignore"):
         needed = {*measures, *([FORGETTING] if RETENTION in measures else [])}
-        for name, measure in MEASURES.items():
+        for name in measured(study):
+            measure = MEASURES[name]
             of = measure.of if name in needed else None
             values = {} if of is None else {key: of(curve) for key, curve in curves.items()}
             frame[name] = [values.get(key, np.nan) for key in frame[CELL]]

@@ -13,6 +13,7 @@ from analysis.findings.outcomes import (
     BASELINE_SUFFIX,
     MATCHED,
     matched_forgetting,
+    measured,
     read_curves,
     strategy_rank,
 )
@@ -60,7 +61,8 @@ def _with(
 ) -> pd.DataFrame:
     """Return the planned pairs of every other strategy's runs with those of `partner`."""
     axes = list(study.axes)
-    details = [CELL, STATE, SLOTS_HASH, *MEASURES]
+    names = measured(study)
+    details = [CELL, STATE, SLOTS_HASH, *names]
     strategy, mix = outcomes[schema.STRATEGY], outcomes[schema.MIX]
     keys = [schema.MIX, schema.SEED, *axes]
     baseline = outcomes.loc[(strategy == partner) & (mix > 0), [*keys, *details]]
@@ -76,7 +78,7 @@ def _with(
     if MATCHED_FORGETTING in measures:
         _match_task_b(pairs, study=study)
     scale = _largest_losses(pairs, study=study)
-    for name in MEASURES:
+    for name in names:
         pairs[name + DIFFERENCE_SUFFIX] = _difference(pairs[name], pairs[name + BASELINE_SUFFIX], scale=scale)
     return pairs
 
@@ -87,7 +89,8 @@ def _averaged(first: pd.DataFrame, second: pd.DataFrame, *, axes: tuple[str, ...
     `cell_baseline_second` names the second draw's run.
     """
     keys = [schema.STRATEGY, schema.MIX, schema.SEED, *axes]
-    means = [name + suffix for name in MEASURES for suffix in (BASELINE_SUFFIX, DIFFERENCE_SUFFIX)]
+    names = [name for name in MEASURES if name in first]
+    means = [name + suffix for name in names for suffix in (BASELINE_SUFFIX, DIFFERENCE_SUFFIX)]
     shared = [MATCHED, STANDING, CELL + BASELINE_SUFFIX, *means]
     both = first.merge(second[[*keys, *shared]], on=keys, how="left", suffixes=("", SECOND))
     other = both[schema.STRATEGY] != schema.AA

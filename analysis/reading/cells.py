@@ -19,7 +19,8 @@ from trainables.ledger.storage.base import Listing, Storage
 
 READERS = 24  # files read at a time: an object store answers many at once; pyarrow keeps 25 connections
 Points = npt.NDArray[np.float64]
-NO_POINTS: Points = np.empty((0, len(schema.ROW_COLUMNS)))
+POINT_COLUMNS = schema.ROW_COLUMNS + schema.SCORE_COLUMNS
+NO_POINTS: Points = np.empty((0, len(POINT_COLUMNS)))
 _VALUES_OF = itemgetter(*schema.ROW_COLUMNS)
 
 
@@ -27,7 +28,7 @@ _VALUES_OF = itemgetter(*schema.ROW_COLUMNS)
 class Cell:
     """What one cell's folder holds; `error` is why it failed or, though it has a result, is not finished.
 
-    `points` (P, ROW_COLUMNS) are its evaluation points in order of step, NaN where nothing was measured.
+    `points` (P, POINT_COLUMNS) are its evaluation points in order of step, NaN where nothing was measured.
     """
 
     state: str
@@ -72,7 +73,7 @@ def _read(folder: Storage, found: Listing) -> tuple[Cell, tuple[str, ...]]:
 
 def _known(content: CellContent) -> dict[str, Any]:
     """Return the points of a cell, and what identifies its slots and its selection."""
-    values = [_VALUES_OF(row) for row in content.rows]
+    values = [_VALUES_OF(row) + tuple(map(row.get, schema.SCORE_COLUMNS)) for row in content.rows]
     return {
         "points": np.array(values, dtype=np.float64) if values else NO_POINTS,
         "slots_hash": content.description.get("slots_hash"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reading.cells import NO_POINTS, Cell, read_cells
+from analysis.reading.cells import NO_POINTS, POINT_COLUMNS, Cell, read_cells
 from analysis.reading.errors import AnalysisError, LedgerWarning
 from analysis.reading.safe_text import visible
 from trainables.ledger import schema
@@ -155,7 +155,8 @@ def _read(storage: Storage, *, description: Record | None, plan: Sequence[Record
         [_details(*pair) for pair in zip(keys, planned, strict=True)], columns=CELL_DETAILS
     )
     cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
-    return RecordedStudy(study, axes, cells, _point_frame(cells, planned), problems, storage)
+    rows = _point_frame(cells, planned, asked=_scores_asked(study))
+    return RecordedStudy(study, axes, cells, rows, problems, storage)
 
 
 def _require(storage: Storage, name: str) -> Record:
@@ -170,14 +171,25 @@ def _require(storage: Storage, name: str) -> Record:
     return record
 
 
-def _point_frame(cells: pd.DataFrame, planned: list[Cell]) -> pd.DataFrame:
-    """Return every planned label's evaluation points, beside the label, its cell and its state."""
+def _scores_asked(description: Record) -> list[str]:
+    """Return the columns of scores that a study declares to have."""
+    tasks = _section(_section(_section(description, "config"), "evaluation"), "generate").get("tasks", [])
+    return [f"{task}_{schema.EXACT_MATCH}" for task in schema.TASKS if task in tasks]
+
+
+def _point_frame(cells: pd.DataFrame, planned: list[Cell], *, asked: list[str]) -> pd.DataFrame:
+    """Return every planned label's evaluation points, beside the label, its cell and its state.
+
+    Of the columns of scores those are in it that are `asked` for or have a number.
+    """
     named = cells[[name for name in cells.columns if name not in CELL_DETAILS or name in (CELL, STATE)]]
     counts = [len(cell.points) for cell in planned]
     repeated = named.loc[np.repeat(named.index, counts)].reset_index(drop=True)
     points = np.concatenate([NO_POINTS, *(cell.points for cell in planned)])
     types = dict.fromkeys(COUNTS, "int64")
-    measured = pd.DataFrame(points, columns=list(schema.ROW_COLUMNS)).astype(types)
+    measured = pd.DataFrame(points, columns=list(POINT_COLUMNS)).astype(types)
+    empty = [name for name in schema.SCORE_COLUMNS if name not in asked and measured[name].isna().all()]
+    measured = measured.drop(columns=empty)
     return pd.concat([repeated, measured], axis="columns")
 
 
@@ -210,7 +222,7 @@ def plain_values(values: list[Any]) -> list[Any]:
 
 
 def _check_axes(axes: tuple[str, ...]) -> None:
-    taken = {*schema.LABEL_COLUMNS, *schema.ROW_COLUMNS, *CELL_DETAILS}
+    taken = {*schema.LABEL_COLUMNS, *POINT_COLUMNS, *CELL_DETAILS}
     clashes = [name for name in axes if name in taken]
     if clashes:
         raise AnalysisError(

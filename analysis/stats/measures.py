@@ -4,27 +4,33 @@ Losses L are (P,) over the evaluation points, point 0 before Phase B. Lower is b
 rise (Chaudhry et al. 2018, with loss in place of accuracy). Owns no frame.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from trainables.ledger.schema import TASK_A_EXACT_MATCH, TASK_B_EXACT_MATCH, TASK_B_F1
+
 Values = npt.NDArray[np.float64]
 
 
 class Curve(NamedTuple):
-    """One run: `steps`, and both tasks' losses there, (P,) each."""
+    """One run: `steps`, and both tasks' losses there, (P,) each; `scores` of generated answers by column, NaN
+    where none were generated.
+    """
 
     steps: Values
     task_a: Values
     task_b: Values
+    scores: Mapping[str, Values] = {}
 
 
 class Measure(NamedTuple):
     """A measure in words. `of` reads it off one run's curve; None where it takes a second run.
 
-    `higher_is_worse`: which way the measure points; every difference is strategy - baseline.
+    `higher_is_worse`: which way the measure points; every difference is strategy - baseline. `needs`: the
+    column of generated answers that it is read off, None where losses do.
     """
 
     label: str
@@ -32,6 +38,7 @@ class Measure(NamedTuple):
     description: str
     higher_is_worse: bool
     of: Callable[[Curve], float] | None
+    needs: str | None = None
 
     def judgement(self, difference: float) -> str:
         """Return whether a difference from the baseline, other than 0, is "worse" or "better" than it."""
@@ -103,6 +110,16 @@ def forgetting_at(curve: Curve, level: float) -> float:
     return float(loss - curve.task_a[0])
 
 
+def score_at_end(run: Curve, column: str) -> float:
+    """Return a score of the answers at the last point, NaN where none were generated there."""
+    return float(run.scores[column][-1]) if column in run.scores else float("nan")
+
+
+def score_lost(run: Curve, column: str) -> float:
+    """Return a score before Phase B minus that at the end (Chaudhry et al. 2018): above 0 it was lost."""
+    return float(run.scores[column][0]) - score_at_end(run, column) if column in run.scores else float("nan")
+
+
 def perplexity(loss: float) -> float:
     """Return exp(L), infinite where that is too large for a number."""
     with np.errstate(over="ignore"):
@@ -120,6 +137,11 @@ RETENTION = "retention"
 MATCHED_FORGETTING = "forgetting_at_matched_task_b"
 PERPLEXITY_A = "task_a_perplexity"
 PERPLEXITY_B = "task_b_perplexity"
+ACCURACY_LOST = "task_a_accuracy_lost"
+ACCURACY_A = "final_task_a_accuracy"
+ACCURACY_B = "final_task_b_accuracy"
+F1_B = "final_task_b_f1"
+SHARE = "share"
 PRIMARY = FORGETTING
 
 MEASURES: dict[str, Measure] = {
@@ -187,5 +209,37 @@ MEASURES: dict[str, Measure] = {
         "exp of task B's loss at the end",
         True,
         lambda run: perplexity(run.task_b[-1]),
+    ),
+    ACCURACY_LOST: Measure(
+        "accuracy lost on task A",
+        SHARE,
+        "exact match of task A's generated answers before Phase B minus at the end (Chaudhry et al. 2018)",
+        True,
+        lambda run: score_lost(run, TASK_A_EXACT_MATCH),
+        TASK_A_EXACT_MATCH,
+    ),
+    ACCURACY_A: Measure(
+        "final task A accuracy",
+        SHARE,
+        "exact match of task A's generated answers at the end: higher is better",
+        False,
+        lambda run: score_at_end(run, TASK_A_EXACT_MATCH),
+        TASK_A_EXACT_MATCH,
+    ),
+    ACCURACY_B: Measure(
+        "final task B accuracy",
+        SHARE,
+        "exact match of task B's generated answers at the end: higher is better",
+        False,
+        lambda run: score_at_end(run, TASK_B_EXACT_MATCH),
+        TASK_B_EXACT_MATCH,
+    ),
+    F1_B: Measure(
+        "final task B F1",
+        SHARE,
+        "F1 of task B's generated answers at the end, over words (Rajpurkar et al. 2016): higher is better",
+        False,
+        lambda run: score_at_end(run, TASK_B_F1),
+        TASK_B_F1,
     ),
 }

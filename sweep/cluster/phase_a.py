@@ -140,6 +140,7 @@ def run_phase_a(
             tokens=tokens,
             storage=prepared.artifacts[seed],
             adapter=prepared.fingerprint["phase_a"].get("adapter"),
+            evaluation=study.evaluation,
         )
         for seed in links
     ]

@@ -137,7 +137,9 @@ class Trials:
         `slots` is how many trials run at a time. Cells that the storage stopped go on once it is back.
         """
         made = {
-            seed: ray.put(Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b))
+            seed: ray.put(
+                Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b, study.evaluation)
+            )
             for seed, artifact in plan.made.items()
         }
         shared = {cell.seed: made[plan.phase_a_seed(cell.seed)] for cell in plan.cells}

@@ -11,12 +11,13 @@ from sweep.config.errors import ConfigurationError
 from sweep.config.faults import describe_faults
 from sweep.config.search_space import SearchSettings
 from sweep.config.yaml_text import parse_yaml
-from trainables.ledger.schema import AA, DEFAULT_BASELINE
+from trainables.ledger.schema import AA, DEFAULT_BASELINE, TASKS
 from trainables.ledger.storage.location import check_location
 from trainables.replay.batch_order import replay_count
 from trainables.settings import (
     LARGEST,
     Count,
+    EvaluationSettings,
     ModelSettings,
     PhaseASettings,
     PhaseBSettings,
@@ -126,6 +127,7 @@ class StudyConfig(Settings):
     max_length: Annotated[int, Field(ge=8, le=LARGEST)] = 2048
     phase_a: PhaseASettings = PhaseASettings()
     phase_b: PhaseBSettings = PhaseBSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     search: SearchSettings = SearchSettings()
     inference: InferenceSettings = InferenceSettings()
     gate: bool = False
@@ -178,6 +180,33 @@ class StudyConfig(Settings):
                 f"search: a look judges strategies against {baseline!r}: list it, another strategy and a mix "
                 f"above 0; got strategy {list(strategies)} and mix {list(self.search.mix)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def check_generation(self) -> Self:
+        generate, needed = self.evaluation.generate, MEASURES[self.inference.primary].needs
+        if needed is not None and (generate is None or not needed.startswith(generate.tasks)):
+            task = next(task for task in TASKS if needed.startswith(task))
+            raise ValueError(
+                f"inference.primary: {self.inference.primary} is of generated answers: add {task} to "
+                "evaluation.generate.tasks"
+            )
+        if generate is None:
+            return self
+        for name in generate.tasks:
+            size = getattr(self, name).validation
+            if generate.examples is not None and generate.examples > size:
+                raise ValueError(
+                    f"evaluation.generate.examples: {generate.examples} is more than the {size} of "
+                    f"{name}.validation"
+                )
+        if not isinstance(generate.at, str):
+            wrong = [step for step in generate.at if step % self.phase_b.eval_every]
+            if wrong:
+                raise ValueError(
+                    f"evaluation.generate.at: answers are generated at evaluation points, multiples of "
+                    f"phase_b.eval_every, {self.phase_b.eval_every}; got {', '.join(map(str, wrong))}"
+                )
         return self
 
     def _check_weights(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from sweep.config.study import StudyConfig
 from trainables.cache.code_identity import NUMERICS
 from trainables.engine.memory import Footprint
-from trainables.engine.model_fit import check_model
+from trainables.engine.model_fit import Limits, check_model
 from trainables.engine.setup import Setup
 from trainables.ledger.digests import digest_json
 from trainables.ledger.schema import ARTIFACTS_DIRECTORY
@@ -21,6 +21,7 @@ from trainables.ledger.storage.base import PATIENCE, Storage
 from trainables.ledger.storage.location import open_storage
 from trainables.model.lora_fit import adapter_parameters, fitting_digest
 from trainables.model.sources import (
+    ModelError,
     ModelSource,
     check_quantization,
     load_tokenizer,
@@ -30,6 +31,7 @@ from trainables.model.sources import (
 from trainables.replay.strategies import STRATEGIES
 from trainables.settings import Precision
 from trainables.tasks.prepare import PreparedTask
+from trainables.tasks.scoring import check_score
 from trainables.tasks.task_cache import cached_task
 
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
@@ -96,6 +98,7 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     task_a, task_b = _prepare_tasks(study, source, say=say)
     for task in (task_a, task_b):
         limits.check_tokens(task)
+    _check_answers(study, {"task_a": task_a, "task_b": task_b}, limits=limits)
     fingerprint = _fingerprint(study, source, (task_a, task_b))
     patience = min(PATIENCE, study.resources.storage_patience)
     place = (
@@ -115,6 +118,24 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     return Prepared(
         source, setup, task_a, task_b, artifacts, fingerprint, parameters, fit.size.parameters, footprint
     )
+
+
+def _check_answers(study: StudyConfig, tasks: dict[str, PreparedTask], *, limits: Limits) -> None:
+    """Raise TaskError or ModelError where answers that are asked for cannot be judged, or have no room."""
+    generate = study.evaluation.generate
+    if generate is None:
+        return
+    for name in generate.tasks:
+        task = tasks[name]
+        check_score(task.score, task=task.name)
+        longest = int(task.validation.prompt_lengths[: generate.examples].max())
+        try:
+            limits.check_length(longest + generate.max_new_tokens)
+        except ModelError as error:
+            raise ModelError(
+                f"evaluation.generate: a prompt of task {task.name} has {longest} tokens and an answer up to "
+                f"{generate.max_new_tokens} (max_new_tokens): {error}"
+            ) from error
 
 
 def _artifact_key(fingerprint: dict[str, Any], seed: int, *, task_b: PreparedTask) -> str:
@@ -166,6 +187,8 @@ def _fingerprint(
         "phase_a": phase_a,
         "phase_b": phase_b,
     }
+    if study.evaluation.generate is not None:
+        sections["evaluation"] = study.evaluation.model_dump(mode="json", exclude_none=True)
     for name, settings, task in (("task_a", study.task_a, tasks[0]), ("task_b", study.task_b, tasks[1])):
         sections[name] = {"name": settings.name, "train": len(task.train), "validation": len(task.validation)}
         sections[name]["content"] = task.digest

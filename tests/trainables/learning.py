@@ -50,6 +50,7 @@ class Learning:
             tokens=1000.0,
             storage=prepared.artifacts[0],
             adapter=prepared.fingerprint["phase_a"].get("adapter"),
+            evaluation=self.study.evaluation,
         )
 
     def session(self) -> ModelSession:
@@ -76,7 +77,8 @@ class Learning:
         make_artifact(self.job)
         artifact = load_artifact(self.prepared.artifacts[0])
         assert artifact is not None
-        return Shared(self.prepared.setup, artifact, self.prepared.task_a, self.prepared.task_b)
+        prepared = self.prepared
+        return Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b, self.study.evaluation)
 
     def spec(
         self,

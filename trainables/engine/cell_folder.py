@@ -53,6 +53,10 @@ class CellStore:
         files.write(schema.LOSSES_FILE, save(losses))
         files.write_record(schema.ROWS_FILE, {"rows": rows})
 
+    def record_answers(self, points: list[dict[str, Any]]) -> None:
+        """Publish what was generated so far: a record an evaluation point, with its step."""
+        self._claimed()[1].write_record(schema.ANSWERS_FILE, {"points": points})
+
     def checkpoint(self, step: int, tensors: Tensors, values: Values) -> None:
         save_checkpoint(self._claimed()[0], step=step, tensors=tensors, values=values)
 

@@ -166,6 +166,35 @@ class SelectionForm(Form):
         return self
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AnsweredTaskForm(Form):
+    """Generated answers of one task, one entry an example in each list; `length` counts tokens before EOS."""
+
+    text: list[str]
+    length: list[int]
+    ended: list[bool]
+    scores: dict[str, list[Share]]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        _one_length([self.text, self.length, self.ended, *self.scores.values()])
+        return self
+
+
+class AnswersAtForm(Form):
+    step: int
+    task_a: AnsweredTaskForm | None = None
+    task_b: AnsweredTaskForm | None = None
+
+
+class AnswersForm(Form):
+    """`answers.json`: a validation set's first examples, at some evaluation points."""
+
+    points: list[AnswersAtForm]
+
+
 class FileForm(Form):
     size: int
     checksum: str
@@ -189,6 +218,7 @@ FORMS: dict[str, type[Form]] = {
     schema.CELL_FILE: CellForm,
     schema.SELECTION_FILE: SelectionForm,
     schema.RESULT_FILE: ResultForm,
+    schema.ANSWERS_FILE: AnswersForm,
     schema.STOPPED_FILE: StopForm,
     schema.RATES_FILE: RatesForm,
 }

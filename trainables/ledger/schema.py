@@ -27,6 +27,9 @@ CELL_FILE = "cell.json"  # what the cell is: labels at creation, hyperparameters
 SELECTION_FILE = "selection.json"  # realised selection: ids, levels, types, lengths of replayed examples
 ROWS_FILE = "rows.json"  # one row per evaluation point, ROW_COLUMNS each
 LOSSES_FILE = "losses.safetensors"  # per-example validation losses at every evaluation point
+ANSWERS_FILE = (
+    "answers.json"  # generated answers at the points that have some, with their scores, item by item
+)
 RESULT_FILE = "result.json"  # final state of a finished cell: DONE or DIVERGED; its other files, by name
 # of a result and of Phase A's manifest: digest of the code, versions and device of who computed it
 WORKER = "worker"
@@ -34,7 +37,13 @@ CLAIM_FILE = "claim.json"  # which attempt may write here; gone once the cell is
 FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
 STOPPED_FILE = "stopped.json"  # at which step a learning-rate search stopped the cell
 ADAPTER_DIRECTORY = "adapter"  # final adapter in PEFT format
-CONTENT_FILES = (CELL_FILE, SELECTION_FILE, ROWS_FILE, LOSSES_FILE)  # these and the adapter are an attempt's
+CONTENT_FILES = (
+    CELL_FILE,
+    SELECTION_FILE,
+    ROWS_FILE,
+    LOSSES_FILE,
+    ANSWERS_FILE,
+)  # these and the adapter are an attempt's
 ATTEMPT = "attempt"
 ATTEMPT_FORM = "[0-9]{6}-[0-9a-f]{8}"
 ATTEMPT_FILE = (
@@ -84,6 +93,14 @@ MEASURED_COLUMNS = (
 )
 TIMING_COLUMNS = (TOKENS_PER_SECOND, SECONDS)  # the only columns that may differ between equal runs
 ROW_COLUMNS = MEASURED_COLUMNS + TIMING_COLUMNS
+
+# What a row has beside these where answers were generated: the mean of each score of each task, in [0, 1].
+EXACT_MATCH, F1 = "exact_match", "f1"
+SCORES = (EXACT_MATCH, F1)
+TASKS = ("task_a", "task_b")
+TASK_A_EXACT_MATCH, TASK_A_F1, TASK_B_EXACT_MATCH, TASK_B_F1 = SCORE_COLUMNS = tuple(
+    f"{task}_{score}" for task in TASKS for score in SCORES
+)
 
 # The states of a cell.
 DONE = "done"  # trained to its last step

@@ -122,7 +122,7 @@ def _one_by_one(
         sliding_window: int | None = None,
         **options: Any,
     ) -> tuple[torch.Tensor, None]:
-        bounds = _check_options(cu_seq_lens_q, sliding_window, max_length_q, options)
+        bounds = check_options(cu_seq_lens_q, sliding_window, max_length_q, options)
         if key.shape[-1] != value.shape[-1]:
             raise AttentionError(
                 f"the model's keys are {key.shape[-1]} wide and its values {value.shape[-1]}: packed "
@@ -149,7 +149,7 @@ def _flatten_rows(heads: torch.Tensor) -> torch.Tensor:
     return heads.transpose(0, 1).flatten(1, 2)
 
 
-def _check_options(
+def check_options(
     bounds: torch.Tensor | None, sliding_window: int | None, longest: int, options: dict[str, Any]
 ) -> torch.Tensor:
     """Return the bounds of the examples. Raises AttentionError for what changes numbers and is not computed
@@ -200,7 +200,7 @@ def _varlen(
     Query heads share keys as they are where torch knows how (2.13). Where the kernel may be told not to split
     its keys, an example's output does not depend on what else is in the microbatch.
     """
-    bounds = _check_options(cu_seq_lens_q, sliding_window, max_length_q, options)
+    bounds = check_options(cu_seq_lens_q, sliding_window, max_length_q, options)
     q, k, v = (_flatten_rows(heads).transpose(0, 1) for heads in (query, key, value))  # (K * T, H, D)
     groups, longest = q.shape[1] // k.shape[1], max_length_q
     asked: dict[str, Any] = {"num_splits": 1} if "num_splits" in VARLEN_TAKES else {}

@@ -34,7 +34,7 @@ class PreparedTask:
 
     `dropped` counts over-long examples, `duplicates` those with a question that was met before,
     `without_paragraphs` the examples whose question stands alone although the task has paragraphs. `notes`
-    say what of the source is not used. `digest` covers both sets.
+    say what of the source is not used. `digest` covers both sets. `score`: how generated answers are judged.
     """
 
     name: str
@@ -46,6 +46,7 @@ class PreparedTask:
     source: str
     notes: tuple[str, ...]
     digest: str
+    score: str = "text"
 
     def record(self) -> dict[str, Any]:
         """Return where the examples are from and what was left out, as JSON."""
@@ -106,6 +107,7 @@ def prepare_task(
         source=source,
         notes=notes,
         digest=hashlib.sha256((train.digest + validation.digest).encode()).hexdigest(),
+        score=settings.score or find_task(settings).score,
     )
 
 

@@ -3,6 +3,7 @@
 from trainables.ledger.members import members
 from trainables.settings import TaskSettings
 from trainables.tasks import built_in, custom
+from trainables.tasks.scoring import SCORES
 from trainables.tasks.task import Task
 
 TASKS: dict[str, Task] = {task.name: task for task in members(built_in, "TASK")}
@@ -32,6 +33,8 @@ def check_task(settings: TaskSettings) -> TaskSettings:
             raise ValueError(f"{field} is for a task of your own; {name!r} is built in")
         if task.generate_rows is not None:
             _check_generated(settings)
+    if settings.score is not None and settings.score not in SCORES:
+        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {settings.score!r:.100}")
     if settings.paragraphs != "all" and "paragraphs" not in (task or OWN_TASK).options:
         takers = ", ".join(repr(each.name) for each in TASKS.values() if "paragraphs" in each.options)
         raise ValueError(f"paragraphs is for task {takers}, not {name!r}")

@@ -23,7 +23,8 @@ class GenerateRows(Protocol):
 class Task:
     """A reader, and a home on the hub or a generator; a task of the user's own has neither.
 
-    `options` names the fields of TaskSettings that only some tasks have and this one does.
+    `options` names the fields of TaskSettings that only some tasks have and this one does. `score`: of
+    `scoring.SCORES`, how generated answers are judged.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Task:
     hub: HubDataset | None = None
     generate_rows: GenerateRows | None = None
     options: tuple[str, ...] = ()
+    score: str = "text"

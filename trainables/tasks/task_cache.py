@@ -30,7 +30,7 @@ PACKAGES = ("datasets", "jinja2", "numpy", "pyarrow", "tokenizers", "transformer
 ARRAYS = ("tokens", "offsets", "prompt_lengths", "difficulty")
 TEXTS = ("levels", "types", "ids")
 PARTS = ("train", "validation")
-PLAIN = ("name", "dropped", "duplicates", "without_paragraphs", "source", "notes", "digest")
+PLAIN = ("name", "dropped", "duplicates", "without_paragraphs", "source", "notes", "digest", "score")
 SMALL = 1 << 20  # bytes of a file that is as soon read as looked up
 
 Origin = dict[str, Any]  # what pins a task's rows

@@ -45,4 +45,6 @@ def read_item(row: Row, *, settings: TaskSettings) -> Item:
     )
 
 
-TASK = Task("math", read_item, hub=HubDataset("qwedsacf/competition_math", parts=SUBJECTS))
+TASK = Task(
+    "math", read_item, hub=HubDataset("qwedsacf/competition_math", parts=SUBJECTS), score="mathematics"
+)

@@ -201,5 +201,9 @@ def _shape(value: Any) -> str:
 
 
 TASK = Task(
-    "hotpotqa", read_item, hub=HubDataset("hotpotqa/hotpot_qa", "distractor"), options=("paragraphs",)
+    "hotpotqa",
+    read_item,
+    hub=HubDataset("hotpotqa/hotpot_qa", "distractor"),
+    options=("paragraphs",),
+    score="short_answer",
 )

@@ -104,4 +104,4 @@ def _draw_names(rng: np.random.Generator, *, count: int) -> list[str]:
     return [NAMES[index] for index in rng.choice(len(NAMES), size=count, replace=False)]
 
 
-TASK = Task("multihop", hotpotqa.read_item, generate_rows=generate_rows)
+TASK = Task("multihop", hotpotqa.read_item, generate_rows=generate_rows, score="short_answer")
