@@ -56,7 +56,8 @@ class PhaseAJob:
     """All that Phase A's result depends on, and where to put it (`storage`, a folder named by the key).
 
     `batch_size` is Phase B's and `tokens` those that a worker trains on in it: what is settled for
-    Phase B depends on them. `adapter` is the digest of the user's, where the settings name one.
+    Phase B depends on them. `adapter` is the digest of the user's, where the settings name one. `cells` that
+    share a worker are measured where None are given.
     """
 
     setup: Setup
@@ -68,6 +69,7 @@ class PhaseAJob:
     storage: Storage
     adapter: str | None = None
     evaluation: EvaluationSettings = LOSSES_ALONE
+    cells: int | None = None
 
     @property
     def partial(self) -> Storage:
@@ -259,9 +261,13 @@ def _settle(job: PhaseAJob, session: ModelSession, warn: Callable[[str], None]) 
     compute.compiled = asked == "on" or (
         asked == "auto" and worth_compiling(model, compute=compute, tokens=job.tokens, warn=warn)
     )
+    cells = _measured_cells(job, session) if job.cells is None else job.cells
+    return replace(session.compute_plan, tokens=dict(compute.tokens), compiled=compute.compiled, cells=cells)
+
+
+def _measured_cells(job: PhaseAJob, session: ModelSession) -> int:
     lengths = job.task_b.train.lengths
     batches = [
         np.roll(lengths, shift * job.batch_size)[: job.batch_size].tolist() for shift in range(max(FUSED))
     ]
-    cells = choose_cells(model, compute=compute, batches=batches)
-    return replace(session.compute_plan, tokens=dict(compute.tokens), compiled=compute.compiled, cells=cells)
+    return choose_cells(session.model, compute=session.compute, batches=batches)

@@ -25,8 +25,9 @@ from trainables.ledger import schema
 from trainables.ledger.loss_means import Losses, example_weighted, token_weighted
 from trainables.model.base_weights import BaseWeights
 from trainables.model.lora_files import adapter_files
-from trainables.replay.batch_order import CellSpec, Realisation, realise
+from trainables.replay.batch_order import CellSpec
 from trainables.replay.random_streams import stream_integer
+from trainables.replay.realisation import Realisation, realise
 from trainables.replay.strategies import Pool
 from trainables.settings import LOSSES_ALONE, EvaluationSettings
 from trainables.tasks.prepare import PreparedTask
@@ -85,7 +86,7 @@ class Cell:
         self.run = AdapterRun(
             session.model.import_weights(shared.artifact.adapter),
             stream=self.realisation.stream,
-            tasks=(shared.task_a.train, shared.task_b.train),
+            tasks=(shared.task_a.train, shared.task_b.all_training),
             settings=spec.training,
             dropout=session.model.dropout_stream(stream_integer(spec.seed, "dropout")),
         )

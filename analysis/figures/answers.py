@@ -18,8 +18,9 @@ from analysis.stats.measures import ACCURACY_A, ACCURACY_B
 from analysis.wording.terms import mix_text
 from trainables.ledger import schema
 
-SHARE = "percent"
-AT = "at"  # the column of a bar's place: its mix in words
+GAP = 0.6  # of a bar, between mixes
+SPREAD = 0.7  # of a bar, over which its seeds' points lie side by side
+DASHED = (0, (4, 2))
 PANELS = {ACCURACY_A: schema.TASK_A_EXACT_MATCH, ACCURACY_B: schema.TASK_B_EXACT_MATCH}
 
 
@@ -33,28 +34,46 @@ def plot_answers(
 ) -> Axes:
     """Draw a bar a mix and strategy: the mean over seeds, with its t interval from three on, and each seed.
 
-    `runs`: strategy, mix and `share` of right answers in [0, 1]. `start`: the share before Phase B, a dashed
-    line.
+    `runs`: strategy, mix, seed and `share` of right answers in [0, 1]. `start`: the share before Phase B, a
+    dashed line.
     """
     styles = styles or strategy_styles(runs[schema.STRATEGY])
-    present = set(runs[schema.STRATEGY])
-    shown = {name: styles[name] for name in sorted(present, key=strategy_rank)}
-    ordered = runs.sort_values(schema.MIX, kind="stable")
-    bars = ordered.assign(**{AT: ordered[schema.MIX].map(mix_text), SHARE: 100 * ordered["share"]})
+    shown = {name: styles[name] for name in sorted(set(runs[schema.STRATEGY]), key=strategy_rank)}
+    places, ticks = _places(runs)
+    at = [places[label] for label in zip(runs[schema.MIX], runs[schema.STRATEGY], strict=True)]
+    bars = runs.assign(at=at, percent=100 * runs["share"])
+    order = bars.groupby([schema.MIX, schema.STRATEGY])[schema.SEED].rank()
+    beside = SPREAD * (order / (order.max() + 1) - 0.5)
 
     def interval(values: pd.Series) -> tuple[float, float]:
         found = mean_interval(values.to_numpy(float), level=level)
         return found.mean - found.half_width, found.mean + found.half_width
 
-    look = looks(shown) | {"x": AT, "y": SHARE, "ax": ax, "dodge": True}
-    seaborn.barplot(
-        bars, **look, errorbar=interval, width=0.8, alpha=0.55, err_kws={"linewidth": 0.9, "color": "0.2"}
-    )
-    seaborn.stripplot(bars, **look, size=2.6, jitter=0.12, linewidth=0.3, edgecolor="white", zorder=5)
+    look = looks(shown) | {"x": "at", "y": "percent", "ax": ax}
+    whiskers = {"linewidth": 0.9, "color": "0.2"}
+    bar = {"width": 0.8, "alpha": 0.55, "dodge": False, "native_scale": True}
+    seaborn.barplot(bars, **look, **bar, errorbar=interval, err_kws=whiskers)
+    points = bars.assign(at=bars["at"] + beside)
+    seaborn.scatterplot(points, **look, s=9, linewidth=0.3, edgecolor="white", zorder=5)
+    ax.grid(visible=False, axis="x")
     if not math.isnan(start):
-        ax.axhline(100 * start, color="0.2", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-    ax.set(xlabel="mix", ylabel="", ylim=(0, 104))
+        ax.axhline(100 * start, color="0.2", linewidth=0.9, linestyle=DASHED, zorder=1)
+    ax.set(xlabel="mix", ylabel="", ylim=(-3, 104))
+    ax.set_xticks([*ticks.values()], [mix_text(mix) for mix in ticks])
     return ax
+
+
+def _places(runs: pd.DataFrame) -> tuple[dict[tuple[float, str], float], dict[float, float]]:
+    """Return where each mix and strategy stands, and the middle of each mix: those of a mix side by side."""
+    places: dict[tuple[float, str], float] = {}
+    ticks: dict[float, float] = {}
+    free = 0.0
+    for mix in sorted({float(each) for each in runs[schema.MIX]}):
+        names = sorted(set(runs.loc[runs[schema.MIX] == mix, schema.STRATEGY]), key=strategy_rank)
+        places |= {(mix, name): free + number for number, name in enumerate(names)}
+        ticks[mix] = free + (len(names) - 1) / 2
+        free += len(names) + GAP
+    return places, ticks
 
 
 def draw_answers(facet: Facet) -> Drawing:
@@ -92,7 +111,7 @@ def _place_legend(figure: Figure, facet: Facet, frames: dict[str, pd.DataFrame])
     present = set().union(*(frame[schema.STRATEGY] for frame in frames.values()))
     names = sorted(present, key=strategy_rank)
     handles: list[Patch | Line2D] = [Patch(facecolor=facet.styles[name].colour, alpha=0.55) for name in names]
-    handles.append(Line2D([], [], color="0.2", linewidth=0.9, linestyle=(0, (4, 2))))
+    handles.append(Line2D([], [], color="0.2", linewidth=0.9, linestyle=DASHED))
     place_legend(figure, handles, [*(facet.styles[name].label for name in names), "before Phase B"], title="")
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from analysis.findings.answers import find_answers
 from analysis.findings.by_level import find_levels
 from analysis.findings.contrasts import contrast_notes, find_aa, find_contrasts, find_over_all, find_secondary
 from analysis.findings.doses import Laws, find_doses, fit_laws
@@ -21,6 +22,7 @@ from analysis.findings.rounds import Judgement
 from analysis.findings.selections import Selected, overlaps, pool_size, read_selections
 from analysis.findings.sensitivity import find_sensitivity
 from analysis.findings.variance import Components, components, split
+from analysis.reading.answers import AnsweredItems, read_answered
 from analysis.reading.declaration import Inference, read_settings
 from analysis.reading.per_example import Changes, read_changes
 from analysis.reading.study import RecordedStudy
@@ -124,6 +126,17 @@ class Findings:
         return read_changes(self.study)
 
     @cached_property
+    def _answered(self) -> AnsweredItems:
+        return read_answered(self.study)
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """A row a task whose answers were generated, strategy, mix and axes: COLUMNS of
+        analysis.findings.answers; empty where there are none.
+        """
+        return find_answers(self.pairs, study=self.study, answered=self._answered, level=self.settings.level)
+
+    @cached_property
     def levels(self) -> pd.DataFrame:
         """A row a run and group of A's validation examples.
 
@@ -188,6 +201,7 @@ class Findings:
     def problems(self) -> tuple[str, ...]:
         """Every file that could not be used, those of single examples too; it reads them."""
         found = (*self.study.problems, *self._changes.problems, *self._selected.problems)
+        found += self._answered.problems
         return tuple(dict.fromkeys(found))
 
 

@@ -141,7 +141,7 @@ ACCURACY_LOST = "task_a_accuracy_lost"
 ACCURACY_A = "final_task_a_accuracy"
 ACCURACY_B = "final_task_b_accuracy"
 F1_B = "final_task_b_f1"
-SHARE = "share"
+SHARE = "share of answers"
 PRIMARY = FORGETTING
 
 MEASURES: dict[str, Measure] = {

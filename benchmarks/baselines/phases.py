@@ -14,7 +14,8 @@ from benchmarks.baselines.examples import sorted_set
 from benchmarks.baselines.trainer import StudyTrainer, Workplace, make_trainer, open_model
 from sweep.planning.cells import Label
 from trainables.ledger.schema import NO_REPLAY
-from trainables.replay.batch_order import phase_a_stream, realise
+from trainables.replay.batch_order import phase_a_stream
+from trainables.replay.realisation import realise
 from trainables.replay.strategies import Floats, Pool
 
 

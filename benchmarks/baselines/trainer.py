@@ -132,7 +132,9 @@ class Workplace:
 
     @property
     def wants_pool_losses(self) -> bool:
-        return any(STRATEGIES[name].needs == "losses" for name in self.study.search.strategy)
+        return any(
+            STRATEGIES[name].needs == "losses" for name in self.study.search.strategy if name in STRATEGIES
+        )
 
 
 def open_model(place: Workplace, *, adapter: Path | None) -> PeftModel:

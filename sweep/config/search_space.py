@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from sweep.config.faults import nearest
 from trainables.ledger.schema import AA, MIX, SEED, STRATEGY
+from trainables.replay.controls import CONTROLS
 from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseBSettings, Seed, Settings
 
@@ -47,12 +48,13 @@ class SearchSettings(Settings):
     @field_validator("strategy")
     @classmethod
     def check_strategies(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
+        choices = [*STRATEGIES, *CONTROLS]  # what may fill replay slots
         for name in strategies:
-            if name not in STRATEGIES:
+            if name not in choices:
                 parts = [part for part in re.split(r"[,;\s]+", name) if part]
-                several = len(parts) > 1 and all(part in STRATEGIES for part in parts)
-                hint = f"; write a list as [{', '.join(parts)}]" if several else nearest(name, [*STRATEGIES])
-                raise ValueError(f"unknown strategy {name!r}: choose from {', '.join(STRATEGIES)}{hint}")
+                several = len(parts) > 1 and all(part in choices for part in parts)
+                hint = f"; write a list as [{', '.join(parts)}]" if several else nearest(name, choices)
+                raise ValueError(f"unknown strategy {name!r}: choose from {', '.join(choices)}{hint}")
         return strategies
 
     @field_validator("looks")

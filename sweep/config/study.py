@@ -14,6 +14,7 @@ from sweep.config.yaml_text import parse_yaml
 from trainables.ledger.schema import AA, DEFAULT_BASELINE, TASKS
 from trainables.ledger.storage.location import check_location
 from trainables.replay.batch_order import replay_count
+from trainables.replay.controls import CONTROLS
 from trainables.settings import (
     LARGEST,
     Count,
@@ -173,6 +174,10 @@ class StudyConfig(Settings):
             raise ValueError(
                 f"inference.baseline_draws: 2 takes the mean of {DEFAULT_BASELINE!r} and {AA!r}; list both "
                 f"in search.strategy, got {', '.join(strategies)}"
+            )
+        if baseline in CONTROLS:
+            raise ValueError(
+                f"inference.baseline: {baseline!r} is a control, which is compared too; choose a strategy"
             )
         self._check_weights()
         if self.search.looks and not self.search.compares(baseline):

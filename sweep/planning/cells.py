@@ -13,6 +13,7 @@ from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared
 from trainables.ledger.digests import digest_json
 from trainables.ledger.schema import MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.replay.batch_order import TASK_B, CellSpec, Stream, lay_out_slots, replay_count
+from trainables.replay.controls import CONTROLS
 from trainables.replay.strategies import (
     STRATEGIES,
     Floats,
@@ -114,6 +115,15 @@ def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, 
         meaning = meaning_of(axes) | {"artifact": origin.key, "seed": seed}
         whole_pool = shared.slots.count == len(train)  # which every strategy replays alike
         for label in labels:
+            control = CONTROLS.get(label.strategy)
+            if control is not None:
+                stream = control.fill(
+                    shared.slots, pools[phase_a_seed(seed)], shared.task_b_size, seed
+                ).stream
+                own = {"fresh": shared.fresh_digest} if control.fresh and shared.slots.count else {}
+                spec = _specify(label, stream, training=training, meaning=meaning | own)
+                _add(cells, label, spec, steps=shared.steps, tokens=shared.tokens_of(stream))
+                continue
             strategy = "random" if whole_pool else label.strategy
             if origin.pool_losses is None and _needs(strategy) == "losses":
                 estimate = shared.tokens(shared.selection(order_of("random", seed)))
@@ -121,9 +131,16 @@ def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, 
                 continue
             selection = shared.selection(None if mix == 0 else order_of(strategy, seed))
             spec = _specify(label, shared.slots.fill(selection), training=training, meaning=meaning)
-            merged = cells[spec.key].labels if spec.key in cells else ()
-            cells[spec.key] = PlannedCell((*merged, label), spec, shared.steps, shared.tokens(selection))
+            _add(cells, label, spec, steps=shared.steps, tokens=shared.tokens(selection))
     return list(cells.values())
+
+
+def _add(
+    cells: dict[str | Label, PlannedCell], label: Label, spec: CellSpec, *, steps: int, tokens: int
+) -> None:
+    """Put a run into `cells`, or its label to that of an equal one."""
+    merged = cells[spec.key].labels if spec.key in cells else ()
+    cells[spec.key] = PlannedCell((*merged, label), spec, steps, tokens)
 
 
 def check_selectable(study: StudyConfig, pool: Pool, *, task_b_size: int) -> None:
@@ -140,7 +157,7 @@ def check_selectable(study: StudyConfig, pool: Pool, *, task_b_size: int) -> Non
 
 
 def _needs(strategy: str) -> str | None:
-    return None if strategy == NO_REPLAY else STRATEGIES[strategy].needs
+    return STRATEGIES[strategy].needs if strategy in STRATEGIES else None
 
 
 def _slots_of(label: Label) -> tuple[int, Axes, float]:
@@ -168,13 +185,27 @@ class _Shared:
     """What the cells of one seed, mix and axes share: all but the examples that fill the slots."""
 
     def __init__(self, mix: float, *, seed: int, prepared: Prepared, training: PhaseBSettings) -> None:
-        size = len(prepared.task_b.train)
+        self.task_b_size = size = len(prepared.task_b.train)
+        self._prepared = prepared
         self.slots = lay_out_slots(replay_count(mix, size), seed=seed, task_b_size=size, training=training)
         self.steps = self.slots.stream.steps
         stream = self.slots.stream
         self._lengths_a = prepared.task_a.train.lengths
         self._visits = np.bincount(self.slots.slots, minlength=self.slots.count)
         self._tokens_b = int(prepared.task_b.train.lengths[stream.indices[stream.sources == TASK_B]].sum())
+
+    @property
+    def fresh_digest(self) -> str:
+        """What pins the further examples of task B that fill the slots."""
+        fresh = self._prepared.task_b.fresh
+        assert fresh is not None, "a control with fresh examples has some prepared"
+        return fresh.first(self.slots.count).digest
+
+    def tokens_of(self, stream: Stream) -> int:
+        """Return how many tokens a run trains on in this order."""
+        of_task_b = stream.sources == TASK_B
+        task_b = self._prepared.task_b.all_training.lengths[stream.indices[of_task_b]]
+        return int(task_b.sum() + self._lengths_a[stream.indices[~of_task_b]].sum())
 
     def selection(self, order: Indices | None) -> Indices:
         """Return what an order of the pool replays here, ascending; None replays nothing."""

@@ -28,6 +28,8 @@ from trainables.model.sources import (
     resolve_model,
     tokenizer_identity,
 )
+from trainables.replay.batch_order import replay_count
+from trainables.replay.controls import CONTROLS
 from trainables.replay.strategies import STRATEGIES
 from trainables.settings import Precision
 from trainables.tasks.prepare import PreparedTask
@@ -68,7 +70,7 @@ class Prepared:
     @property
     def longest(self) -> int:
         """Tokens of the longest example."""
-        parts = (part for task in (self.task_a, self.task_b) for part in (task.train, task.validation))
+        parts = (part for task in (self.task_a, self.task_b) for part in (task.all_training, task.validation))
         return max(int(part.lengths.max()) for part in parts)
 
     def computed_in(self, precision: Precision) -> "Prepared":
@@ -152,9 +154,18 @@ def _prepare_tasks(
     study: StudyConfig, source: ModelSource, *, say: Callable[[str], None]
 ) -> tuple[PreparedTask, PreparedTask]:
     tokenizer, identity = cache(partial(load_tokenizer, source)), tokenizer_identity(source)
+    wanted = any(CONTROLS[name].fresh for name in study.search.strategy if name in CONTROLS)
+    fresh = replay_count(max(study.search.mix), study.task_b.train) if wanted else 0
     task_a, task_b = (
-        cached_task(settings, tokenizer=tokenizer, identity=identity, max_length=study.max_length, say=say)
-        for settings in (study.task_a, study.task_b)
+        cached_task(
+            settings,
+            tokenizer=tokenizer,
+            identity=identity,
+            max_length=study.max_length,
+            fresh=count,
+            say=say,
+        )
+        for settings, count in ((study.task_a, 0), (study.task_b, fresh))
     )
     return task_a, task_b
 
@@ -173,7 +184,7 @@ def _fingerprint(
     sections: dict[str, Any] = {
         "engine": {"numerics": NUMERICS},
         "code": {name: version(name).partition("+")[0] for name in CODE_PACKAGES},  # without its build's name
-        "strategies": {name: STRATEGIES[name].digest for name in study.search.strategy},
+        "strategies": {name: _known_by(name) for name in study.search.strategy},
         "model": _without_later(
             {
                 "fingerprint": source.fingerprint,
@@ -193,6 +204,10 @@ def _fingerprint(
         sections[name] = {"name": settings.name, "train": len(task.train), "validation": len(task.validation)}
         sections[name]["content"] = task.digest
     return sections
+
+
+def _known_by(strategy: str) -> str:
+    return CONTROLS[strategy].digest if strategy in CONTROLS else STRATEGIES[strategy].digest
 
 
 def _without_later(section: dict[str, Any]) -> dict[str, Any]:

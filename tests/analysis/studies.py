@@ -47,6 +47,7 @@ def write_study(
     effects: Mapping[str, float] | None = None,
     noise: float = 1.0,
     per_example: bool = False,
+    answers: Mapping[str, float] | None = None,
 ) -> Path:
     """Write a study and return its directory.
 
@@ -54,6 +55,8 @@ def write_study(
     labels with a slots hash of their own. `adapters`: a Phase A adapter for each seed. `effects`: what a
     strategy adds to A's final loss, nats a token (0 if not named). `noise`: scales each run's own noise; at 0
     paired differences are the effects. `per_example`: LOSSES_FILE in cells, VALIDATION_FILE in the study.
+    `answers`: a strategy's share of right answers to task A at the end, of all before; a hundredth less for
+    every seed.
     """
     axes = dict(axes or {})
     labels = [(s, m, seed) for s, m, seed in itertools.product(strategies, mixes, seeds)]
@@ -70,6 +73,9 @@ def write_study(
             rows = make_rows(
                 label, lr=float(extra.get("lr", 7e-5)), adapters=adapters, effects=effects, noise=noise
             )
+            if answers is not None:
+                rows[0][schema.TASK_A_EXACT_MATCH] = 1.0
+                rows[-1][schema.TASK_A_EXACT_MATCH] = answers[label[0]] - 0.01 * label[2]
             own = (slots or {}).get(label)
             write_cell(
                 cell, label=label, extra=extra, state=state, rows=rows, slots=own, per_example=per_example

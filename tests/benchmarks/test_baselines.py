@@ -23,7 +23,8 @@ from sweep.planning.cells import Label, study_labels
 from tests.trainables.learning import Learning, folder_of, learn, path_of, run_cell
 from trainables.ledger.schema import ADAPTER_DIRECTORY, STEP, TASK_A_LOSS, TASK_B_LOSS, TRAIN_LOSS
 from trainables.model.sources import load_tokenizer
-from trainables.replay.batch_order import Stream, phase_a_stream, realise
+from trainables.replay.batch_order import Stream, phase_a_stream
+from trainables.replay.realisation import realise
 from trainables.replay.strategies import Pool
 
 PADDED = Manner(padding="max_length", grouped=False, measures_start=True)

@@ -28,7 +28,8 @@ from trainables.ledger.digests import digest_json
 from trainables.ledger.manifest import FileSet
 from trainables.ledger.storage.location import open_storage
 from trainables.replay import strategies
-from trainables.replay.batch_order import Slots, lay_out_slots, realise
+from trainables.replay.batch_order import Slots, lay_out_slots
+from trainables.replay.realisation import realise
 from trainables.replay.strategies import STRATEGIES, Pool
 
 SEEDS, MIXES = list(range(6)), [0, 0.25, 0.5]

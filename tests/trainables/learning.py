@@ -24,7 +24,8 @@ from trainables.ledger.storage.location import open_storage
 from trainables.model.lora import AdapterStack
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.phase_b import Shared, run_cells
-from trainables.replay.batch_order import CellSpec, realise
+from trainables.replay.batch_order import CellSpec
+from trainables.replay.realisation import realise
 from trainables.replay.strategies import Pool
 from trainables.settings import PhaseBSettings
 

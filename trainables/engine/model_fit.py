@@ -55,7 +55,7 @@ class Limits:
 
     def check_tokens(self, task: PreparedTask) -> None:
         """Raise ModelError where an example holds a token that the embedding has no row for."""
-        largest = max(int(part.tokens.max()) for part in (task.train, task.validation))
+        largest = max(int(part.tokens.max()) for part in (task.all_training, task.validation))
         if largest >= self.vocabulary:
             raise ModelError(
                 f"task {task.name}: the tokenizer gives token {largest}, but the model's embedding has only "

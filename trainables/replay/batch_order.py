@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from trainables.ledger.digests import digest_arrays
 from trainables.replay.random_streams import stream_generator
-from trainables.replay.strategies import Indices, Pool, select
+from trainables.replay.strategies import Indices
 from trainables.settings import PhaseBSettings, TrainingSettings
 
 TASK_A, TASK_B = 0, 1  # values of Stream.sources
@@ -74,19 +74,6 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class Realisation:
-    """What one cell really trains on.
-
-    `selection`: (R,) replayed examples, ascending. `slots_hash` covers the order with the replay
-    slots left unfilled: it is equal for all strategies at one seed and mix.
-    """
-
-    selection: Indices
-    stream: Stream
-    slots_hash: str
-
-
-@dataclass(frozen=True)
 class CellSpec:
     """One Phase B run. `strategy` is None for the control without replay."""
 
@@ -101,19 +88,6 @@ class CellSpec:
 def replay_count(mix: float, task_b_size: int) -> int:
     """Return the number of replayed examples: `mix` times task B's training examples, rounded."""
     return round(mix * task_b_size)
-
-
-def realise(
-    strategy: str | None, *, mix: float, seed: int, pool: Pool, task_b_size: int, training: PhaseBSettings
-) -> Realisation:
-    """Return the selection and order of one cell; `strategy` is None for the control without replay."""
-    count = replay_count(mix, task_b_size)
-    if count == 0 or strategy is None:
-        count, selection = 0, np.empty(0, np.int64)
-    else:
-        selection = select(strategy, pool, count=count, seed=seed)
-    slots = lay_out_slots(count, seed=seed, task_b_size=task_b_size, training=training)
-    return Realisation(selection, slots.fill(selection), slots.stream.digest)
 
 
 def lay_out_slots(count: int, *, seed: int, task_b_size: int, training: PhaseBSettings) -> Slots:

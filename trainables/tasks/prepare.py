@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from trainables.settings import TaskSettings
 from trainables.tasks.examples import Example, Row, TaskError
 from trainables.tasks.registry import find_task
 from trainables.tasks.sources import HubDataset, Rows, Splits, read_hub, read_path
-from trainables.tasks.tokenised import Encoded, TokenisedExamples, encode_examples, pack
+from trainables.tasks.tokenised import Encoded, TokenisedExamples, encode_examples, join, pack
 from trainables.tasks.wording import word_example
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class PreparedTask:
     `dropped` counts over-long examples, `duplicates` those with a question that was met before,
     `without_paragraphs` the examples whose question stands alone although the task has paragraphs. `notes`
     say what of the source is not used. `digest` covers both sets. `score`: how generated answers are judged.
+    `fresh`: further examples, of which no run trains on any but `fresh_b`.
     """
 
     name: str
@@ -47,6 +49,12 @@ class PreparedTask:
     notes: tuple[str, ...]
     digest: str
     score: str = "text"
+    fresh: TokenisedExamples | None = None
+
+    @cached_property
+    def all_training(self) -> TokenisedExamples:
+        """The training examples, and the fresh ones behind them."""
+        return self.train if self.fresh is None else join(self.train, self.fresh)
 
     def record(self) -> dict[str, Any]:
         """Return where the examples are from and what was left out, as JSON."""
@@ -72,18 +80,21 @@ def prepare_task(
     *,
     tokenizer: "PreTrainedTokenizerBase",
     max_length: int,
+    fresh: int = 0,
     say: Say = lambda message: None,
 ) -> PreparedTask:
     """Draw and tokenise a task's validation and training examples; `say` is told how far a long one is.
 
-    Validation is drawn first, so asking for more training examples leaves it as it is. Both depend on
-    `settings.seed` only, never on a replicate's. Raises TaskError where the source, a row or the
+    Validation is drawn first, so asking for more training examples leaves it as it is; `fresh` ones, which
+    are in neither, are drawn last. All depend on `settings.seed` only, never on a replicate's. Raises
+    TaskError where the source, a row or the
     number of fitting examples does not do.
     """
-    rows, validation_rows, source, notes = _open_rows(settings)
+    rows, validation_rows, source, notes = _open_rows(settings, fresh=fresh)
     draw = _Draw(settings, tokenizer=tokenizer, max_length=max_length, say=say)
     validation = draw.take(validation_rows, count=settings.validation, field="validation")
     train = draw.take(rows, count=settings.train, field="train")
+    further = draw.take(rows, count=fresh, field="fresh_b") if fresh else None
     if settings.difficulty is not None and np.isnan(train.difficulty).all():
         raise TaskError(
             f"task {settings.name}: no training example has a readable difficulty in column "
@@ -108,16 +119,17 @@ def prepare_task(
         notes=notes,
         digest=hashlib.sha256((train.digest + validation.digest).encode()).hexdigest(),
         score=settings.score or find_task(settings).score,
+        fresh=further,
     )
 
 
-def _open_rows(settings: TaskSettings) -> tuple[PlacedRows, PlacedRows, str, tuple[str, ...]]:
+def _open_rows(settings: TaskSettings, *, fresh: int) -> tuple[PlacedRows, PlacedRows, str, tuple[str, ...]]:
     """Return the rows to draw train and validation from, the source in words, and what of it is not used;
     the two are one iterator where validation is carved out of train."""
     task = find_task(settings)
     train_seed, validation_seed = np.random.SeedSequence(settings.seed).spawn(2)
     if task.generate_rows is not None:
-        limit = GENERATED_ROWS_PER_EXAMPLE * (settings.train + settings.validation)
+        limit = GENERATED_ROWS_PER_EXAMPLE * (settings.train + settings.validation + fresh)
         generated = islice(task.generate_rows(np.random.default_rng(train_seed)), limit)
         rows = ((f"generated row {number}", row) for number, row in enumerate(generated, start=1))
         return rows, rows, "generated", ()

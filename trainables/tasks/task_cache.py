@@ -29,7 +29,7 @@ KIND = "tasks"
 PACKAGES = ("datasets", "jinja2", "numpy", "pyarrow", "tokenizers", "transformers")
 ARRAYS = ("tokens", "offsets", "prompt_lengths", "difficulty")
 TEXTS = ("levels", "types", "ids")
-PARTS = ("train", "validation")
+PARTS = ("train", "validation", "fresh")
 PLAIN = ("name", "dropped", "duplicates", "without_paragraphs", "source", "notes", "digest", "score")
 SMALL = 1 << 20  # bytes of a file that is as soon read as looked up
 
@@ -42,6 +42,7 @@ def cached_task(
     tokenizer: Callable[[], "PreTrainedTokenizerBase"],
     identity: str | None,
     max_length: int,
+    fresh: int = 0,
     say: Callable[[str], None] = lambda message: None,
 ) -> PreparedTask:
     """Return what `prepare_task` returns, made only if this machine does not keep it.
@@ -51,18 +52,18 @@ def cached_task(
     """
     origin = _origin(settings) if identity is not None else None
     if origin is None:
-        return prepare_task(settings, tokenizer=tokenizer(), max_length=max_length, say=say)
-    key = _key(settings, origin=origin, identity=identity, max_length=max_length)
+        return prepare_task(settings, tokenizer=tokenizer(), max_length=max_length, fresh=fresh, say=say)
+    key = _key(settings, origin=origin, identity=identity, max_length=max_length, fresh=fresh)
     kept = recall(KIND, key)
     if kept is not None:
         return _decode(kept)
-    task = prepare_task(settings, tokenizer=tokenizer(), max_length=max_length, say=say)
+    task = prepare_task(settings, tokenizer=tokenizer(), max_length=max_length, fresh=fresh, say=say)
     if _was_made_from(origin, task, settings):
         keep(KIND, key, _encode(task))
     return task
 
 
-def _key(settings: TaskSettings, *, origin: Origin, identity: str | None, max_length: int) -> str:
+def _key(settings: TaskSettings, *, origin: Origin, identity: str | None, max_length: int, fresh: int) -> str:
     code = {
         name: digest
         for name, digest in module_digests().items()
@@ -74,6 +75,7 @@ def _key(settings: TaskSettings, *, origin: Origin, identity: str | None, max_le
             "origin": origin,
             "tokenizer": identity,
             "max_length": max_length,
+            "fresh": fresh,
             "code": code,
             "packages": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         }
@@ -118,6 +120,8 @@ def _encode(task: PreparedTask) -> bytes:
     arrays: dict[str, npt.NDArray[Any]] = {}
     for part in PARTS:
         examples = getattr(task, part)
+        if examples is None:
+            continue
         record[part] = {name: getattr(examples, name) for name in TEXTS}
         arrays |= {f"{part}.{name}": getattr(examples, name) for name in ARRAYS}
     arrays["record"] = np.frombuffer(json.dumps(record).encode(), dtype=np.uint8)
@@ -129,6 +133,8 @@ def _decode(content: bytes) -> PreparedTask:
     fields = json.loads(arrays["record"].tobytes())
     fields["notes"] = tuple(fields["notes"])
     for part in PARTS:
+        if part not in fields:
+            continue
         texts: dict[str, Any] = {name: tuple(fields[part][name]) for name in TEXTS}
         fields[part] = TokenisedExamples(**texts | {name: arrays[f"{part}.{name}"] for name in ARRAYS})
     return PreparedTask(**fields)

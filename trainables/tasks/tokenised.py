@@ -57,6 +57,18 @@ class TokenisedExamples:
         """Supervised tokens of each example (n,); the first token of all has no prediction."""
         return self.lengths - (self.prompt_lengths if loss_on == "completion" else 1)
 
+    def first(self, count: int) -> "TokenisedExamples":
+        """Return the first `count` examples."""
+        return TokenisedExamples(
+            tokens=self.tokens[: self.offsets[count]],
+            offsets=self.offsets[: count + 1],
+            prompt_lengths=self.prompt_lengths[:count],
+            difficulty=self.difficulty[:count],
+            levels=self.levels[:count],
+            types=self.types[:count],
+            ids=self.ids[:count],
+        )
+
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over everything here, equal in every process and on every machine."""
@@ -109,6 +121,19 @@ def pack(examples: Sequence[Example], *, encoded: Sequence[Encoded]) -> Tokenise
         levels=tuple(example.level for example in examples),
         types=tuple(example.type for example in examples),
         ids=tuple(example.content[:ID_LENGTH] for example in examples),
+    )
+
+
+def join(first: TokenisedExamples, second: TokenisedExamples) -> TokenisedExamples:
+    """Return the examples of both, in order."""
+    return TokenisedExamples(
+        tokens=np.concatenate([first.tokens, second.tokens]),
+        offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        prompt_lengths=np.concatenate([first.prompt_lengths, second.prompt_lengths]),
+        difficulty=np.concatenate([first.difficulty, second.difficulty]),
+        levels=first.levels + second.levels,
+        types=first.types + second.types,
+        ids=first.ids + second.ids,
     )
 
 

@@ -52,7 +52,7 @@ def load(tmp_path: Path, text: str, *overrides: str) -> StudyConfig:
         ("study: a\nphase_a: {adapter: nowhere}", r"phase_a\.adapter: no file or directory"),
         (
             "study: a\ntask_a: {name: gsm8k}",
-            r"unknown task 'gsm8k': choose one of arithmetic, math, hotpotqa",
+            r"unknown task 'gsm8k': choose one of arithmetic, math, convention, hotpotqa",
         ),
         ("study: a\ntask_a: {name: hotpotqa}", r"both 'hotpotqa'"),
         ("study: a\nresources: {cpus: 1.5}", r"resources\.cpus: above 1 only whole numbers"),

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.replay.batch_order import TASK_A, TASK_B, Realisation, phase_a_stream, realise, replay_count
+from trainables.replay.batch_order import TASK_A, TASK_B, phase_a_stream, replay_count
+from trainables.replay.realisation import Realisation, realise
 from trainables.replay.strategies import STRATEGIES, Pool
 from trainables.settings import PhaseASettings, PhaseBSettings
 

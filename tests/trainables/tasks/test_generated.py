@@ -102,12 +102,12 @@ def _number(sentence: str) -> int:
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_a_generated_task_fills_four_thousand_distinct_examples_of_60_to_120_tokens(
+def test_a_generated_task_fills_four_thousand_distinct_examples_of_40_to_120_tokens(
     name: str, smollm2_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     prepared = prepare_task(TaskSettings(name=name), tokenizer=smollm2_tokenizer, max_length=120)
     lengths = np.concatenate([prepared.train.lengths, prepared.validation.lengths])
     assert (len(prepared.train), len(prepared.validation)) == (4000, 400)
     assert len({*prepared.train.ids, *prepared.validation.ids}) == 4400
-    assert lengths.min() >= 60
+    assert lengths.min() >= 40
     assert prepared.dropped == 0

@@ -252,7 +252,7 @@ def test_chat_prompts_keep_control_tokens_of_the_data_as_text(
 
 
 def test_every_built_in_task_has_one_origin() -> None:
-    assert set(TASKS) == {"math", "hotpotqa", "arithmetic", "multihop"}
+    assert set(TASKS) == {"math", "hotpotqa", "arithmetic", "multihop", "convention"}
     for task in TASKS.values():
         assert (task.generate_rows is not None) == (task.hub is None)
 

@@ -1,0 +1,65 @@
+"""Accuracy item by item: the interval's coverage over seeds and prompts, and what is counted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.findings.answers import compare, find_answers
+from analysis.reading.answers import AnsweredItems
+from analysis.reading.study import RecordedStudy
+
+
+def drawn(generator: np.random.Generator, *, seeds: int, items: int, effect: float) -> np.ndarray:
+    """Return differences of right answers, (seeds, items), of two strategies with noise of every kind."""
+    easiness = generator.normal(0.3, 1.0, items)
+    by_item = generator.normal(0, 0.5, items)  # how much a prompt suits the strategy
+    by_seed = generator.normal(0, 0.4, (seeds, 1))
+    baseline = easiness + generator.normal(0, 0.6, (seeds, items)) > 0
+    own = easiness + effect + by_item + by_seed + generator.normal(0, 0.6, (seeds, items)) > 0
+    return own.astype(float) - baseline
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "items"), [(5, 60), (10, 40)])
+def test_the_interval_covers_the_mean_over_new_seeds_and_new_prompts(seeds: int, items: int) -> None:
+    generator = np.random.default_rng(seeds)
+    truth = drawn(generator, seeds=2000, items=2000, effect=0.4).mean()
+    studies = [drawn(generator, seeds=seeds, items=items, effect=0.4) for _ in range(300)]
+    intervals = [compare(each, level=0.95) for each in studies]
+    covered = np.mean([each.low <= truth <= each.high for each in intervals])
+    assert 0.92 <= covered <= 0.995
+    over_pairs = [(each.mean(), each.std() / np.sqrt(each.size)) for each in studies]
+    naive = np.mean([abs(mean - truth) <= 1.96 * error for mean, error in over_pairs])
+    assert naive < 0.75  # as if each pair of answers were a draw of its own
+
+
+def test_there_is_no_interval_over_two_seeds_and_none_wider_than_its_values() -> None:
+    assert np.isnan(compare(np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]), level=0.95).low)
+    everywhere = compare(np.full((3, 4), -1.0), level=0.95)
+    assert (everywhere.difference, everywhere.low, everywhere.high) == (-1.0, -1.0, -1.0)
+
+
+def test_pairs_are_counted_by_who_alone_was_right() -> None:
+    study = RecordedStudy({}, (), pd.DataFrame(), pd.DataFrame())
+    pairs = pd.DataFrame(
+        [("hard", 0.1, f"h{seed}", f"r{seed}", seed != 3) for seed in range(4)],
+        columns=["strategy", "mix", "cell", "cell_baseline", "matched"],
+    )
+    right = {f"r{seed}": np.array([1.0, 1.0, 0.0, 1.0]) for seed in range(4)}
+    right |= {f"h{seed}": np.array([0.0, 1.0, 1.0, 0.0]) for seed in range(4)}
+    (row,) = find_answers(
+        pairs, study=study, answered=AnsweredItems({"task_a": right}, ()), level=0.95
+    ).to_dict("records")
+    assert (row["n"], row["items"], row["lost"], row["gained"]) == (3, 4, 6, 3)
+    assert (row["accuracy"], row["accuracy_baseline"]) == (0.5, 0.75)
+    assert row["p_mcnemar"] == pytest.approx(2 * 130 / 512)  # P(at most 3 of 9)
+    assert row["low"] < row["difference"] == -0.25 < row["high"]
+
+
+def test_answers_to_other_prompts_are_not_compared() -> None:
+    study = RecordedStudy({}, (), pd.DataFrame(), pd.DataFrame())
+    pairs = pd.DataFrame(
+        [("hard", 0.1, "h", "r", True)], columns=["strategy", "mix", "cell", "cell_baseline", "matched"]
+    )
+    right = {"h": np.ones(3), "r": np.ones(4)}
+    assert find_answers(pairs, study=study, answered=AnsweredItems({"task_a": right}, ()), level=0.95).empty

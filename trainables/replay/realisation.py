@@ -1,0 +1,40 @@
+"""What one cell really trains on: its order, with the slots filled by a strategy or a control."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.replay.batch_order import Stream, lay_out_slots, replay_count
+from trainables.replay.controls import CONTROLS
+from trainables.replay.strategies import Indices, Pool, select
+from trainables.settings import PhaseBSettings
+
+
+@dataclass(frozen=True)
+class Realisation:
+    """What one cell really trains on.
+
+    `selection`: (R,) replayed examples, ascending. `slots_hash` covers the order with the replay
+    slots left unfilled: it is equal for all strategies at one seed and mix.
+    """
+
+    selection: Indices
+    stream: Stream
+    slots_hash: str
+
+
+def realise(
+    strategy: str | None, *, mix: float, seed: int, pool: Pool, task_b_size: int, training: PhaseBSettings
+) -> Realisation:
+    """Return the selection and order of one cell; `strategy` is of STRATEGIES or CONTROLS, None for the run
+    without replay.
+    """
+    count = 0 if strategy is None else replay_count(mix, task_b_size)
+    slots = lay_out_slots(count, seed=seed, task_b_size=task_b_size, training=training)
+    if strategy in CONTROLS:
+        filled = CONTROLS[strategy].fill(slots, pool, task_b_size, seed)
+        return Realisation(filled.selection, filled.stream, slots.stream.digest)
+    if count == 0 or strategy is None:
+        return Realisation(np.empty(0, np.int64), slots.stream, slots.stream.digest)
+    selection = select(strategy, pool, count=count, seed=seed)
+    return Realisation(selection, slots.fill(selection), slots.stream.digest)
