@@ -16,7 +16,7 @@ from analysis.findings.companions import find_shares_of_replay, judge_task_b, st
 from analysis.findings.design import Look
 from analysis.findings.family import ALL_MIXES, Contrast, identical
 from analysis.findings.judgement import contrast_of, planned_labels, planned_pairs
-from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED
+from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED, grid_of
 from analysis.findings.rounds import Judgement, PlannedPairs
 from analysis.findings.seeds_needed import seeds_to_add
 from analysis.findings.strategies_first import average, averaged
@@ -29,6 +29,7 @@ from analysis.stats.intervals import (
     paired_test,
     sign_flip,
     skew_p,
+    spread_by_grid,
 )
 from analysis.stats.measures import FINAL_B, MEASURES
 from trainables.ledger import schema
@@ -111,13 +112,13 @@ def find_contrasts(
         contrast = contrast_of(label, axes=study.axes)
         judgement = judgements.get(contrast)
         chosen = _of_look(group, judgement.look if judgement else newest)
-        differences, counts = _differences(chosen, measure=settings.primary)
+        differences, counts = _differences(chosen, measure=settings.primary, study=study)
         row = {**label, "measure": settings.primary, "in_family": judgement is not None, **counts}
         if judgement is None:
             row |= _alone(differences, settings=settings, same=contrast in same)
         else:
             row |= _judged(differences, judgement, settings=settings, alone=len(judgements) == 1)
-            learnt, _ = _differences(chosen, measure=FINAL_B)
+            learnt, _ = _differences(chosen, measure=FINAL_B, study=study)
             row |= judge_task_b(learnt, differences, judgement, settings=settings)
         flip = sign_flip(differences)
         rows.append(row | {"p_sign_flip": flip.p, "p_sign_flip_smallest": flip.smallest})
@@ -222,7 +223,7 @@ def find_secondary(
         for label, group in groups:
             judgement = judgements.get(contrast_of(label, axes=study.axes))
             chosen = _of_look(group, judgement.look if judgement else newest)
-            differences, counts = _differences(chosen, measure=measure)
+            differences, counts = _differences(chosen, measure=measure, study=study)
             level = judgement.level(settings.alpha) if judgement else settings.level
             estimate = _estimate(differences, settings=alone, level=level)
             rows.append({**label, "measure": measure, **counts, **estimate, "interval_level": level})
@@ -271,11 +272,13 @@ def _of_look(planned: pd.DataFrame, look: Look | None) -> pd.DataFrame:
     return planned if look is None else planned[planned[schema.SEED].isin(look.seeds)]
 
 
-def _differences(planned: pd.DataFrame, *, measure: str) -> tuple[Values, dict[str, int]]:
+def _differences(
+    planned: pd.DataFrame, *, measure: str, study: RecordedStudy
+) -> tuple[Values, dict[str, int]]:
     """Return a contrast's differences (n,) in a measure, and what became of its planned pairs."""
     standing = planned[STANDING].to_numpy(object)
     paired = planned[measure + DIFFERENCE_SUFFIX].to_numpy(np.float64)[standing == PAIRED]
-    differences = paired[np.isfinite(paired)]
+    differences = spread_by_grid(paired[np.isfinite(paired)], grid_of(measure, study=study))
     return differences, _counts(standing, n=len(differences))
 
 

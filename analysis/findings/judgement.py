@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.findings.design import read_design
 from analysis.findings.family import ALL_MIXES, Contrast, PlannedLabel, family
-from analysis.findings.pairs import DIFFERENCE_SUFFIX, STANDING
+from analysis.findings.pairs import DIFFERENCE_SUFFIX, STANDING, grid_of
 from analysis.findings.rounds import Judgement, PlannedPairs, take_looks
 from analysis.findings.strategies_first import judge_strategies
 from analysis.reading.declaration import TOGETHER, Inference
@@ -66,7 +66,7 @@ def planned_pairs(
     planned: pd.DataFrame, *, study: RecordedStudy, settings: Inference
 ) -> dict[Contrast, PlannedPairs]:
     """Return the planned pairs of every contrast, in the order of `planned`."""
-    difference = settings.primary + DIFFERENCE_SUFFIX
+    difference, grid = settings.primary + DIFFERENCE_SUFFIX, grid_of(settings.primary, study=study)
     keys = [schema.STRATEGY, schema.MIX, *study.axes]
     found = {}
     for values, group in planned.groupby(keys, sort=False):
@@ -75,5 +75,6 @@ def planned_pairs(
         found[contrast_of(label, axes=study.axes)] = PlannedPairs(
             dict(zip(seeds, group[STANDING], strict=True)),
             dict(zip(seeds, group[difference].astype(float), strict=True)),
+            grid,
         )
     return found

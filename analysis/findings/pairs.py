@@ -17,7 +17,7 @@ from analysis.findings.outcomes import (
     read_curves,
     strategy_rank,
 )
-from analysis.reading.study import CELL, SLOTS_HASH, STATE, RecordedStudy
+from analysis.reading.study import CELL, SLOTS_HASH, STATE, RecordedStudy, answered_items
 from analysis.stats.measures import MATCHED_FORGETTING, MEASURES
 from trainables.ledger import schema
 
@@ -81,6 +81,17 @@ def _with(
     for name in names:
         pairs[name + DIFFERENCE_SUFFIX] = _difference(pairs[name], pairs[name + BASELINE_SUFFIX], scale=scale)
     return pairs
+
+
+def grid_of(measure: str, *, study: RecordedStudy) -> float:
+    """Return the step between the values that a measure can take: one answer of those that a share is over; 0
+    where it can take any.
+    """
+    needs = MEASURES[measure].needs
+    if needs is None:
+        return 0.0
+    counts = answered_items(study.description)
+    return next((1 / count for task, count in counts.items() if needs.startswith(task)), 0.0)
 
 
 def _averaged(first: pd.DataFrame, second: pd.DataFrame, *, axes: tuple[str, ...]) -> pd.DataFrame:

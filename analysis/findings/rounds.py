@@ -14,7 +14,7 @@ from analysis.findings.multiplicity import Judged, judge_together
 from analysis.findings.pairs import PAIRED, UNFINISHED
 from analysis.findings.verdicts import UNRESOLVED, second_claim
 from analysis.reading.declaration import Inference
-from analysis.stats.intervals import Values
+from analysis.stats.intervals import Values, spread_by_grid
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,14 @@ class Judgement:
 
 @dataclass(frozen=True)
 class PlannedPairs:
-    """A contrast's planned pairs by seed: what became of each, and the primary measure's difference."""
+    """A contrast's planned pairs by seed: what became of each, and the primary measure's difference.
+
+    `grid`: the step between the values that the measure can take, 0 where it can take any.
+    """
 
     standing: Mapping[int, str]
     differences: Mapping[int, float]
+    grid: float = 0.0
 
     def ended(self, seeds: Collection[int]) -> bool:
         """Whether both runs of every seed have ended, by whatever way."""
@@ -73,7 +77,7 @@ class PlannedPairs:
         """Return the differences of those seeds that make a pair in which the measure has a value, (n,)."""
         found = [self.differences[seed] for seed in seeds if self.standing.get(seed) == PAIRED]
         known = np.array(found, dtype=np.float64)
-        return known[np.isfinite(known)]
+        return spread_by_grid(known[np.isfinite(known)], self.grid)
 
 
 def take_looks(

@@ -10,7 +10,7 @@ from analysis.findings.family import Contrast
 from analysis.findings.judgement import contrast_of
 from analysis.findings.multiplicity import stays
 from analysis.findings.outcomes import BASELINE_SUFFIX
-from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, SECOND, STANDING
+from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, SECOND, STANDING, grid_of
 from analysis.findings.rounds import Judgement
 from analysis.findings.verdicts import second_claim
 from analysis.reading.declaration import Inference
@@ -21,6 +21,7 @@ from analysis.stats.intervals import (
     inside,
     paired_test,
     sign_flip,
+    spread_by_grid,
     wide_p,
 )
 from analysis.stats.measures import FORGETTING
@@ -60,7 +61,8 @@ def find_sensitivity(
         pairs = pairs[np.isfinite(pairs[settings.primary + DIFFERENCE_SUFFIX].astype(float))]
         if len(pairs) < FEWEST_FOR_INTERVAL:
             continue
-        differences = pairs[settings.primary + DIFFERENCE_SUFFIX].to_numpy(np.float64)
+        plain = pairs[settings.primary + DIFFERENCE_SUFFIX].to_numpy(np.float64)
+        differences = spread_by_grid(plain, grid_of(settings.primary, study=study))
         found = _tests(differences, pairs[schema.SEED].tolist(), judgement, settings=settings)
         weighted = _mean_by_example(pairs, by_example)
         rows.append({**label, **found, "difference_by_example": weighted})

@@ -99,7 +99,7 @@ def average(inside: Mapping[Contrast, PlannedPairs], *, weights: Mapping[float, 
         differences[seed] = sum(
             shares[contrast] * own.differences.get(seed, np.nan) for contrast, own in inside.items()
         )
-    return PlannedPairs(standing, differences)
+    return PlannedPairs(standing, differences, max(own.grid for own in inside.values()))
 
 
 def _behind(over_all: Judgement, own: PlannedPairs, *, sharing: float) -> Judgement:

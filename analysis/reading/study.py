@@ -177,6 +177,19 @@ def _scores_asked(description: Record) -> list[str]:
     return [f"{task}_{schema.EXACT_MATCH}" for task in schema.TASKS if task in tasks]
 
 
+def answered_items(description: Record) -> dict[str, int]:
+    """Return how many prompts of each task a study declares to answer."""
+    config = _section(description, "config")
+    generate = _section(_section(config, "evaluation"), "generate")
+    found = {}
+    for task in schema.TASKS:
+        sizes = [generate.get("examples"), _section(config, task).get("validation")]
+        known = [size for size in sizes if isinstance(size, int) and size > 0]
+        if task in generate.get("tasks", []) and known:
+            found[task] = min(known)
+    return found
+
+
 def _point_frame(cells: pd.DataFrame, planned: list[Cell], *, asked: list[str]) -> pd.DataFrame:
     """Return every planned label's evaluation points, beside the label, its cell and its state.
 

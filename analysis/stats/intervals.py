@@ -19,6 +19,7 @@ FEWEST_FOR_SKEW = 8
 MOST_FLIPS = 2**16
 _LARGE_T = 1000.0
 HUGE = 1e100  # whose squares and sums might not be numbers any more
+SHEPPARD_LEAST = 1e-9  # of a grid's variance: less is a float's rounding
 _ROUNDING = 20 * float(np.finfo(np.float64).eps)
 
 Values = npt.NDArray[np.float64]
@@ -275,6 +276,25 @@ def skew_p(differences: Values) -> float:
     if len(differences) < FEWEST_FOR_SKEW or is_constant(differences):
         return float("nan")
     return float(stats.skewtest(differences / _unit(differences)).pvalue)
+
+
+def spread_by_grid(differences: Values, grid: float) -> Values:
+    """Return `differences` (n,) of values that are multiples of `grid`, with their mean and, added to their
+    variance, that of what was rounded to the grid: grid^2 / 12 (Sheppard 1898).
+
+    A share of few answers takes few values, and a handful of runs may all differ by the same one: without
+    this the t test would reject whatever alpha is. `grid` 0 returns them as they are.
+    """
+    n = len(differences)
+    if grid == 0 or n < 2:
+        return differences
+    mean = differences.mean()
+    deviations, rounding = differences - mean, grid**2 / 12
+    variance = float(deviations @ deviations) / (n - 1)
+    if variance > SHEPPARD_LEAST * rounding:
+        return np.asarray(mean + deviations * np.sqrt(1 + rounding / variance))
+    even = np.linspace(-1.0, 1.0, n)  # all are equal: what was rounded away may lie anywhere
+    return np.asarray(mean + even * np.sqrt(rounding * (n - 1) / float(even @ even)))
 
 
 def is_constant(values: Values) -> npt.NDArray[np.bool_]:

@@ -18,7 +18,11 @@ from trainables.ledger import schema
 Builder = Callable[..., Path]
 SHARES = {"random": 0.9, "difficulty_hard": 0.5, "none": 0.1}
 ASKED = {
-    "config": {"evaluation": {"generate": {"tasks": ["task_a"]}}, "inference": {"primary": ACCURACY_LOST}}
+    "config": {
+        "task_a": {"validation": 50},
+        "evaluation": {"generate": {"tasks": ["task_a"]}},
+        "inference": {"primary": ACCURACY_LOST},
+    }
 }
 
 
@@ -46,7 +50,8 @@ def test_contrasts_of_accuracy_are_paired_by_seed(answered: Path) -> None:
     (row,) = contrasts[contrasts["in_family"]].to_dict("records")
     assert (row["measure"], row["n"]) == (ACCURACY_LOST, 3)
     assert row["difference"] == pytest.approx(0.4)
-    assert row["high"] - row["low"] == pytest.approx(0, abs=1e-9)  # seeds move both alike
+    # Seeds move both alike, so what is left is that shares of 50 answers are rounded to a fiftieth.
+    assert row["effect_size"] == pytest.approx(0.4 / (0.02 / 12**0.5) * 0.5642, rel=1e-3)
 
 
 def test_a_study_without_answers_has_no_measure_of_them(study: Builder) -> None:

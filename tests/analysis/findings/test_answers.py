@@ -7,6 +7,7 @@ import pytest
 from analysis.findings.answers import compare, find_answers
 from analysis.reading.answers import AnsweredItems
 from analysis.reading.study import RecordedStudy
+from analysis.stats.intervals import paired_p_values, spread_by_grid
 
 
 def drawn(generator: np.random.Generator, *, seeds: int, items: int, effect: float) -> np.ndarray:
@@ -31,6 +32,35 @@ def test_the_interval_covers_the_mean_over_new_seeds_and_new_prompts(seeds: int,
     over_pairs = [(each.mean(), each.std() / np.sqrt(each.size)) for each in studies]
     naive = np.mean([abs(mean - truth) <= 1.96 * error for mean, error in over_pairs])
     assert naive < 0.75  # as if each pair of answers were a draw of its own
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("items", "easiness"), [(24, (2, 1)), (24, (20, 1)), (100, (20, 1))])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 12])
+def test_shares_of_few_answers_keep_the_level_of_the_test(
+    items: int, easiness: tuple[int, int], alpha: float
+) -> None:
+    """Three runs of which each gained the same answer differ by the same share: no spread, p = 0."""
+    generator = np.random.default_rng(items)
+    chance = generator.beta(*easiness, items)
+    counts = [(generator.random((4000, 3, items)) < chance).sum(axis=2) for _ in range(2)]
+    differences = (counts[0] - counts[1]).T / items  # (seeds, studies)
+    kept = np.stack([spread_by_grid(each, 1 / items) for each in differences.T], axis=1)
+    rejected = np.mean(paired_p_values(kept) <= alpha)
+    assert rejected <= alpha + 3 * np.sqrt(alpha / 4000)
+    if alpha < 0.01 and items == 24:
+        assert np.mean(paired_p_values(differences) <= alpha) > 2 * alpha
+
+
+def test_the_grid_adds_its_variance_and_leaves_the_mean() -> None:
+    values = np.array([0.25, 0.5, 0.5, 0.75])
+    spread = spread_by_grid(values, 0.25)
+    assert spread.mean() == pytest.approx(values.mean())
+    assert spread.var(ddof=1) == pytest.approx(values.var(ddof=1) + 0.25**2 / 12)
+    equal = spread_by_grid(np.full(5, 0.25), 0.125)
+    assert equal.mean() == pytest.approx(0.25)
+    assert equal.var(ddof=1) == pytest.approx(0.125**2 / 12)
+    assert spread_by_grid(values, 0.0) is values
 
 
 def test_there_is_no_interval_over_two_seeds_and_none_wider_than_its_values() -> None:
