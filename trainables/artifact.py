@@ -3,8 +3,9 @@
 Reading it needs neither torch nor PEFT.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from trainables.ledger.digests import digest_json
 from trainables.ledger.leftovers import leftovers_beside, sweep
 from trainables.ledger.loss_means import Losses, token_weighted
 from trainables.ledger.manifest import FILES, Record, read_listed, stored_name
-from trainables.ledger.schema import ADAPTER_DIRECTORY, ANSWERS_FILE, ATTEMPT, LEASES_DIRECTORY
+from trainables.ledger.schema import ADAPTER_DIRECTORY, ANSWERS_FILE, ATTEMPT, LEASES_DIRECTORY, WATCHED
 from trainables.ledger.sealed_json import DamagedError, unseal
 from trainables.ledger.storage.base import Storage
 from trainables.model.lora_files import WEIGHTS_FILE, AdapterWeights
@@ -25,6 +26,14 @@ LOSSES_FILE = "losses.safetensors"
 PARTIAL = "partial"  # where Phase A's checkpoints are until the artifact is whole
 
 
+class WatchedLosses(NamedTuple):
+    """Summed nll of each example of a watched corpus (nats) before and after Phase A; supervised tokens."""
+
+    base: Losses
+    after: Losses
+    tokens: npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Artifact:
     """What Phase A leaves behind. Losses are summed nll per example (nats), tokens are supervised.
@@ -32,7 +41,7 @@ class Artifact:
     `pool_nll`, `pool_tokens`: over task A's training pool, with the finished adapter.
     `validation_nll`, `validation_tokens`: over both validation sets (step 0 of every Phase B run).
     `base_nll`: over both validation sets, before Phase A. `compute_plan`: how it was computed. `answers`:
-    what was generated "before" and "after" Phase A, where that was asked for.
+    what was generated "before" and "after" Phase A, where that was asked for. `watched`: by corpus.
     `content` is the digest of its numbers: two artifacts with the same one are the same, bit for bit.
     """
 
@@ -45,6 +54,7 @@ class Artifact:
     base_nll: tuple[Losses, Losses]
     compute_plan: ComputePlan
     answers: dict[str, Any] | None = None
+    watched: dict[str, WatchedLosses] = field(default_factory=dict)
 
     @property
     def pool_losses(self) -> Losses:
@@ -96,6 +106,16 @@ def sweep_artifact(storage: Storage) -> None:
         storage.delete_folder(PARTIAL)
 
 
+def _watched(arrays: Iterable[str]) -> list[str]:
+    """Return the corpora of which there are losses, by the arrays' names."""
+    ending = "_base_nll"
+    return [
+        each.removeprefix(WATCHED).removesuffix(ending)
+        for each in arrays
+        if each.startswith(WATCHED) and each.endswith(ending)
+    ]
+
+
 def _read(storage: Storage, manifest: Record, compute_plan: ComputePlan) -> Artifact:
     weights, files = f"{ADAPTER_DIRECTORY}/{WEIGHTS_FILE}", manifest[FILES]
     content = {
@@ -112,4 +132,10 @@ def _read(storage: Storage, manifest: Record, compute_plan: ComputePlan) -> Arti
         base_nll=(arrays["task_a_base_nll"], arrays["task_b_base_nll"]),
         compute_plan=compute_plan,
         answers=unseal(content[ANSWERS_FILE]) if ANSWERS_FILE in content else None,
+        watched={
+            name: WatchedLosses(
+                *(arrays[f"{WATCHED}{name}_{each}"] for each in ("base_nll", "nll", "tokens"))
+            )
+            for name in _watched(arrays)
+        },
     )

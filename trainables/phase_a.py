@@ -40,14 +40,16 @@ from trainables.replay.batch_order import phase_a_stream
 from trainables.replay.random_streams import stream_integer
 from trainables.settings import LOSSES_ALONE, EvaluationSettings, PhaseASettings
 from trainables.tasks.prepare import PreparedTask
+from trainables.tasks.tokenised import TokenisedExamples
+from trainables.tasks.watched import Watched, validation_sets
 from trainables.worker_identity import work_record
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Both tasks' validation losses with one adapter, and what it answers where that is asked for."""
+    """What is measured with one adapter: each validation set's losses, by name, and answers if asked for."""
 
-    nll: tuple[Losses, Losses]
+    nll: dict[str, Losses]
     answers: Answers
 
 
@@ -70,6 +72,12 @@ class PhaseAJob:
     adapter: str | None = None
     evaluation: EvaluationSettings = LOSSES_ALONE
     cells: int | None = None
+    watched: tuple[Watched, ...] = ()
+
+    @property
+    def validation_sets(self) -> dict[str, TokenisedExamples]:
+        """Both tasks' validation examples and the watched corpora, by the names that their losses have."""
+        return validation_sets(self.task_a, self.task_b, self.watched)
 
     @property
     def partial(self) -> Storage:
@@ -157,7 +165,7 @@ def _train(
         base = _measure(job, session, model.new_stack(1))
     else:
         tensors, values = saved
-        nll = tensors.pop("base.task_a").numpy(), tensors.pop("base.task_b").numpy()
+        nll = {name: tensors.pop(f"base.{name}").numpy() for name in job.validation_sets}
         base = Validation(nll, values.pop("base_answers", {}))
         run.restore(tensors, values)
     group = TrainingGroup(model, [run], compute=session.compute)
@@ -181,7 +189,7 @@ def _checkpoint(
 ) -> None:
     claim.check()
     tensors, values = run.state()
-    for name, nll in zip(("task_a", "task_b"), base.nll, strict=True):
+    for name, nll in base.nll.items():
         tensors[f"base.{name}"] = torch.from_numpy(nll)
     values |= {"tuning": session.compute_plan.record(), "numerics": numerics_key()}
     values |= {"base_answers": base.answers}
@@ -189,16 +197,16 @@ def _checkpoint(
 
 
 def _measure(job: PhaseAJob, session: ModelSession, stack: AdapterStack) -> Validation:
-    task_a, task_b = (
-        evaluate(session.model, task.validation, stack=stack, compute=session.compute)[0]
-        for task in (job.task_a, job.task_b)
-    )
+    nll = {
+        name: evaluate(session.model, examples, stack=stack, compute=session.compute)[0]
+        for name, examples in job.validation_sets.items()
+    }
     generate = job.evaluation.generate
     if generate is None:
-        return Validation((task_a, task_b), {})
+        return Validation(nll, {})
     asked = asked_tasks(generate, {"task_a": job.task_a, "task_b": job.task_b})
     (answers,) = answer_tasks(session, asked, settings=generate, stack=stack)
-    return Validation((task_a, task_b), answers)
+    return Validation(nll, answers)
 
 
 def _publish(
@@ -217,10 +225,10 @@ def _publish(
         "pool_nll": pool,
         "pool_tokens": job.task_a.train.supervised_counts(MEASURED).astype(np.int64),
     }
-    for position, (name, task) in enumerate((("task_a", job.task_a), ("task_b", job.task_b))):
-        arrays[f"{name}_nll"] = after.nll[position]
-        arrays[f"{name}_base_nll"] = before.nll[position]
-        arrays[f"{name}_tokens"] = task.validation.supervised_counts(MEASURED).astype(np.int64)
+    for name, examples in job.validation_sets.items():
+        arrays[f"{name}_nll"] = after.nll[name]
+        arrays[f"{name}_base_nll"] = before.nll[name]
+        arrays[f"{name}_tokens"] = examples.supervised_counts(MEASURED).astype(np.int64)
     session.check_weights()
     weights = session.model.export_weights(stack.weights[0])
     lora, base_model = job.setup.settings.lora, job.setup.base_model
@@ -241,14 +249,14 @@ def _publish(
 
 
 def _refuse_unsound(
-    job: PhaseAJob, *, base: tuple[Losses, Losses], pool: Losses, after: tuple[Losses, Losses]
+    job: PhaseAJob, *, base: dict[str, Losses], pool: Losses, after: dict[str, Losses]
 ) -> None:
     """Raise Diverged where the adapter's losses are nothing to go on from, ModelError where the base model's
     are.
     """
-    if not all(np.isfinite(losses).all() for losses in base):
+    if not all(np.isfinite(losses).all() for losses in base.values()):
         raise ModelError("model.name: the base model's loss is not finite on the validation examples")
-    if not all(np.isfinite(losses).all() for losses in (pool, *after)):
+    if not all(np.isfinite(losses).all() for losses in (pool, *after.values())):
         steps = phase_a_stream(len(job.task_a.train), seed=job.settings.seed, training=job.settings).steps
         raise Diverged(0 if job.settings.adapter is not None else steps)
 

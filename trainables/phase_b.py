@@ -6,9 +6,10 @@ Yields rows; needs no Ray. Cells that train together share the frozen layers' wo
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from trainables.artifact import Artifact
@@ -31,7 +32,11 @@ from trainables.replay.realisation import Realisation, realise
 from trainables.replay.strategies import Pool
 from trainables.settings import LOSSES_ALONE, EvaluationSettings
 from trainables.tasks.prepare import PreparedTask
+from trainables.tasks.tokenised import TokenisedExamples
+from trainables.tasks.watched import Watched, validation_sets
 from trainables.worker_identity import work_record
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,28 @@ class Shared:
     task_a: PreparedTask
     task_b: PreparedTask
     evaluation: EvaluationSettings = LOSSES_ALONE
+    watched: tuple[Watched, ...] = ()
+
+    @property
+    def validation_sets(self) -> dict[str, TokenisedExamples]:
+        """All that is measured at an evaluation point, by the names that its losses have."""
+        return validation_sets(self.task_a, self.task_b, self.watched)
+
+    @property
+    def start(self) -> dict[str, Losses]:
+        """Every validation set's losses before Phase B, by name."""
+        corpora = {each.name: self.artifact.watched[each.name].after for each in self.watched}
+        return self._by_name(self.artifact.validation_nll, corpora)
+
+    @property
+    def supervised(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Every validation set's supervised tokens, by name."""
+        corpora = {each.name: self.artifact.watched[each.name].tokens for each in self.watched}
+        return self._by_name(self.artifact.validation_tokens, corpora)
+
+    def _by_name(self, of_tasks: tuple[T, T], of_corpora: dict[str, T]) -> dict[str, T]:
+        named = {f"{schema.WATCHED}{name}": values for name, values in of_corpora.items()}
+        return dict(zip(schema.TASKS, of_tasks, strict=True)) | named
 
     @property
     def pool(self) -> Pool:
@@ -52,18 +79,17 @@ class Shared:
 
 @dataclass
 class _History:
-    """Rows so far, and every example's nll at each of them: one array a point and task; answers at some."""
+    """Rows so far, and every example's nll at each of them: one array a point, by validation set; answers at
+    some.
+    """
 
     rows: list[Row]
-    nll: tuple[list[Losses], list[Losses]]
+    nll: dict[str, list[Losses]]
     answers: list[dict[str, Any]]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {
-            "steps": np.array([row[schema.STEP] for row in self.rows], np.int64),
-            "task_a_nll": np.stack(self.nll[0]),
-            "task_b_nll": np.stack(self.nll[1]),
-        }
+        steps = {"steps": np.array([row[schema.STEP] for row in self.rows], np.int64)}
+        return steps | {f"{name}_nll": np.stack(points) for name, points in self.nll.items()}
 
 
 class Cell:
@@ -90,7 +116,7 @@ class Cell:
             settings=spec.training,
             dropout=session.model.dropout_stream(stream_integer(spec.seed, "dropout")),
         )
-        self.history = _History([], ([], []), [])
+        self.history = _History([], {name: [] for name in shared.validation_sets}, [])
         self.saved: tuple[int, int] | None = None  # what the newest checkpoint holds
         saved = store.take()
         if saved is not None and saved[1].pop("origin", None) != self._origin:
@@ -105,7 +131,7 @@ class Cell:
         elif saved is None:
             answers = (shared.artifact.answers or {}).get("after", {})
             nothing = {"train_loss": None, "tokens_per_second": None}
-            self.add_row(shared.artifact.validation_nll, nothing, answers=answers)
+            self.add_row(shared.start, nothing, answers=answers)
         else:
             self._restore(*saved)
             self._record()
@@ -114,12 +140,11 @@ class Cell:
     def _starts_sound(self) -> bool:
         """Say whether the adapter and its losses, which Phase A left, are finite: rows hold nothing else."""
         artifact = self.shared.artifact
-        numbers: list[np.ndarray] = [*artifact.validation_nll, *artifact.adapter.values()]
+        numbers: list[np.ndarray] = [*self.shared.start.values(), *artifact.adapter.values()]
         return all(np.isfinite(each).all() for each in numbers)
 
     def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
-        points = tensors.pop("history.task_a_nll").numpy(), tensors.pop("history.task_b_nll").numpy()
-        nll = list(points[0]), list(points[1])
+        nll = {name: list(tensors.pop(f"history.{name}_nll").numpy()) for name in self.history.nll}
         self.history = _History(values.pop("rows"), nll, values.pop("answers", []))
         self.run.restore(tensors, values)
 
@@ -132,18 +157,18 @@ class Cell:
         measured = self.history.rows[-1][schema.STEP] == step
         return not measured and (step % self.spec.training.eval_every == 0 or self.run.finished)
 
-    def add_row(self, nll: tuple[Losses, Losses], recent: dict[str, Any], *, answers: Answers) -> Row:
-        """Record an evaluation point: `nll` of both validation sets, the training since the last, and
+    def add_row(self, nll: Mapping[str, Losses], recent: dict[str, Any], *, answers: Answers) -> Row:
+        """Record an evaluation point: `nll` of every validation set, the training since the last, and
         `answers`, empty where none are due.
         """
-        counters, (tokens_a, tokens_b) = self.run.counters, self.shared.artifact.validation_tokens
+        counters, tokens = self.run.counters, self.shared.supervised
         row: Row = {
             schema.STEP: counters.step,
             schema.EPOCH: self.run.epoch,
-            schema.TASK_A_LOSS: token_weighted(nll[0], tokens_a),
-            schema.TASK_B_LOSS: token_weighted(nll[1], tokens_b),
-            schema.TASK_A_LOSS_PER_EXAMPLE: example_weighted(nll[0], tokens_a),
-            schema.TASK_B_LOSS_PER_EXAMPLE: example_weighted(nll[1], tokens_b),
+            schema.TASK_A_LOSS: token_weighted(nll["task_a"], tokens["task_a"]),
+            schema.TASK_B_LOSS: token_weighted(nll["task_b"], tokens["task_b"]),
+            schema.TASK_A_LOSS_PER_EXAMPLE: example_weighted(nll["task_a"], tokens["task_a"]),
+            schema.TASK_B_LOSS_PER_EXAMPLE: example_weighted(nll["task_b"], tokens["task_b"]),
             schema.TRAIN_LOSS: recent["train_loss"],
             schema.LEARNING_RATE: self.run.learning_rate,
             schema.TASK_A_EXAMPLES: counters.examples[0],
@@ -153,18 +178,29 @@ class Cell:
             schema.TOKENS_PER_SECOND: recent["tokens_per_second"],
             schema.SECONDS: counters.seconds,
             **mean_scores(answers),
+            **self._watched(nll, first=not self.history.rows),
         }
         self.history.rows.append(row)
         if answers:
             self.history.answers.append({"step": counters.step, **answers})
-        for points, values in zip(self.history.nll, nll, strict=True):
-            points.append(values)
+        for name, values in nll.items():
+            self.history.nll[name].append(values)
         self._record()
         return row
 
+    def _watched(self, nll: Mapping[str, Losses], *, first: bool) -> dict[str, float]:
+        """Return the columns of watched corpora; the `first` row has the base model's losses too."""
+        columns = {}
+        for name, losses in self.shared.artifact.watched.items():
+            values = nll[f"{schema.WATCHED}{name}"]
+            columns[schema.WATCHED_LOSS.format(name=name)] = token_weighted(values, losses.tokens)
+            if first:
+                base = token_weighted(losses.base, losses.tokens)
+                columns[schema.WATCHED_BASE_LOSS.format(name=name)] = base
+        return columns
+
     def _record(self) -> None:
-        tokens_a, tokens_b = self.shared.artifact.validation_tokens
-        tokens = {"task_a_tokens": tokens_a, "task_b_tokens": tokens_b}
+        tokens = {f"{name}_tokens": counts for name, counts in self.shared.supervised.items()}
         if self.history.answers:
             self.store.record_answers(self.history.answers)
         self.store.record(self.history.rows, self.history.arrays() | tokens)
@@ -176,7 +212,7 @@ class Cell:
         tensors, values = self.run.state()
         arrays = self.history.arrays()
         tensors |= {
-            f"history.{name}": torch.from_numpy(arrays[name]) for name in ("task_a_nll", "task_b_nll")
+            f"history.{name}_nll": torch.from_numpy(arrays[f"{name}_nll"]) for name in self.history.nll
         }
         values |= {"rows": self.history.rows, "answers": self.history.answers, "origin": self._origin}
         self.store.checkpoint(self.run.counters.step, tensors, values)
@@ -284,23 +320,24 @@ def run_cells(
 
 
 def _measure(cells: Sequence[Cell], group: TrainingGroup, session: ModelSession) -> dict[Cell, Row]:
-    """Evaluate both tasks for all of `cells` at once and record their rows; a diverged one marks itself."""
+    """Evaluate everything for all of `cells` at once and record their rows; a diverged one marks itself."""
     if not cells:
         return {}
     started = time.perf_counter()
     stack, shared = group.stack_of([cell.run for cell in cells]), cells[0].shared
-    losses_a, losses_b = (
-        evaluate(session.model, task.validation, stack=stack, compute=session.compute)
-        for task in (shared.task_a, shared.task_b)
-    )
+    losses = {
+        name: evaluate(session.model, examples, stack=stack, compute=session.compute)
+        for name, examples in shared.validation_sets.items()
+    }
     answers = _answer(cells, group, session)
     seconds = (time.perf_counter() - started) / len(cells)
-    rows, tokens = {}, [counts.sum() for counts in shared.artifact.validation_tokens]
-    for cell, *nll in zip(cells, losses_a, losses_b, strict=True):
+    rows, tokens = {}, {name: counts.sum() for name, counts in shared.supervised.items()}
+    for position, cell in enumerate(cells):
+        nll = {name: of_cells[position] for name, of_cells in losses.items()}
         cell.run.counters.seconds += seconds
-        if all(sound(values.sum(), total) for values, total in zip(nll, tokens, strict=True)):
+        if all(sound(values.sum(), tokens[name]) for name, values in nll.items()):
             recent = cell.run.counters.take_recent()
-            rows[cell] = cell.add_row((nll[0], nll[1]), recent, answers=answers.get(cell, {}))
+            rows[cell] = cell.add_row(nll, recent, answers=answers.get(cell, {}))
         else:
             cell.run.diverged_at = cell.run.counters.step
     return rows

@@ -263,10 +263,32 @@ class GenerateSettings(Settings):
         return step == 0 or last or self.at == "all" or (self.at != "ends" and step in self.at)
 
 
+class WatchSettings(TaskSettings):
+    """A corpus that is measured at every evaluation point and never trained on: a task, or plain text.
+
+    `text` names the column of plain text, in a file or folder (`path`; any name for a .txt file) or in a data
+    set on the hub (`hub`, `subset`). `validation` counts examples; of plain text they are `max_length` long.
+    """
+
+    validation: Count = 100
+    text: str | None = None
+    hub: str | None = None
+    subset: str | None = None
+
+
 class EvaluationSettings(Settings):
-    """What is measured beside both tasks' validation losses."""
+    """What is measured beside both tasks' validation losses: answers, and what else may be lost."""
 
     generate: GenerateSettings | None = None
+    watch: tuple[WatchSettings, ...] = ()
+
+    @field_validator("watch")
+    @classmethod
+    def check_names(cls, value: tuple[WatchSettings, ...]) -> tuple[WatchSettings, ...]:
+        names = [each.name for each in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"names a corpus twice: {', '.join(names)}")
+        return value
 
 
 LOSSES_ALONE = EvaluationSettings()

@@ -39,7 +39,7 @@ def plot_answers(
     """
     styles = styles or strategy_styles(runs[schema.STRATEGY])
     shown = {name: styles[name] for name in sorted(set(runs[schema.STRATEGY]), key=strategy_rank)}
-    places, ticks = _places(runs)
+    places, ticks = places_of(runs)
     at = [places[label] for label in zip(runs[schema.MIX], runs[schema.STRATEGY], strict=True)]
     bars = runs.assign(at=at, percent=100 * runs["share"])
     order = bars.groupby([schema.MIX, schema.STRATEGY])[schema.SEED].rank()
@@ -63,7 +63,7 @@ def plot_answers(
     return ax
 
 
-def _places(runs: pd.DataFrame) -> tuple[dict[tuple[float, str], float], dict[float, float]]:
+def places_of(runs: pd.DataFrame) -> tuple[dict[tuple[float, str], float], dict[float, float]]:
     """Return where each mix and strategy stands, and the middle of each mix: those of a mix side by side."""
     places: dict[tuple[float, str], float] = {}
     ticks: dict[float, float] = {}

@@ -22,6 +22,7 @@ from analysis.findings.rounds import Judgement
 from analysis.findings.selections import Selected, overlaps, pool_size, read_selections
 from analysis.findings.sensitivity import find_sensitivity
 from analysis.findings.variance import Components, components, split
+from analysis.findings.watched import find_watched, watched_runs
 from analysis.reading.answers import AnsweredItems, read_answered
 from analysis.reading.declaration import Inference, read_settings
 from analysis.reading.per_example import Changes, read_changes
@@ -135,6 +136,19 @@ class Findings:
         analysis.findings.answers; empty where there are none.
         """
         return find_answers(self.pairs, study=self.study, answered=self._answered, level=self.settings.level)
+
+    @cached_property
+    def watched_runs(self) -> pd.DataFrame:
+        """A row a watched corpus and done run: corpus, strategy, mix, seed, *axes, cell, base, start, end,
+        rise.
+        """
+        return watched_runs(self.study)
+
+    @cached_property
+    def watched(self) -> pd.DataFrame:
+        """A row a watched corpus, strategy, mix and axes: COLUMNS of analysis.findings.watched."""
+        level = self.settings.level
+        return find_watched(self.watched_runs, self.pairs, study=self.study, level=level)
 
     @cached_property
     def levels(self) -> pd.DataFrame:

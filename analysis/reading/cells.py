@@ -1,6 +1,6 @@
 """Reads a study's cells: the state of each, its evaluation points, and what could not be used of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
@@ -28,7 +28,8 @@ _VALUES_OF = itemgetter(*schema.ROW_COLUMNS)
 class Cell:
     """What one cell's folder holds; `error` is why it failed or, though it has a result, is not finished.
 
-    `points` (P, POINT_COLUMNS) are its evaluation points in order of step, NaN where nothing was measured.
+    `points` (P, POINT_COLUMNS and further ones) are its evaluation points in order of step, NaN where nothing
+    was measured.
     """
 
     state: str
@@ -39,25 +40,31 @@ class Cell:
     selection_digest: str | None = None
 
 
-def read_cells(storage: Storage, *, keys: Iterable[str | None]) -> tuple[dict[str, Cell], tuple[str, ...]]:
-    """Read each known key's cell once, in order of first mention; return them and every problem found."""
+def read_cells(
+    storage: Storage, *, keys: Iterable[str | None], further: Sequence[str] = ()
+) -> tuple[dict[str, Cell], tuple[str, ...]]:
+    """Read each known key's cell once, in order of first mention; return them and every problem found.
+
+    `further` columns, which only this study has, follow POINT_COLUMNS in each cell's points.
+    """
     known = list(dict.fromkeys(key for key in keys if key is not None))
     there = storage.listing(schema.CELLS_DIRECTORY).by_folder() if known else {}
 
     def read(key: str) -> tuple[Cell, tuple[str, ...]]:
-        return _read(storage.inside(f"{schema.CELLS_DIRECTORY}/{key}"), there.get(key, Listing()))
+        folder = storage.inside(f"{schema.CELLS_DIRECTORY}/{key}")
+        return _read(folder, there.get(key, Listing()), further)
 
     found = read_each(read, known, readers=READERS)
     problems = chain.from_iterable(problems for _, problems in found)
     return {key: cell for key, (cell, _) in zip(known, found, strict=True)}, tuple(problems)
 
 
-def _read(folder: Storage, found: Listing) -> tuple[Cell, tuple[str, ...]]:
+def _read(folder: Storage, found: Listing, further: Sequence[str]) -> tuple[Cell, tuple[str, ...]]:
     """Read one cell and list its problems: a result gives its state, else a failure, else what is there."""
     if not found.files and not found.links:
         return Cell(schema.MISSING), ()
     content = read_cell(folder, found)
-    known = _known(content)
+    known = _known(content, further)
     if content.result is not None:
         return Cell(content.result["state"], **known), ()
     ended = schema.RESULT_FILE in found.files
@@ -71,9 +78,10 @@ def _read(folder: Storage, found: Listing) -> tuple[Cell, tuple[str, ...]]:
     return Cell(schema.FAILED, error=failure["error"], log=failure["log"] or None, **known), content.problems
 
 
-def _known(content: CellContent) -> dict[str, Any]:
+def _known(content: CellContent, further: Sequence[str]) -> dict[str, Any]:
     """Return the points of a cell, and what identifies its slots and its selection."""
-    values = [_VALUES_OF(row) + tuple(map(row.get, schema.SCORE_COLUMNS)) for row in content.rows]
+    optional = (*schema.SCORE_COLUMNS, *further)
+    values = [_VALUES_OF(row) + tuple(map(row.get, optional)) for row in content.rows]
     return {
         "points": np.array(values, dtype=np.float64) if values else NO_POINTS,
         "slots_hash": content.description.get("slots_hash"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reading.cells import NO_POINTS, POINT_COLUMNS, Cell, read_cells
+from analysis.reading.cells import POINT_COLUMNS, Cell, read_cells
 from analysis.reading.errors import AnalysisError, LedgerWarning
 from analysis.reading.safe_text import visible
 from trainables.ledger import schema
@@ -149,13 +149,18 @@ def _read(storage: Storage, *, description: Record | None, plan: Sequence[Record
     values = label_frame([entry["labels"] for entry in plan], labels=labels)
     values = values.sort_values(list(labels), kind="stable")
     keys = [plan[position]["key"] for position in values.index]
-    read, problems = read_cells(storage, keys=(entry["key"] for entry in plan))
+    watched = [
+        column.format(name=name)
+        for name in watched_corpora(study)
+        for column in (schema.WATCHED_LOSS, schema.WATCHED_BASE_LOSS)
+    ]
+    read, problems = read_cells(storage, keys=(entry["key"] for entry in plan), further=watched)
     planned = [NO_CELL if key is None else read[key] for key in keys]
     details = pd.DataFrame(
         [_details(*pair) for pair in zip(keys, planned, strict=True)], columns=CELL_DETAILS
     )
     cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
-    rows = _point_frame(cells, planned, asked=_scores_asked(study))
+    rows = _point_frame(cells, planned, asked=_scores_asked(study), watched=watched)
     return RecordedStudy(study, axes, cells, rows, problems, storage)
 
 
@@ -190,17 +195,27 @@ def answered_items(description: Record) -> dict[str, int]:
     return found
 
 
-def _point_frame(cells: pd.DataFrame, planned: list[Cell], *, asked: list[str]) -> pd.DataFrame:
+def watched_corpora(description: Record) -> list[str]:
+    """Return the names of the corpora that a study declares to watch."""
+    declared = _section(_section(description, "config"), "evaluation").get("watch")
+    entries = declared if isinstance(declared, list) else []
+    return [str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry]
+
+
+def _point_frame(
+    cells: pd.DataFrame, planned: list[Cell], *, asked: list[str], watched: list[str]
+) -> pd.DataFrame:
     """Return every planned label's evaluation points, beside the label, its cell and its state.
 
-    Of the columns of scores those are in it that are `asked` for or have a number.
+    Of the columns of scores those are in it that are `asked` for or have a number, and all of `watched`.
     """
     named = cells[[name for name in cells.columns if name not in CELL_DETAILS or name in (CELL, STATE)]]
     counts = [len(cell.points) for cell in planned]
     repeated = named.loc[np.repeat(named.index, counts)].reset_index(drop=True)
-    points = np.concatenate([NO_POINTS, *(cell.points for cell in planned)])
+    columns = [*POINT_COLUMNS, *watched]
+    points = np.concatenate([np.empty((0, len(columns))), *(c.points for c in planned if len(c.points))])
     types = dict.fromkeys(COUNTS, "int64")
-    measured = pd.DataFrame(points, columns=list(POINT_COLUMNS)).astype(types)
+    measured = pd.DataFrame(points, columns=columns).astype(types)
     empty = [name for name in schema.SCORE_COLUMNS if name not in asked and measured[name].isna().all()]
     measured = measured.drop(columns=empty)
     return pd.concat([repeated, measured], axis="columns")

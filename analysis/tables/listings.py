@@ -96,6 +96,40 @@ def answers_table(findings: Findings) -> Table | None:
     return Table("answers", "Right answers", heads, rows, caption, frame)
 
 
+def watched_table(findings: Findings) -> Table | None:
+    """Return what became of each watched corpus; None where there is none."""
+    frame, baseline = findings.watched, findings.study.baseline
+    if frame.empty:
+        return None
+    heads = [
+        Column("corpus"),
+        *label_columns(findings, seed=False),
+        *(Column(name, numeric=True) for name in ("base model", "before", "n", "end", "rise", "interval")),
+        *(Column(name, numeric=True) for name in (f"rise − {baseline}'s", "its interval")),
+    ]
+    rows = [
+        [
+            Entry(str(row["corpus"])),
+            *label_entries(findings, row, seed=False),
+            *(number(row[name]) for name in ("base", "start")),
+            count(row["n"]),
+            number(row["end"]),
+            number(row["rise"], sign=True),
+            interval(row["rise_low"], row["rise_high"]),
+            number(row["difference"], sign=True),
+            interval(row["low"], row["high"]),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    caption = (
+        "Loss of corpora that nothing was trained on, nats per supervised token: the base model's, before "
+        f"Phase B, at its end, and the rise; beside it the paired difference from {baseline}'s rise at the "
+        f"same seed and mix. Intervals: {100 * findings.settings.level:g} % t over seeds; exploratory, "
+        f"unadjusted. {given(findings)}"
+    )
+    return Table("watched", "What else was lost", heads, rows, caption, frame)
+
+
 def levels_table(findings: Findings) -> Table | None:
     """Return the forgetting of each level and type of task A, averaged over seeds; None where unknown."""
     frame = findings.levels
@@ -295,6 +329,7 @@ TABLES: dict[str, Callable[[Findings], Table | None]] = {
     "summary": summary_table,
     "secondary": secondary_table,
     "answers": answers_table,
+    "watched": watched_table,
     "variance": variance_table,
     "components": components_table,
     "sensitivity": sensitivity_table,

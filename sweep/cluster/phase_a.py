@@ -141,6 +141,7 @@ def run_phase_a(
             storage=prepared.artifacts[seed],
             adapter=prepared.fingerprint["phase_a"].get("adapter"),
             evaluation=study.evaluation,
+            watched=prepared.watched,
             cells=None if study.resources.cells_per_worker == "auto" else study.resources.cells_per_worker,
         )
         for seed in links

@@ -138,7 +138,14 @@ class Trials:
         """
         made = {
             seed: ray.put(
-                Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b, study.evaluation)
+                Shared(
+                    prepared.setup,
+                    artifact,
+                    prepared.task_a,
+                    prepared.task_b,
+                    study.evaluation,
+                    prepared.watched,
+                )
             )
             for seed, artifact in plan.made.items()
         }

@@ -27,6 +27,7 @@ from trainables.settings import (
     TrainingSettings,
 )
 from trainables.tasks.registry import check_task
+from trainables.tasks.watched import check_watched
 
 MOST_FAULTS = 50  # that one message lists
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
@@ -185,6 +186,19 @@ class StudyConfig(Settings):
                 f"search: a look judges strategies against {baseline!r}: list it, another strategy and a mix "
                 f"above 0; got strategy {list(strategies)} and mix {list(self.search.mix)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def check_watch(self) -> Self:
+        for settings in self.evaluation.watch:
+            try:
+                check_watched(settings)
+            except ValueError as error:
+                raise ValueError(f"evaluation.watch, {settings.name}: {error}") from error
+            if settings.name in (self.task_a.name, self.task_b.name):
+                raise ValueError(
+                    f"evaluation.watch: {settings.name!r} is trained on; choose another name or corpus"
+                )
         return self
 
     @model_validator(mode="after")

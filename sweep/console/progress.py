@@ -50,10 +50,8 @@ class Progress:
 
     def describe(self, prepared: Prepared) -> None:
         """Say which model and data were found, and what was left out."""
-        self.say(f"model: {prepared.source.describe()}")
-        for letter, task in (("A", prepared.task_a), ("B", prepared.task_b)):
-            for line in task.describe():
-                self.say(f"task {letter}: {line}")
+        for line in prepared.describe():
+            self.say(line)
 
     def phase_a(self, step: int, steps: int) -> None:
         """Show how far Phase A is."""

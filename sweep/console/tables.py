@@ -27,10 +27,8 @@ from trainables.ledger.sealed_json import DamagedError
 
 def print_plan(plan: Plan, *, study: StudyConfig, prepared: Prepared, console: Console) -> None:
     """Print every cell with its state and size, then the totals."""
-    console.print(f"model: {prepared.source.describe()}", highlight=False, soft_wrap=True)
-    for letter, task in (("A", prepared.task_a), ("B", prepared.task_b)):
-        for line in task.describe():
-            console.print(f"task {letter}: {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in prepared.describe():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for seed, artifact in plan.artifacts.items():
         phase_a = "done" if artifact else f"{plan.phase_a_steps} steps"
         key = prepared.artifacts[seed].prefix.rpartition("/")[2]

@@ -35,6 +35,7 @@ from trainables.settings import Precision
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.scoring import check_score
 from trainables.tasks.task_cache import cached_task
+from trainables.tasks.watched import Watched, prepare_watched, refuse_trained_on
 
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
@@ -54,7 +55,7 @@ class Prepared:
     """A study's inputs, resolved. `artifacts`: where each Phase A artifact is or will be, by its seed.
 
     `adapter_parameters`: how many numbers one adapter has, `base_parameters`: the frozen model. `footprint`:
-    what the model needs of a device.
+    what the model needs of a device. `watched`: corpora that are measured alone.
     """
 
     source: ModelSource
@@ -66,12 +67,21 @@ class Prepared:
     adapter_parameters: int
     base_parameters: int
     footprint: Footprint
+    watched: tuple[Watched, ...] = ()
 
     @property
     def longest(self) -> int:
         """Tokens of the longest example."""
         parts = (part for task in (self.task_a, self.task_b) for part in (task.all_training, task.validation))
-        return max(int(part.lengths.max()) for part in parts)
+        longest = max(int(part.lengths.max()) for part in parts)
+        return max([longest, *(int(corpus.examples.lengths.max()) for corpus in self.watched)])
+
+    def describe(self) -> list[str]:
+        """Say what the model and the data are, and what was left out: a line each."""
+        tasks = [("task A", self.task_a), ("task B", self.task_b)]
+        lines = [f"{which}: {line}" for which, task in tasks for line in task.describe()]
+        watched = [f"watched: {corpus.describe()}" for corpus in self.watched]
+        return [f"model: {self.source.describe()}", *lines, *watched]
 
     def computed_in(self, precision: Precision) -> "Prepared":
         """Return the same with the precision that "auto" stands for: what every worker builds its model
@@ -99,9 +109,13 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     limits.check_length(study.max_length)
     task_a, task_b = _prepare_tasks(study, source, say=say)
     for task in (task_a, task_b):
-        limits.check_tokens(task)
+        for part in (task.all_training, task.validation):
+            limits.check_tokens(part, name=task.name)
+    watched = _prepare_watched(study, source, tasks=(task_a, task_b), say=say)
+    for corpus in watched:
+        limits.check_tokens(corpus.examples, name=corpus.name)
     _check_answers(study, {"task_a": task_a, "task_b": task_b}, limits=limits)
-    fingerprint = _fingerprint(study, source, (task_a, task_b))
+    fingerprint = _fingerprint(study, source, (task_a, task_b), watched)
     patience = min(PATIENCE, study.resources.storage_patience)
     place = (
         open_storage(study.phase_a.cache, patience=patience)
@@ -117,9 +131,8 @@ def prepare(study: StudyConfig, *, say: Callable[[str], None] = lambda message: 
     footprint = fit.size.footprint(
         precision=precision, quantization=study.model.quantization, adapter=parameters
     )
-    return Prepared(
-        source, setup, task_a, task_b, artifacts, fingerprint, parameters, fit.size.parameters, footprint
-    )
+    sizes = parameters, fit.size.parameters, footprint
+    return Prepared(source, setup, task_a, task_b, artifacts, fingerprint, *sizes, watched)
 
 
 def _check_answers(study: StudyConfig, tasks: dict[str, PreparedTask], *, limits: Limits) -> None:
@@ -170,8 +183,33 @@ def _prepare_tasks(
     return task_a, task_b
 
 
+def _prepare_watched(
+    study: StudyConfig,
+    source: ModelSource,
+    *,
+    tasks: tuple[PreparedTask, PreparedTask],
+    say: Callable[[str], None],
+) -> tuple[Watched, ...]:
+    """Return the watched corpora, none of whose examples is trained on."""
+    if not study.evaluation.watch:
+        return ()
+    tokenizer, identity = cache(partial(load_tokenizer, source)), tokenizer_identity(source)
+    length = study.max_length
+    found = tuple(
+        prepare_watched(settings, tokenizer=tokenizer, identity=identity, max_length=length, say=say)
+        for settings in study.evaluation.watch
+    )
+    for corpus in found:
+        for task in tasks:
+            refuse_trained_on(corpus, task.all_training, task=task.name)
+    return found
+
+
 def _fingerprint(
-    study: StudyConfig, source: ModelSource, tasks: tuple[PreparedTask, PreparedTask]
+    study: StudyConfig,
+    source: ModelSource,
+    tasks: tuple[PreparedTask, PreparedTask],
+    watched: tuple[Watched, ...],
 ) -> dict[str, Any]:
     """Return all that gives a finished cell its meaning, by section; a change of it is refused."""
     model = study.model.model_dump(mode="json")
@@ -198,8 +236,13 @@ def _fingerprint(
         "phase_a": phase_a,
         "phase_b": phase_b,
     }
+    evaluation: dict[str, Any] = {}
     if study.evaluation.generate is not None:
-        sections["evaluation"] = study.evaluation.model_dump(mode="json", exclude_none=True)
+        evaluation["generate"] = study.evaluation.generate.model_dump(mode="json", exclude_none=True)
+    if watched:
+        evaluation["watch"] = {corpus.name: corpus.examples.digest for corpus in watched}
+    if evaluation:
+        sections["evaluation"] = evaluation
     for name, settings, task in (("task_a", study.task_a, tasks[0]), ("task_b", study.task_b, tasks[1])):
         sections[name] = {"name": settings.name, "train": len(task.train), "validation": len(task.validation)}
         sections[name]["content"] = task.digest

@@ -52,6 +52,7 @@ class Learning:
             storage=prepared.artifacts[0],
             adapter=prepared.fingerprint["phase_a"].get("adapter"),
             evaluation=self.study.evaluation,
+            watched=self.prepared.watched,
         )
 
     def session(self) -> ModelSession:
@@ -79,7 +80,8 @@ class Learning:
         artifact = load_artifact(self.prepared.artifacts[0])
         assert artifact is not None
         prepared = self.prepared
-        return Shared(prepared.setup, artifact, prepared.task_a, prepared.task_b, self.study.evaluation)
+        tasks = prepared.task_a, prepared.task_b
+        return Shared(prepared.setup, artifact, *tasks, self.study.evaluation, prepared.watched)
 
     def spec(
         self,

@@ -42,7 +42,7 @@ def evaluate(
     return compute.within_memory("evaluation", measure)
 
 
-@lru_cache(maxsize=4)  # both validation sets, alone and side by side: packed once for all evaluation points
+@lru_cache(maxsize=16)  # every validation set, alone and side by side: packed once for all evaluation points
 def _packed(examples: TokenisedExamples, runs: int, token_budget: int) -> list[Microbatch]:
     everything = AdapterBatch([(examples, index) for index in range(len(examples))], MEASURED)
     return pack([everything] * runs, token_budget=token_budget)

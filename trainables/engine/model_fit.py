@@ -16,7 +16,7 @@ from trainables.ledger.digests import digest_json
 from trainables.model.sources import ModelSource, load_config, load_empty_model, snapshot_folder
 from trainables.model.weight_files import INDEX, WEIGHTS, ModelError, read_headers, weight_files
 from trainables.settings import ModelSettings, Precision, Quantization
-from trainables.tasks.prepare import PreparedTask
+from trainables.tasks.tokenised import TokenisedExamples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,12 +53,12 @@ class Limits:
                 f"to, got {max_length}"
             )
 
-    def check_tokens(self, task: PreparedTask) -> None:
+    def check_tokens(self, examples: TokenisedExamples, *, name: str) -> None:
         """Raise ModelError where an example holds a token that the embedding has no row for."""
-        largest = max(int(part.tokens.max()) for part in (task.all_training, task.validation))
+        largest = int(examples.tokens.max())
         if largest >= self.vocabulary:
             raise ModelError(
-                f"task {task.name}: the tokenizer gives token {largest}, but the model's embedding has only "
+                f"task {name}: the tokenizer gives token {largest}, but the model's embedding has only "
                 f"{self.vocabulary} rows: were tokens added to the tokenizer alone (as for a chat template)? "
                 "Give the model that was trained with this tokenizer, or another prompt_format"
             )

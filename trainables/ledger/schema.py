@@ -102,6 +102,11 @@ TASK_A_EXACT_MATCH, TASK_A_F1, TASK_B_EXACT_MATCH, TASK_B_F1 = SCORE_COLUMNS = t
     f"{task}_{score}" for task in TASKS for score in SCORES
 )
 
+# And of each watched corpus the loss, and the base model's in the row of step 0.
+WATCHED_LOSS = "watched_{name}_loss"
+WATCHED_BASE_LOSS = "watched_{name}_base_loss"
+WATCHED = "watched_"  # how these begin
+
 # The states of a cell.
 DONE = "done"  # trained to its last step
 DIVERGED = "diverged"  # a loss became NaN, infinite or exploded: an outcome, kept in every count

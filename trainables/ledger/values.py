@@ -41,14 +41,14 @@ def is_number(value: Any) -> TypeGuard[float]:
 def check_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return evaluation points. Raises ValueError where one lacks a column, or steps do not rise from 0.
 
-    Every row has all ROW_COLUMNS, and may have SCORE_COLUMNS; counts are whole numbers, measurements numbers
-    or None, scores numbers in [0, 1].
+    Every row has all ROW_COLUMNS, and may have SCORE_COLUMNS and those of watched corpora; counts are whole
+    numbers, measurements numbers or None, scores numbers in [0, 1].
     """
     for row in rows:
         if not _is_plain(row):
             _check(row)
         if len(row) > len(schema.ROW_COLUMNS):
-            _check_scores(row)
+            _check_further(row)
     steps = [row[schema.STEP] for row in rows]
     if steps and (steps[0] != 0 or any(later <= earlier for earlier, later in pairwise(steps))):
         raise ValueError(f"steps must rise from 0, got {steps[:4]}")
@@ -80,10 +80,13 @@ def _check(row: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be a number, got {shortened(row[name])}")
 
 
-def _check_scores(row: dict[str, Any]) -> None:
+def _check_further(row: dict[str, Any]) -> None:
     for name in schema.SCORE_COLUMNS:
         if name in row and not (is_real(row[name]) and 0 <= row[name] <= 1):
             raise ValueError(f"{name} must be in [0, 1], got {shortened(row[name])}")
+    for name, value in row.items():
+        if name.startswith(schema.WATCHED) and not is_number(value):
+            raise ValueError(f"{name[:80]} must be a number, got {shortened(value)}")
 
 
 def _fits(value: float | None) -> bool:
