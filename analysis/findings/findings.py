@@ -16,7 +16,7 @@ from analysis.findings.contrasts import contrast_notes, find_aa, find_contrasts,
 from analysis.findings.doses import Laws, find_doses, fit_laws
 from analysis.findings.family import Contrast
 from analysis.findings.judgement import judge_study
-from analysis.findings.outcomes import run_outcomes
+from analysis.findings.outcomes import check_measured, run_outcomes
 from analysis.findings.pairs import done_pairs, plan_pairs
 from analysis.findings.rounds import Judgement
 from analysis.findings.selections import Selected, overlaps, pool_size, read_selections
@@ -32,11 +32,14 @@ from analysis.reading.study import RecordedStudy
 @dataclass(frozen=True)
 class Findings:
     """The frames of one study. Each is computed at its first use; files of single examples are read only
-    then.
+    then. Raises AnalysisError where the study does not have the primary measure.
     """
 
     study: RecordedStudy
     settings: Inference
+
+    def __post_init__(self) -> None:
+        check_measured(self.settings.primary, study=self.study)
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:

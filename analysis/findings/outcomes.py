@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.reading.errors import AnalysisError
 from analysis.reading.study import CELL, SLOTS_HASH, STATE, RecordedStudy
 from analysis.stats.intervals import LEVEL, Interval, mean_interval, paired_interval
 from analysis.stats.measures import (
@@ -63,6 +64,15 @@ def measured(study: RecordedStudy) -> tuple[str, ...]:
     return tuple(
         name for name, measure in MEASURES.items() if measure.needs is None or measure.needs in study.rows
     )
+
+
+def check_measured(measure: str, *, study: RecordedStudy) -> None:
+    """Raise AnalysisError where a study has no numbers for a measure of MEASURES."""
+    if measure not in measured(study):
+        raise AnalysisError(
+            f"the study {study.name!r} has no {measure}: it generates no such answers (evaluation.generate); "
+            f"choose one of {', '.join(measured(study))}"
+        )
 
 
 def run_outcomes(study: RecordedStudy, *, measures: Collection[str] = tuple(MEASURES)) -> pd.DataFrame:

@@ -114,8 +114,9 @@ def finished_pairs(study: "RecordedStudy", *, measure: str, draws: int = 1) -> "
 
 
 def _planned_pairs(study: "RecordedStudy", *, measure: str, draws: int) -> Any:
-    from analysis.findings.outcomes import run_outcomes
+    from analysis.findings.outcomes import check_measured, run_outcomes
     from analysis.findings.pairs import plan_pairs
 
+    check_measured(measure, study=study)
     outcomes = run_outcomes(study, measures=[measure])
     return plan_pairs(study, outcomes, measures=[measure], draws=draws)

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from analysis.figures.answers import draw_answers
 from analysis.figures.style import publication_style
 from analysis.findings.findings import find
+from analysis.reading.errors import AnalysisError
 from analysis.reading.study import read_study
 from analysis.stats.measures import ACCURACY_A, ACCURACY_LOST, MEASURES
 from tests.analysis.figures.test_registry import only_view, texts
@@ -62,6 +63,12 @@ def test_a_study_without_answers_has_no_measure_of_them(study: Builder) -> None:
     drawing = draw_answers(only_view(study()))
     assert drawing.figure is None
     assert "no answers were generated" in drawing.caption
+
+
+def test_a_measure_of_answers_that_there_are_not_is_refused_by_name(study: Builder) -> None:
+    declared = study(description={"config": {"inference": {"primary": ACCURACY_LOST}}})
+    with pytest.raises(AnalysisError, match=r"has no task_a_accuracy_lost: it generates no such answers"):
+        find(read_study(declared))
 
 
 def test_bars_are_the_means_and_the_caption_says_where_it_began(answered: Path) -> None:

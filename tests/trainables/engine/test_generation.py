@@ -9,9 +9,12 @@ import torch
 import transformers
 from peft import get_peft_model, set_peft_model_state_dict
 
+from tests.trainables.learning import stop_at
+from trainables.engine.compile import compile_layers
 from trainables.engine.compute_plan import ComputePlan
 from trainables.engine.device import Compute
 from trainables.engine.generation import Answer, generate
+from trainables.engine.interruption import StoppedError
 from trainables.engine.session import make_trainable
 from trainables.model.lora import LoraModel
 from trainables.model.lora_files import lora_config
@@ -156,3 +159,30 @@ def test_losses_are_the_same_after_answers_as_before() -> None:
     greedy.ours(9)
     after = evaluate(greedy.model, examples, stack=greedy.stack, compute=compute)
     np.testing.assert_array_equal(before, after)
+
+
+def test_compiled_layers_answer_as_plain_ones_and_stay_compiled() -> None:
+    greedy = Greedy("llama")
+    end = greedy.common_token()
+    plain = greedy.ours(end)
+    compile_layers(greedy.model.base, backend="eager")
+    assert [as_generated(each, end) for each in greedy.ours(end)[0]] == [
+        as_generated(a, end) for a in plain[0]
+    ]
+    assert all(layer._compiled_call_impl is not None for layer in greedy.model.base.model.layers)
+
+
+def test_an_end_to_the_work_leaves_the_model_as_it_was() -> None:
+    greedy = Greedy("llama")
+    before = greedy.model.base.config._attn_implementation
+    compute = Compute(torch.device("cpu"), "fp32", {"training": 256, "evaluation": 256}, stop_at(2))
+    with pytest.raises(StoppedError):
+        generate(
+            greedy.model,
+            greedy.examples(9),
+            count=3,
+            max_new_tokens=LIMIT,
+            stack=greedy.stack,
+            compute=compute,
+        )
+    assert greedy.model.base.config._attn_implementation == before
