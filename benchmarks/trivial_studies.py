@@ -161,7 +161,13 @@ def make_up_cell(cell: PlannedCell, *, prepared: Prepared, artifact: Artifact, l
     pool = Pool(len(train), train.difficulty, artifact.pool_losses)
     size = len(prepared.task_b.train)
     realised = realise(
-        spec.strategy, mix=spec.mix, seed=spec.seed, pool=pool, task_b_size=size, training=spec.training
+        spec.strategy,
+        mix=spec.mix,
+        seed=spec.seed,
+        pool=pool,
+        task_b_size=size,
+        training=spec.training,
+        exchange=prepared.exchange(spec.training),
     )
     description = {
         "key": spec.key,

@@ -295,12 +295,17 @@ LOSSES_ALONE = EvaluationSettings()
 
 
 class PhaseBSettings(TrainingSettings):
-    """Phase B: task B with replay of task A. `eval_every` counts optimiser steps."""
+    """Phase B: task B with replay of task A. `eval_every` counts optimiser steps.
+
+    `mix_unit`: a mix is of examples, or of supervised tokens: then as many examples of task A are replayed as
+    have, on average over its pool, that share of task B's supervised tokens.
+    """
 
     epochs: Count | None = 2
     lr: Annotated[float, Field(gt=0)] = 7e-5
     eval_every: Count = 10
     mix_mode: Literal["add", "substitute"] = "add"
+    mix_unit: Literal["examples", "tokens"] = "examples"
     keep_adapters: bool = True
 
     @model_validator(mode="before")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.figures.facet import Facet
+from analysis.figures.facet import Facet, mix_unit
 from analysis.reading.study import STATE
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
 from analysis.stats.measures import MEASURES
@@ -89,6 +89,11 @@ def left_out_sentence(facet: Facet) -> str:
 def mix_sentence(facet: Facet) -> str:
     """Return what the study's mix means."""
     mode = facet.combination.get("mix_mode", facet.study.description.get("mix_mode"))
+    if mix_unit(facet) == "tokens":
+        return (
+            f"Mix: supervised tokens of replayed {facet.study.task_a} examples, at their pool's mean length, "
+            f"per one of {facet.study.task_b}'s."
+        )
     where = {"add": "added to", "substitute": "in place of"}.get(str(mode), "among")
     return f"Mix: replayed {facet.study.task_a} examples per {facet.study.task_b} example, {where} them."
 

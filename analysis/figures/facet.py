@@ -169,13 +169,14 @@ class Facet:
         """Return evaluation points with the task B examples seen in place of the steps, and the axis's label.
 
         So runs of unequal numbers of steps, which added replay makes, end together. Steps stay where the
-        batch size is not known.
+        batch size is not known, or a mix is of tokens.
         """
         config = self.study.description.get("config")
         phase_b = config.get("phase_b") if isinstance(config, dict) else None
         size = self.combination.get("batch_size", (phase_b or {}).get("batch_size"))
         mode = self.combination.get("mix_mode", self.study.description.get("mix_mode"))
-        if not isinstance(size, int) or mode not in ("add", "substitute"):
+        by_tokens = mix_unit(self) == "tokens"
+        if by_tokens or not isinstance(size, int) or mode not in ("add", "substitute"):
             return rows, "optimiser step"
         mix = rows[schema.MIX]
         share = 1 / (1 + mix) if mode == "add" else 1 - mix
@@ -216,6 +217,14 @@ def facets(findings: "Findings", *, choice: Choice = EVERYTHING) -> Iterator[Fac
     for combination, cells in grouped(shown, keys=list(study.axes)):
         rows = choice.of(select(study.rows, combination), baseline=study.baseline)
         yield Facet(findings, combination, cells, rows, drawn, choice)
+
+
+def mix_unit(facet: Facet) -> str:
+    """Return what a mix counts: examples, or supervised tokens."""
+    config = facet.study.description.get("config")
+    phase_b = config.get("phase_b") if isinstance(config, dict) else None
+    declared = phase_b.get("mix_unit") if isinstance(phase_b, dict) else None
+    return str(facet.combination.get("mix_unit", declared or "examples"))
 
 
 def seeds_per_mean(facet: Facet) -> list[int]:

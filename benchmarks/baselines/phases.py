@@ -62,6 +62,7 @@ def train_cell(
         pool=Pool(len(train), train.difficulty, pool_losses),
         task_b_size=len(place.prepared.task_b.train),
         training=settings,
+        exchange=place.prepared.exchange(settings),
     )
     model = open_model(place, adapter=adapter)
     trainer = make_trainer(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sweep.config.study import StudyConfig
-from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared
+from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared, without_later
 from trainables.ledger.digests import digest_json
 from trainables.ledger.schema import MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.replay.batch_order import TASK_B, CellSpec, Stream, lay_out_slots, replay_count
@@ -104,7 +104,7 @@ def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, 
     train = prepared.task_a.train
     pools = {seed: Pool(len(train), train.difficulty, origin.pool_losses) for seed, origin in origins.items()}
     for pool in pools.values():
-        check_selectable(study, pool, task_b_size=len(prepared.task_b.train))
+        check_selectable(study, pool, prepared=prepared)
     phase_a_seed = study.phase_a.seed_of
     training_at, order_of = _training_by_axes(study), _orders(lambda seed: pools[phase_a_seed(seed)])
     meaning_of = cache(lambda axes: _meaning(training_at(axes), prepared=prepared))
@@ -143,14 +143,24 @@ def _add(
     cells[spec.key] = PlannedCell((*merged, label), spec, steps, tokens)
 
 
-def check_selectable(study: StudyConfig, pool: Pool, *, task_b_size: int) -> None:
-    """Raise SelectionError if task A's pool cannot serve every strategy and mix of the study."""
-    most = max(study.search.mix)
-    if replay_count(most, task_b_size) > pool.size:
-        raise SelectionError(
-            f"search.mix: {most:g} of {task_b_size} task B examples are {replay_count(most, task_b_size)}, "
-            f"and task A's training pool has {pool.size}: lower the mix or raise task_a.train"
-        )
+def check_selectable(study: StudyConfig, pool: Pool, *, prepared: Prepared) -> None:
+    """Raise SelectionError if task A's pool cannot serve every strategy and mix of the study, or a mix that
+    replaces task B's examples leaves none.
+    """
+    most, size = max(study.search.mix), len(prepared.task_b.train)
+    for training in map(study.training_at, study.search.axis_points()):
+        count = replay_count(most, size, exchange=prepared.exchange(training))
+        unit = "" if training.mix_unit == "examples" else ", by supervised tokens,"
+        if count > pool.size:
+            raise SelectionError(
+                f"search.mix: {most:g} of {size} task B examples{unit} are {count}, and task A's training "
+                f"pool has {pool.size}: lower the mix or raise task_a.train"
+            )
+        if training.mix_mode == "substitute" and count >= size:
+            raise SelectionError(
+                f"search.mix: {most:g}{unit} replaces {count} of {size} task B examples, and leaves none: "
+                "lower the mix, or use mix_mode add"
+            )
     for strategy in study.search.strategy:
         if _needs(strategy) == "difficulty":
             check_column(strategy, pool, column="difficulty")
@@ -187,7 +197,8 @@ class _Shared:
     def __init__(self, mix: float, *, seed: int, prepared: Prepared, training: PhaseBSettings) -> None:
         self.task_b_size = size = len(prepared.task_b.train)
         self._prepared = prepared
-        self.slots = lay_out_slots(replay_count(mix, size), seed=seed, task_b_size=size, training=training)
+        count = replay_count(mix, size, exchange=prepared.exchange(training))
+        self.slots = lay_out_slots(count, seed=seed, task_b_size=size, training=training)
         self.steps = self.slots.stream.steps
         stream = self.slots.stream
         self._lengths_a = prepared.task_a.train.lengths
@@ -220,7 +231,7 @@ def _meaning(training: PhaseBSettings, *, prepared: Prepared) -> dict[str, Any]:
     """Return what gives cells their meaning beside their artifact, seed and order."""
     return {
         "task_b": prepared.task_b.digest,
-        "training": training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING),
+        "training": without_later(training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING)),
     }
 
 

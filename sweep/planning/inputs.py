@@ -28,10 +28,10 @@ from trainables.model.sources import (
     resolve_model,
     tokenizer_identity,
 )
-from trainables.replay.batch_order import replay_count
+from trainables.replay.batch_order import exchange_rate, replay_count
 from trainables.replay.controls import CONTROLS
 from trainables.replay.strategies import STRATEGIES
-from trainables.settings import Precision
+from trainables.settings import PhaseBSettings, Precision, TaskSettings
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.scoring import check_score
 from trainables.tasks.task_cache import cached_task
@@ -40,7 +40,7 @@ from trainables.tasks.watched import Watched, prepare_watched, refuse_trained_on
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
 # Fields that came later, and the values that mean what studies begun without them are.
-LATER = {"quantization": "none", "scaling": "standard"}
+LATER = {"quantization": "none", "scaling": "standard", "mix_unit": "examples"}
 CODE_PACKAGES = ("torch", "transformers")
 NOT_PHASE_A = (
     "code",
@@ -75,6 +75,10 @@ class Prepared:
         parts = (part for task in (self.task_a, self.task_b) for part in (task.all_training, task.validation))
         longest = max(int(part.lengths.max()) for part in parts)
         return max([longest, *(int(corpus.examples.lengths.max()) for corpus in self.watched)])
+
+    def exchange(self, training: PhaseBSettings) -> float:
+        """Return how many of task A's training examples stand for one of task B's in a mix."""
+        return exchange(training, self.task_a, self.task_b)
 
     def describe(self) -> list[str]:
         """Say what the model and the data are, and what was left out: a line each."""
@@ -167,20 +171,38 @@ def _prepare_tasks(
     study: StudyConfig, source: ModelSource, *, say: Callable[[str], None]
 ) -> tuple[PreparedTask, PreparedTask]:
     tokenizer, identity = cache(partial(load_tokenizer, source)), tokenizer_identity(source)
-    wanted = any(CONTROLS[name].fresh for name in study.search.strategy if name in CONTROLS)
-    fresh = replay_count(max(study.search.mix), study.task_b.train) if wanted else 0
-    task_a, task_b = (
-        cached_task(
+
+    def read(settings: TaskSettings, fresh: int = 0) -> PreparedTask:
+        return cached_task(
             settings,
             tokenizer=tokenizer,
             identity=identity,
             max_length=study.max_length,
-            fresh=count,
+            fresh=fresh,
             say=say,
         )
-        for settings, count in ((study.task_a, 0), (study.task_b, fresh))
-    )
-    return task_a, task_b
+
+    task_a, task_b = read(study.task_a), read(study.task_b)
+    fresh = _fresh_count(study, task_a, task_b)
+    return task_a, read(study.task_b, fresh) if fresh else task_b
+
+
+def _fresh_count(study: StudyConfig, task_a: PreparedTask, task_b: PreparedTask) -> int:
+    """Return how many further examples of task B the study's controls take: one for each replayed."""
+    if not any(CONTROLS[name].fresh for name in study.search.strategy if name in CONTROLS):
+        return 0
+    trainings = [study.training_at(point) for point in study.search.axis_points()]
+    counts = [
+        replay_count(max(study.search.mix), len(task_b.train), exchange=exchange(training, task_a, task_b))
+        for training in trainings
+    ]
+    return max(counts)
+
+
+def exchange(training: PhaseBSettings, task_a: PreparedTask, task_b: PreparedTask) -> float:
+    """Return how many of task A's training examples stand for one of task B's in a mix."""
+    supervised = [task.train.supervised_counts(training.loss_on) for task in (task_a, task_b)]
+    return exchange_rate(training, *supervised)
 
 
 def _prepare_watched(
@@ -223,7 +245,7 @@ def _fingerprint(
         "engine": {"numerics": NUMERICS},
         "code": {name: version(name).partition("+")[0] for name in CODE_PACKAGES},  # without its build's name
         "strategies": {name: _known_by(name) for name in study.search.strategy},
-        "model": _without_later(
+        "model": without_later(
             {
                 "fingerprint": source.fingerprint,
                 "dtype": model["dtype"],
@@ -232,9 +254,9 @@ def _fingerprint(
                 "quantization": model["quantization"],
             }
         ),
-        "lora": _without_later(model["lora"]),
+        "lora": without_later(model["lora"]),
         "phase_a": phase_a,
-        "phase_b": phase_b,
+        "phase_b": without_later(phase_b),
     }
     evaluation: dict[str, Any] = {}
     if study.evaluation.generate is not None:
@@ -253,6 +275,6 @@ def _known_by(strategy: str) -> str:
     return CONTROLS[strategy].digest if strategy in CONTROLS else STRATEGIES[strategy].digest
 
 
-def _without_later(section: dict[str, Any]) -> dict[str, Any]:
+def without_later(section: dict[str, Any]) -> dict[str, Any]:
     """Return a section without the fields that say nothing new."""
     return {name: value for name, value in section.items() if (name, value) not in LATER.items()}

@@ -85,9 +85,22 @@ class CellSpec:
     order_hash: str
 
 
-def replay_count(mix: float, task_b_size: int) -> int:
-    """Return the number of replayed examples: `mix` times task B's training examples, rounded."""
-    return round(mix * task_b_size)
+def replay_count(mix: float, task_b_size: int, *, exchange: float = 1.0) -> int:
+    """Return the number of replayed examples: `mix` times task B's training examples, rounded.
+
+    `exchange`: examples of task A that stand for one of task B.
+    """
+    return round(mix * task_b_size * exchange)
+
+
+def exchange_rate(training: PhaseBSettings, supervised_a: Indices, supervised_b: Indices) -> float:
+    """Return how many examples of task A stand for one of task B: 1, or as many as have its tokens.
+
+    `supervised_a` (n,), `supervised_b` (m,): supervised tokens of each training example.
+    """
+    if training.mix_unit == "examples":
+        return 1.0
+    return float(supervised_b.mean() / supervised_a.mean())
 
 
 def lay_out_slots(count: int, *, seed: int, task_b_size: int, training: PhaseBSettings) -> Slots:

@@ -24,12 +24,19 @@ class Realisation:
 
 
 def realise(
-    strategy: str | None, *, mix: float, seed: int, pool: Pool, task_b_size: int, training: PhaseBSettings
+    strategy: str | None,
+    *,
+    mix: float,
+    seed: int,
+    pool: Pool,
+    task_b_size: int,
+    training: PhaseBSettings,
+    exchange: float = 1.0,
 ) -> Realisation:
     """Return the selection and order of one cell; `strategy` is of STRATEGIES or CONTROLS, None for the run
-    without replay.
+    without replay. `exchange`: examples of task A that stand for one of task B (`exchange_rate`).
     """
-    count = 0 if strategy is None else replay_count(mix, task_b_size)
+    count = 0 if strategy is None else replay_count(mix, task_b_size, exchange=exchange)
     slots = lay_out_slots(count, seed=seed, task_b_size=task_b_size, training=training)
     if strategy in CONTROLS:
         filled = CONTROLS[strategy].fill(slots, pool, task_b_size, seed)

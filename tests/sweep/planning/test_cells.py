@@ -8,7 +8,7 @@ import pytest
 from sweep.config.study import validate_study
 from sweep.planning.cells import Origin, PlannedCell, plan_cells, study_labels
 from sweep.planning.inputs import Prepared, prepare
-from trainables.replay.strategies import STRATEGIES
+from trainables.replay.strategies import STRATEGIES, SelectionError
 
 
 def planned(values: dict[str, Any], *, after_phase_a: bool = True) -> tuple[list[PlannedCell], Prepared]:
@@ -111,3 +111,36 @@ def test_an_artifact_is_the_same_for_every_study_that_trains_it_with_its_seed(
     values["phase_a"] = values["phase_a"] | {"seeds": "per_replicate"}
     other = prepare(validate_study(values, origin="test"))
     assert one.artifacts == other.artifacts
+
+
+def test_a_mix_of_tokens_replays_the_examples_that_have_them_on_average(study_values: dict[str, Any]) -> None:
+    by_tokens = study_values | {"phase_b": study_values["phase_b"] | {"mix_unit": "tokens"}}
+    values = search(by_tokens, strategy=["random", "fresh_b"], mix=[0, 0.5], seed=[0])
+    values["task_a"] = values["task_a"] | {"train": 30}
+    cells, prepared = planned(values)
+    supervised = [
+        task.train.supervised_counts("completion").mean() for task in (prepared.task_a, prepared.task_b)
+    ]
+    count = round(0.5 * 12 * supervised[1] / supervised[0])
+    assert 0 < count < 6  # worked sums are longer than names
+    steps = {cell.labels[0].strategy: cell.steps for cell in cells}
+    assert steps["random"] == steps["fresh_b"] == 2 * -(-(12 + count) // 4)
+    assert prepared.task_b.fresh is not None
+    assert len(prepared.task_b.fresh) == count
+
+
+def test_the_unit_of_a_mix_is_an_axis_and_its_default_means_what_it_did(study_values: dict[str, Any]) -> None:
+    before = {cell.spec.key for cell in planned(study_values)[0] if cell.spec}
+    named = study_values | {"phase_b": study_values["phase_b"] | {"mix_unit": "examples"}}
+    assert {cell.spec.key for cell in planned(named)[0] if cell.spec} == before
+    both = search(study_values, strategy=["random"], mix=[0.5], seed=[0], mix_unit=["examples", "tokens"])
+    cells, _ = planned(both)
+    assert len({cell.spec.key for cell in cells if cell.spec}) == 2
+
+
+def test_a_mix_of_tokens_that_leaves_no_task_b_example_is_refused(study_values: dict[str, Any]) -> None:
+    values = study_values | {"task_a": {"name": "multihop", "train": 200, "validation": 4}}
+    values |= {"task_b": {"name": "arithmetic", "train": 12, "validation": 4}}
+    values["phase_b"] = values["phase_b"] | {"mix_unit": "tokens", "mix_mode": "substitute"}
+    with pytest.raises(SelectionError, match=r"by supervised tokens, replaces \d+ of 12 .* leaves none"):
+        planned(search(values, strategy=["random"], mix=[0.9], seed=[0]))
