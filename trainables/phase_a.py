@@ -26,7 +26,7 @@ from trainables.engine.loop import AdapterRun, Diverged, TrainingGroup
 from trainables.engine.session import ModelSession, forget_session, load_session
 from trainables.engine.setup import Setup
 from trainables.ledger.fencing import Claim, ClaimLostError, take_claim
-from trainables.ledger.loss_means import Losses
+from trainables.ledger.loss_means import Losses, token_weighted
 from trainables.ledger.manifest import FileSet
 from trainables.ledger.schema import ADAPTER_DIRECTORY, ANSWERS_FILE, WORKER
 from trainables.ledger.sealed_json import DamagedError
@@ -96,7 +96,8 @@ def make_artifact(
 ) -> bool:
     """Train or take over the adapter and publish the artifact; continue where an earlier try stopped.
 
-    `report` is told the step reached and their number, `warn` of damaged files and of a broken compiler.
+    `report` is told the step reached and their number, `warn` of damaged files, of a broken compiler, and of
+    a plateau at which training ended.
     Returns False if `heartbeat` raised StoppedError, after a checkpoint. Raises ClaimLostError, StorageError,
     what `load_session` raises, or CompilerError where compiling was asked for; Diverged, ModelError or
     AdapterError where another try would end alike.
@@ -128,7 +129,7 @@ def make_artifact(
             stack = session.model.new_stack(1)
             stack.weights[0] = session.model.import_weights(read_fitting(job.settings.adapter, job.adapter))
         else:
-            stack, base = _train(job, session, saved=saved, claim=claim, report=report)
+            stack, base = _train(job, session, saved=saved, claim=claim, report=report, warn=warn)
         compute_plan = _settle(job, session, warn)
         _publish(job, session, stack=stack, before=base, compute_plan=compute_plan, claim=claim)
     except StoppedError:
@@ -151,6 +152,7 @@ def _train(
     saved: tuple[Tensors, Values] | None,
     claim: Claim,
     report: Callable[[int, int], None],
+    warn: Callable[[str], None],
 ) -> tuple[AdapterStack, Validation]:
     """Return the trained adapter and what the base model is measured at; a stop leaves a checkpoint."""
     seed, model = stream_integer(job.settings.seed, "phase_a"), session.model
@@ -161,38 +163,60 @@ def _train(
         settings=job.settings,
         dropout=model.dropout_stream(seed),
     )
+    losses: list[float] = []
     if saved is None:
         base = _measure(job, session, model.new_stack(1))
     else:
         tensors, values = saved
+        losses = values.pop("plateau", [])
         nll = {name: tensors.pop(f"base.{name}").numpy() for name in job.validation_sets}
         base = Validation(nll, values.pop("base_answers", {}))
         run.restore(tensors, values)
     group = TrainingGroup(model, [run], compute=session.compute)
     report(run.counters.step, run.stream.steps)
     try:
-        while not run.finished:
+        while not (run.finished or _at_plateau(job, session, group, losses)):
             group.step()
             if run.diverged_at is not None:
                 raise Diverged(run.diverged_at)
             report(run.counters.step, run.stream.steps)
             if run.finished or run.counters.step % job.settings.checkpoint_every == 0:
-                _checkpoint(job, session, run, base=base, claim=claim)
+                _checkpoint(job, session, run, base=base, losses=losses, claim=claim)
     except StoppedError:
-        _checkpoint(job, session, run, base=base, claim=claim)
+        _checkpoint(job, session, run, base=base, losses=losses, claim=claim)
         raise
+    if not run.finished:
+        warn(f"Phase A has come to its plateau at step {run.counters.step} of at most {run.stream.steps}")
     return group.stack, base
 
 
+def _at_plateau(job: PhaseAJob, session: ModelSession, group: TrainingGroup, losses: list[float]) -> bool:
+    """Say whether training has come to where it is to end; adds to `losses` of task A where one is due."""
+    until, step = job.settings.until, group.runs[0].counters.step
+    if until is None:
+        return False
+    if step % until.every == 0 and len(losses) < step // until.every:
+        examples = job.task_a.validation
+        (nll,) = evaluate(session.model, examples, stack=group.stack, compute=session.compute)
+        losses.append(token_weighted(nll, examples.supervised_counts(MEASURED).astype(np.int64)))
+    return until.reached(losses)
+
+
 def _checkpoint(
-    job: PhaseAJob, session: ModelSession, run: AdapterRun, *, base: Validation, claim: Claim
+    job: PhaseAJob,
+    session: ModelSession,
+    run: AdapterRun,
+    *,
+    base: Validation,
+    losses: list[float],
+    claim: Claim,
 ) -> None:
     claim.check()
     tensors, values = run.state()
     for name, nll in base.nll.items():
         tensors[f"base.{name}"] = torch.from_numpy(nll)
     values |= {"tuning": session.compute_plan.record(), "numerics": numerics_key()}
-    values |= {"base_answers": base.answers}
+    values |= {"base_answers": base.answers, "plateau": losses}
     save_checkpoint(claim, step=run.counters.step, tensors=tensors, values=values)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -193,12 +194,30 @@ class TrainingSettings(Settings):
         return self
 
 
+class PlateauSettings(Settings):
+    """When Phase A has learned what it can: task A's validation loss is measured `every` so many steps, and
+    the last `patience` measurements are no more than `smallest_gain` (nats a token) below the best before
+    them.
+    """
+
+    smallest_gain: Annotated[float, Field(gt=0)]
+    patience: Count = 3
+    every: Count = 10
+
+    def reached(self, losses: Sequence[float]) -> bool:
+        """Say whether losses so far, in order, have come to the plateau."""
+        if len(losses) <= self.patience:
+            return False
+        return min(losses[-self.patience :]) >= min(losses[: -self.patience]) - self.smallest_gain
+
+
 class PhaseASettings(TrainingSettings):
     """Phase A: task A alone. `adapter` brings a trained PEFT adapter instead of training one.
 
     `seeds`: "shared" starts every cell from one adapter, that of `seed`; "per_replicate" trains one for each
     replicate, with the replicate's seed, so that intervals cover the variation between adapters too.
-    `cache` is a storage of artifacts that studies share; by default each study keeps its own.
+    `cache` is a storage of artifacts that studies share; by default each study keeps its own. `until` ends
+    training at a plateau, before its last step.
     """
 
     epochs: Count | None = 2
@@ -207,6 +226,7 @@ class PhaseASettings(TrainingSettings):
     adapter: Path | None = None
     cache: str | None = None
     checkpoint_every: Count = 10
+    until: PlateauSettings | None = None
 
     @field_validator("adapter")
     @classmethod
@@ -222,6 +242,8 @@ class PhaseASettings(TrainingSettings):
     def check_adapters(self) -> Self:
         if self.adapter is not None and self.seeds == "per_replicate":
             raise ValueError("seeds 'per_replicate' trains an adapter a replicate; leave out adapter")
+        if self.adapter is not None and self.until is not None:
+            raise ValueError("until is for training, and adapter brings a trained one; leave one of them out")
         return self
 
     def seed_of(self, replicate: int) -> int:

@@ -40,7 +40,7 @@ from trainables.tasks.watched import Watched, prepare_watched, refuse_trained_on
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
 # Fields that came later, and the values that mean what studies begun without them are.
-LATER = {"quantization": "none", "scaling": "standard", "mix_unit": "examples"}
+LATER = {"quantization": "none", "scaling": "standard", "mix_unit": "examples", "until": None}
 CODE_PACKAGES = ("torch", "transformers")
 NOT_PHASE_A = (
     "code",
@@ -255,7 +255,7 @@ def _fingerprint(
             }
         ),
         "lora": without_later(model["lora"]),
-        "phase_a": phase_a,
+        "phase_a": without_later(phase_a),
         "phase_b": without_later(phase_b),
     }
     evaluation: dict[str, Any] = {}

@@ -22,6 +22,7 @@ from trainables.model.lora import adapter_shapes
 from trainables.model.lora_files import AdapterError, lora_config
 from trainables.model.sources import load_empty_model, resolve_model
 from trainables.phase_a import make_artifact
+from trainables.settings import PlateauSettings
 
 
 def test_phase_a_lowers_the_loss_of_task_a(study: StudyConfig) -> None:
@@ -67,6 +68,53 @@ def test_an_interrupted_phase_a_gives_the_same_artifact(study_values: dict[str, 
     assert np.array_equal(whole.pool_nll, interrupted.pool_nll)
     assert all(np.array_equal(whole.adapter[name], interrupted.adapter[name]) for name in whole.adapter)
     assert np.array_equal(whole.base_nll[0], interrupted.base_nll[0])
+
+
+PLATEAU = {"schedule": "constant", "until": {"smallest_gain": 50.0, "patience": 2, "every": 1}}
+
+
+def test_phase_a_ends_at_its_plateau_as_if_it_had_been_given_so_many_steps(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Nothing gains 50 nats: the two measurements after the first are the plateau, at step 3 of 6."""
+    asked = {"plateau": PLATEAU, "given": {"schedule": "constant", "steps": 3, "epochs": None}}
+    found, said = {}, []
+    for name, phase_a in asked.items():
+        values = {**study_values, "storage": str(tmp_path / name)}
+        learning = learn(
+            validate_study(values | {"phase_a": study_values["phase_a"] | phase_a}, origin="test")
+        )
+        assert make_artifact(learning.job, warn=said.append)
+        found[name] = artifact_of(learning)
+    assert all(
+        np.array_equal(found["plateau"].adapter[name], weights)
+        for name, weights in found["given"].adapter.items()
+    )
+    assert said == ["Phase A has come to its plateau at step 3 of at most 6"]
+
+
+def test_a_phase_a_that_is_stopped_anywhere_ends_at_the_same_plateau(
+    study_values: dict[str, Any], tmp_path: Path
+) -> None:
+    digests = set()
+    for stopped_at in (None, 3, 5, 6, 7, 8):
+        values = {**study_values, "storage": str(tmp_path / str(stopped_at))}
+        values["phase_a"] = study_values["phase_a"] | PLATEAU
+        learning = learn(validate_study(values, origin="test"))
+        if stopped_at is not None:
+            assert not make_artifact(learning.job, heartbeat=stop_at(stopped_at))
+        assert make_artifact(learning.job)
+        digests.add(artifact_of(learning).content)
+    assert len(digests) == 1
+
+
+def test_a_plateau_is_where_the_best_of_the_last_is_hardly_better_than_that_before() -> None:
+    until = PlateauSettings(smallest_gain=0.1, patience=2)
+    assert not until.reached([3.0, 2.95])
+    assert until.reached([3.0, 2.95, 2.91])
+    assert not until.reached([3.0, 2.95, 2.8])
+    assert until.reached([3.0, 2.0, 2.5, 1.95])  # a rise in between is no gain
+    assert not until.reached([3.0, 2.0, 1.0, 2.0])
 
 
 def artifact_key(values: dict[str, Any]) -> str:
