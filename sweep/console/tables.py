@@ -30,7 +30,8 @@ def print_plan(plan: Plan, *, study: StudyConfig, prepared: Prepared, console: C
     for line in prepared.describe():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for seed, artifact in plan.artifacts.items():
-        phase_a = "done" if artifact else f"{plan.phase_a_steps} steps"
+        most = "" if study.phase_a.until is None else "at most "
+        phase_a = "done" if artifact else f"{most}{plan.phase_a_steps} steps"
         key = prepared.artifacts[seed].prefix.rpartition("/")[2]
         console.print(f"Phase A, seed {seed}: {phase_a} (artifact {key})", highlight=False)
     computed = plan.compute_plan.describe() if plan.compute_plan else "settled when Phase A starts"

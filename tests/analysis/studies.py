@@ -48,6 +48,7 @@ def write_study(
     noise: float = 1.0,
     per_example: bool = False,
     answers: Mapping[str, float] | None = None,
+    watched: Sequence[str] = (),
 ) -> Path:
     """Write a study and return its directory.
 
@@ -55,8 +56,8 @@ def write_study(
     labels with a slots hash of their own. `adapters`: a Phase A adapter for each seed. `effects`: what a
     strategy adds to A's final loss, nats a token (0 if not named). `noise`: scales each run's own noise; at 0
     paired differences are the effects. `per_example`: LOSSES_FILE in cells, VALIDATION_FILE in the study.
-    `answers`: a strategy's share of right answers to task A at the end, of all before; a hundredth less for
-    every seed.
+    `answers`: a strategy's share of right answers to both tasks at the end (a half if not named), of all
+    before; a hundredth less for every seed. `watched`: corpora whose loss rises.
     """
     axes = dict(axes or {})
     labels = [(s, m, seed) for s, m, seed in itertools.product(strategies, mixes, seeds)]
@@ -74,8 +75,14 @@ def write_study(
                 label, lr=float(extra.get("lr", 7e-5)), adapters=adapters, effects=effects, noise=noise
             )
             if answers is not None:
-                rows[0][schema.TASK_A_EXACT_MATCH] = 1.0
-                rows[-1][schema.TASK_A_EXACT_MATCH] = answers[label[0]] - 0.01 * label[2]
+                share = answers.get(label[0], 0.5) - 0.01 * label[2]
+                rows[0] |= dict.fromkeys(schema.SCORE_COLUMNS, 1.0)
+                rows[-1] |= dict.fromkeys(schema.SCORE_COLUMNS, share)
+            for name in watched:
+                rows[0][schema.WATCHED_BASE_LOSS.format(name=name)] = 3.1
+                for row in rows:
+                    rise = 0.1 * row[schema.STEP] / rows[-1][schema.STEP] + 0.01 * label[2]
+                    row[schema.WATCHED_LOSS.format(name=name)] = 3.0 + (rise if row[schema.STEP] else 0.0)
             own = (slots or {}).get(label)
             write_cell(
                 cell, label=label, extra=extra, state=state, rows=rows, slots=own, per_example=per_example
@@ -95,6 +102,11 @@ def write_study(
         "fingerprint": {"task_a": {"name": "math", "train": POOL}},
         **(description or {}),
     }
+    evaluation: dict[str, Any] = {"watch": [{"name": name} for name in watched]}
+    if answers is not None:
+        evaluation["generate"] = {"tasks": [*schema.TASKS]}
+    if answers is not None or watched:
+        study["config"] = {"evaluation": evaluation, **study["config"]}
     write_json(directory / schema.STUDY_FILE, study)
     write_json(directory / schema.PLAN_FILE, {"schema": schema.SCHEMA_VERSION, "cells": plan})
     if per_example:

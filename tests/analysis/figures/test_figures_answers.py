@@ -21,7 +21,7 @@ SHARES = {"random": 0.9, "difficulty_hard": 0.5, "none": 0.1}
 ASKED = {
     "config": {
         "task_a": {"validation": 50},
-        "evaluation": {"generate": {"tasks": ["task_a"]}},
+        "evaluation": {"generate": {"tasks": ["task_a"]}, "watch": [{"name": "wikitext"}]},
         "inference": {"primary": ACCURACY_LOST},
     }
 }
@@ -74,10 +74,11 @@ def test_a_measure_of_answers_that_there_are_not_is_refused_by_name(study: Build
 def test_bars_are_the_means_and_the_caption_says_where_it_began(answered: Path) -> None:
     drawing = draw_answers(only_view(answered))
     assert drawing.figure is not None
-    (ax,) = drawing.figure.axes
+    ax, of_task_b = drawing.figure.axes
+    assert (ax.get_title(), of_task_b.get_title()) == ("math", "hotpotqa")
     heights = sorted(patch.get_height() for patch in ax.patches if isinstance(patch, Rectangle))
     np.testing.assert_allclose(heights, sorted(100 * share - 1 for share in SHARES.values()))
-    assert "Before Phase B 100 % of math were right" in drawing.caption
+    assert "Before Phase B 100 % of math and 100 % of hotpotqa were right" in drawing.caption
     assert "before Phase B" in texts(drawing.figure)
 
 

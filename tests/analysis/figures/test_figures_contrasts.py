@@ -192,7 +192,7 @@ def test_captions_say_which_way_the_declared_measure_points(
     study: Builder, measure: str, draw: Callable[[Facet], Drawing]
 ) -> None:
     declared = {"config": {"inference": {"primary": measure}}}
-    caption = draw(only_view(study(**SIX, description=declared))).caption
+    caption = draw(only_view(study(**SIX, answers={}, description=declared))).caption
     judgement = "worse" if MEASURES[measure].higher_is_worse else "better"
     assert f"{MEASURES[measure].label} is higher than with random ({judgement})" in caption
     assert "forgotten" not in caption
@@ -201,7 +201,7 @@ def test_captions_say_which_way_the_declared_measure_points(
 @pytest.mark.parametrize("measure", MEASURES)
 def test_a_caption_about_a_measure_begins_with_its_name(study: Builder, measure: str) -> None:
     declared = {"config": {"inference": {"primary": measure}}}
-    caption = draw_doses(only_view(study(**SIX, description=declared))).caption
+    caption = draw_doses(only_view(study(**SIX, answers={}, description=declared))).caption
     label = MEASURES[measure].label
     assert caption.startswith(label[0].upper() + label[1:])
     assert ("of math" in caption.split(" against the mix")[0]) == ("task" not in label)

@@ -25,6 +25,7 @@ from trainables.ledger import schema
 
 Builder = Callable[..., Path]
 SIX: dict[str, Any] = {"strategies": (*STRATEGIES[:3], "random_aa"), "mixes": (0.1, 0.2), "seeds": range(6)}
+MEASURED: dict[str, Any] = {"per_example": True, "answers": {"random": 0.8}, "watched": ("wikitext",)}
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def test_captions_name_what_varied_between_seeds(study: Builder) -> None:
 
 @pytest.fixture(scope="module")
 def two_rates(tmp_path_factory: pytest.TempPathFactory) -> list[Facet]:
-    options = {"strategies": (*STRATEGIES[:3], "random_aa"), "per_example": True}
+    options: dict[str, Any] = {"strategies": (*STRATEGIES[:3], "random_aa"), **MEASURED}
     directory = write_study(tmp_path_factory.mktemp("rates"), axes={"lr": [2e-5, 7e-5]}, **options)
     return list(facets(find(read_study(directory))))
 
@@ -118,7 +119,7 @@ def test_captions_say_what_the_mix_means_also_where_it_is_searched(
 
 @pytest.fixture(scope="module", params=[1, 2, 3, 6])
 def of_seeds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Facet, int]:
-    options = {**SIX, "mixes": (0.05, 0.1, 0.2), "seeds": range(request.param), "per_example": True}
+    options = {**SIX, "mixes": (0.05, 0.1, 0.2), "seeds": range(request.param), **MEASURED}
     return only_view(write_study(tmp_path_factory.mktemp("seeds"), **options)), request.param
 
 
@@ -152,7 +153,7 @@ def test_a_study_where_all_diverged_has_captions_that_say_why(all_diverged: Face
 
 @pytest.fixture(scope="module")
 def six(tmp_path_factory: pytest.TempPathFactory) -> Facet:
-    return only_view(write_study(tmp_path_factory.mktemp("six"), **SIX, per_example=True))
+    return only_view(write_study(tmp_path_factory.mktemp("six"), **SIX, **MEASURED))
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -204,7 +204,10 @@ def test_the_null_check_is_its_pairs_differences(study: Builder) -> None:
 
 def test_secondary_measures_are_all_others_unadjusted(study: Builder) -> None:
     secondary = found(study(seeds=range(4)), primary="forgetting_area", smallest_effect=0.01).secondary
-    assert set(secondary["measure"]) == set(MEASURES) - {"forgetting_area"}
+    of_losses = {name for name, measure in MEASURES.items() if measure.needs is None}
+    assert set(secondary["measure"]) == of_losses - {"forgetting_area"}
+    answered = found(study(seeds=range(4), answers={}), primary="forgetting_area").secondary
+    assert set(answered["measure"]) == set(MEASURES) - {"forgetting_area"}
     assert not {"verdict", "p_holm", "low_adjusted", "p_equivalence", "seeds_to_add_low"} & set(secondary)
 
 

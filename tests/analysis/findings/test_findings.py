@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from analysis.findings.findings import NOTED, find
+from analysis.findings.outcomes import measured
 from analysis.reading.declaration import Inference
 from analysis.reading.errors import AnalysisError
 from analysis.reading.study import RecordedStudy, read_study
-from analysis.stats.measures import MEASURES
 from trainables.ledger import schema
 from trainables.ledger.storage.base import Storage, join
 
@@ -102,7 +102,9 @@ def test_a_study_of_many_rates_is_analysed_whole() -> None:
     findings = find(large_study(labels=21 * 50), settings=Inference(smallest_effect=0.002))
     assert len(findings.outcomes) == 21 * 50
     assert (
-        findings.outcomes[[name for name in MEASURES if name != "forgetting_at_matched_task_b"]]
+        findings.outcomes[
+            [name for name in measured(findings.study) if name != "forgetting_at_matched_task_b"]
+        ]
         .notna()
         .all(axis=None)
     )

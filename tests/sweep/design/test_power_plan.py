@@ -11,10 +11,9 @@ import yaml
 from click.testing import CliRunner, Result
 
 from analysis.findings.family import in_family
-from analysis.findings.outcomes import run_outcomes
+from analysis.findings.outcomes import measured, run_outcomes
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, done_pairs, plan_pairs
 from analysis.reading.study import read_study
-from analysis.stats.measures import MEASURES
 from sweep.cli import cli
 from sweep.config.errors import ConfigurationError
 from sweep.design.interim import contrast_differences, finished_pairs, look_at, study_now
@@ -187,7 +186,7 @@ def test_pairs_asked_for_one_measure_are_those_of_all(fake: FakeStudy) -> None:
     end(fake, 3)
     study = read_study(fake.study.storage)
     whole = done_pairs(plan_pairs(study, run_outcomes(study)))
-    for measure in MEASURES:
+    for measure in measured(study):
         found = finished_pairs(study, measure=measure)
         expected = whole.loc[found.index, measure + DIFFERENCE_SUFFIX]
         pd.testing.assert_series_equal(found["difference"], expected, check_names=False)

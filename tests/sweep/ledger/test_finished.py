@@ -29,15 +29,18 @@ def nothing(folder: Path) -> None:
     """Leave the folder as early studies have it: files without an attempt's name."""
 
 
+CONTENT = [name for name in schema.CONTENT_FILES if name != schema.ANSWERS_FILE]  # where none are generated
+
+
 def of_an_attempt(folder: Path) -> None:
-    for name in schema.CONTENT_FILES:
+    for name in CONTENT:
         (folder / name).rename(folder / f"{ATTEMPT}-{name}")
     result(folder, attempt=ATTEMPT)
 
 
 def beside_an_earlier_attempts_files(folder: Path) -> None:
     of_an_attempt(folder)
-    for name in schema.CONTENT_FILES:
+    for name in CONTENT:
         (folder / f"{EARLIER}-{name}").write_bytes(b"late")
 
 

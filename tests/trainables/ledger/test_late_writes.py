@@ -70,6 +70,7 @@ def work(storage: Storage, value: float) -> None:
     rows: list[dict[str, float | int | None]] = []
     for step in (0, 4):
         rows.append(dict.fromkeys(schema.ROW_COLUMNS, 0) | {"step": step, "task_a_loss": value})
+        store.record_answers([{"step": step, "value": value}])
         store.record(rows, {"steps": np.array([step, value])})
         store.checkpoint(step, {"w": torch.full((2,), value)}, {"step": step})
     store.keep_adapter({"adapter_model.safetensors": b"%f" % value})
