@@ -149,18 +149,20 @@ def _read(storage: Storage, *, description: Record | None, plan: Sequence[Record
     values = label_frame([entry["labels"] for entry in plan], labels=labels)
     values = values.sort_values(list(labels), kind="stable")
     keys = [plan[position]["key"] for position in values.index]
-    watched = [
+    named = [
         column.format(name=name)
         for name in watched_corpora(study)
         for column in (schema.WATCHED_LOSS, schema.WATCHED_BASE_LOSS)
     ]
+    watched = list(dict.fromkeys(named))
     read, problems = read_cells(storage, keys=(entry["key"] for entry in plan), further=watched)
     planned = [NO_CELL if key is None else read[key] for key in keys]
     details = pd.DataFrame(
         [_details(*pair) for pair in zip(keys, planned, strict=True)], columns=CELL_DETAILS
     )
     cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
-    rows = _point_frame(cells, planned, asked=_scores_asked(study), watched=watched)
+    scores = [f"{task}_{schema.EXACT_MATCH}" for task in _tasks_asked(study)]
+    rows = _point_frame(cells, planned, asked=scores, watched=watched)
     return RecordedStudy(study, axes, cells, rows, problems, storage)
 
 
@@ -176,10 +178,11 @@ def _require(storage: Storage, name: str) -> Record:
     return record
 
 
-def _scores_asked(description: Record) -> list[str]:
-    """Return the columns of scores that a study declares to have."""
-    tasks = _section(_section(_section(description, "config"), "evaluation"), "generate").get("tasks", [])
-    return [f"{task}_{schema.EXACT_MATCH}" for task in schema.TASKS if task in tasks]
+def _tasks_asked(description: Record) -> list[str]:
+    """Return the tasks of which a study declares to generate answers."""
+    generate = _section(_section(_section(description, "config"), "evaluation"), "generate")
+    declared = generate.get("tasks")
+    return [task for task in schema.TASKS if isinstance(declared, list) and task in declared]
 
 
 def answered_items(description: Record) -> dict[str, int]:
@@ -187,10 +190,10 @@ def answered_items(description: Record) -> dict[str, int]:
     config = _section(description, "config")
     generate = _section(_section(config, "evaluation"), "generate")
     found = {}
-    for task in schema.TASKS:
+    for task in _tasks_asked(description):
         sizes = [generate.get("examples"), _section(config, task).get("validation")]
         known = [size for size in sizes if isinstance(size, int) and size > 0]
-        if task in generate.get("tasks", []) and known:
+        if known:
             found[task] = min(known)
     return found
 
@@ -199,7 +202,8 @@ def watched_corpora(description: Record) -> list[str]:
     """Return the names of the corpora that a study declares to watch."""
     declared = _section(_section(description, "config"), "evaluation").get("watch")
     entries = declared if isinstance(declared, list) else []
-    return [str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry]
+    names = [str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry]
+    return list(dict.fromkeys(names))
 
 
 def _point_frame(

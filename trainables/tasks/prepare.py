@@ -94,7 +94,7 @@ def prepare_task(
     draw = _Draw(settings, tokenizer=tokenizer, max_length=max_length, say=say)
     validation = draw.take(validation_rows, count=settings.validation, field="validation")
     train = draw.take(rows, count=settings.train, field="train")
-    further = draw.take(rows, count=fresh, field="fresh_b") if fresh else None
+    further = draw.take(rows, count=fresh, field="search.mix of fresh_b") if fresh else None
     if settings.difficulty is not None and np.isnan(train.difficulty).all():
         raise TaskError(
             f"task {settings.name}: no training example has a readable difficulty in column "

@@ -274,3 +274,20 @@ def test_a_key_that_is_no_digest_is_refused_by_name(study: Builder, key: object)
 def test_an_axis_may_not_shadow_a_column(study: Builder) -> None:
     with pytest.raises(AnalysisError, match="got step"):
         analysis.load(study(axes={"step": [1]}))
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        7,
+        {"generate": {"tasks": 5}},
+        {"generate": {"tasks": ["task_a"], "examples": "all"}, "watch": "wikitext"},
+        {"watch": [{"name": "x"}, {"name": "x_base"}, {"name": "x"}, {"title": "y"}, 3]},
+    ],
+)
+def test_a_declared_evaluation_that_makes_no_sense_is_read_as_far_as_it_does(
+    study: Callable[..., Path], evaluation: Any
+) -> None:
+    frame = load(study(description={"config": {"evaluation": evaluation}}))
+    assert frame.columns.is_unique
+    assert len(frame) > 0
