@@ -288,6 +288,6 @@ def test_an_axis_may_not_shadow_a_column(study: Builder) -> None:
 def test_a_declared_evaluation_that_makes_no_sense_is_read_as_far_as_it_does(
     study: Callable[..., Path], evaluation: Any
 ) -> None:
-    frame = load(study(description={"config": {"evaluation": evaluation}}))
+    frame = analysis.load(study(description={"config": {"evaluation": evaluation}}))
     assert frame.columns.is_unique
     assert len(frame) > 0
