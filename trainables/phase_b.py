@@ -3,6 +3,7 @@
 Yields rows; needs no Ray. Cells that train together share the frozen layers' work and nothing else.
 """
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from trainables.tasks.watched import Watched, validation_sets
 from trainables.worker_identity import work_record
 
 T = TypeVar("T")
+ANSWERS = "history.answers"  # of a checkpoint, as the bytes of JSON: a header has room for little
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ class Cell:
 
     def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         nll = {name: list(tensors.pop(f"history.{name}_nll").numpy()) for name in self.history.nll}
-        self.history = _History(values.pop("rows"), nll, values.pop("answers", []))
+        answers = tensors.pop(ANSWERS, None)
+        known = [] if answers is None else json.loads(answers.numpy().tobytes())
+        self.history = _History(values.pop("rows"), nll, known)
         self.run.restore(tensors, values)
 
     @property
@@ -220,7 +224,10 @@ class Cell:
         tensors |= {
             f"history.{name}_nll": torch.from_numpy(arrays[f"{name}_nll"]) for name in self.history.nll
         }
-        values |= {"rows": self.history.rows, "answers": self.history.answers, "origin": self._origin}
+        if self.history.answers:
+            text = json.dumps(self.history.answers).encode()
+            tensors[ANSWERS] = torch.from_numpy(np.frombuffer(text, np.uint8).copy())
+        values |= {"rows": self.history.rows, "origin": self._origin}
         self.store.checkpoint(self.run.counters.step, tensors, values)
         self.saved = self._position
 
