@@ -154,7 +154,7 @@ def single_runs(facet: Facet) -> pd.DataFrame:
     runs = done.rename(columns={facet.settings.primary: "value"})
     replayed = runs[runs[schema.STRATEGY] != schema.NO_REPLAY]
     control = runs[runs[schema.STRATEGY] == schema.NO_REPLAY]
-    names = sorted(set(replayed[schema.STRATEGY]), key=strategy_rank)
+    names = sorted(set(replayed[schema.STRATEGY]) - {schema.A_ONLY}, key=strategy_rank)
     repeated = [control.assign(**{schema.STRATEGY: name}) for name in names]
     return pd.concat([replayed, *repeated], ignore_index=True)
 

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED, grouped
+from analysis.findings.outcomes import MATCHED, grouped
+from analysis.findings.pairs import baseline_cells
 from analysis.reading.answers import AnsweredItems, Right
 from analysis.reading.study import CELL, RecordedStudy
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
@@ -40,16 +41,15 @@ def compare(differences: npt.NDArray[np.float64], *, level: float) -> Comparison
 
     Errors are robust to clustering by seed and by item at once (Cameron, Gelbach & Miller 2011), t with the
     smaller number of clusters less 1; the larger of both one-way errors where the two-way one is smaller
-    than either, as it is by chance. None with fewer than three seeds or items.
+    than either, as it is by chance. None with fewer than three seeds or items, nor where all differences are
+    the same: nothing tells how they vary.
     """
     from statsmodels.regression.linear_model import OLS
 
     seeds, items = differences.shape
     mean = float(differences.mean())
-    if min(seeds, items) < FEWEST_FOR_INTERVAL:
+    if min(seeds, items) < FEWEST_FOR_INTERVAL or not np.ptp(differences):
         return Comparison(mean, float("nan"), float("nan"))
-    if not np.ptp(differences):
-        return Comparison(mean, mean, mean)
     by_seed, by_item = (each.ravel() for each in np.indices(differences.shape))
     flat = differences.ravel()
     model = OLS(flat, np.ones(len(flat)))
@@ -88,9 +88,9 @@ def find_answers(
 def _rows(group: pd.DataFrame, right: dict[str, Right], *, level: float) -> Iterator[dict[str, Any]]:
     """Yield the row of one contrast, none where no pair has answers."""
     both = [
-        (right[own], right[partner])
-        for own, partner in zip(group[CELL], group[CELL + BASELINE_SUFFIX], strict=True)
-        if own in right and partner in right
+        (right[own], np.mean([right[partner] for partner in draws], axis=0))
+        for own, draws in zip(group[CELL], baseline_cells(group), strict=True)
+        if draws and all(key in right and right[key].shape == right[draws[0]].shape for key in (own, *draws))
     ]
     if not both or len({len(each) for pair in both for each in pair}) > 1:
         return

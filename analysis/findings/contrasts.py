@@ -16,13 +16,14 @@ from analysis.findings.companions import find_shares_of_replay, judge_task_b, st
 from analysis.findings.design import Look
 from analysis.findings.family import ALL_MIXES, Contrast, identical
 from analysis.findings.judgement import contrast_of, planned_labels, planned_pairs
+from analysis.findings.outcomes import BASELINE_SUFFIX
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED, STANDING, UNFINISHED, UNMATCHED, grid_of
 from analysis.findings.rounds import Judgement, PlannedPairs
 from analysis.findings.seeds_needed import seeds_to_add
 from analysis.findings.strategies_first import average, averaged
 from analysis.findings.verdicts import IDENTICAL, judge, second_claim
 from analysis.reading.declaration import Inference
-from analysis.reading.study import RecordedStudy
+from analysis.reading.study import CELL, RecordedStudy
 from analysis.stats.intervals import (
     effect_size,
     inside,
@@ -278,7 +279,10 @@ def _differences(
     """Return a contrast's differences (n,) in a measure, and what became of its planned pairs."""
     standing = planned[STANDING].to_numpy(object)
     paired = planned[measure + DIFFERENCE_SUFFIX].to_numpy(np.float64)[standing == PAIRED]
-    differences = spread_by_grid(paired[np.isfinite(paired)], grid_of(measure, study=study))
+    own, partner = planned[CELL], planned[CELL + BASELINE_SUFFIX]
+    same = bool((own == partner).all())  # a run differs from itself by nothing
+    grid = 0.0 if same else grid_of(measure, study=study)
+    differences = spread_by_grid(paired[np.isfinite(paired)], grid)
     return differences, _counts(standing, n=len(differences))
 
 

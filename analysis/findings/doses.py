@@ -67,7 +67,9 @@ def _tables(
         control = part[part[schema.STRATEGY] == schema.NO_REPLAY]
         replayed = part[part[schema.STRATEGY] != schema.NO_REPLAY]
         for strategy in sorted(replayed[schema.STRATEGY].unique(), key=strategy_rank):
-            runs = pd.concat([control, replayed[replayed[schema.STRATEGY] == strategy]])
+            own = replayed[replayed[schema.STRATEGY] == strategy]
+            starts = [] if strategy == schema.A_ONLY else [control]  # whose limit no replay is not
+            runs = pd.concat([*starts, own])
             table = runs.pivot(index=schema.SEED, columns=schema.MIX, values=settings.primary)
             tables.append(({schema.STRATEGY: strategy, **combination}, table))
     return tables

@@ -34,7 +34,11 @@ class PlannedLabel(NamedTuple):
 
 
 def in_family(strategy: str, *, baseline: str) -> bool:
-    """Return whether a strategy's contrasts with the baseline ask what the study asks; controls do not."""
+    """Return whether a strategy's contrasts with the baseline ask what the study asks.
+
+    No replay and the A/A control do not; what else stands in for replay (fresh_b, a_only) is declared as
+    strategies are, and does.
+    """
     return strategy not in (baseline, schema.AA, schema.NO_REPLAY)
 
 

@@ -83,6 +83,13 @@ def _with(
     return pairs
 
 
+def baseline_cells(pairs: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Return the cells of each pair's baseline: one, or those of both its draws."""
+    names = [name for name in (CELL + BASELINE_SUFFIX, CELL + BASELINE_SUFFIX + SECOND) if name in pairs]
+    rows = pairs[names].itertuples(index=False)
+    return [tuple(key for key in row if isinstance(key, str)) for row in rows]
+
+
 def grid_of(measure: str, *, study: RecordedStudy) -> float:
     """Return the step between the values that a measure can take: one answer of those that a share is over; 0
     where it can take any.

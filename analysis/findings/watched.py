@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED, grouped
+from analysis.findings.outcomes import MATCHED, grouped
+from analysis.findings.pairs import baseline_cells
 from analysis.reading.study import CELL, STATE, RecordedStudy, watched_corpora
 from analysis.stats.intervals import mean_interval
 from trainables.ledger import schema
@@ -60,10 +61,11 @@ def find_watched(
         chosen = pairs[pairs[MATCHED].astype(bool)]
         for name in keys[1:]:
             chosen = chosen[chosen[name] == label[name]]
-        partners = zip(chosen[CELL], chosen[CELL + BASELINE_SUFFIX], strict=True)
+        corpus = label["corpus"]
         found = [
-            by_cell.get((label["corpus"], own), np.nan) - by_cell.get((label["corpus"], partner), np.nan)
-            for own, partner in partners
+            by_cell.get((corpus, own), np.nan)
+            - float(np.mean([by_cell.get((corpus, partner), np.nan) for partner in draws]))
+            for own, draws in zip(chosen[CELL], baseline_cells(chosen), strict=True)
         ]
         apart = mean_interval(np.array([each for each in found if np.isfinite(each)], float), level=level)
         rows.append(

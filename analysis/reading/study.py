@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.reading.cells import POINT_COLUMNS, Cell, read_cells
 from analysis.reading.errors import AnalysisError, LedgerWarning
 from analysis.reading.safe_text import visible
+from analysis.stats.measures import MEASURES
 from trainables.ledger import schema
 from trainables.ledger.forms import LedgerError, read_own_file
 from trainables.ledger.sealed_json import Record
@@ -162,6 +163,9 @@ def _read(storage: Storage, *, description: Record | None, plan: Sequence[Record
     )
     cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
     scores = [f"{task}_{schema.EXACT_MATCH}" for task in _tasks_asked(study)]
+    primary = _section(_section(study, "config"), "inference").get("primary")
+    needed = MEASURES[primary].needs if isinstance(primary, str) and primary in MEASURES else None
+    scores += [needed] if needed is not None and scores else []
     rows = _point_frame(cells, planned, asked=scores, watched=watched)
     return RecordedStudy(study, axes, cells, rows, problems, storage)
 

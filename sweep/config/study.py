@@ -26,7 +26,8 @@ from trainables.settings import (
     TaskSettings,
     TrainingSettings,
 )
-from trainables.tasks.registry import check_task
+from trainables.tasks.registry import check_task, find_task
+from trainables.tasks.scoring import SCORES
 from trainables.tasks.watched import check_watched
 
 MOST_FAULTS = 50  # that one message lists
@@ -212,6 +213,15 @@ class StudyConfig(Settings):
             )
         if generate is None:
             return self
+        if needed is not None:
+            task = next(task for task in TASKS if needed.startswith(task))
+            settings = getattr(self, task)
+            score = settings.score or find_task(settings).score
+            if needed.removeprefix(f"{task}_") not in SCORES[score].names:
+                raise ValueError(
+                    f"inference.primary: {self.inference.primary} is none of the scores of {task}, which is "
+                    f"judged by {score!r}: {', '.join(SCORES[score].names)}"
+                )
         for name in generate.tasks:
             size = getattr(self, name).validation
             if generate.examples is not None and generate.examples > size:
@@ -220,11 +230,13 @@ class StudyConfig(Settings):
                     f"{name}.validation"
                 )
         if not isinstance(generate.at, str):
-            wrong = [step for step in generate.at if step % self.phase_b.eval_every]
+            every = {self.training_at(point).eval_every for point in self.search.axis_points()}
+            wrong = [step for step in generate.at if any(step % each for each in every)]
             if wrong:
                 raise ValueError(
                     f"evaluation.generate.at: answers are generated at evaluation points, multiples of "
-                    f"phase_b.eval_every, {self.phase_b.eval_every}; got {', '.join(map(str, wrong))}"
+                    f"phase_b.eval_every, {', '.join(map(str, sorted(every)))}; got "
+                    f"{', '.join(map(str, wrong))}"
                 )
         return self
 
@@ -254,7 +266,8 @@ class StudyConfig(Settings):
             )
         for point in self.search.axis_points():
             training = self.training_at(point)
-            if training.mix_mode == "substitute" and max(self.search.mix) >= 1:
+            by_examples = training.mix_unit == "examples"  # of tokens, planning knows how many
+            if training.mix_mode == "substitute" and by_examples and max(self.search.mix) >= 1:
                 raise ValueError(
                     "search.mix 1.0 with mix_mode 'substitute' leaves no task B example; use mix < 1 or 'add'"
                 )
@@ -267,7 +280,7 @@ class StudyConfig(Settings):
         """Return how many examples an epoch of Phase B has at the smallest mix, and what makes them."""
         size, mix = self.task_b.train, min(self.search.mix)
         count = replay_count(mix, size)
-        if training.mix_mode == "substitute" or count == 0:
+        if training.mix_mode == "substitute" or training.mix_unit == "tokens" or count == 0:
             return size, "task_b.train"
         return size + count, f"task_b.train, {size}, and {count} replayed at mix {mix:g}"
 

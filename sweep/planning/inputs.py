@@ -16,7 +16,7 @@ from trainables.engine.memory import Footprint
 from trainables.engine.model_fit import Limits, check_model
 from trainables.engine.setup import Setup
 from trainables.ledger.digests import digest_json
-from trainables.ledger.schema import ARTIFACTS_DIRECTORY
+from trainables.ledger.schema import ARTIFACTS_DIRECTORY, TASKS
 from trainables.ledger.storage.base import PATIENCE, Storage
 from trainables.ledger.storage.location import open_storage
 from trainables.model.lora_fit import adapter_parameters, fitting_digest
@@ -33,7 +33,7 @@ from trainables.replay.controls import CONTROLS
 from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseBSettings, Precision, TaskSettings
 from trainables.tasks.prepare import PreparedTask
-from trainables.tasks.scoring import check_score
+from trainables.tasks.scoring import SCORES, check_score
 from trainables.tasks.task_cache import cached_task
 from trainables.tasks.watched import Watched, prepare_watched, refuse_trained_on
 
@@ -196,7 +196,7 @@ def _fresh_count(study: StudyConfig, task_a: PreparedTask, task_b: PreparedTask)
         replay_count(max(study.search.mix), len(task_b.train), exchange=exchange(training, task_a, task_b))
         for training in trainings
     ]
-    return max(counts)
+    return max(counts) if max(counts) <= len(task_a.train) else 0  # more is refused with the mix
 
 
 def exchange(training: PhaseBSettings, task_a: PreparedTask, task_b: PreparedTask) -> float:
@@ -261,6 +261,9 @@ def _fingerprint(
     evaluation: dict[str, Any] = {}
     if study.evaluation.generate is not None:
         evaluation["generate"] = study.evaluation.generate.model_dump(mode="json", exclude_none=True)
+        named = dict(zip(TASKS, tasks, strict=True))
+        scores = {name: named[name].score for name in study.evaluation.generate.tasks}
+        evaluation["scores"] = {name: [score, SCORES[score].digest] for name, score in scores.items()}
     if watched:
         evaluation["watch"] = {corpus.name: corpus.examples.digest for corpus in watched}
     if evaluation:

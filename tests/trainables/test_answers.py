@@ -143,6 +143,28 @@ def test_a_primary_measure_of_answers_needs_them(study_values: dict[str, Any]) -
     assert asking(values).inference.primary == "final_task_b_accuracy"
 
 
+def test_a_primary_measure_must_be_one_that_the_task_is_judged_by(study_values: dict[str, Any]) -> None:
+    values = study_values | {"inference": {"primary": "final_task_b_f1"}}
+    assert asking(values).inference.primary == "final_task_b_f1"
+    text = values | {"task_b": study_values["task_b"] | {"score": "text"}}
+    with pytest.raises(ConfigurationError, match=r"none of the scores of task_b, .* by 'text': exact_match"):
+        asking(text)
+
+
+def test_points_are_held_to_every_interval_that_is_searched(study_values: dict[str, Any]) -> None:
+    searched = study_values | {"search": study_values["search"] | {"eval_every": [2, 3]}}
+    assert asking(searched, at=[6])
+    with pytest.raises(ConfigurationError, match=r"multiples of phase_b\.eval_every, 2, 3; got 4"):
+        asking(searched, at=[4, 6])
+
+
+def test_how_answers_are_judged_is_part_of_what_a_study_means(study_values: dict[str, Any]) -> None:
+    plain = prepare(asking(study_values))
+    other = prepare(asking(study_values | {"task_a": study_values["task_a"] | {"score": "short_answer"}}))
+    assert plain.fingerprint["evaluation"]["generate"] == other.fingerprint["evaluation"]["generate"]
+    assert plain.artifacts[0].prefix != other.artifacts[0].prefix
+
+
 def test_an_answer_that_the_model_has_no_positions_for_is_refused(study_values: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"a prompt of task arithmetic has \d+ tokens .*at most 2048"):
         prepare(asking(study_values, max_new_tokens=2048))

@@ -13,8 +13,9 @@ from trainables.ledger import schema
 from trainables.model.lora import AdapterStack
 from trainables.model.sources import ModelSource, load_tokenizer
 from trainables.settings import GenerateSettings
+from trainables.tasks.judging import judge
 from trainables.tasks.prepare import PreparedTask
-from trainables.tasks.scoring import SCORES
+from trainables.tasks.scoring import Scores
 from trainables.tasks.tokenised import TokenisedExamples
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ def answer_tasks(
             compute=session.compute,
         )
         for of_adapter, found in zip(answers, generated, strict=True):
-            of_adapter[task.name] = _judge(found, references, score=task.score, tokenizer=tokenizer)
+            texts = [_decode(tokenizer, answer.tokens.tolist()) for answer in found]
+            pairs = list(zip(texts, references, strict=True))
+            scores = judge(task.score, pairs, heartbeat=session.compute.heartbeat)
+            of_adapter[task.name] = _record(found, texts, scores)
     return answers
 
 
@@ -75,13 +79,7 @@ def mean_scores(answers: Answers) -> dict[str, float]:
     }
 
 
-def _judge(
-    answers: list[Answer], references: list[str], *, score: str, tokenizer: "PreTrainedTokenizerBase"
-) -> dict[str, Any]:
-    texts = [_decode(tokenizer, answer.tokens.tolist()) for answer in answers]
-    scores = [
-        SCORES[score].compare(text, reference) for text, reference in zip(texts, references, strict=True)
-    ]
+def _record(answers: list[Answer], texts: list[str], scores: list[Scores]) -> dict[str, Any]:
     return {
         "text": texts,
         "length": [len(answer.tokens) for answer in answers],

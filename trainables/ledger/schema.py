@@ -59,6 +59,7 @@ SEED = "seed"
 LABEL_COLUMNS = (STRATEGY, MIX, SEED)
 DEFAULT_BASELINE = "random"  # what strategies are compared with, where a study declares no other
 AA = "random_aa"  # random once more, with another selection stream: what no difference looks like
+A_ONLY = "a_only"  # task A alone for as many steps: the control that no run without replay is the limit of
 NO_REPLAY = "none"  # the strategy label of the mix-0 control, one cell per seed
 
 # One evaluation point. Losses in nats; tokens are supervised tokens.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trainables.cache.code_identity import digest_function
+from trainables.ledger.schema import A_ONLY
 from trainables.replay.batch_order import TASK_A, TASK_B, Slots, Stream
 from trainables.replay.random_streams import stream_generator
 from trainables.replay.strategies import Indices, Pool, select
@@ -67,5 +68,5 @@ def fill_with_task_a(slots: Slots, pool: Pool, task_b_size: int, seed: int) -> F
 
 CONTROLS: dict[str, Control] = {
     "fresh_b": Control(fill_with_task_b, fresh=True),
-    "a_only": Control(fill_with_task_a),
+    A_ONLY: Control(fill_with_task_a),
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from trainables.cache.code_identity import digest_function
 from trainables.ledger.schema import EXACT_MATCH, F1
 from trainables.tasks.examples import TaskError
 
@@ -43,17 +44,28 @@ def compare_mathematics(answer: str, reference: str) -> Scores:
 
 @dataclass(frozen=True)
 class Score:
-    """A comparison of an answer with its reference; `package` and `extra` name what it needs installed."""
+    """A comparison of an answer with its reference, which gives the scores of these `names`.
+
+    `package` and `extra` name what it needs installed. `apart`: it may never end, and is done in a process
+    that can be killed (`tasks.judging`).
+    """
 
     compare: Callable[[str, str], Scores]
+    names: tuple[str, ...] = (EXACT_MATCH,)
     package: str | None = None
     extra: str | None = None
+    apart: bool = False
+
+    @property
+    def digest(self) -> str:
+        """What the score is known by: its function's own source."""
+        return digest_function(self.compare)
 
 
 SCORES: dict[str, Score] = {
     "text": Score(compare_text),
-    "short_answer": Score(compare_short_answers),
-    "mathematics": Score(compare_mathematics, package="math_verify", extra="math"),
+    "short_answer": Score(compare_short_answers, names=(EXACT_MATCH, F1)),
+    "mathematics": Score(compare_mathematics, package="math_verify", extra="math", apart=True),
 }
 
 

@@ -76,9 +76,14 @@ def prepare_watched(
     do.
     """
     if settings.text is None:
-        task = cached_task(
-            as_task(settings), tokenizer=tokenizer, identity=identity, max_length=max_length, say=say
-        )
+        own = as_task(settings)
+        try:
+            task = cached_task(own, tokenizer=tokenizer, identity=identity, max_length=max_length, say=say)
+        except TaskError as error:
+            raise TaskError(
+                f"evaluation.watch, {settings.name}: {error} (a watched task needs one row more than its "
+                "validation examples)"
+            ) from error
         return Watched(settings.name, task.validation, task.source)
     try:
         rows, source = _read_text(settings)
@@ -97,7 +102,10 @@ def validation_sets(
 
 
 def refuse_trained_on(watched: Watched, training: TokenisedExamples, *, task: str) -> None:
-    """Raise TaskError where a corpus shares examples with a training pool: it would measure memory."""
+    """Raise TaskError where a watched task shares examples with a training pool: it would measure memory.
+
+    Examples are the same where the same is asked in the same words; plain text is not looked through.
+    """
     shared = len({*watched.examples.ids} & {*training.ids})
     if shared:
         raise TaskError(

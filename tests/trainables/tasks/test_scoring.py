@@ -2,6 +2,8 @@
 
 import pytest
 
+from trainables.tasks import judging
+from trainables.tasks.judging import judge
 from trainables.tasks.scoring import SCORES
 
 SHORT = [
@@ -42,3 +44,24 @@ MATHEMATICS = [
 @pytest.mark.parametrize(("answer", "reference", "right"), MATHEMATICS)
 def test_mathematics_counts_the_value_of_the_final_answer(answer: str, reference: str, right: float) -> None:
     assert SCORES["mathematics"].compare(answer, reference) == {"exact_match": right}
+
+
+@pytest.mark.slow
+def test_an_answer_whose_comparison_does_not_end_is_wrong_and_the_next_is_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judging, "SECONDS", 3.0)
+    beats: list[None] = []
+    pairs = [
+        (r"\boxed{4}", r"\boxed{4}"),
+        (r"\boxed{9^{9^{9^{9}}}}", r"\boxed{4}"),
+        (r"\boxed{7}", r"$\boxed{7}$"),
+    ]
+    found = judge("mathematics", pairs, heartbeat=lambda: beats.append(None))
+    assert [scores["exact_match"] for scores in found] == [1.0, 0.0, 1.0]
+    assert len(beats) == 3
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_gives_what_it_names(name: str) -> None:
+    assert tuple(SCORES[name].compare("4", "4")) == SCORES[name].names
