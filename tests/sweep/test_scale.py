@@ -21,7 +21,7 @@ from sweep.ledger.ledger import CellStatus, Ledger
 from sweep.planning import cells as cells_module
 from sweep.planning import study_record
 from sweep.planning.cells import Label, Origin, PlannedCell, plan_cells, plan_record, study_labels
-from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared, prepare
+from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared, prepare, without_later
 from sweep.planning.plan import Plan, make_plan
 from trainables.ledger import schema
 from trainables.ledger.digests import digest_json
@@ -251,7 +251,7 @@ def _one_by_one(study: StudyConfig, prepared: Prepared) -> list[tuple[Any, ...]]
             "task_b": prepared.task_b.digest,
             "seed": label.seed,
             "order": stream.digest,
-            "training": training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING),
+            "training": without_later(training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING)),
         }
         key = digest_json(meaning)
         lengths = np.stack([train.lengths, pool_b.lengths])  # pools of equal size
