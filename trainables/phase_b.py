@@ -31,7 +31,7 @@ from trainables.replay.batch_order import CellSpec, exchange_rate
 from trainables.replay.random_streams import stream_integer
 from trainables.replay.realisation import Realisation, realise
 from trainables.replay.strategies import Pool
-from trainables.settings import LOSSES_ALONE, EvaluationSettings, PhaseBSettings
+from trainables.settings import LOSSES_ALONE, EvaluationSettings
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.tokenised import TokenisedExamples
 from trainables.tasks.watched import Watched, validation_sets
@@ -56,11 +56,6 @@ class Shared:
     def validation_sets(self) -> dict[str, TokenisedExamples]:
         """All that is measured at an evaluation point, by the names that its losses have."""
         return validation_sets(self.task_a, self.task_b, self.watched)
-
-    def exchange(self, training: PhaseBSettings) -> float:
-        """Return how many of task A's training examples stand for one of task B's in a mix."""
-        supervised = [task.train.supervised_counts(training.loss_on) for task in (self.task_a, self.task_b)]
-        return exchange_rate(training, *supervised)
 
     @property
     def start(self) -> dict[str, Losses]:
@@ -112,7 +107,7 @@ class Cell:
             pool=shared.pool,
             task_b_size=len(shared.task_b.train),
             training=spec.training,
-            exchange=shared.exchange(spec.training),
+            exchange=exchange_rate(spec.training, shared.task_a.train, shared.task_b.train),
         )
         assert self.realisation.stream.digest == spec.order_hash, (
             "a worker realised another order than the driver"

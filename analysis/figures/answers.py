@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
@@ -39,11 +40,8 @@ def plot_answers(
     """
     styles = styles or strategy_styles(runs[schema.STRATEGY])
     shown = {name: styles[name] for name in sorted(set(runs[schema.STRATEGY]), key=strategy_rank)}
-    places, ticks = places_of(runs)
-    at = [places[label] for label in zip(runs[schema.MIX], runs[schema.STRATEGY], strict=True)]
-    bars = runs.assign(at=at, percent=100 * runs["share"])
-    order = bars.groupby([schema.MIX, schema.STRATEGY])[schema.SEED].rank()
-    beside = SPREAD * (order / (order.max() + 1) - 0.5)
+    placed, ticks = place_runs(runs)
+    bars = placed.assign(percent=100 * placed["share"])
 
     def interval(values: pd.Series) -> tuple[float, float]:
         found = mean_interval(values.to_numpy(float), level=level)
@@ -53,8 +51,8 @@ def plot_answers(
     whiskers = {"linewidth": 0.9, "color": "0.2"}
     bar = {"width": 0.8, "alpha": 0.55, "dodge": False, "native_scale": True}
     seaborn.barplot(bars, **look, **bar, errorbar=interval, err_kws=whiskers)
-    points = bars.assign(at=bars["at"] + beside)
-    seaborn.scatterplot(points, **look, s=9, linewidth=0.3, edgecolor="white", zorder=5)
+    points = look | {"x": "beside"}
+    seaborn.scatterplot(bars, **points, s=9, linewidth=0.3, edgecolor="white", zorder=5)
     ax.grid(visible=False, axis="x")
     if not math.isnan(start):
         ax.axhline(100 * start, color="0.2", linewidth=0.9, linestyle=DASHED, zorder=1)
@@ -63,8 +61,11 @@ def plot_answers(
     return ax
 
 
-def places_of(runs: pd.DataFrame) -> tuple[dict[tuple[float, str], float], dict[float, float]]:
-    """Return where each mix and strategy stands, and the middle of each mix: those of a mix side by side."""
+def place_runs(runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[float, float]]:
+    """Return `runs` with where each stands, and the middle of each mix: a mix's strategies are side by side.
+
+    `at`: the place of its mix and strategy. `beside`: its own there, beside those of the other seeds.
+    """
     places: dict[tuple[float, str], float] = {}
     ticks: dict[float, float] = {}
     free = 0.0
@@ -73,7 +74,9 @@ def places_of(runs: pd.DataFrame) -> tuple[dict[tuple[float, str], float], dict[
         places |= {(mix, name): free + number for number, name in enumerate(names)}
         ticks[mix] = free + (len(names) - 1) / 2
         free += len(names) + GAP
-    return places, ticks
+    at = np.array([places[label] for label in zip(runs[schema.MIX], runs[schema.STRATEGY], strict=True)])
+    order = runs.groupby([schema.MIX, schema.STRATEGY])[schema.SEED].rank()
+    return runs.assign(at=at, beside=at + SPREAD * (order / (order.max() + 1) - 0.5)), ticks
 
 
 def draw_answers(facet: Facet) -> Drawing:

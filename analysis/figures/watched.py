@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.answers import DASHED, SPREAD, places_of
+from analysis.figures.answers import DASHED, place_runs
 from analysis.figures.captions import absent_sentence, joined, mix_sentence, spread_sentence
 from analysis.figures.facet import Drawing, Entry, Facet, seeds_per_mean
 from analysis.figures.lettering import shown_text
@@ -51,17 +51,14 @@ def plot_watched(
     """
     styles = styles or strategy_styles(runs[schema.STRATEGY])
     shown = {name: styles[name] for name in sorted(set(runs[schema.STRATEGY]), key=strategy_rank)}
-    places, ticks = places_of(runs)
-    at = [places[label] for label in zip(runs[schema.MIX], runs[schema.STRATEGY], strict=True)]
-    order = runs.groupby([schema.MIX, schema.STRATEGY])[schema.SEED].rank()
-    beside = SPREAD * (order / (order.max() + 1) - 0.5)
-    look = looks(shown, markers=True) | {"x": "at", "ax": ax}
-    seaborn.scatterplot(runs.assign(at=at + beside), y="end", **look, s=10, linewidth=0, alpha=0.7)
-    means = _means(runs.assign(at=at), level=level)
+    placed, ticks = place_runs(runs)
+    look = looks(shown, markers=True) | {"ax": ax}
+    seaborn.scatterplot(placed, x="beside", y="end", **look, s=10, linewidth=0, alpha=0.7)
+    means = _means(placed, level=level)
     if not means.empty:
         bars = {"elinewidth": 0.9, "capsize": 1.8, "capthick": 0.8, "zorder": 3}
         seaborn.lineplot(
-            known(means), y=KNOWN, **look, **AS_KNOWN, err_style="bars", err_kws=bars, linewidth=0,
+            known(means), x="at", y=KNOWN, **look, **AS_KNOWN, err_style="bars", err_kws=bars, linewidth=0,
             markersize=4.2, zorder=4,
         )  # fmt: skip
     for value, dash in ((base, DOTTED), (start, DASHED)):

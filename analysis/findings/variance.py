@@ -15,8 +15,8 @@ from scipy import stats
 from analysis.findings.family import Contrast
 from analysis.findings.judgement import contrast_of
 from analysis.findings.multiplicity import stays
-from analysis.findings.outcomes import BASELINE_SUFFIX, MATCHED
-from analysis.findings.pairs import SECOND
+from analysis.findings.outcomes import MATCHED
+from analysis.findings.pairs import baseline_cells
 from analysis.findings.rounds import Judgement
 from analysis.findings.verdicts import DIFFERENT, second_claim
 from analysis.reading.declaration import Inference
@@ -74,8 +74,7 @@ def split(
     `split_errors` and `for_the_task`.
     """
     keys = [schema.STRATEGY, schema.MIX, *study.axes]
-    partners = [name for name in (CELL + BASELINE_SUFFIX, CELL + BASELINE_SUFFIX + SECOND) if name in pairs]
-    others = [tuple(filter(_is_key, row)) for row in pairs[partners].itertuples(index=False)]
+    others = baseline_cells(pairs)
     known = [
         all(key in changes.rises for key in (own, *draws))
         for own, draws in zip(pairs[CELL], others, strict=True)
@@ -97,10 +96,6 @@ def split(
         beyond = for_the_task(errors, verdicts[contrast], settings=settings)
         rows.append({**dict(zip(keys, values, strict=True)), "measure": FORGETTING, **errors, **beyond})
     return pd.DataFrame(rows, columns=[*keys, *SPLIT_COLUMNS])
-
-
-def _is_key(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _mean_rise(changes: Changes, keys: Sequence[str]) -> Values:

@@ -78,7 +78,7 @@ class Prepared:
 
     def exchange(self, training: PhaseBSettings) -> float:
         """Return how many of task A's training examples stand for one of task B's in a mix."""
-        return exchange(training, self.task_a, self.task_b)
+        return exchange_rate(training, self.task_a.train, self.task_b.train)
 
     def describe(self) -> list[str]:
         """Say what the model and the data are, and what was left out: a line each."""
@@ -193,16 +193,14 @@ def _fresh_count(study: StudyConfig, task_a: PreparedTask, task_b: PreparedTask)
         return 0
     trainings = [study.training_at(point) for point in study.search.axis_points()]
     counts = [
-        replay_count(max(study.search.mix), len(task_b.train), exchange=exchange(training, task_a, task_b))
+        replay_count(
+            max(study.search.mix),
+            len(task_b.train),
+            exchange=exchange_rate(training, task_a.train, task_b.train),
+        )
         for training in trainings
     ]
     return max(counts) if max(counts) <= len(task_a.train) else 0  # more is refused with the mix
-
-
-def exchange(training: PhaseBSettings, task_a: PreparedTask, task_b: PreparedTask) -> float:
-    """Return how many of task A's training examples stand for one of task B's in a mix."""
-    supervised = [task.train.supervised_counts(training.loss_on) for task in (task_a, task_b)]
-    return exchange_rate(training, *supervised)
 
 
 def _prepare_watched(

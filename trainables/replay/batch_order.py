@@ -7,6 +7,7 @@ strategy only decides what fills the replay slots. So strategies are paired, exa
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -93,14 +94,20 @@ def replay_count(mix: float, task_b_size: int, *, exchange: float = 1.0) -> int:
     return round(mix * task_b_size * exchange)
 
 
-def exchange_rate(training: PhaseBSettings, supervised_a: Indices, supervised_b: Indices) -> float:
-    """Return how many examples of task A stand for one of task B: 1, or as many as have its tokens.
+class Supervised(Protocol):
+    """A training pool that counts each example's supervised tokens (n,)."""
 
-    `supervised_a` (n,), `supervised_b` (m,): supervised tokens of each training example.
+    def supervised_counts(self, loss_on: Literal["completion", "all"]) -> Indices: ...
+
+
+def exchange_rate(training: PhaseBSettings, task_a: Supervised, task_b: Supervised) -> float:
+    """Return how many of task A's training examples stand for one of task B's in a mix: 1, or as many as have
+    its supervised tokens, on average.
     """
     if training.mix_unit == "examples":
         return 1.0
-    return float(supervised_b.mean() / supervised_a.mean())
+    tokens_a, tokens_b = (pool.supervised_counts(training.loss_on) for pool in (task_a, task_b))
+    return float(tokens_b.mean() / tokens_a.mean())
 
 
 def lay_out_slots(count: int, *, seed: int, task_b_size: int, training: PhaseBSettings) -> Slots:
