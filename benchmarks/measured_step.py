@@ -19,8 +19,8 @@ from trainables.engine.loop import AdapterRun, TrainingGroup
 from trainables.model.lora import LoraModel
 from trainables.model.packing import pack
 from trainables.replay.batch_order import Stream, phase_a_stream
+from trainables.replay.pool import Pool
 from trainables.replay.realisation import realise
-from trainables.replay.strategies import Pool
 from trainables.settings import PhaseBSettings
 from trainables.tasks.tokenised import TokenisedExamples
 

@@ -26,8 +26,9 @@ from trainables.engine.cell_folder import CellStore
 from trainables.ledger import schema
 from trainables.ledger.storage.location import open_storage
 from trainables.phase_a import PhaseAJob, make_artifact
+from trainables.replay.pool import Pool
 from trainables.replay.realisation import realise
-from trainables.replay.strategies import STRATEGIES, Pool
+from trainables.replay.strategies import STRATEGIES
 
 MIXES = (0.01, 0.02, 0.05, 0.1)
 COMPARED = tuple(name for name in STRATEGIES if name != schema.AA)

@@ -2,11 +2,13 @@
 stages.
 """
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sweep.cluster.agreement import Begun, agree, remarks
+from sweep.cluster.columns import run_columns
 from sweep.cluster.nodes import Nodes, unused_gpus
 from sweep.cluster.phase_a import run_phase_a, share_base_weights
 from sweep.cluster.ray_cluster import check_capacity, check_place, connected
@@ -104,15 +106,19 @@ class _Cluster:
         """
         attempted: frozenset[str] = frozenset()
         while due.halt is None and due.stage.open and not self.session.interruption.requested.is_set():
-            if due.stage.phase_a_done:
+            if not due.stage.phase_a_done:
+                if not self._make_artifacts(due):
+                    return None
+            elif due.stage.missing_columns:
+                if not self._make_columns(due):
+                    return None
+            else:
                 if not attempted and due.plan.compute_plan is not None:
                     self.session.progress.say(f"computed on {due.plan.compute_plan.describe()}")
                 self._run_cells(due.stage)
                 attempted |= due.stage.pending_keys
                 if not self.session.staged:
                     return None
-            elif not self._make_artifacts(due):
-                return None
             whole = self._plan_again(before=due.plan)
             if not whole.of_keys(attempted).ended:
                 return None
@@ -126,29 +132,49 @@ class _Cluster:
         Studies may share artifacts: who comes second waits, and finds them made. Leases are taken in the
         order of their places, so that no two drivers wait for each other.
         """
-        session, storages = self.session, self.session.prepared.artifacts
-        stop = session.interruption.requested
+        session = self.session
         missing = due.stage.artifacts.keys() - due.stage.made.keys()
         with ExitStack() as leases:
-            fencing_tokens = {}
-            for seed in sorted(missing, key=lambda seed: storages[seed].describe()):
-                waited = held(storages[seed], say=session.progress.say, on_lost=stop.set, stop=stop)
-                try:
-                    fencing_tokens[seed] = leases.enter_context(waited).fencing_token
-                except WaitEndedError:
-                    return False
-            return run_phase_a(
+            links = self._held(missing, leases)
+            return links is not None and run_phase_a(
                 session.study,
                 session.prepared,
                 weights=self.weights,
-                links={
-                    seed: replace(self.link, fencing_token=fencing_tokens[seed])
-                    for seed in sorted(fencing_tokens)
-                },
+                links=links,
                 outages=session.outages,
                 progress=session.progress,
                 tokens=sum(cell.tokens for cell in due.plan.cells) / self.slots,
             )
+
+    def _make_columns(self, due: NextStage) -> bool:
+        """Compute the pool's columns that the stage lacks; return False if a stop or the storage ended it."""
+        session, missing = self.session, due.stage.missing_columns
+        for seed, names in missing.items():
+            session.progress.say(f"computing what strategies choose by, seed {seed}: {', '.join(names)}")
+        with ExitStack() as leases:
+            links = self._held(missing, leases)
+            return links is not None and run_columns(
+                session.study,
+                session.prepared,
+                due.stage,
+                weights=self.weights,
+                links=links,
+                outages=session.outages,
+            )
+
+    def _held(self, seeds: Collection[int], leases: ExitStack) -> dict[int, DriverLink] | None:
+        """Return a link for each Phase A seed's artifact, whose lease is held while `leases` are; None after
+        a stop.
+        """
+        session, storages = self.session, self.session.prepared.artifacts
+        stop, tokens = session.interruption.requested, {}
+        for seed in sorted(seeds, key=lambda seed: storages[seed].describe()):
+            waited = held(storages[seed], say=session.progress.say, on_lost=stop.set, stop=stop)
+            try:
+                tokens[seed] = leases.enter_context(waited).fencing_token
+            except WaitEndedError:
+                return None
+        return {seed: replace(self.link, fencing_token=tokens[seed]) for seed in sorted(tokens)}
 
     def _plan_again(self, *, before: Plan) -> Plan:
         """Plan with what the last stage has left; say what a new Phase A changed."""

@@ -16,7 +16,14 @@ from trainables.ledger.digests import digest_json
 from trainables.ledger.leftovers import leftovers_beside, sweep
 from trainables.ledger.loss_means import Losses, token_weighted
 from trainables.ledger.manifest import FILES, Record, read_listed, stored_name
-from trainables.ledger.schema import ADAPTER_DIRECTORY, ANSWERS_FILE, ATTEMPT, LEASES_DIRECTORY, WATCHED
+from trainables.ledger.schema import (
+    ADAPTER_DIRECTORY,
+    ANSWERS_FILE,
+    ATTEMPT,
+    COLUMNS_DIRECTORY,
+    LEASES_DIRECTORY,
+    WATCHED,
+)
 from trainables.ledger.sealed_json import DamagedError, unseal
 from trainables.ledger.storage.base import Storage
 from trainables.model.lora_files import WEIGHTS_FILE, AdapterWeights
@@ -100,6 +107,7 @@ def sweep_artifact(storage: Storage) -> None:
     if manifest is None:
         return
     kept = {name for name in found.files if name.startswith(f"{LEASES_DIRECTORY}/")}
+    kept |= {name for name in found.temporary if name.startswith(f"{COLUMNS_DIRECTORY}/")}  # in the making
     names = [name for name in leftovers_beside(manifest, found) if not name.startswith(f"{PARTIAL}/")]
     sweep(storage, tuple(name for name in names if name not in kept))
     if any(name.startswith(f"{PARTIAL}/") for name in (*found.files, *found.temporary)):

@@ -3,7 +3,7 @@
 The artifact is a folder named by its content key: adapter, losses, and a manifest created last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,14 +155,7 @@ def _train(
     warn: Callable[[str], None],
 ) -> tuple[AdapterStack, Validation]:
     """Return the trained adapter and what the base model is measured at; a stop leaves a checkpoint."""
-    seed, model = stream_integer(job.settings.seed, "phase_a"), session.model
-    run = AdapterRun(
-        model.fresh_weights(seed=seed),
-        stream=phase_a_stream(len(job.task_a.train), seed=job.settings.seed, training=job.settings),
-        tasks=(job.task_a.train, job.task_b.train),
-        settings=job.settings,
-        dropout=model.dropout_stream(seed),
-    )
+    model, run = session.model, begin_run(job, session)
     losses: list[float] = []
     if saved is None:
         base = _measure(job, session, model.new_stack(1))
@@ -175,11 +168,8 @@ def _train(
     group = TrainingGroup(model, [run], compute=session.compute)
     report(run.counters.step, run.stream.steps)
     try:
-        while not (run.finished or _at_plateau(job, session, group, losses)):
-            group.step()
-            if run.diverged_at is not None:
-                raise Diverged(run.diverged_at)
-            report(run.counters.step, run.stream.steps)
+        for step in steps_of(job, session, group, losses):
+            report(step, run.stream.steps)
             if run.finished or run.counters.step % job.settings.checkpoint_every == 0:
                 _checkpoint(job, session, run, base=base, losses=losses, claim=claim)
     except StoppedError:
@@ -188,6 +178,32 @@ def _train(
     if not run.finished:
         warn(f"Phase A has come to its plateau at step {run.counters.step} of at most {run.stream.steps}")
     return group.stack, base
+
+
+def begin_run(job: PhaseAJob, session: ModelSession) -> AdapterRun:
+    """Return Phase A's run before its first step."""
+    seed, model = stream_integer(job.settings.seed, "phase_a"), session.model
+    return AdapterRun(
+        model.fresh_weights(seed=seed),
+        stream=phase_a_stream(len(job.task_a.train), seed=job.settings.seed, training=job.settings),
+        tasks=(job.task_a.train, job.task_b.train),
+        settings=job.settings,
+        dropout=model.dropout_stream(seed),
+    )
+
+
+def steps_of(
+    job: PhaseAJob, session: ModelSession, group: TrainingGroup, losses: list[float]
+) -> Iterator[int]:
+    """Train Phase A's run to its end, and yield each step's number once it is taken; `losses` of task A are
+    those measured so far where a plateau ends it. Raises Diverged.
+    """
+    (run,) = group.runs
+    while not (run.finished or _at_plateau(job, session, group, losses)):
+        group.step()
+        if run.diverged_at is not None:
+            raise Diverged(run.diverged_at)
+        yield run.counters.step
 
 
 def _at_plateau(job: PhaseAJob, session: ModelSession, group: TrainingGroup, losses: list[float]) -> bool:

@@ -28,9 +28,9 @@ from trainables.ledger.loss_means import Losses, example_weighted, token_weighte
 from trainables.model.base_weights import BaseWeights
 from trainables.model.lora_files import adapter_files
 from trainables.replay.batch_order import CellSpec, exchange_rate
+from trainables.replay.pool import Pool, open_pool
 from trainables.replay.random_streams import stream_integer
 from trainables.replay.realisation import Realisation, realise
-from trainables.replay.strategies import Pool
 from trainables.settings import LOSSES_ALONE, EvaluationSettings
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.tokenised import TokenisedExamples
@@ -75,8 +75,7 @@ class Shared:
 
     @property
     def pool(self) -> Pool:
-        train = self.task_a.train
-        return Pool(len(train), train.difficulty, self.artifact.pool_losses)
+        return open_pool(self.task_a.train, losses=self.artifact.pool_losses)
 
 
 @dataclass
@@ -108,6 +107,7 @@ class Cell:
             task_b_size=len(shared.task_b.train),
             training=spec.training,
             exchange=exchange_rate(spec.training, shared.task_a.train, shared.task_b.train),
+            selection=spec.selection,
         )
         assert self.realisation.stream.digest == spec.order_hash, (
             "a worker realised another order than the driver"

@@ -15,8 +15,8 @@ from benchmarks.baselines.trainer import StudyTrainer, Workplace, make_trainer, 
 from sweep.planning.cells import Label
 from trainables.ledger.schema import NO_REPLAY
 from trainables.replay.batch_order import phase_a_stream
+from trainables.replay.pool import Floats, Pool
 from trainables.replay.realisation import realise
-from trainables.replay.strategies import Floats, Pool
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sweep.config.study import StudyConfig
 from sweep.planning.cells import Label, study_labels
 from trainables.ledger.schema import ADAPTER_DIRECTORY, NO_REPLAY
 from trainables.replay.batch_order import replay_count
-from trainables.replay.strategies import Floats
+from trainables.replay.pool import Floats
 
 RECORD_FILE = "record.json"
 POOL_FILE = "pool_losses.npy"

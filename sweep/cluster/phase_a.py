@@ -48,23 +48,23 @@ def share_base_weights(
             "worker reads its own from disk"
         )
         return ray.put(None)
-    task = _task(_base_weights_task, study.resources, cpus=study.resources.cpus)
+    task = as_task(_base_weights_task, study.resources, cpus=study.resources.cpus)
     try:
         weights = ray.get(task.remote(prepared.setup, link))
     except RayError as error:
         raise PhaseAError(f"the base model could not be loaded:\n{redact(str(error))}") from error
-    _end_on_verdict([weights], "the base model could not be loaded")
+    end_on_verdict([weights], "the base model could not be loaded")
     return ray.put(weights)
 
 
-def _end_on_verdict(ends: Sequence[Any], what: str) -> None:
+def end_on_verdict(ends: Sequence[Any], what: str) -> None:
     """Raise PhaseAError with the first Verdict in `ends`, if there is one."""
     for end in ends:
         if isinstance(end, VERDICTS):
             raise PhaseAError(f"{what}: {redact(str(end))}")
 
 
-def _task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: float, **options: Any) -> Any:
+def as_task(function: Callable[..., Any], resources: ResourceSettings, *, cpus: float, **options: Any) -> Any:
     """Return `function` as a Ray task; one with a GPU leaves its process, and so the GPU's memory, at its
     end.
 
@@ -130,25 +130,10 @@ def run_phase_a(
     will train on in Phase B. Its threads follow from the configuration and not from the machine, so that
     its numbers do too. Raises PhaseAError where a worker failed more often than `resources.retries`.
     """
-    jobs = [
-        PhaseAJob(
-            prepared.setup,
-            study.phase_a.model_copy(update={"seed": seed}),
-            prepared.task_a,
-            prepared.task_b,
-            batch_size=study.phase_b.batch_size,
-            tokens=tokens,
-            storage=prepared.artifacts[seed],
-            adapter=prepared.fingerprint["phase_a"].get("adapter"),
-            evaluation=study.evaluation,
-            watched=prepared.watched,
-            cells=None if study.resources.cells_per_worker == "auto" else study.resources.cells_per_worker,
-        )
-        for seed in links
-    ]
+    jobs = [phase_a_job(study, prepared, seed, tokens=tokens) for seed in links]
     mailbox = next(iter(links.values())).mailbox
     cpus = study.resources.phase_a_cpus or study.resources.cpus
-    task = _task(
+    task = as_task(
         _phase_a_task,
         study.resources,
         cpus=cpus,
@@ -159,7 +144,7 @@ def run_phase_a(
         before: Any = ray.get(mailbox.phase_a.remote())
         tasks = [task.remote(job, weights, links[job.settings.seed], cpus) for job in jobs]
         ends = _follow(tasks, mailbox, progress)
-        _end_on_verdict(ends, "Phase A failed; nothing of task B was run")
+        end_on_verdict(ends, "Phase A failed; nothing of task B was run")
         if False in ends:
             return False
         paused = [end for end in ends if isinstance(end, StoragePausedError)]
@@ -170,6 +155,23 @@ def run_phase_a(
         if pauses and not outages.wait_out(pauses, storage=jobs[0].storage):
             return False
     return True
+
+
+def phase_a_job(study: StudyConfig, prepared: Prepared, seed: int, *, tokens: float) -> PhaseAJob:
+    """Return what Phase A of a seed is: `tokens` are those that one worker will train on in Phase B."""
+    return PhaseAJob(
+        prepared.setup,
+        study.phase_a.model_copy(update={"seed": seed}),
+        prepared.task_a,
+        prepared.task_b,
+        batch_size=study.phase_b.batch_size,
+        tokens=tokens,
+        storage=prepared.artifacts[seed],
+        adapter=prepared.fingerprint["phase_a"].get("adapter"),
+        evaluation=study.evaluation,
+        watched=prepared.watched,
+        cells=None if study.resources.cells_per_worker == "auto" else study.resources.cells_per_worker,
+    )
 
 
 def _follow(

@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from sweep.config.faults import nearest
 from trainables.ledger.schema import AA, MIX, SEED, STRATEGY
 from trainables.replay.controls import CONTROLS
-from trainables.replay.strategies import STRATEGIES
+from trainables.replay.selection import LENGTH_MATCHED
+from trainables.replay.strategies import ORIGINAL, STRATEGIES
 from trainables.settings import PhaseBSettings, Seed, Settings
 
 AXES = tuple(
@@ -30,9 +31,7 @@ class SearchSettings(Settings):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    strategy: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(
-        name for name in STRATEGIES if name != AA
-    )
+    strategy: Annotated[tuple[str, ...], Field(min_length=1)] = ORIGINAL
     mix: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = (0.1,)
     seed: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     looks: tuple[Annotated[int, Field(ge=FEWEST_SEEDS_AT_A_LOOK, le=MOST_LABELS)], ...] = ()
@@ -49,12 +48,16 @@ class SearchSettings(Settings):
     @classmethod
     def check_strategies(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
         choices = [*STRATEGIES, *CONTROLS]  # what may fill replay slots
+        known = {*choices, *(f"{LENGTH_MATCHED}{name}" for name in STRATEGIES if STRATEGIES[name].columns)}
         for name in strategies:
-            if name not in choices:
+            if name not in known:
                 parts = [part for part in re.split(r"[,;\s]+", name) if part]
-                several = len(parts) > 1 and all(part in choices for part in parts)
-                hint = f"; write a list as [{', '.join(parts)}]" if several else nearest(name, choices)
-                raise ValueError(f"unknown strategy {name!r}: choose from {', '.join(choices)}{hint}")
+                several = len(parts) > 1 and all(part in known for part in parts)
+                hint = f"; write a list as [{', '.join(parts)}]" if several else nearest(name, sorted(known))
+                raise ValueError(
+                    f"unknown strategy {name!r}: choose from {', '.join(choices)}, or {LENGTH_MATCHED} "
+                    f"before one that is not random{hint}"
+                )
         return strategies
 
     @field_validator("looks")

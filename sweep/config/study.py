@@ -15,6 +15,7 @@ from trainables.ledger.schema import AA, DEFAULT_BASELINE, TASKS
 from trainables.ledger.storage.location import check_location
 from trainables.replay.batch_order import replay_count
 from trainables.replay.controls import CONTROLS
+from trainables.replay.selection import find_strategy
 from trainables.settings import (
     LARGEST,
     Count,
@@ -237,6 +238,19 @@ class StudyConfig(Settings):
                     f"evaluation.generate.at: answers are generated at evaluation points, multiples of "
                     f"phase_b.eval_every, {', '.join(map(str, sorted(every)))}; got "
                     f"{', '.join(map(str, wrong))}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def check_columns(self) -> Self:
+        """A brought adapter has no way that it came by."""
+        if self.phase_a.adapter is None:
+            return self
+        for name in self.search.strategy:
+            if name not in CONTROLS and "learning_curve" in find_strategy(name).columns:
+                raise ValueError(
+                    f"search.strategy: {name!r} chooses by Phase A's learning curve, and phase_a.adapter "
+                    "brings an adapter that was trained elsewhere: leave one of them out"
                 )
         return self
 

@@ -1,7 +1,7 @@
 """From the search space to cells: labels, realised orders, and which labels are one run."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
@@ -14,15 +14,9 @@ from trainables.ledger.digests import digest_json
 from trainables.ledger.schema import MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.replay.batch_order import TASK_B, CellSpec, Stream, lay_out_slots, replay_count
 from trainables.replay.controls import CONTROLS
-from trainables.replay.strategies import (
-    STRATEGIES,
-    Floats,
-    Indices,
-    Pool,
-    SelectionError,
-    check_column,
-    order_pool,
-)
+from trainables.replay.pool import COLUMNS, Array, Floats, Indices, Pool, SelectionError, open_pool
+from trainables.replay.selection import check_column, find_strategy, order_pool
+from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseBSettings
 
 Axes = tuple[tuple[str, Any], ...]
@@ -50,7 +44,7 @@ class Label:
 class PlannedCell:
     """One run and every label it answers for.
 
-    `spec` is None while its order is unknown: a strategy that needs Phase A's losses, before Phase A.
+    `spec` is None while its order is unknown, for the pool's columns that its strategy `lacks`.
     `tokens` counts the training tokens, prompt included; an estimate while the order is unknown.
     """
 
@@ -58,6 +52,7 @@ class PlannedCell:
     spec: CellSpec | None
     steps: int
     tokens: int
+    lacks: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -89,10 +84,13 @@ def study_labels(study: StudyConfig) -> list[Label]:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a replicate starts from: its Phase A artifact's key and, once that is there, A's losses (n,)."""
+    """What a replicate starts from: its Phase A artifact's key and, once that is there, A's losses (n,) and
+    the columns of the pool that are computed.
+    """
 
     key: str
     pool_losses: Floats | None
+    computed: Mapping[str, Array] = field(default_factory=dict)
 
 
 def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, Origin]) -> list[PlannedCell]:
@@ -102,7 +100,10 @@ def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, 
     holds fewer examples than a mix replays.
     """
     train = prepared.task_a.train
-    pools = {seed: Pool(len(train), train.difficulty, origin.pool_losses) for seed, origin in origins.items()}
+    pools = {
+        seed: open_pool(train, losses=origin.pool_losses, computed=origin.computed)
+        for seed, origin in origins.items()
+    }
     for pool in pools.values():
         check_selectable(study, pool, prepared=prepared)
     phase_a_seed = study.phase_a.seed_of
@@ -125,12 +126,14 @@ def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, 
                 _add(cells, label, spec, steps=shared.steps, tokens=shared.tokens_of(stream))
                 continue
             strategy = "random" if whole_pool else label.strategy
-            if origin.pool_losses is None and _needs(strategy) == "losses":
+            lacks = () if mix == 0 else _lacking(strategy, pools[phase_a_seed(seed)])
+            if lacks:
                 estimate = shared.tokens(shared.selection(order_of("random", seed)))
-                cells[label] = PlannedCell((label,), None, shared.steps, estimate)
+                cells[label] = PlannedCell((label,), None, shared.steps, estimate, lacks)
                 continue
             selection = shared.selection(None if mix == 0 else order_of(strategy, seed))
-            spec = _specify(label, shared.slots.fill(selection), training=training, meaning=meaning)
+            stream = shared.slots.fill(selection)
+            spec = _specify(label, stream, training=training, meaning=meaning, selection=selection)
             _add(cells, label, spec, steps=shared.steps, tokens=shared.tokens(selection))
     return list(cells.values())
 
@@ -162,12 +165,14 @@ def check_selectable(study: StudyConfig, pool: Pool, *, prepared: Prepared) -> N
                 "lower the mix, or use mix_mode add"
             )
     for strategy in study.search.strategy:
-        if _needs(strategy) == "difficulty":
-            check_column(strategy, pool, column="difficulty")
+        for column in () if strategy in CONTROLS else find_strategy(strategy).columns:
+            if COLUMNS[column].origin == "data":
+                check_column(strategy, pool, column=column)
 
 
-def _needs(strategy: str) -> str | None:
-    return STRATEGIES[strategy].needs if strategy in STRATEGIES else None
+def _lacking(strategy: str, pool: Pool) -> tuple[str, ...]:
+    """Return the columns that a strategy takes and the pool has not yet."""
+    return tuple(name for name in find_strategy(strategy).columns if name not in pool.present)
 
 
 def _slots_of(label: Label) -> tuple[int, Axes, float]:
@@ -184,7 +189,7 @@ def _orders(pool_of: Callable[[int], Pool]) -> Callable[[str, int], Indices]:
     cut it.
     """
 
-    @lru_cache(maxsize=len(STRATEGIES))
+    @lru_cache(maxsize=2 * len(STRATEGIES))  # with their length-matched controls
     def order(strategy: str, seed: int) -> Indices:
         return order_pool(strategy, pool_of(seed), seed=seed)
 
@@ -235,11 +240,19 @@ def _meaning(training: PhaseBSettings, *, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _specify(label: Label, stream: Stream, *, training: PhaseBSettings, meaning: dict[str, Any]) -> CellSpec:
+def _specify(
+    label: Label,
+    stream: Stream,
+    *,
+    training: PhaseBSettings,
+    meaning: dict[str, Any],
+    selection: Indices | None = None,
+) -> CellSpec:
     strategy = None if label.strategy == NO_REPLAY else label.strategy
     order_hash = stream.digest
     key = digest_json(meaning | {"order": order_hash})
-    return CellSpec(key, strategy, label.mix, label.seed, training, order_hash)
+    chosen = selection if label.strategy != NO_REPLAY else None
+    return CellSpec(key, strategy, label.mix, label.seed, training, order_hash, chosen)
 
 
 def plan_record(

@@ -11,7 +11,9 @@ from importlib.metadata import version
 from typing import Any
 
 from sweep.config.study import StudyConfig
+from trainables.artifact import Artifact
 from trainables.cache.code_identity import NUMERICS
+from trainables.column_store import ColumnPlace
 from trainables.engine.memory import Footprint
 from trainables.engine.model_fit import Limits, check_model
 from trainables.engine.setup import Setup
@@ -30,7 +32,8 @@ from trainables.model.sources import (
 )
 from trainables.replay.batch_order import exchange_rate, replay_count
 from trainables.replay.controls import CONTROLS
-from trainables.replay.strategies import STRATEGIES
+from trainables.replay.pool import COLUMNS
+from trainables.replay.selection import find_strategy
 from trainables.settings import PhaseBSettings, Precision, TaskSettings
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.scoring import SCORES, check_score
@@ -39,6 +42,7 @@ from trainables.tasks.watched import Watched, prepare_watched, refuse_trained_on
 
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
+OF_REPLAY = {"mix_mode", "mix_unit", "eval_every"}  # what a run without replay does not depend on
 # Fields that came later, and the values that mean what studies begun without them are.
 LATER = {"quantization": "none", "scaling": "standard", "mix_unit": "examples", "until": None}
 CODE_PACKAGES = ("torch", "transformers")
@@ -273,7 +277,25 @@ def _fingerprint(
 
 
 def _known_by(strategy: str) -> str:
-    return CONTROLS[strategy].digest if strategy in CONTROLS else STRATEGIES[strategy].digest
+    return CONTROLS[strategy].digest if strategy in CONTROLS else find_strategy(strategy).digest
+
+
+def column_place(study: StudyConfig, prepared: Prepared, seed: int, artifact: Artifact) -> ColumnPlace:
+    """Return where the computed columns of a Phase A seed's artifact are."""
+    training = training_of_columns(study).model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | OF_REPLAY)
+    return ColumnPlace(prepared.artifacts[seed], artifact, prepared.task_b.digest, without_later(training))
+
+
+def training_of_columns(study: StudyConfig) -> PhaseBSettings:
+    """Return how Phase B trains where a column is of a run of it: as at the first value of each axis."""
+    return study.training_at(next(study.search.axis_points()))
+
+
+def computed_columns(study: StudyConfig) -> tuple[str, ...]:
+    """Return the columns that are computed for the study's strategies, in the order of COLUMNS."""
+    rules = [find_strategy(name) for name in study.search.strategy if name not in CONTROLS]
+    wanted = {column for rule in rules for column in rule.computed}
+    return tuple(name for name in COLUMNS if name in wanted)
 
 
 def without_later(section: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from sweep.config.study import StudyConfig
 from sweep.ledger.ledger import CellStatus, CellStatuses, Ledger
 from sweep.planning import study_record
 from sweep.planning.cells import Origin, PlannedCell, plan_cells, plan_record
-from sweep.planning.inputs import Prepared
+from sweep.planning.inputs import Prepared, column_place, computed_columns
 from sweep.planning.study_record import check_labels, searched_axes
 from trainables.artifact import Artifact, load_artifact
 from trainables.engine.compute_plan import ComputePlan
@@ -34,6 +34,18 @@ class Plan:
     seconds_a_cell: float | None
     phase_a_seed: Callable[[int], int]
     known: CellStatuses = field(default_factory=dict)
+
+    @property
+    def missing_columns(self) -> dict[int, tuple[str, ...]]:
+        """Return the columns that are still to be computed before all orders are known, by Phase A seed, for
+        the artifacts that are there.
+        """
+        lacked: dict[int, dict[str, None]] = {}
+        for cell in self.cells:
+            seed = self.phase_a_seed(cell.seed)
+            if self.artifacts[seed] is not None:
+                lacked.setdefault(seed, {}).update(dict.fromkeys(cell.lacks))
+        return {seed: tuple(names) for seed, names in lacked.items() if names}
 
     @property
     def cells(self) -> list[PlannedCell]:
@@ -119,12 +131,7 @@ def make_plan(
     another adapter than the artifact's, OtherStudyError where they have a planned label and are other runs.
     """
     artifacts = {seed: _read_artifact(storage, say) for seed, storage in prepared.artifacts.items()}
-    origins = {
-        seed: Origin(
-            storage.prefix.rpartition("/")[2], made.pool_losses if (made := artifacts[seed]) else None
-        )
-        for seed, storage in prepared.artifacts.items()
-    }
+    origins = {seed: _origin(seed, artifacts[seed], study, prepared, say) for seed in artifacts}
     cells = plan_cells(study, prepared, origins=origins)
     keys = [cell.spec.key if cell.spec else None for cell in cells]
     recorded = ledger.plan()
@@ -147,6 +154,23 @@ def _read_artifact(storage: Storage, say: Callable[[str], None]) -> Artifact | N
     except DamagedError as error:
         say(f"{error}: Phase A is trained again")
         return None
+
+
+def _origin(
+    seed: int,
+    artifact: Artifact | None,
+    study: StudyConfig,
+    prepared: Prepared,
+    say: Callable[[str], None],
+) -> Origin:
+    key = prepared.artifacts[seed].prefix.rpartition("/")[2]
+    wanted = computed_columns(study)
+    if artifact is None or not wanted:
+        return Origin(key, None if artifact is None else artifact.pool_losses)
+    found, damage = column_place(study, prepared, seed, artifact).present(wanted)
+    for each in damage:
+        say(f"{each}: the column is computed again")
+    return Origin(key, artifact.pool_losses, found)
 
 
 def _check_origin(artifact: Artifact | None, status: CellStatus, ledger: Ledger) -> None:

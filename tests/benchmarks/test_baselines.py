@@ -24,8 +24,8 @@ from tests.trainables.learning import Learning, folder_of, learn, path_of, run_c
 from trainables.ledger.schema import ADAPTER_DIRECTORY, STEP, TASK_A_LOSS, TASK_B_LOSS, TRAIN_LOSS
 from trainables.model.sources import load_tokenizer
 from trainables.replay.batch_order import Stream, phase_a_stream
+from trainables.replay.pool import Pool
 from trainables.replay.realisation import realise
-from trainables.replay.strategies import Pool
 
 PADDED = Manner(padding="max_length", grouped=False, measures_start=True)
 GROUPED = Manner(padding="longest", grouped=True, measures_start=False)

@@ -29,8 +29,9 @@ from trainables.ledger.manifest import FileSet
 from trainables.ledger.storage.location import open_storage
 from trainables.replay import strategies
 from trainables.replay.batch_order import Slots, lay_out_slots
+from trainables.replay.pool import Pool
 from trainables.replay.realisation import realise
-from trainables.replay.strategies import STRATEGIES, Pool
+from trainables.replay.strategies import STRATEGIES
 
 SEEDS, MIXES = list(range(6)), [0, 0.25, 0.5]
 GRIDS: dict[str, dict[str, Any]] = {

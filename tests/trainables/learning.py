@@ -25,8 +25,8 @@ from trainables.model.lora import AdapterStack
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.phase_b import Shared, run_cells
 from trainables.replay.batch_order import CellSpec
+from trainables.replay.pool import Pool
 from trainables.replay.realisation import realise
-from trainables.replay.strategies import Pool
 from trainables.settings import PhaseBSettings
 
 _MADE: dict[str, Path] = {}  # where the artifact of each key was first made in this process

@@ -37,6 +37,10 @@ CLAIM_FILE = "claim.json"  # which attempt may write here; gone once the cell is
 FAILURE_FILE = "failure.json"  # last error of a cell that ran out of retries
 STOPPED_FILE = "stopped.json"  # at which step a learning-rate search stopped the cell
 ADAPTER_DIRECTORY = "adapter"  # final adapter in PEFT format
+# In a Phase A artifact's directory: what was computed for strategies to choose by, one directory a column.
+COLUMNS_DIRECTORY = "columns"
+COLUMN_FILE = "column.json"  # written last: the column's name, its seconds, and on what it was computed
+VALUES_FILE = "values.safetensors"
 CONTENT_FILES = (
     CELL_FILE,
     SELECTION_FILE,

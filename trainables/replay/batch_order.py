@@ -5,7 +5,7 @@ strategy only decides what fills the replay slots. So strategies are paired, exa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.ledger.digests import digest_arrays
+from trainables.replay.pool import Indices
 from trainables.replay.random_streams import stream_generator
-from trainables.replay.strategies import Indices
 from trainables.settings import PhaseBSettings, TrainingSettings
 
 TASK_A, TASK_B = 0, 1  # values of Stream.sources
@@ -76,7 +76,11 @@ class Slots:
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One Phase B run. `strategy` is None for the control without replay."""
+    """One Phase B run. `strategy` is None for the control without replay.
+
+    `selection`: (R,) what a strategy replays, ascending, as the driver has chosen it; None where the order
+    says it all.
+    """
 
     key: str
     strategy: str | None
@@ -84,6 +88,7 @@ class CellSpec:
     seed: int
     training: PhaseBSettings
     order_hash: str
+    selection: Indices | None = field(default=None, compare=False, repr=False)
 
 
 def replay_count(mix: float, task_b_size: int, *, exchange: float = 1.0) -> int:

@@ -11,8 +11,9 @@ import numpy as np
 from trainables.cache.code_identity import digest_function
 from trainables.ledger.schema import A_ONLY
 from trainables.replay.batch_order import TASK_A, TASK_B, Slots, Stream
+from trainables.replay.pool import Indices, Pool
 from trainables.replay.random_streams import stream_generator
-from trainables.replay.strategies import Indices, Pool, select
+from trainables.replay.selection import select
 
 
 @dataclass(frozen=True)

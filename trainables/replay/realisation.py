@@ -6,7 +6,8 @@ import numpy as np
 
 from trainables.replay.batch_order import Stream, lay_out_slots, replay_count
 from trainables.replay.controls import CONTROLS
-from trainables.replay.strategies import Indices, Pool, select
+from trainables.replay.pool import Indices, Pool
+from trainables.replay.selection import select
 from trainables.settings import PhaseBSettings
 
 
@@ -32,9 +33,11 @@ def realise(
     task_b_size: int,
     training: PhaseBSettings,
     exchange: float = 1.0,
+    selection: Indices | None = None,
 ) -> Realisation:
     """Return the selection and order of one cell; `strategy` is of STRATEGIES or CONTROLS, None for the run
     without replay. `exchange`: examples of task A that stand for one of task B (`exchange_rate`).
+    `selection`: what the strategy replays, where that is known already.
     """
     count = 0 if strategy is None else replay_count(mix, task_b_size, exchange=exchange)
     slots = lay_out_slots(count, seed=seed, task_b_size=task_b_size, training=training)
@@ -43,5 +46,6 @@ def realise(
         return Realisation(filled.selection, filled.stream, slots.stream.digest)
     if count == 0 or strategy is None:
         return Realisation(np.empty(0, np.int64), slots.stream, slots.stream.digest)
-    selection = select(strategy, pool, count=count, seed=seed)
+    if selection is None:
+        selection = select(strategy, pool, count=count, seed=seed)
     return Realisation(selection, slots.fill(selection), slots.stream.digest)

@@ -8,7 +8,8 @@ import pytest
 from sweep.config.study import validate_study
 from sweep.planning.cells import Origin, PlannedCell, plan_cells, study_labels
 from sweep.planning.inputs import Prepared, prepare
-from trainables.replay.strategies import STRATEGIES, SelectionError
+from trainables.replay.pool import SelectionError
+from trainables.replay.strategies import STRATEGIES
 
 
 def planned(values: dict[str, Any], *, after_phase_a: bool = True) -> tuple[list[PlannedCell], Prepared]:

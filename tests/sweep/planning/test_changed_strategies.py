@@ -12,7 +12,8 @@ from sweep.planning.study_record import OtherStudyError, check_meaning
 from tests.sweep.fake_study import FakeStudy
 from trainables.ledger import schema
 from trainables.replay import strategies
-from trainables.replay.strategies import Pool, Strategy
+from trainables.replay.pool import Pool
+from trainables.replay.strategies import Strategy
 
 SEARCH = {"mix": [0, 0.5], "seed": [0, 1], "strategy": ["random", "mine"]}
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from trainables.replay.batch_order import TASK_A, TASK_B, phase_a_stream, replay_count
+from trainables.replay.pool import Pool
 from trainables.replay.realisation import Realisation, realise
-from trainables.replay.strategies import STRATEGIES, Pool
+from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseASettings, PhaseBSettings
 
 SIZE_A, SIZE_B = 50, 40

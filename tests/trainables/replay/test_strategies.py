@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from trainables.ledger.schema import AA
-from trainables.replay.strategies import STRATEGIES, Pool, select
+from trainables.replay.pool import Pool
+from trainables.replay.selection import select
+from trainables.replay.strategies import STRATEGIES
 
 SIZE = 40
 

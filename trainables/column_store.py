@@ -1,0 +1,83 @@
+"""The pool's computed columns as files: a folder each inside their Phase A artifact's, whose record is
+created last.
+
+Reading them needs neither torch nor PEFT.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors.numpy import load, save
+
+from trainables.artifact import Artifact
+from trainables.cache.code_identity import NUMERICS
+from trainables.ledger.digests import digest_json
+from trainables.ledger.fencing import take_claim
+from trainables.ledger.manifest import FileSet, read_listed
+from trainables.ledger.schema import CLAIM_FILE, COLUMN_FILE, COLUMNS_DIRECTORY, VALUES_FILE
+from trainables.ledger.sealed_json import DamagedError
+from trainables.ledger.storage.base import Storage
+from trainables.replay.pool import COLUMNS, Array
+
+VALUES = "values"  # the array's name in its file
+KEY_LENGTH = 16  # hex digits
+
+
+@dataclass(frozen=True)
+class ColumnPlace:
+    """Where an artifact's columns are. What a column depends on beside the artifact gives its folder a name.
+
+    `task_b` is the digest of task B's data, `training` Phase B's settings that the column `forgotten` is of.
+    """
+
+    storage: Storage
+    artifact: Artifact
+    task_b: str
+    training: Mapping[str, Any]
+
+    def of(self, name: str) -> Storage:
+        """Return the folder of one computed column."""
+        assert COLUMNS[name].origin == "computed", f"{name} is not computed"
+        meaning: dict[str, Any] = {"artifact": self.artifact.content, "numerics": NUMERICS}
+        if name.startswith("task_b") or name == "forgotten":
+            meaning["task_b"] = self.task_b
+        if name == "forgotten":
+            meaning["training"] = self.training
+        key = digest_json(meaning)[:KEY_LENGTH]
+        return self.storage.inside(f"{COLUMNS_DIRECTORY}/{name}-{key}")
+
+    def read(self, name: str) -> Array | None:
+        """Return a column, None where it is not computed yet. Raises DamagedError naming the file."""
+        place = self.of(name)
+        record = place.read_record(COLUMN_FILE)
+        if record is None:
+            return None
+        try:
+            return load(read_listed(place, record, VALUES_FILE))[VALUES]
+        except (KeyError, TypeError) as error:  # whole, but written by another version
+            raise DamagedError(f"{place.describe(COLUMN_FILE)} lacks {error}") from error
+
+    def write(self, name: str, values: Array, *, how: Mapping[str, Any], fencing_token: int) -> None:
+        """Publish a column with `how` it was computed, unless another worker has done so."""
+        place = self.of(name)
+        place.delete(COLUMN_FILE)  # that of a damaged one
+        claim = take_claim(place, fencing_token=fencing_token)
+        files = FileSet(place, claim.attempt)
+        files.write(VALUES_FILE, save({VALUES: values}))
+        files.create_record(COLUMN_FILE, {"column": name, **how})
+        place.delete(CLAIM_FILE)
+
+    def present(self, names: Iterable[str]) -> tuple[dict[str, Array], list[str]]:
+        """Return those of the columns that are there, and what is wrong with damaged ones."""
+        found: dict[str, Array] = {}
+        damage: list[str] = []
+        for name in names:
+            try:
+                values = self.read(name)
+            except DamagedError as error:
+                damage.append(str(error))
+                continue
+            if values is not None:
+                found[name] = values
+        return found, damage

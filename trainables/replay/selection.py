@@ -1,0 +1,58 @@
+"""What a strategy replays at a replicate's seed: strategies by name, applied to a pool."""
+
+from functools import partial
+
+import numpy as np
+
+from trainables.replay.pool import Indices, Pool, SelectionError
+from trainables.replay.random_streams import stream_generator
+from trainables.replay.strategies import STRATEGIES, Strategy, order_by_length_of
+
+LENGTH_MATCHED = "length_matched_"  # before a strategy's name: the control that replays examples as long
+
+
+def find_strategy(name: str) -> Strategy:
+    """Return a strategy by its name; `length_matched_` before one is its control.
+
+    Raises ValueError for an unknown name.
+    """
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    strategy = STRATEGIES.get(name.removeprefix(LENGTH_MATCHED)) if name.startswith(LENGTH_MATCHED) else None
+    if strategy is None or not strategy.columns:  # random ones are matched already
+        raise ValueError(f"unknown strategy {name!r}: choose one of {', '.join(STRATEGIES)}")
+    return Strategy(
+        partial(order_by_length_of, matched=strategy),
+        needs=tuple(dict.fromkeys([*strategy.columns, "lengths"])),
+        source=strategy.source,
+        of=strategy,
+    )
+
+
+def select(strategy: str, pool: Pool, *, count: int, seed: int) -> Indices:
+    """Return the `count` examples that `strategy` replays at a replicate's seed, in ascending order of index.
+
+    Raises ValueError for an unknown strategy, a column the pool lacks, or a pool that is too small.
+    """
+    find_strategy(strategy)
+    if count > pool.size:
+        raise ValueError(f"{count} replayed examples are asked for; task A's training pool has {pool.size}")
+    return np.sort(order_pool(strategy, pool, seed=seed)[:count]).astype(np.int64)
+
+
+def order_pool(strategy: str, pool: Pool, *, seed: int) -> Indices:
+    """Return the whole pool in the order that a known `strategy` replays it. Raises SelectionError."""
+    rule = find_strategy(strategy)
+    for column in rule.columns:
+        check_column(strategy, pool, column=column)
+    return rule.order(pool, stream_generator(seed, rule.stream))
+
+
+def check_column(strategy: str, pool: Pool, *, column: str) -> None:
+    """Raise SelectionError if the pool has no value of `column` that `strategy` could order by."""
+    if column not in pool.present:
+        choices = ", ".join(pool.present) or "no such column"
+        raise SelectionError(
+            f"strategy {strategy!r} orders by {column!r}, which task A's training pool lacks; it has: "
+            f"{choices}"
+        )
