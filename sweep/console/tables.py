@@ -55,7 +55,12 @@ def print_plan(plan: Plan, *, study: StudyConfig, prepared: Prepared, console: C
         highlight=False,
     )
     if any(cell.spec is None for cell in plan.cells):
-        console.print("loss_* strategies select by Phase A's losses: their cells may merge further after it")
+        columns = dict.fromkeys(name for cell in plan.cells for name in cell.lacks)
+        console.print(
+            f"computed before their cells: {', '.join(columns)}; cells may merge further then",
+            highlight=False,
+            soft_wrap=True,
+        )
     for message in plan.damaged.values():
         console.print(f"{message}: the cell would run again", highlight=False, markup=False, soft_wrap=True)
     need = disk_need(plan.cells, study=study, prepared=prepared)
