@@ -6,7 +6,7 @@ Reading them needs neither torch nor PEFT.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.numpy import load, save
 
@@ -14,7 +14,7 @@ from trainables.artifact import Artifact
 from trainables.cache.code_identity import NUMERICS
 from trainables.ledger.digests import digest_json
 from trainables.ledger.fencing import take_claim
-from trainables.ledger.manifest import FileSet, read_listed
+from trainables.ledger.manifest import FileSet, Record, read_listed
 from trainables.ledger.schema import CLAIM_FILE, COLUMN_FILE, COLUMNS_DIRECTORY, VALUES_FILE
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Storage
@@ -22,6 +22,7 @@ from trainables.replay.pool import COLUMNS, Array
 
 VALUES = "values"  # the array's name in its file
 KEY_LENGTH = 16  # hex digits
+HOW = ("column", "seconds", "cpus", "gpus", "computed_on")
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,17 @@ class ColumnPlace:
         key = digest_json(meaning)[:KEY_LENGTH]
         return self.storage.inside(f"{COLUMNS_DIRECTORY}/{name}-{key}")
 
-    def read(self, name: str) -> Array | None:
-        """Return a column, None where it is not computed yet. Raises DamagedError naming the file."""
+    def read(self, name: str) -> tuple[Array, Record] | None:
+        """Return a column and how it was computed, None where it is not yet. Raises DamagedError naming the
+        file.
+        """
         place = self.of(name)
         record = place.read_record(COLUMN_FILE)
         if record is None:
             return None
         try:
-            return load(read_listed(place, record, VALUES_FILE))[VALUES]
+            how = {each: record[each] for each in HOW}
+            return load(read_listed(place, record, VALUES_FILE))[VALUES], how
         except (KeyError, TypeError) as error:  # whole, but written by another version
             raise DamagedError(f"{place.describe(COLUMN_FILE)} lacks {error}") from error
 
@@ -68,16 +72,24 @@ class ColumnPlace:
         files.create_record(COLUMN_FILE, {"column": name, **how})
         place.delete(CLAIM_FILE)
 
-    def present(self, names: Iterable[str]) -> tuple[dict[str, Array], list[str]]:
-        """Return those of the columns that are there, and what is wrong with damaged ones."""
-        found: dict[str, Array] = {}
-        damage: list[str] = []
+    def present(self, names: Iterable[str]) -> "FoundColumns":
+        """Return those of the columns that are there."""
+        found = FoundColumns({}, [], [])
         for name in names:
             try:
-                values = self.read(name)
+                column = self.read(name)
             except DamagedError as error:
-                damage.append(str(error))
+                found.damage.append(str(error))
                 continue
-            if values is not None:
-                found[name] = values
-        return found, damage
+            if column is not None:
+                found.values[name] = column[0]
+                found.costs.append(dict(column[1]))
+        return found
+
+
+class FoundColumns(NamedTuple):
+    """Columns by name, how each was computed (HOW), and what is wrong with damaged ones."""
+
+    values: dict[str, Array]
+    costs: list[dict[str, Any]]
+    damage: list[str]

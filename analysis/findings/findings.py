@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.findings.answers import find_answers
 from analysis.findings.by_level import find_levels
 from analysis.findings.contrasts import contrast_notes, find_aa, find_contrasts, find_over_all, find_secondary
+from analysis.findings.costs import Costs, find_costs
 from analysis.findings.doses import Laws, find_doses, fit_laws
 from analysis.findings.family import Contrast
 from analysis.findings.judgement import judge_study
@@ -84,6 +85,13 @@ class Findings:
         return find_over_all(
             self.planned_pairs, judgements=self.judgements, study=self.study, settings=self.settings
         )
+
+    @cached_property
+    def costs(self) -> Costs:
+        """A row a contrast whose strategy chooses by computed columns: COLUMNS and CONTRAST_COLUMNS of
+        analysis.findings.costs; empty where none does.
+        """
+        return find_costs(self.study, self.contrasts)
 
     @cached_property
     def secondary(self) -> pd.DataFrame:
@@ -218,7 +226,7 @@ class Findings:
     def problems(self) -> tuple[str, ...]:
         """Every file that could not be used, those of single examples too; it reads them."""
         found = (*self.study.problems, *self._changes.problems, *self._selected.problems)
-        found += self._answered.problems
+        found += (*self._answered.problems, *self.costs.problems)
         return tuple(dict.fromkeys(found))
 
 

@@ -10,7 +10,9 @@ from analysis.findings.outcomes import MATCHED
 from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED_BY
 from analysis.reading.study import CELL, ERROR, LOG, SELECTION_DIGEST, SLOTS_HASH, STATE
 from analysis.stats.measures import MEASURES
+from analysis.tables.answers import answers_table
 from analysis.tables.contrasts import contrasts_table, secondary_table, strategies_table
+from analysis.tables.costs import costs_table
 from analysis.tables.labels import label_columns, label_entries
 from analysis.tables.summary import summary_table
 from analysis.tables.table import (
@@ -24,6 +26,7 @@ from analysis.tables.table import (
     number,
     probability,
 )
+from analysis.tables.watched import watched_table
 from analysis.wording.conditioning import count_text, given
 from analysis.wording.terms import holds_text
 from trainables.ledger import schema
@@ -57,77 +60,6 @@ def pairs_table(findings: Findings) -> Table:
         "hashes differ is in no contrast. The files hold every measure."
     )
     return Table("pairs", "Pairs", heads, rows, caption, frame)
-
-
-def answers_table(findings: Findings) -> Table | None:
-    """Return each strategy's right answers beside the baseline's, item by item; None where there are none."""
-    frame, baseline = findings.answers, findings.study.baseline
-    if frame.empty:
-        return None
-    names = {"task_a": findings.study.task_a, "task_b": findings.study.task_b}
-    heads = [
-        Column("task"),
-        *label_columns(findings, seed=False),
-        *(Column(name, numeric=True) for name in ("n", "prompts", "right", f"{baseline}'s", "difference")),
-        Column("interval", numeric=True),
-        *(Column(name, numeric=True) for name in ("lost", "gained", "McNemar p")),
-    ]
-    rows = [
-        [
-            Entry(names[row["task"]]),
-            *label_entries(findings, row, seed=False),
-            *(count(row[name]) for name in ("n", "items")),
-            *(number(row[name], digits=3) for name in ("accuracy", "accuracy_baseline")),
-            number(row["difference"], digits=3, sign=True),
-            interval(row["low"], row["high"], digits=3),
-            *(count(row[name]) for name in ("lost", "gained")),
-            probability(row["p_mcnemar"]),
-        ]
-        for row in frame.to_dict("records")
-    ]
-    caption = (
-        "Share of greedy answers that match their reference exactly at the end of Phase B, beside "
-        f"{baseline}'s to the same prompts at the same seed. Interval: {100 * findings.settings.level:g} %, "
-        "robust to clustering by seed and by prompt, so over new seeds and new prompts alike; unadjusted. "
-        "Lost: pairs of answers of which the baseline's alone is right; gained: the strategy's alone. "
-        "McNemar's exact p takes all pairs of answers for independent, which those to one prompt are not: "
-        f"beside the interval, not in its place. {given(findings)}"
-    )
-    return Table("answers", "Right answers", heads, rows, caption, frame)
-
-
-def watched_table(findings: Findings) -> Table | None:
-    """Return what became of each watched corpus; None where there is none."""
-    frame, baseline = findings.watched, findings.study.baseline
-    if frame.empty:
-        return None
-    heads = [
-        Column("corpus"),
-        *label_columns(findings, seed=False),
-        *(Column(name, numeric=True) for name in ("base model", "before", "n", "end", "rise", "interval")),
-        *(Column(name, numeric=True) for name in (f"rise − {baseline}'s", "its interval")),
-    ]
-    rows = [
-        [
-            Entry(str(row["corpus"])),
-            *label_entries(findings, row, seed=False),
-            *(number(row[name]) for name in ("base", "start")),
-            count(row["n"]),
-            number(row["end"]),
-            number(row["rise"], sign=True),
-            interval(row["rise_low"], row["rise_high"]),
-            number(row["difference"], sign=True),
-            interval(row["low"], row["high"]),
-        ]
-        for row in frame.to_dict("records")
-    ]
-    caption = (
-        "Loss of corpora that nothing was trained on, nats per supervised token: the base model's, before "
-        f"Phase B, at its end, and the rise; beside it the paired difference from {baseline}'s rise at the "
-        f"same seed and mix. Intervals: {100 * findings.settings.level:g} % t over seeds; exploratory, "
-        f"unadjusted. {given(findings)}"
-    )
-    return Table("watched", "What else was lost", heads, rows, caption, frame)
 
 
 def levels_table(findings: Findings) -> Table | None:
@@ -330,6 +262,7 @@ TABLES: dict[str, Callable[[Findings], Table | None]] = {
     "secondary": secondary_table,
     "answers": answers_table,
     "watched": watched_table,
+    "costs": costs_table,
     "variance": variance_table,
     "components": components_table,
     "sensitivity": sensitivity_table,

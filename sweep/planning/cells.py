@@ -85,12 +85,13 @@ def study_labels(study: StudyConfig) -> list[Label]:
 @dataclass(frozen=True)
 class Origin:
     """What a replicate starts from: its Phase A artifact's key and, once that is there, A's losses (n,) and
-    the columns of the pool that are computed.
+    the columns of the pool that are computed; `costs` says how.
     """
 
     key: str
     pool_losses: Floats | None
     computed: Mapping[str, Array] = field(default_factory=dict)
+    costs: tuple[dict[str, Any], ...] = ()
 
 
 def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, Origin]) -> list[PlannedCell]:

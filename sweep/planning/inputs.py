@@ -32,7 +32,6 @@ from trainables.model.sources import (
 )
 from trainables.replay.batch_order import exchange_rate, replay_count
 from trainables.replay.controls import CONTROLS
-from trainables.replay.pool import COLUMNS
 from trainables.replay.selection import find_strategy
 from trainables.settings import PhaseBSettings, Precision, TaskSettings
 from trainables.tasks.prepare import PreparedTask
@@ -291,11 +290,10 @@ def training_of_columns(study: StudyConfig) -> PhaseBSettings:
     return study.training_at(next(study.search.axis_points()))
 
 
-def computed_columns(study: StudyConfig) -> tuple[str, ...]:
-    """Return the columns that are computed for the study's strategies, in the order of COLUMNS."""
-    rules = [find_strategy(name) for name in study.search.strategy if name not in CONTROLS]
-    wanted = {column for rule in rules for column in rule.computed}
-    return tuple(name for name in COLUMNS if name in wanted)
+def computed_columns(study: StudyConfig) -> dict[str, tuple[str, ...]]:
+    """Return the columns that are computed for each of the study's strategies that takes any."""
+    rules = {name: find_strategy(name) for name in study.search.strategy if name not in CONTROLS}
+    return {name: rule.computed for name, rule in rules.items() if rule.computed}
 
 
 def without_later(section: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The plan in words and numbers: what would run, what is done, and about how long the rest takes."""
 
+import itertools
 import statistics
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sweep.config.study import StudyConfig
 from sweep.ledger.ledger import CellStatus, CellStatuses, Ledger
@@ -25,7 +27,7 @@ class Plan:
 
     `artifacts` are by Phase A seed, None until made, `phase_a_steps` those of one; `phase_a_seed` tells which
     one a replicate starts from. `known` are the statuses that were looked up, also those of cells that an
-    earlier plan has left.
+    earlier plan has left. `column_costs`: how the pool's columns that are there were computed.
     """
 
     planned: list[tuple[PlannedCell, CellStatus]]
@@ -34,6 +36,7 @@ class Plan:
     seconds_a_cell: float | None
     phase_a_seed: Callable[[int], int]
     known: CellStatuses = field(default_factory=dict)
+    column_costs: tuple[dict[str, Any], ...] = ()
 
     @property
     def missing_columns(self) -> dict[int, tuple[str, ...]]:
@@ -145,7 +148,8 @@ def make_plan(
     seconds = [each.seconds for each in done if each.seconds is not None]
     average = statistics.mean(seconds) if seconds else None
     steps = _phase_a_steps(study, prepared)
-    return Plan(planned, artifacts, steps, average, study.phase_a.seed_of, found)
+    costs = tuple(cost for origin in origins.values() for cost in origin.costs)
+    return Plan(planned, artifacts, steps, average, study.phase_a.seed_of, found, costs)
 
 
 def _read_artifact(storage: Storage, say: Callable[[str], None]) -> Artifact | None:
@@ -164,13 +168,14 @@ def _origin(
     say: Callable[[str], None],
 ) -> Origin:
     key = prepared.artifacts[seed].prefix.rpartition("/")[2]
-    wanted = computed_columns(study)
+    wanted = dict.fromkeys(itertools.chain.from_iterable(computed_columns(study).values()))
     if artifact is None or not wanted:
         return Origin(key, None if artifact is None else artifact.pool_losses)
-    found, damage = column_place(study, prepared, seed, artifact).present(wanted)
-    for each in damage:
-        say(f"{each}: the column is computed again")
-    return Origin(key, artifact.pool_losses, found)
+    found = column_place(study, prepared, seed, artifact).present(wanted)
+    for damage in found.damage:
+        say(f"{damage}: the column is computed again")
+    costs = tuple({"phase_a_seed": seed, **each} for each in found.costs)
+    return Origin(key, artifact.pool_losses, found.values, costs)
 
 
 def _check_origin(artifact: Artifact | None, status: CellStatus, ledger: Ledger) -> None:
@@ -189,6 +194,7 @@ def publish_plan(
     axes = searched_axes(ledger, study)
     entries = plan_record(plan.cells, study=study, axes=axes)
     study_record.publish_plan(ledger, entries, known=plan.known or None, say=say)
+    study_record.write_costs(ledger, plan.column_costs, strategies=computed_columns(study))
 
 
 def _phase_a_steps(study: StudyConfig, prepared: Prepared) -> int:

@@ -3,7 +3,7 @@
 Also what was declared of its inference, and when; and what its validation examples are.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -162,6 +162,27 @@ def open_study(
         "starts": _starts(ledger, details),
     }
     ledger.write(schema.STUDY_FILE, record)
+
+
+def write_costs(
+    ledger: Ledger, costs: Iterable[dict[str, Any]], *, strategies: Mapping[str, Iterable[str]]
+) -> None:
+    """Record how the columns that strategies choose by were computed; those on record stay there."""
+    costs = list(costs)
+    if not costs:
+        return
+    try:
+        earlier = read_checked(ledger.storage, schema.COSTS_FILE) or {}
+    except DamagedError:
+        earlier = {}
+    known = {(each["column"], each["phase_a_seed"]): each for each in (*earlier.get("columns", []), *costs)}
+    record = {
+        "schema": schema.SCHEMA_VERSION,
+        "columns": list(known.values()),
+        "strategies": earlier.get("strategies", {}) | {name: list(each) for name, each in strategies.items()},
+    }
+    if record.items() != {name: earlier.get(name) for name in record}.items():
+        ledger.write(schema.COSTS_FILE, record)
 
 
 def declarations(ledger: Ledger, study: StudyConfig, *, finished: int) -> list[dict[str, Any]]:

@@ -42,9 +42,9 @@ def job_of(learning: Learning, *names: str) -> ColumnJob:
 def computed(learning: Learning, name: str) -> Array:
     job = job_of(learning, name)
     assert make_columns(job)
-    values = job.place.read(name)
-    assert values is not None
-    return values
+    found = job.place.read(name)
+    assert found is not None
+    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,9 @@ def test_columns_that_a_stop_interrupted_are_the_same_in_the_end(learning: Learn
     assert not make_columns(job, heartbeat=stop_at(4))
     assert make_columns(job)
     for name in names:
-        assert np.array_equal(whole[name], job.place.read(name))
+        found = job.place.read(name)
+        assert found is not None
+        assert np.array_equal(whole[name], found[0])
 
 
 def test_a_column_is_computed_once_and_a_damaged_one_again(
@@ -179,12 +181,12 @@ def test_a_column_is_computed_once_and_a_damaged_one_again(
     assert (record["column"], record["cpus"], record["gpus"]) == ("base_losses", 1, 0)
     (values,) = tmp_path.glob(f"{COLUMNS_DIRECTORY}/*/*values.safetensors")
     values.write_bytes(values.read_bytes()[:-1] + b"?")
-    found, damage = job.place.present(["base_losses"])
-    assert found == {}
-    assert "damaged" in damage[0]
+    found = job.place.present(["base_losses"])
+    assert found.values == {}
+    assert "damaged" in found.damage[0]
     assert make_columns(job)
     assert len(calls) == 2
-    assert list(job.place.present(["base_losses"])[0]) == ["base_losses"]
+    assert list(job.place.present(["base_losses"]).values) == ["base_losses"]
 
 
 def test_a_column_is_of_its_artifact_and_of_what_else_it_depends_on(learning: Learning) -> None:

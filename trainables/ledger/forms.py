@@ -195,6 +195,24 @@ class AnswersForm(Form):
     points: list[AnswersAtForm]
 
 
+class ColumnCostForm(Form):
+    """One column of one Phase A artifact: what its computation held, and for how many seconds."""
+
+    column: Text
+    phase_a_seed: int
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    cpus: Finite | int
+    gpus: Finite | int
+    computed_on: Text
+
+
+class CostsForm(Form):
+    """`columns.json`; `strategies`: the computed columns that each takes."""
+
+    columns: list[ColumnCostForm]
+    strategies: dict[str, list[str]]
+
+
 class FileForm(Form):
     size: int
     checksum: str
@@ -221,6 +239,7 @@ FORMS: dict[str, type[Form]] = {
     schema.ANSWERS_FILE: AnswersForm,
     schema.STOPPED_FILE: StopForm,
     schema.RATES_FILE: RatesForm,
+    schema.COSTS_FILE: CostsForm,
 }
 
 

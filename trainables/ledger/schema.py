@@ -19,6 +19,7 @@ VALIDATION_FILE = "validation.json"  # both validation sets: id, level, type, su
 PLAN_FILE = "plan.json"  # every planned label and, once known, the key of its cell
 ARTIFACTS_DIRECTORY = "phase_a"  # Phase A artifacts, one directory a content key
 CELLS_DIRECTORY = "cells"  # one directory a cell key
+COSTS_FILE = "columns.json"  # what was computed for strategies to choose by, and how long that took
 LEASES_DIRECTORY = "leases"  # which driver works on the study, one file a fencing token
 RATES_FILE = "tune.json"  # a learning-rate search's outcome; where it is, cells were stopped by their outcome
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.trainables.replay.pools import full_pool
 from trainables.replay.batch_order import TASK_A, TASK_B, phase_a_stream, replay_count
-from trainables.replay.pool import Pool
 from trainables.replay.realisation import Realisation, realise
 from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseASettings, PhaseBSettings
@@ -15,8 +15,7 @@ SIZE_A, SIZE_B = 50, 40
 
 
 def realised(strategy: str | None, *, mix: float = 0.2, seed: int = 0, **training: Any) -> Realisation:
-    generator = np.random.default_rng(1)
-    pool = Pool(SIZE_A, generator.integers(1, 6, SIZE_A).astype(float), generator.random(SIZE_A))
+    pool = full_pool(SIZE_A)
     length = {} if "steps" in training else {"epochs": 2}
     settings = PhaseBSettings(**{"batch_size": 7, **length, **training})
     return realise(strategy, mix=mix, seed=seed, pool=pool, task_b_size=SIZE_B, training=settings)
