@@ -28,10 +28,10 @@ from trainables.ledger.storage.location import open_storage
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.replay.pool import Pool
 from trainables.replay.realisation import realise
-from trainables.replay.strategies import STRATEGIES
+from trainables.replay.strategies import ORIGINAL
 
 MIXES = (0.01, 0.02, 0.05, 0.1)
-COMPARED = tuple(name for name in STRATEGIES if name != schema.AA)
+COMPARED = ORIGINAL
 CELLS_A_SEED = len(COMPARED) * len(MIXES)
 VALIDATION = 16  # nothing in planning depends on it, and it is most of a ledger's bytes
 TEXTS = ["[INST] Problem: What is 2 + 3? [/INST] Solution: 5.", "Question: Where does Ann live? Answer: Rome"]

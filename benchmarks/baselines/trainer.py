@@ -37,7 +37,8 @@ from trainables.engine.device import choose_precision
 from trainables.ledger.schema import STEP, TASK_A_LOSS, TASK_B_LOSS
 from trainables.model.sources import _dequantised, load_tokenizer
 from trainables.replay.batch_order import Stream
-from trainables.replay.strategies import STRATEGIES
+from trainables.replay.controls import CONTROLS
+from trainables.replay.selection import find_strategy
 from trainables.settings import Precision, TrainingSettings
 
 # A microbatch's tokens, about. SmolLM2-135M on two CPU cores, padded to 1,024, bf16: 285 tokens/s one
@@ -132,9 +133,8 @@ class Workplace:
 
     @property
     def wants_pool_losses(self) -> bool:
-        return any(
-            STRATEGIES[name].needs == "losses" for name in self.study.search.strategy if name in STRATEGIES
-        )
+        rules = [find_strategy(name) for name in self.study.search.strategy if name not in CONTROLS]
+        return any("losses" in rule.columns for rule in rules)
 
 
 def open_model(place: Workplace, *, adapter: Path | None) -> PeftModel:

@@ -26,12 +26,13 @@ from sweep.planning.plan import Plan, make_plan
 from trainables.ledger import schema
 from trainables.ledger.digests import digest_json
 from trainables.ledger.manifest import FileSet
+from trainables.ledger.schema import AA
 from trainables.ledger.storage.location import open_storage
 from trainables.replay import strategies
 from trainables.replay.batch_order import Slots, lay_out_slots
-from trainables.replay.pool import Pool
+from trainables.replay.pool import Indices, Pool
 from trainables.replay.realisation import realise
-from trainables.replay.strategies import STRATEGIES
+from trainables.replay.strategies import ORIGINAL, STRATEGIES
 
 SEEDS, MIXES = list(range(6)), [0, 0.25, 0.5]
 GRIDS: dict[str, dict[str, Any]] = {
@@ -69,7 +70,7 @@ def reads(root: Path) -> Iterator[Counter[str]]:
 
 @pytest.fixture
 def values(study_values: dict[str, Any]) -> dict[str, Any]:
-    search = {"strategy": list(STRATEGIES), "mix": MIXES, "seed": SEEDS}
+    search = {"strategy": [*ORIGINAL, AA], "mix": MIXES, "seed": SEEDS}
     return {**study_values, "search": search}
 
 
@@ -215,11 +216,11 @@ def test_the_pool_is_ordered_once_a_seed_and_slots_are_drawn_once_a_mix(
     monkeypatch.setattr(cells_module, "lay_out_slots", counting_slots)
     planned(study, prepared)
     assert len(drawn) == len(set(drawn)) == len(SEEDS) * len(MIXES)
-    assert ordered == dict.fromkeys(STRATEGIES, len(SEEDS))
+    assert ordered == dict.fromkeys([*ORIGINAL, AA], len(SEEDS))
 
 
 def _counting(strategy: strategies.Strategy, name: str, counts: Counter[str]) -> strategies.Strategy:
-    def order(pool: Pool, generator: np.random.Generator) -> strategies.Indices:
+    def order(pool: Pool, generator: np.random.Generator) -> Indices:
         counts[name] += 1
         return strategy.order(pool, generator)
 

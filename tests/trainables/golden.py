@@ -15,14 +15,15 @@ from sweep.config.study import validate_study
 from tests.conftest import make_tiny_model, tiny_study
 from tests.trainables.learning import Learning, learn
 from trainables.cache.code_identity import NUMERICS
-from trainables.ledger.schema import TASK_A_LOSS, TASK_B_LOSS
+from trainables.ledger.schema import AA, TASK_A_LOSS, TASK_B_LOSS
 from trainables.phase_b import run_cells
-from trainables.replay.strategies import STRATEGIES
+from trainables.replay.strategies import ORIGINAL
 from trainables.settings import Precision
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 MANNERS = ("solo", "fused")
+REPLAYED = (*ORIGINAL, AA)  # other strategies differ from these by what they select alone
 PLAIN = "plain"
 VARIANTS: dict[str, dict[str, dict[str, str]]] = {
     PLAIN: {},
@@ -49,7 +50,7 @@ def golden_study(model: Path, *, storage: str, precision: Precision, variant: st
 def golden_losses(learning: Learning, manner: str) -> Curves:
     """Return the losses of a cell without replay and of one a strategy, alone or all in one company."""
     shared = learning.shared()
-    specs = [learning.spec(None, mix=0.0), *(learning.spec(name) for name in STRATEGIES)]
+    specs = [learning.spec(None, mix=0.0), *(learning.spec(name) for name in REPLAYED)]
     companies = [specs] if manner == "fused" else [[spec] for spec in specs]
     names = {spec.key: str(spec.strategy) for spec in specs}
     curves: Curves = {name: [] for name in names.values()}

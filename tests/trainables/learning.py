@@ -25,7 +25,7 @@ from trainables.model.lora import AdapterStack
 from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.phase_b import Shared, run_cells
 from trainables.replay.batch_order import CellSpec
-from trainables.replay.pool import Pool
+from trainables.replay.pool import open_pool
 from trainables.replay.realisation import realise
 from trainables.settings import PhaseBSettings
 
@@ -92,7 +92,7 @@ class Learning:
         training: PhaseBSettings | None = None,
     ) -> CellSpec:
         train = self.prepared.task_a.train
-        pool = Pool(len(train), train.difficulty, self.shared().artifact.pool_losses)
+        pool = open_pool(train, losses=self.shared().artifact.pool_losses)
         training, size = training or self.study.phase_b, len(self.prepared.task_b.train)
         realised = realise(strategy, mix=mix, seed=seed, pool=pool, task_b_size=size, training=training)
         return CellSpec(f"{strategy}-{mix}-{seed}", strategy, mix, seed, training, realised.stream.digest)

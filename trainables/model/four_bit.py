@@ -20,8 +20,11 @@ def dense(
     """Return a weight (out, in) as it is computed with: `stored` itself where it has no `scales`."""
     if scales is None:
         return stored
-    unpacked: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit(stored, scales, BLOCK, KIND, shape, dtype)
-    return unpacked
+    # As rows of whole blocks: bitsandbytes 0.50 unpacks rows that no block ends with wrongly on AVX-512.
+    size = shape[0] * shape[1]
+    rows = (size // BLOCK, BLOCK) if size % BLOCK == 0 else (1, size)
+    unpacked: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit(stored, scales, BLOCK, KIND, rows, dtype)
+    return unpacked.view(shape)
 
 
 class _FrozenProduct(torch.autograd.Function):

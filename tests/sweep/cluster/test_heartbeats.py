@@ -18,7 +18,7 @@ from rich.console import Console
 
 from sweep.cluster import mailbox, supervision
 from sweep.cluster.local_ray import local_cluster
-from sweep.cluster.phase_a import _phase_a_task, _task
+from sweep.cluster.phase_a import _phase_a_task, as_task
 from sweep.config.study import ResourceSettings, validate_study
 from sweep.console.progress import Progress
 from sweep.session import run_study
@@ -129,7 +129,7 @@ def check_that_every_try_is_another_process(tries: Path) -> None:
         return os.getpid()
 
     resources = ResourceSettings.model_validate(ON_LOGICAL_GPU)
-    task = _task(fail_twice, resources, cpus=1, max_retries=2, retry_exceptions=True)
+    task = as_task(fail_twice, resources, cpus=1, max_retries=2, retry_exceptions=True)
     last = ray.get(task.remote())
     assert len(set(tries.read_text().split())) == 3
     wait_for(lambda: not psutil.pid_exists(last), "the end of the last process")

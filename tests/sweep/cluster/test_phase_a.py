@@ -19,7 +19,7 @@ def test_weights_beyond_the_object_stores_share_are_left_to_the_workers_unread(
     nodes = [{"Alive": True, "Resources": {"object_store_memory": store}}]
     ray: Any = SimpleNamespace(nodes=lambda: nodes, get=lambda value: value, put=lambda value: value)
     monkeypatch.setattr(phase_a, "ray", ray)
-    monkeypatch.setattr(phase_a, "_task", lambda *inputs, **options: task)
+    monkeypatch.setattr(phase_a, "as_task", lambda *inputs, **options: task)
     prepared, said = prepare(study).computed_in("fp32"), []
     found = phase_a.share_base_weights(study, prepared, SimpleNamespace(), say=said.append)
     assert found == ("weights" if shared else None)

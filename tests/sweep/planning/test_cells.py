@@ -8,8 +8,9 @@ import pytest
 from sweep.config.study import validate_study
 from sweep.planning.cells import Origin, PlannedCell, plan_cells, study_labels
 from sweep.planning.inputs import Prepared, prepare
+from trainables.ledger.schema import AA
 from trainables.replay.pool import SelectionError
-from trainables.replay.strategies import STRATEGIES
+from trainables.replay.strategies import ORIGINAL
 
 
 def planned(values: dict[str, Any], *, after_phase_a: bool = True) -> tuple[list[PlannedCell], Prepared]:
@@ -25,20 +26,20 @@ def search(values: dict[str, Any], **axes: Any) -> dict[str, Any]:
 
 
 def test_mix_zero_is_one_cell_per_seed_whatever_the_strategy(study_values: dict[str, Any]) -> None:
-    values = search(study_values, strategy=list(STRATEGIES), mix=[0], seed=[0, 1, 2])
+    values = search(study_values, strategy=[*ORIGINAL, AA], mix=[0], seed=[0, 1, 2])
     cells, _ = planned(values)
     assert [cell.name for cell in cells] == [f"no replay, seed {seed}" for seed in (0, 1, 2)]
 
 
 def test_the_original_design_with_seeds_has_eighteen_cells(study_values: dict[str, Any]) -> None:
-    cells, _ = planned(search(study_values, strategy=[*STRATEGIES][:5], mix=[0, 0.25], seed=[0, 1, 2]))
+    cells, _ = planned(search(study_values, strategy=[*ORIGINAL], mix=[0, 0.25], seed=[0, 1, 2]))
     assert len(cells) == 18
 
 
 def test_equal_realised_streams_are_one_run_with_all_their_labels(study_values: dict[str, Any]) -> None:
-    cells, _ = planned(search(study_values, strategy=list(STRATEGIES), mix=[1.0], seed=[0]))
+    cells, _ = planned(search(study_values, strategy=[*ORIGINAL, AA], mix=[1.0], seed=[0]))
     assert len(cells) == 1
-    assert [label.strategy for label in cells[0].labels] == list(STRATEGIES)
+    assert [label.strategy for label in cells[0].labels] == [*ORIGINAL, AA]
 
 
 def test_mixes_that_round_to_the_same_examples_are_one_run(study_values: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from peft import get_peft_model, set_peft_model_state_dict
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from sweep.config.study import validate_study
 from sweep.planning.inputs import prepare
@@ -16,7 +16,7 @@ from tests.trainables.learning import artifact_of, learn, run_cell
 from trainables.engine.autotune import probe_run
 from trainables.engine.session import forget_session
 from trainables.model.attention import use_packed_attention
-from trainables.model.four_bit import FourBitLinear, pack_layers
+from trainables.model.four_bit import BLOCK, KIND, FourBitLinear, dense, pack_layers
 from trainables.model.fused_layers import slim
 from trainables.model.lora import LoraModel, accumulate_gradients, adapter_shapes
 from trainables.model.lora_files import lora_config
@@ -36,22 +36,55 @@ def packed(tiny_model: Path) -> PreTrainedModel:
     return base
 
 
-def test_losses_and_gradients_are_those_of_peft_over_transformers_own_packing(tiny_model: Path) -> None:
+@pytest.fixture
+def wide_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model whose rows end with a block's: bitsandbytes' own layers compute others wrongly on AVX-512."""
+    config = AutoConfig.from_pretrained(tiny_model)
+    config.hidden_size, config.intermediate_size, config.head_dim = 64, 128, 16
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "wide")
+    return tmp_path / "wide"
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (16, 32), (5, 24), (64, 192), (3, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_weight_is_unpacked_as_nf4_says_whatever_its_shape(
+    shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Fault: on AVX-512, rows that no block of 64 ends with were unpacked wrongly, and nothing said so."""
+    import bitsandbytes.functional as theirs
+
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    packed, scales = torch.ops.bitsandbytes.quantize_4bit(drawn, BLOCK, KIND, torch.uint8)
+    code = theirs.get_4bit_type(KIND, device="cpu")
+    halves = packed.flatten().long()
+    numbers = code[torch.stack([halves >> 4, halves & 15], dim=-1).flatten()][: drawn.numel()]
+    expected = (numbers * scales.repeat_interleave(BLOCK)[: drawn.numel()]).view(shape)
+    found = dense(packed, scales, shape=shape, dtype=dtype)
+    torch.testing.assert_close(
+        found.float(), expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=1e-6
+    )
+
+
+def test_losses_and_gradients_are_those_of_peft_over_transformers_own_packing(wide_model: Path) -> None:
     config = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
     )
     theirs_base = AutoModelForCausalLM.from_pretrained(
-        tiny_model, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}
+        wide_model, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}
     )
+    for module in theirs_base.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # it would compute in bf16
     drawn = np.random.default_rng(0)
-    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+    plain = AutoModelForCausalLM.from_pretrained(wide_model)
     weights = {
         name: (0.1 * drawn.standard_normal(shape)).astype(np.float32)
         for name, shape in adapter_shapes(plain, LORA).items()
     }
     theirs = get_peft_model(theirs_base, lora_config(LORA))
     set_peft_model_state_dict(theirs, {name: torch.from_numpy(array) for name, array in weights.items()})
-    base = packed(tiny_model)
+    base = packed(wide_model)
     use_packed_attention(base, "eager")
     ours = LoraModel(base, LORA)
     stack = ours.new_stack(1)
