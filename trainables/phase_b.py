@@ -3,286 +3,19 @@
 Yields rows; needs no Ray. Cells that train together share the frozen layers' work and nothing else.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from trainables.artifact import Artifact
-from trainables.cache.code_identity import numerics_key
-from trainables.engine.answers import Answers, answer_tasks, asked_tasks, mean_scores
+from trainables.cell import Cell, Shared
+from trainables.engine.answers import Answers, answer_tasks, asked_tasks
 from trainables.engine.cell_folder import CellStore, Row
-from trainables.engine.device import device_name
 from trainables.engine.evaluation import evaluate
 from trainables.engine.interruption import Heartbeat, StoppedError
-from trainables.engine.loop import AdapterRun, TrainingGroup, sound
+from trainables.engine.loop import TrainingGroup, sound
 from trainables.engine.session import ModelSession, load_session
-from trainables.engine.setup import Setup
 from trainables.ledger import schema
-from trainables.ledger.loss_means import Losses, example_weighted, token_weighted
 from trainables.model.base_weights import BaseWeights
-from trainables.model.lora_files import adapter_files
-from trainables.replay.batch_order import CellSpec, exchange_rate
-from trainables.replay.pool import Pool, open_pool
-from trainables.replay.random_streams import stream_integer
-from trainables.replay.realisation import Realisation, realise
-from trainables.settings import LOSSES_ALONE, EvaluationSettings
-from trainables.tasks.prepare import PreparedTask
-from trainables.tasks.tokenised import TokenisedExamples
-from trainables.tasks.watched import Watched, validation_sets
-from trainables.worker_identity import work_record
-
-T = TypeVar("T")
-ANSWERS = "history.answers"  # of a checkpoint, as the bytes of JSON: a header has room for little
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all cells of a study share; the driver puts it into the object store once."""
-
-    setup: Setup
-    artifact: Artifact
-    task_a: PreparedTask
-    task_b: PreparedTask
-    evaluation: EvaluationSettings = LOSSES_ALONE
-    watched: tuple[Watched, ...] = ()
-
-    @property
-    def validation_sets(self) -> dict[str, TokenisedExamples]:
-        """All that is measured at an evaluation point, by the names that its losses have."""
-        return validation_sets(self.task_a, self.task_b, self.watched)
-
-    @property
-    def start(self) -> dict[str, Losses]:
-        """Every validation set's losses before Phase B, by name."""
-        corpora = {each.name: self.artifact.watched[each.name].after for each in self.watched}
-        return self._by_name(self.artifact.validation_nll, corpora)
-
-    @property
-    def supervised(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Every validation set's supervised tokens, by name."""
-        corpora = {each.name: self.artifact.watched[each.name].tokens for each in self.watched}
-        return self._by_name(self.artifact.validation_tokens, corpora)
-
-    def _by_name(self, of_tasks: tuple[T, T], of_corpora: dict[str, T]) -> dict[str, T]:
-        named = {f"{schema.WATCHED}{name}": values for name, values in of_corpora.items()}
-        return dict(zip(schema.TASKS, of_tasks, strict=True)) | named
-
-    @property
-    def pool(self) -> Pool:
-        return open_pool(self.task_a.train, losses=self.artifact.pool_losses)
-
-
-@dataclass
-class _History:
-    """Rows so far, and every example's nll at each of them: one array a point, by validation set; answers at
-    some.
-    """
-
-    rows: list[Row]
-    nll: dict[str, list[Losses]]
-    answers: list[dict[str, Any]]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        steps = {"steps": np.array([row[schema.STEP] for row in self.rows], np.int64)}
-        return steps | {f"{name}_nll": np.stack(points) for name, points in self.nll.items()}
-
-
-class Cell:
-    """A cell at work: its run, its history, and its folder."""
-
-    def __init__(self, spec: CellSpec, *, shared: Shared, store: CellStore, session: ModelSession) -> None:
-        """Continue from the newest checkpoint, or begin with step 0 as Phase A measured it."""
-        self.spec, self.shared, self.store, self.session = spec, shared, store, session
-        self.realisation = realise(
-            spec.strategy,
-            mix=spec.mix,
-            seed=spec.seed,
-            pool=shared.pool,
-            task_b_size=len(shared.task_b.train),
-            training=spec.training,
-            exchange=exchange_rate(spec.training, shared.task_a.train, shared.task_b.train),
-            selection=spec.selection,
-        )
-        assert self.realisation.stream.digest == spec.order_hash, (
-            "a worker realised another order than the driver"
-        )
-        self.run = AdapterRun(
-            session.model.import_weights(shared.artifact.adapter),
-            stream=self.realisation.stream,
-            tasks=(shared.task_a.train, shared.task_b.all_training),
-            settings=spec.training,
-            dropout=session.model.dropout_stream(stream_integer(spec.seed, "dropout")),
-        )
-        self.history = _History([], {name: [] for name in shared.validation_sets}, [])
-        self.saved: tuple[int, int] | None = None  # what the newest checkpoint holds
-        saved = store.take()
-        if saved is not None and saved[1].pop("origin", None) != self._origin:
-            store.warn(
-                f"{store.storage.describe()}: its checkpoint was made with other numbers or another adapter: "
-                "begun anew"
-            )
-            saved = None
-        store.describe(_description(spec, self.realisation), _selection(self.realisation, shared))
-        if saved is None and not self._starts_sound():
-            self.run.diverged_at = 0
-        elif saved is None:
-            answers = (shared.artifact.answers or {}).get("after", {})
-            nothing = {"train_loss": None, "tokens_per_second": None}
-            self.add_row(shared.start, nothing, answers=answers)
-        else:
-            self._restore(*saved)
-            self._record()
-            self.saved = self._position
-
-    def _starts_sound(self) -> bool:
-        """Say whether the adapter and its losses, which Phase A left, are finite: rows hold nothing else."""
-        artifact = self.shared.artifact
-        numbers: list[np.ndarray] = [*self.shared.start.values(), *artifact.adapter.values()]
-        return all(np.isfinite(each).all() for each in numbers)
-
-    def _restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
-        nll = {name: list(tensors.pop(f"history.{name}_nll").numpy()) for name in self.history.nll}
-        answers = tensors.pop(ANSWERS, None)
-        known = [] if answers is None else json.loads(answers.numpy().tobytes())
-        self.history = _History(values.pop("rows"), nll, known)
-        self.run.restore(tensors, values)
-
-    @property
-    def due(self) -> bool:
-        """Whether the step reached is an evaluation point that has no row yet."""
-        step = self.run.counters.step
-        if self.run.diverged_at is not None:
-            return False
-        measured = self.history.rows[-1][schema.STEP] == step
-        return not measured and (step % self.spec.training.eval_every == 0 or self.run.finished)
-
-    def add_row(self, nll: Mapping[str, Losses], recent: dict[str, Any], *, answers: Answers) -> Row:
-        """Record an evaluation point: `nll` of every validation set, the training since the last, and
-        `answers`, empty where none are due.
-        """
-        counters, tokens = self.run.counters, self.shared.supervised
-        row: Row = {
-            schema.STEP: counters.step,
-            schema.EPOCH: self.run.epoch,
-            schema.TASK_A_LOSS: token_weighted(nll["task_a"], tokens["task_a"]),
-            schema.TASK_B_LOSS: token_weighted(nll["task_b"], tokens["task_b"]),
-            schema.TASK_A_LOSS_PER_EXAMPLE: example_weighted(nll["task_a"], tokens["task_a"]),
-            schema.TASK_B_LOSS_PER_EXAMPLE: example_weighted(nll["task_b"], tokens["task_b"]),
-            schema.TRAIN_LOSS: recent["train_loss"],
-            schema.LEARNING_RATE: self.run.learning_rate,
-            schema.TASK_A_EXAMPLES: counters.examples[0],
-            schema.TASK_B_EXAMPLES: counters.examples[1],
-            schema.TASK_A_TOKENS: counters.supervised[0],
-            schema.TASK_B_TOKENS: counters.supervised[1],
-            schema.TOKENS_PER_SECOND: recent["tokens_per_second"],
-            schema.SECONDS: counters.seconds,
-            **mean_scores(answers),
-            **self._watched(nll, first=not self.history.rows),
-        }
-        self.history.rows.append(row)
-        if answers:
-            self.history.answers.append({"step": counters.step, **answers})
-        for name, values in nll.items():
-            self.history.nll[name].append(values)
-        self._record()
-        return row
-
-    def _watched(self, nll: Mapping[str, Losses], *, first: bool) -> dict[str, float]:
-        """Return the columns of watched corpora; the `first` row has the base model's losses too."""
-        columns = {}
-        for name, losses in self.shared.artifact.watched.items():
-            values = nll[f"{schema.WATCHED}{name}"]
-            columns[schema.WATCHED_LOSS.format(name=name)] = token_weighted(values, losses.tokens)
-            if first:
-                base = token_weighted(losses.base, losses.tokens)
-                columns[schema.WATCHED_BASE_LOSS.format(name=name)] = base
-        return columns
-
-    def _record(self) -> None:
-        tokens = {f"{name}_tokens": counts for name, counts in self.shared.supervised.items()}
-        if self.history.answers:
-            self.store.record_answers(self.history.answers)
-        self.store.record(self.history.rows, self.history.arrays() | tokens)
-
-    def checkpoint(self) -> None:
-        """Publish all that is needed to go on from the last completed step, unless it is published."""
-        if self.saved == self._position:
-            return
-        tensors, values = self.run.state()
-        arrays = self.history.arrays()
-        tensors |= {
-            f"history.{name}_nll": torch.from_numpy(arrays[f"{name}_nll"]) for name in self.history.nll
-        }
-        if self.history.answers:
-            text = json.dumps(self.history.answers).encode()
-            tensors[ANSWERS] = torch.from_numpy(np.frombuffer(text, np.uint8).copy())
-        values |= {"rows": self.history.rows, "origin": self._origin}
-        self.store.checkpoint(self.run.counters.step, tensors, values)
-        self.saved = self._position
-
-    @property
-    def _origin(self) -> dict[str, str]:
-        """What a checkpoint must share with those who go on from it, beside the cell's key."""
-        return {"artifact": self.shared.artifact.content, "numerics": numerics_key()}
-
-    @property
-    def _position(self) -> tuple[int, int]:
-        """The steps taken and the points measured."""
-        return self.run.counters.step, len(self.history.rows)
-
-    def finish(self, state: str, *, step: int) -> None:
-        """Publish the result: from here on the cell is finished. Raises SharedWeightsError before it."""
-        self.session.check_weights()
-        result = {
-            "state": state,
-            "step": step,
-            "total_steps": self.run.stream.steps,
-            "seconds": self.run.counters.seconds,
-            "computed_on": self.session.compute.describe(),
-            schema.WORKER: work_record(device_name(self.session.compute.device)),
-            "artifact": self.shared.artifact.content,
-        }
-        if state == schema.DONE and self.spec.training.keep_adapters:
-            self._keep_adapter()
-        self.store.finish(result)
-
-    def _keep_adapter(self) -> None:
-        setup = self.shared.setup
-        weights = self.session.model.export_weights(self.run.adapter)
-        self.store.keep_adapter(adapter_files(weights, lora=setup.settings.lora, base_model=setup.base_model))
-
-
-def _description(spec: CellSpec, realisation: Realisation) -> dict[str, Any]:
-    return {
-        "key": spec.key,
-        "strategy": spec.strategy or schema.NO_REPLAY,
-        "mix": spec.mix,
-        "seed": spec.seed,
-        "hyperparameters": spec.training.model_dump(mode="json"),
-        "order_hash": spec.order_hash,
-        "slots_hash": realisation.slots_hash,
-    }
-
-
-def _selection(realisation: Realisation, shared: Shared) -> dict[str, Any]:
-    """Return the replayed examples, one list a column."""
-    train, chosen = shared.task_a.train, realisation.selection
-    return {
-        "index": chosen.tolist(),
-        "id": [train.ids[i] for i in chosen],
-        "level": [train.levels[i] for i in chosen],
-        "type": [train.types[i] for i in chosen],
-        "tokens": [int(train.lengths[i]) for i in chosen],
-        "loss": [
-            float(value) if np.isfinite(value) else None for value in shared.artifact.pool_losses[chosen]
-        ],
-    }
+from trainables.replay.batch_order import CellSpec
 
 
 def run_cells(
@@ -318,6 +51,7 @@ def run_cells(
             if len(going_on) < len(cells):
                 cells = going_on
                 group.keep([cell.run for cell in cells])
+            _choose_again([cell for cell in cells if cell.chooses_again], group, session)
             if cells:
                 group.step()
     except StoppedError:
@@ -349,6 +83,19 @@ def _measure(cells: Sequence[Cell], group: TrainingGroup, session: ModelSession)
         else:
             cell.run.diverged_at = cell.run.counters.step
     return rows
+
+
+def _choose_again(cells: Sequence[Cell], group: TrainingGroup, session: ModelSession) -> None:
+    """Measure the pool's losses for all of `cells` at once, and let their strategies choose by them."""
+    if not cells:
+        return
+    started = time.perf_counter()
+    stack, pool = group.stack_of([cell.run for cell in cells]), cells[0].shared.task_a.train
+    losses = evaluate(session.model, pool, stack=stack, compute=session.compute)
+    for cell, nll in zip(cells, losses, strict=True):
+        cell.choose_again(nll)
+        cell.run.counters.seconds += (time.perf_counter() - started) / len(cells)
+    group.forget_ahead()
 
 
 def _answer(cells: Sequence[Cell], group: TrainingGroup, session: ModelSession) -> dict[Cell, Answers]:

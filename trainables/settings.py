@@ -320,7 +320,10 @@ class PhaseBSettings(TrainingSettings):
     """Phase B: task B with replay of task A. `eval_every` counts optimiser steps.
 
     `mix_unit`: a mix is of examples, or of supervised tokens: then as many examples of task A are replayed as
-    have, on average over its pool, that share of task B's supervised tokens.
+    have, on average over its pool, that share of task B's supervised tokens. `replay_schedule`: when replay
+    comes, at random over the whole run, in its first half, its last half, or in batches of its own.
+    `reselect_every` so many steps a strategy that goes by losses chooses again, by those of the adapter as it
+    is then.
     """
 
     epochs: Count | None = 2
@@ -328,6 +331,8 @@ class PhaseBSettings(TrainingSettings):
     eval_every: Count = 10
     mix_mode: Literal["add", "substitute"] = "add"
     mix_unit: Literal["examples", "tokens"] = "examples"
+    replay_schedule: Literal["uniform", "early", "late", "blocked"] = "uniform"
+    reselect_every: Count | None = None
     keep_adapters: bool = True
 
     @model_validator(mode="before")

@@ -17,6 +17,7 @@ import ray
 from ray import tune
 from ray.actor import ActorHandle
 
+from trainables.cell import Shared
 from trainables.engine.cell_folder import CellStore
 from trainables.engine.compile import CompilerError
 from trainables.engine.device import DeviceError, OutOfMemoryError
@@ -29,7 +30,7 @@ from trainables.ledger.storage.base import Storage, StoragePausedError
 from trainables.model.base_weights import BaseWeights, SharedWeightsError
 from trainables.model.lora_files import AdapterError
 from trainables.model.sources import ModelError
-from trainables.phase_b import Shared, run_cells
+from trainables.phase_b import run_cells
 from trainables.replay.batch_order import CellSpec
 from trainables.watchdog import Watchdog, WorkerBeat, process_mark
 from trainables.worker_identity import Requirement, identify

@@ -23,10 +23,10 @@ from sweep.ledger.outages import Outages, Pause
 from sweep.lr_search.asha import Halving
 from sweep.planning.inputs import Prepared
 from sweep.planning.plan import Plan
+from trainables.cell import Shared
 from trainables.ledger import schema
 from trainables.ledger.storage.base import StorageError
 from trainables.model.base_weights import BaseWeights
-from trainables.phase_b import Shared
 from trainables.replay.batch_order import CellSpec
 from trainables.worker import DriverLink, Inputs, name_work, train_cells
 

@@ -15,7 +15,7 @@ from trainables.ledger.schema import AA, DEFAULT_BASELINE, TASKS
 from trainables.ledger.storage.location import check_location
 from trainables.replay.batch_order import replay_count
 from trainables.replay.controls import CONTROLS
-from trainables.replay.selection import find_strategy
+from trainables.replay.selection import find_strategy, reselects
 from trainables.settings import (
     LARGEST,
     Count,
@@ -239,6 +239,26 @@ class StudyConfig(Settings):
                     f"phase_b.eval_every, {', '.join(map(str, sorted(every)))}; got "
                     f"{', '.join(map(str, wrong))}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def check_reselection(self) -> Self:
+        """What chooses by computed columns could choose again by part of them only."""
+        if all(self.training_at(point).reselect_every is None for point in self.search.axis_points()):
+            return self
+        strategies = [name for name in self.search.strategy if name not in CONTROLS]
+        for name in strategies:
+            rule = find_strategy(name)
+            if "losses" in rule.columns and rule.computed:
+                raise ValueError(
+                    f"phase_b.reselect_every: {name!r} chooses by {' and '.join(rule.computed)} too, "
+                    "which is of Phase A alone: leave one of them out"
+                )
+        if not any(map(reselects, strategies)):
+            raise ValueError(
+                "phase_b.reselect_every: is for strategies that choose by losses, and search.strategy has "
+                f"none: {', '.join(self.search.strategy)}"
+            )
         return self
 
     @model_validator(mode="after")

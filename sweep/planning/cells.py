@@ -15,11 +15,12 @@ from trainables.ledger.schema import MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.replay.batch_order import TASK_B, CellSpec, Stream, lay_out_slots, replay_count
 from trainables.replay.controls import CONTROLS
 from trainables.replay.pool import COLUMNS, Array, Floats, Indices, Pool, SelectionError, open_pool
-from trainables.replay.selection import check_column, find_strategy, order_pool
+from trainables.replay.selection import check_column, find_strategy, order_pool, reselects
 from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseBSettings
 
 Axes = tuple[tuple[str, Any], ...]
+IN_THE_ORDER = {"replay_schedule", "reselect_every"}  # settings that only what is replayed depends on
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,14 @@ def plan_cells(study: StudyConfig, prepared: Prepared, *, origins: Mapping[int, 
                 cells[label] = PlannedCell((label,), None, shared.steps, estimate, lacks)
                 continue
             selection = shared.selection(None if mix == 0 else order_of(strategy, seed))
-            stream = shared.slots.fill(selection)
-            spec = _specify(label, stream, training=training, meaning=meaning, selection=selection)
+            own = _reselection(strategy, training) if shared.slots.count else {}
+            spec = _specify(
+                label,
+                shared.slots.fill(selection),
+                training=training,
+                meaning=meaning | own,
+                selection=selection,
+            )
             _add(cells, label, spec, steps=shared.steps, tokens=shared.tokens(selection))
     return list(cells.values())
 
@@ -234,11 +241,18 @@ class _Shared:
 
 
 def _meaning(training: PhaseBSettings, *, prepared: Prepared) -> dict[str, Any]:
-    """Return what gives cells their meaning beside their artifact, seed and order."""
-    return {
-        "task_b": prepared.task_b.digest,
-        "training": without_later(training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING)),
-    }
+    """Return what gives cells their meaning beside their artifact, seed and order, in which a schedule of
+    replay shows.
+    """
+    settings = training.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | IN_THE_ORDER)
+    return {"task_b": prepared.task_b.digest, "training": without_later(settings)}
+
+
+def _reselection(strategy: str, training: PhaseBSettings) -> dict[str, Any]:
+    """Return what more gives a cell its meaning whose strategy chooses again while it trains."""
+    if training.reselect_every is None or not reselects(strategy):
+        return {}
+    return {"reselection": {"every": training.reselect_every, "strategy": find_strategy(strategy).digest}}
 
 
 def _specify(

@@ -41,9 +41,17 @@ from trainables.tasks.watched import Watched, prepare_watched, refuse_trained_on
 
 PHASE_A_BOOKKEEPING = {"adapter", "cache", "checkpoint_every", "seeds"}  # fields that change no number
 PHASE_B_BOOKKEEPING = {"keep_adapters"}
-OF_REPLAY = {"mix_mode", "mix_unit", "eval_every"}  # what a run without replay does not depend on
+# What a run without replay does not depend on.
+OF_REPLAY = {"mix_mode", "mix_unit", "eval_every", "replay_schedule", "reselect_every"}
 # Fields that came later, and the values that mean what studies begun without them are.
-LATER = {"quantization": "none", "scaling": "standard", "mix_unit": "examples", "until": None}
+LATER = {
+    "quantization": "none",
+    "scaling": "standard",
+    "mix_unit": "examples",
+    "until": None,
+    "replay_schedule": "uniform",
+    "reselect_every": None,
+}
 CODE_PACKAGES = ("torch", "transformers")
 NOT_PHASE_A = (
     "code",

@@ -12,6 +12,7 @@ import torch
 from sweep.config.study import StudyConfig
 from sweep.planning.inputs import Prepared, prepare
 from trainables.artifact import MANIFEST_FILE, Artifact, load_artifact
+from trainables.cell import Shared
 from trainables.engine.cell_folder import CellStore, Row
 from trainables.engine.interruption import Heartbeat, StoppedError
 from trainables.engine.session import ModelSession, load_session
@@ -23,7 +24,7 @@ from trainables.ledger.storage.directory import DirectoryStorage
 from trainables.ledger.storage.location import open_storage
 from trainables.model.lora import AdapterStack
 from trainables.phase_a import PhaseAJob, make_artifact
-from trainables.phase_b import Shared, run_cells
+from trainables.phase_b import run_cells
 from trainables.replay.batch_order import CellSpec
 from trainables.replay.pool import open_pool
 from trainables.replay.realisation import realise

@@ -148,6 +148,7 @@ def _compute_probe(model: LoraModel, token_budget: int) -> None:
         with torch.inference_mode():
             supervised_nll(model, replace(batch, mask_rows=None))
         accumulate_gradients(supervised_nll(model, batch).sum())
+    model.set_mask_rows(None)  # they are of this microbatch alone
 
 
 def _keep_kernels() -> None:

@@ -218,6 +218,10 @@ class TrainingGroup:
         rows = [self.runs.index(run) for run in runs]
         return AdapterStack(self.stack.weights[rows], self.stack.gradients[rows])
 
+    def forget_ahead(self) -> None:
+        """Drop what was assembled ahead: a run's stream has changed."""
+        self._ahead = None
+
     def step(self) -> None:
         """Take one optimiser step in every run; a run whose loss is not sound marks itself."""
         started = time.perf_counter()

@@ -4,7 +4,7 @@ The batch order depends on the seed, the number of replayed examples and task B'
 strategy only decides what fills the replay slots. So strategies are paired, example by example.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, Protocol
@@ -67,10 +67,15 @@ class Slots:
     def slots(self) -> Indices:
         return self.stream.indices[self.replayed]
 
-    def fill(self, selection: Indices) -> Stream:
-        """Return the stream in which `selection`, (count,) ascending, fills the slots."""
+    def fill(self, selection: Indices, *, later: Mapping[int, Indices] | None = None) -> Stream:
+        """Return the stream in which `selection`, (count,) ascending, fills the slots; from step s (from 0)
+        on `later[s]` does.
+        """
         indices = self.stream.indices.copy()
         indices[self.replayed] = selection[self.slots]
+        for step, chosen in sorted((later or {}).items()):
+            following = self.replayed >= self.stream.offsets[step]
+            indices[self.replayed[following]] = chosen[self.slots[following]]
         return replace(self.stream, indices=indices)
 
 
@@ -125,7 +130,61 @@ def lay_out_slots(count: int, *, seed: int, task_b_size: int, training: PhaseBSe
     placement = order.permutation(count)
     sources = np.repeat(np.array([TASK_A, TASK_B], np.uint8), [count, kept])
     stream = _lay_out(sources, np.concatenate([placement, primary]), order=order, training=training)
+    if training.replay_schedule != "uniform":
+        replays = SCHEDULES[training.replay_schedule]
+        stream = _move_replay(stream, replays(stream, stream_generator(seed, "schedule")))
     return Slots(stream, count)
+
+
+Places = npt.NDArray[np.bool_]
+
+
+def _early(stream: Stream, generator: np.random.Generator) -> Places:
+    """In the first half of the training, at random there; as far beyond it as they need."""
+    places = np.zeros(len(stream.sources), bool)
+    visits = int((stream.sources == TASK_A).sum())
+    window = max(len(places) // 2, visits)
+    places[generator.permutation(window)[:visits]] = True
+    return places
+
+
+def _late(stream: Stream, generator: np.random.Generator) -> Places:
+    """In the last half of the training, at random there."""
+    return _early(stream, generator)[::-1]
+
+
+def _blocked(stream: Stream, generator: np.random.Generator) -> Places:
+    """In whole batches of replay alone, evenly spaced; the last of them may be part replay."""
+    places = np.zeros(len(stream.sources), bool)
+    visits, sizes = int((stream.sources == TASK_A).sum()), np.diff(stream.offsets)
+    if visits == 0:
+        return places
+    blocks = int(np.ceil(visits / sizes.max()))
+    while True:
+        chosen = np.unique(((np.arange(blocks) + 0.5) * stream.steps / blocks).astype(np.int64))
+        room = np.concatenate([np.arange(stream.offsets[i], stream.offsets[i + 1]) for i in chosen])
+        if len(room) >= visits:
+            places[room[:visits]] = True
+            return places
+        blocks += 1  # a short batch is among them
+
+
+# When replay comes, beside its uniform places: which visits are replay. What is visited, and in which order
+# task B is, stays as it is.
+SCHEDULES: dict[str, Callable[[Stream, np.random.Generator], Places]] = {
+    "early": _early,
+    "late": _late,
+    "blocked": _blocked,
+}
+
+
+def _move_replay(stream: Stream, places: Places) -> Stream:
+    """Return the stream whose visits of task A are at `places`, each task's in the order they had."""
+    sources, indices = np.full_like(stream.sources, TASK_B), np.empty_like(stream.indices)
+    sources[places] = TASK_A
+    for task in (TASK_A, TASK_B):
+        indices[sources == task] = stream.indices[stream.sources == task]
+    return replace(stream, sources=sources, indices=indices)
 
 
 def phase_a_stream(task_a_size: int, *, seed: int, training: TrainingSettings) -> Stream:

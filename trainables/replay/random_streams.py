@@ -3,7 +3,7 @@
 import numpy as np
 
 # Positions are part of every result: append only.
-STREAMS = ("selection", "order", "dropout", "phase_a", "selection_aa", "task_a_only")
+STREAMS = ("selection", "order", "dropout", "phase_a", "selection_aa", "task_a_only", "schedule")
 
 
 def stream_sequence(seed: int, name: str) -> np.random.SeedSequence:

@@ -1,10 +1,11 @@
 """What one cell really trains on: its order, with the slots filled by a strategy or a control."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from trainables.replay.batch_order import Stream, lay_out_slots, replay_count
+from trainables.replay.batch_order import Slots, Stream, lay_out_slots, replay_count
 from trainables.replay.controls import CONTROLS
 from trainables.replay.pool import Indices, Pool
 from trainables.replay.selection import select
@@ -15,13 +16,17 @@ from trainables.settings import PhaseBSettings
 class Realisation:
     """What one cell really trains on.
 
-    `selection`: (R,) replayed examples, ascending. `slots_hash` covers the order with the replay
-    slots left unfilled: it is equal for all strategies at one seed and mix.
+    `selection`: (R,) replayed examples, ascending. `slots`: the order with the replay slots left unfilled, of
+    which `slots_hash` is the digest: it is equal for all strategies at one seed and mix.
     """
 
     selection: Indices
     stream: Stream
-    slots_hash: str
+    slots: Slots
+
+    @cached_property
+    def slots_hash(self) -> str:
+        return self.slots.stream.digest
 
 
 def realise(
@@ -43,9 +48,9 @@ def realise(
     slots = lay_out_slots(count, seed=seed, task_b_size=task_b_size, training=training)
     if strategy in CONTROLS:
         filled = CONTROLS[strategy].fill(slots, pool, task_b_size, seed)
-        return Realisation(filled.selection, filled.stream, slots.stream.digest)
+        return Realisation(filled.selection, filled.stream, slots)
     if count == 0 or strategy is None:
-        return Realisation(np.empty(0, np.int64), slots.stream, slots.stream.digest)
+        return Realisation(np.empty(0, np.int64), slots.stream, slots)
     if selection is None:
         selection = select(strategy, pool, count=count, seed=seed)
-    return Realisation(selection, slots.fill(selection), slots.stream.digest)
+    return Realisation(selection, slots.fill(selection), slots)

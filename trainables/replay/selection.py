@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from trainables.replay.pool import Indices, Pool, SelectionError
+from trainables.replay.pool import COLUMNS, Indices, Pool, SelectionError
 from trainables.replay.random_streams import stream_generator
 from trainables.replay.strategies import STRATEGIES, Strategy, order_by_length_of
 
@@ -26,6 +26,16 @@ def find_strategy(name: str) -> Strategy:
         needs=tuple(dict.fromkeys([*strategy.columns, "lengths"])),
         source=strategy.source,
         of=strategy,
+    )
+
+
+def reselects(strategy: str) -> bool:
+    """Say whether a strategy goes by losses and nothing else of Phase A, so that it can choose again as they
+    change.
+    """
+    return (
+        any(COLUMNS[name].origin == "artifact" for name in find_strategy(strategy).columns)
+        and not find_strategy(strategy).computed
     )
 
 

@@ -133,6 +133,27 @@ def test_a_compiler_that_fails_is_named_in_one_line(tmp_path: Path, monkeypatch:
     assert "\n" not in str(caught.value)
 
 
+def test_a_later_worker_that_compiles_computes_examples_without_the_probes_dropout(
+    study_values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: masks of the compiled probe stayed behind, and every worker of a compiled study failed on them
+    as it loaded the model.
+    """
+    monkeypatch.setattr(compile, "compile_layers", lambda base: None)
+    assert study_values["model"]["lora"]["dropout"] > 0
+    study_values["model"] |= {"compile": "on", "attention": "eager"}
+    learning = learn(validate_study(study_values, origin="test"))
+    shared = learning.shared()
+    assert shared.artifact.compute_plan.compiled
+    forget_session()  # as in another process
+    store = learning.store("cell")
+    list(run_cell(learning.spec(), shared=shared, store=store))
+    forget_session()
+    result = result_of(store)
+    assert result is not None
+    assert result["state"] == "done"
+
+
 @pytest.mark.usefixtures("broken_compiler")
 def test_where_the_compiler_is_broken_layers_are_plain_and_the_user_is_told(
     monkeypatch: pytest.MonkeyPatch,

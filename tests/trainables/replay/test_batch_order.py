@@ -1,12 +1,12 @@
 """Pairing: the order is the seed's, and a strategy only fills the slots."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from tests.trainables.replay.pools import full_pool
-from trainables.replay.batch_order import TASK_A, TASK_B, phase_a_stream, replay_count
+from trainables.replay.batch_order import SCHEDULES, TASK_A, TASK_B, phase_a_stream, replay_count
 from trainables.replay.realisation import Realisation, realise
 from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseASettings, PhaseBSettings
@@ -88,3 +88,67 @@ def test_phase_a_sees_each_example_once_an_epoch() -> None:
     assert sorted(stream.indices) == sorted(list(range(SIZE_A)) * 3)
     assert stream.epoch_steps == 7
     assert set(stream.sources) == {TASK_A}
+
+
+SCHEDULED = [
+    (schedule, mode, mix)
+    for schedule in SCHEDULES
+    for mode, mix in (("add", 0.2), ("add", 1.0), ("substitute", 0.2), ("substitute", 0.75), ("add", 0.0))
+]
+
+
+def test_the_schedules_are_those_that_a_study_may_ask_for() -> None:
+    declared = get_args(PhaseBSettings.model_fields["replay_schedule"].annotation)
+    assert set(declared) == {"uniform", *SCHEDULES}
+
+
+@pytest.mark.parametrize(("schedule", "mode", "mix"), SCHEDULED)
+@pytest.mark.parametrize("length", [{"epochs": 2}, {"steps": 9}])
+def test_a_schedule_moves_replay_and_nothing_else(
+    schedule: str, mode: str, mix: float, length: dict[str, int]
+) -> None:
+    """The same visits, task B's and the replayed ones each in the order they had, in as many batches."""
+    given = {"mix": mix, "mix_mode": mode, **length}
+    uniform = realised("difficulty_hard", **given)
+    moved = realised("difficulty_hard", replay_schedule=schedule, **given)
+    assert np.array_equal(moved.stream.offsets, uniform.stream.offsets)
+    for task in (TASK_A, TASK_B):
+        ours, theirs = (each.stream.indices[each.stream.sources == task] for each in (moved, uniform))
+        assert np.array_equal(ours, theirs)
+    if 0 < mix < 1:
+        assert moved.slots_hash != uniform.slots_hash
+    other = realised("loss_ascending", replay_schedule=schedule, **given)
+    assert other.slots_hash == moved.slots_hash, "strategies are paired within a schedule"
+
+
+def shares(schedule: str, **given: Any) -> tuple[float, float]:
+    """Return what share of the replayed visits is in the first half of the run, and in the last."""
+    found = realised("random", mix=0.2, replay_schedule=schedule, **given).stream.sources == TASK_A
+    half = len(found) // 2
+    return found[:half].sum() / found.sum(), found[half:].sum() / found.sum()
+
+
+def test_early_replay_is_in_the_first_half_and_late_replay_in_the_last() -> None:
+    for seed in range(5):
+        assert shares("early", seed=seed) == (1.0, 0.0)
+        assert shares("late", seed=seed) == (0.0, 1.0)
+        assert 0.2 < shares("uniform", seed=seed)[0] < 0.8
+
+
+def test_early_replay_that_does_not_fit_into_the_first_half_comes_first() -> None:
+    stream = realised("random", mix=0.75, mix_mode="substitute", replay_schedule="early").stream
+    assert set(stream.sources[: int(0.75 * len(stream.sources))]) == {TASK_A}
+
+
+def test_blocked_replay_fills_whole_batches_that_are_spread_over_the_run() -> None:
+    stream = realised("random", mix=0.35, replay_schedule="blocked").stream  # 14 replayed, batches of 7
+    kinds = [set(stream.batch(step)[0].tolist()) for step in range(stream.steps)]
+    pure = [step for step, kind in enumerate(kinds) if kind == {TASK_A}]
+    assert sum(len(kind) == 2 for kind in kinds) <= 1
+    assert len(pure) >= 3
+    assert max(np.diff(pure)) <= 2 * min(np.diff(pure))
+
+
+def test_when_replay_comes_is_drawn_from_the_seed() -> None:
+    found = {realised("random", replay_schedule="early", seed=seed).slots_hash for seed in (0, 0, 1, 2)}
+    assert len(found) == 3
