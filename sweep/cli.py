@@ -69,6 +69,24 @@ ADDRESS = click.option(
 )
 
 
+def _load_own(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    """Run a file of own strategies. Raises OwnStrategiesError."""
+    if value is not None:
+        from trainables.replay.own import load_own
+
+        load_own(value)
+
+
+OWN = click.option(
+    "--strategies",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    expose_value=False,
+    callback=_load_own,
+    help="Run this Python file, which the configuration names as `strategies`, for strategies of your own.",
+)
+
+
 # Plans of many cells are many objects that all stay: looking for garbage among them at Python's own pace took
 # a quarter of the time of `plan`.
 COLLECT_AFTER = (50_000, 20, 50)
@@ -99,6 +117,7 @@ def cli() -> None:
 @cli.command()
 @CONFIG
 @OVERRIDES
+@OWN
 @ADDRESS
 @click.option(
     "--new-study",
@@ -128,6 +147,7 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study
 
 @cli.command()
 @STORAGE
+@OWN
 @ADDRESS
 def resume(storage: str, address: str | None) -> None:
     """Go on with the study in STORAGE (a directory or s3://...), with the configuration stored there.
@@ -144,6 +164,7 @@ def resume(storage: str, address: str | None) -> None:
 @cli.command()
 @CONFIG
 @OVERRIDES
+@OWN
 @click.option(
     "--pilot",
     metavar="STUDY",
@@ -212,6 +233,7 @@ def plan(
 @cli.command()
 @CONFIG
 @OVERRIDES
+@OWN
 @ADDRESS
 @click.option("--lr", "rates", type=float, multiple=True, metavar="RATE", help="A rate to try; two or more.")
 @click.option(

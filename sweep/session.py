@@ -216,6 +216,9 @@ def _execute(
     session.sweep(plan)
     session.warn_of_changed_looks(plan)
     details = provenance(session.prepared.source) | {"tasks": session.prepared.task_records()}
+    own = session.study.strategies
+    if own is not None:
+        details["strategies"] = {"path": str(own), "source": own.read_text(encoding="utf-8")}
     if len(plan.pending) < len(plan.cells) and study_record.is_of_other_code(session.ledger, details):
         session.progress.say(
             f"the study was last run by other code of the same numerics ({NUMERICS}): finished cells stay, "

@@ -24,11 +24,10 @@ from trainables.ledger import schema
 from trainables.ledger.loss_means import Losses, example_weighted, token_weighted
 from trainables.model.lora_files import adapter_files
 from trainables.replay.batch_order import CellSpec, exchange_rate
-from trainables.replay.controls import CONTROLS
 from trainables.replay.pool import Indices, Pool, open_pool
 from trainables.replay.random_streams import stream_integer
 from trainables.replay.realisation import Realisation, realise
-from trainables.replay.selection import reselects, select
+from trainables.replay.selection import select
 from trainables.settings import LOSSES_ALONE, EvaluationSettings
 from trainables.tasks.prepare import PreparedTask
 from trainables.tasks.tokenised import TokenisedExamples
@@ -167,11 +166,9 @@ class Cell:
     def chooses_again(self) -> bool:
         """Whether the strategy is to choose again before the next step."""
         every, step = self.spec.training.reselect_every, self.run.counters.step
-        if every is None or self.spec.strategy is None or self.spec.strategy in CONTROLS:
+        if every is None or not self.spec.reselects:
             return False
-        due = step > 0 and step % every == 0 and step not in self.later and not self.run.finished
-        some = 0 < len(self.realisation.selection) < len(self.shared.task_a.train)
-        return due and some and reselects(self.spec.strategy)
+        return step > 0 and step % every == 0 and step not in self.later and not self.run.finished
 
     def choose_again(self, nll: Losses) -> None:
         """Let the strategy choose by the pool's losses as they are now, summed over each example (n,)."""

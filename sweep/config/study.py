@@ -1,5 +1,6 @@
 """The study's configuration: one YAML file, validated whole before anything heavy is imported."""
 
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -7,15 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from analysis.stats.measures import MEASURES, PRIMARY
+from sweep.config.cross_checks import CHECKS
 from sweep.config.errors import ConfigurationError
 from sweep.config.faults import describe_faults
 from sweep.config.search_space import SearchSettings
 from sweep.config.yaml_text import parse_yaml
-from trainables.ledger.schema import AA, DEFAULT_BASELINE, TASKS
+from trainables.ledger.schema import DEFAULT_BASELINE
 from trainables.ledger.storage.location import check_location
-from trainables.replay.batch_order import replay_count
-from trainables.replay.controls import CONTROLS
-from trainables.replay.selection import find_strategy, reselects
+from trainables.replay.own import is_loaded
 from trainables.settings import (
     LARGEST,
     Count,
@@ -25,11 +25,8 @@ from trainables.settings import (
     PhaseBSettings,
     Settings,
     TaskSettings,
-    TrainingSettings,
 )
-from trainables.tasks.registry import check_task, find_task
-from trainables.tasks.scoring import SCORES
-from trainables.tasks.watched import check_watched
+from trainables.tasks.registry import check_task
 
 MOST_FAULTS = 50  # that one message lists
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
@@ -113,13 +110,26 @@ class InferenceSettings(Settings):
     weights: dict[float, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
 
 
+def check_own(named: Any) -> None:
+    """Raise ValueError where a file of strategies is named here or on the command line alone: its code is
+    run.
+    """
+    given = None if named is None else Path(str(named)).expanduser().absolute()
+    if given is not None and not is_loaded(given):
+        raise ValueError(
+            f"strategies: {named!s:.200} is code, and run only where the command line names it too: add "
+            f"--strategies {shlex.quote(str(named))}"
+        )
+
+
 CheckedTask = Annotated[TaskSettings, AfterValidator(check_task)]
 
 
 class StudyConfig(Settings):
     """One study: everything that `run` needs to know. Paths are absolute once validated.
 
-    `storage` is a directory, or s3://bucket/prefix with pyarrow's options as its query. `gate`: the grid is
+    `storage` is a directory, or s3://bucket/prefix with pyarrow's options as its query. `strategies` is a
+    Python file with strategies of the user's, run where the command line names it too. `gate`: the grid is
     run only once Phase A has learned and the first runs without replay have forgotten something.
     """
 
@@ -132,6 +142,7 @@ class StudyConfig(Settings):
     phase_a: PhaseASettings = PhaseASettings()
     phase_b: PhaseBSettings = PhaseBSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    strategies: Path | None = None
     search: SearchSettings = SearchSettings()
     inference: InferenceSettings = InferenceSettings()
     gate: bool = False
@@ -143,6 +154,7 @@ class StudyConfig(Settings):
         """Name the storage after the study, and the tasks as in the original, where the user did not."""
         if not isinstance(value, dict):
             return value
+        check_own(value.get("strategies"))
         # a section whose every field is a comment is null
         filled = {
             name: given for name, given in value.items() if given is not None or name not in cls.model_fields
@@ -155,186 +167,21 @@ class StudyConfig(Settings):
                 filled[section] = {"name": name, **value[section]}
         return filled
 
+    @field_validator("strategies")
+    @classmethod
+    def place_strategies(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
     @field_validator("storage")
     @classmethod
     def check_storage(cls, location: str) -> str:
         return check_location(location)
 
     @model_validator(mode="after")
-    def check_baseline(self) -> Self:
-        baseline, strategies = self.inference.baseline, self.search.strategy
-        if baseline != DEFAULT_BASELINE and baseline not in strategies:
-            raise ValueError(
-                f"inference.baseline: must be one of search.strategy, {', '.join(strategies)}; got "
-                f"{baseline!r:.100}"
-            )
-        if AA in strategies and baseline != DEFAULT_BASELINE:
-            raise ValueError(
-                f"search.strategy: {AA!r} is {DEFAULT_BASELINE!r} once more, and shows what no difference "
-                f"from it looks like; the baseline is {baseline!r}: leave {AA!r} out"
-            )
-        if self.inference.baseline_draws > 1 and not {DEFAULT_BASELINE, AA} <= {*strategies}:
-            raise ValueError(
-                f"inference.baseline_draws: 2 takes the mean of {DEFAULT_BASELINE!r} and {AA!r}; list both "
-                f"in search.strategy, got {', '.join(strategies)}"
-            )
-        if baseline in CONTROLS:
-            raise ValueError(
-                f"inference.baseline: {baseline!r} is a control, which is compared too; choose a strategy"
-            )
-        self._check_weights()
-        if self.search.looks and not self.search.compares(baseline):
-            raise ValueError(
-                f"search: a look judges strategies against {baseline!r}: list it, another strategy and a mix "
-                f"above 0; got strategy {list(strategies)} and mix {list(self.search.mix)}"
-            )
+    def check_together(self) -> Self:
+        for check in CHECKS:
+            check(self)
         return self
-
-    @model_validator(mode="after")
-    def check_watch(self) -> Self:
-        for settings in self.evaluation.watch:
-            try:
-                check_watched(settings)
-            except ValueError as error:
-                raise ValueError(f"evaluation.watch, {settings.name}: {error}") from error
-            if settings.name in (self.task_a.name, self.task_b.name):
-                raise ValueError(
-                    f"evaluation.watch: {settings.name!r} is trained on; choose another name or corpus"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def check_generation(self) -> Self:
-        generate, needed = self.evaluation.generate, MEASURES[self.inference.primary].needs
-        if needed is not None and (generate is None or not needed.startswith(generate.tasks)):
-            task = next(task for task in TASKS if needed.startswith(task))
-            raise ValueError(
-                f"inference.primary: {self.inference.primary} is of generated answers: add {task} to "
-                "evaluation.generate.tasks"
-            )
-        if generate is None:
-            return self
-        if needed is not None:
-            task = next(task for task in TASKS if needed.startswith(task))
-            settings = getattr(self, task)
-            score = settings.score or find_task(settings).score
-            if needed.removeprefix(f"{task}_") not in SCORES[score].names:
-                raise ValueError(
-                    f"inference.primary: {self.inference.primary} is none of the scores of {task}, which is "
-                    f"judged by {score!r}: {', '.join(SCORES[score].names)}"
-                )
-        for name in generate.tasks:
-            size = getattr(self, name).validation
-            if generate.examples is not None and generate.examples > size:
-                raise ValueError(
-                    f"evaluation.generate.examples: {generate.examples} is more than the {size} of "
-                    f"{name}.validation"
-                )
-        if not isinstance(generate.at, str):
-            every = {self.training_at(point).eval_every for point in self.search.axis_points()}
-            wrong = [step for step in generate.at if any(step % each for each in every)]
-            if wrong:
-                raise ValueError(
-                    f"evaluation.generate.at: answers are generated at evaluation points, multiples of "
-                    f"phase_b.eval_every, {', '.join(map(str, sorted(every)))}; got "
-                    f"{', '.join(map(str, wrong))}"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def check_reselection(self) -> Self:
-        """What chooses by computed columns could choose again by part of them only."""
-        if all(self.training_at(point).reselect_every is None for point in self.search.axis_points()):
-            return self
-        strategies = [name for name in self.search.strategy if name not in CONTROLS]
-        for name in strategies:
-            rule = find_strategy(name)
-            if "losses" in rule.columns and rule.computed:
-                raise ValueError(
-                    f"phase_b.reselect_every: {name!r} chooses by {' and '.join(rule.computed)} too, "
-                    "which is of Phase A alone: leave one of them out"
-                )
-        if not any(map(reselects, strategies)):
-            raise ValueError(
-                "phase_b.reselect_every: is for strategies that choose by losses, and search.strategy has "
-                f"none: {', '.join(self.search.strategy)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def check_columns(self) -> Self:
-        """A brought adapter has no way that it came by."""
-        if self.phase_a.adapter is None:
-            return self
-        for name in self.search.strategy:
-            if name not in CONTROLS and "learning_curve" in find_strategy(name).columns:
-                raise ValueError(
-                    f"search.strategy: {name!r} chooses by Phase A's learning curve, and phase_a.adapter "
-                    "brings an adapter that was trained elsewhere: leave one of them out"
-                )
-        return self
-
-    def _check_weights(self) -> None:
-        weights, mixes = self.inference.weights, [mix for mix in self.search.mix if mix > 0]
-        if weights is None:
-            return
-        if self.inference.order == "together":
-            raise ValueError(
-                "inference.weights: are of a strategy's mean over its mixes: set inference.order to "
-                "strategies_first or strategies_only"
-            )
-        if set(weights) != set(mixes):
-            raise ValueError(
-                f"inference.weights: must give each mix of search.mix above 0 a weight, {mixes}; got "
-                f"{sorted(weights)}"
-            )
-
-    @model_validator(mode="after")
-    def check_whole(self) -> Self:
-        if self.task_a.name == self.task_b.name:
-            raise ValueError(f"task_a and task_b are both {self.task_a.name!r}; forgetting needs two tasks")
-        if self.gate and 0 not in self.search.mix:
-            raise ValueError(
-                "gate: true measures forgetting without replay: add 0 to search.mix, got "
-                f"{list(self.search.mix)}"
-            )
-        for point in self.search.axis_points():
-            training = self.training_at(point)
-            by_examples = training.mix_unit == "examples"  # of tokens, planning knows how many
-            if training.mix_mode == "substitute" and by_examples and max(self.search.mix) >= 1:
-                raise ValueError(
-                    "search.mix 1.0 with mix_mode 'substitute' leaves no task B example; use mix < 1 or 'add'"
-                )
-            self._check_length("phase_b", training, self._fewest_in_phase_b(training))
-        if self.phase_a.adapter is None:
-            self._check_length("phase_a", self.phase_a, (self.task_a.train, "task_a.train"))
-        return self
-
-    def _fewest_in_phase_b(self, training: PhaseBSettings) -> tuple[int, str]:
-        """Return how many examples an epoch of Phase B has at the smallest mix, and what makes them."""
-        size, mix = self.task_b.train, min(self.search.mix)
-        count = replay_count(mix, size)
-        if training.mix_mode == "substitute" or training.mix_unit == "tokens" or count == 0:
-            return size, "task_b.train"
-        return size + count, f"task_b.train, {size}, and {count} replayed at mix {mix:g}"
-
-    @staticmethod
-    def _check_length(section: str, training: TrainingSettings, pool: tuple[int, str]) -> None:
-        """Raise ValueError for a batch that an epoch cannot fill, or a warm-up that ends after the
-        training.
-        """
-        examples, origin = pool
-        if training.batch_size > examples:
-            raise ValueError(
-                f"{section}.batch_size {training.batch_size} is more than the {examples} examples of an "
-                f"epoch ({origin}): each would be one short batch. Lower batch_size or raise train"
-            )
-        steps = training.steps or -(-examples // training.batch_size) * (training.epochs or 0)
-        if training.warmup_steps > steps:
-            raise ValueError(
-                f"{section}.warmup_steps {training.warmup_steps} is more than the {steps} steps of "
-                f"{section}: its learning rate, {training.lr:g}, would never be reached"
-            )
 
     def first_seeds(self, count: int) -> Self:
         """Return the study of the first `count` seeds."""

@@ -20,6 +20,7 @@ from trainables.replay.strategies import STRATEGIES
 from trainables.settings import PhaseBSettings
 
 Axes = tuple[tuple[str, Any], ...]
+RESELECTION = "reselection"  # in the meaning of a cell that chooses again
 IN_THE_ORDER = {"replay_schedule", "reselect_every"}  # settings that only what is replayed depends on
 
 
@@ -252,7 +253,7 @@ def _reselection(strategy: str, training: PhaseBSettings) -> dict[str, Any]:
     """Return what more gives a cell its meaning whose strategy chooses again while it trains."""
     if training.reselect_every is None or not reselects(strategy):
         return {}
-    return {"reselection": {"every": training.reselect_every, "strategy": find_strategy(strategy).digest}}
+    return {RESELECTION: {"every": training.reselect_every, "strategy": find_strategy(strategy).digest}}
 
 
 def _specify(
@@ -267,7 +268,8 @@ def _specify(
     order_hash = stream.digest
     key = digest_json(meaning | {"order": order_hash})
     chosen = selection if label.strategy != NO_REPLAY else None
-    return CellSpec(key, strategy, label.mix, label.seed, training, order_hash, chosen)
+    again = RESELECTION in meaning
+    return CellSpec(key, strategy, label.mix, label.seed, training, order_hash, chosen, again)
 
 
 def plan_record(

@@ -28,6 +28,7 @@ from trainables.phase_b import run_cells
 from trainables.replay.batch_order import CellSpec
 from trainables.replay.pool import open_pool
 from trainables.replay.realisation import realise
+from trainables.replay.selection import reselects
 from trainables.settings import PhaseBSettings
 
 _MADE: dict[str, Path] = {}  # where the artifact of each key was first made in this process
@@ -96,7 +97,9 @@ class Learning:
         pool = open_pool(train, losses=self.shared().artifact.pool_losses)
         training, size = training or self.study.phase_b, len(self.prepared.task_b.train)
         realised = realise(strategy, mix=mix, seed=seed, pool=pool, task_b_size=size, training=training)
-        return CellSpec(f"{strategy}-{mix}-{seed}", strategy, mix, seed, training, realised.stream.digest)
+        key, digest = f"{strategy}-{mix}-{seed}", realised.stream.digest
+        again = training.reselect_every is not None and strategy is not None and reselects(strategy)
+        return CellSpec(key, strategy, mix, seed, training, digest, reselects=again)
 
     def store(self, name: str) -> CellStore:
         return CellStore(open_storage(self.study.storage).inside(f"cells/{name}"))

@@ -84,7 +84,7 @@ class CellSpec:
     """One Phase B run. `strategy` is None for the control without replay.
 
     `selection`: (R,) what a strategy replays, ascending, as the driver has chosen it; None where the order
-    says it all.
+    says it all. `reselects`: whether its strategy chooses again while it trains.
     """
 
     key: str
@@ -94,6 +94,7 @@ class CellSpec:
     training: PhaseBSettings
     order_hash: str
     selection: Indices | None = field(default=None, compare=False, repr=False)
+    reselects: bool = False
 
 
 def replay_count(mix: float, task_b_size: int, *, exchange: float = 1.0) -> int:

@@ -55,7 +55,21 @@ def order_pool(strategy: str, pool: Pool, *, seed: int) -> Indices:
     rule = find_strategy(strategy)
     for column in rule.columns:
         check_column(strategy, pool, column=column)
-    return rule.order(pool, stream_generator(seed, rule.stream))
+    order = rule.order(pool, stream_generator(seed, rule.stream))
+    if not _is_permutation(order, pool.size):
+        raise SelectionError(
+            f"strategy {strategy!r} must return each of the pool's {pool.size} positions once, as whole "
+            f"numbers; got {order!r:.100}"
+        )
+    return order
+
+
+def _is_permutation(order: object, size: int) -> bool:
+    """Say whether an array holds each of 0 .. size - 1 once."""
+    if not isinstance(order, np.ndarray) or order.shape != (size,) or order.dtype.kind not in "iu":
+        return False
+    inside = bool(((order >= 0) & (order < size)).all())
+    return inside and bool((np.bincount(order.astype(np.int64), minlength=size) == 1).all())
 
 
 def check_column(strategy: str, pool: Pool, *, column: str) -> None:

@@ -1,0 +1,73 @@
+"""A user's own strategies, from a Python file: its code is run here, so only where that was asked for."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from trainables.ledger.errors import UserError
+from trainables.replay.controls import CONTROLS
+from trainables.replay.pool import COLUMNS
+from trainables.replay.selection import LENGTH_MATCHED
+from trainables.replay.strategies import STRATEGIES, Strategy
+
+MODULE = "own_strategies"
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+loaded: dict[str, Path] = {}  # whose each own strategy is
+
+
+class OwnStrategiesError(UserError):
+    """A file of strategies that cannot be used; the message says why."""
+
+
+def load_own(path: Path) -> Path:
+    """Run the file and add its STRATEGIES to those there are, in this process; return where it is.
+
+    Raises OwnStrategiesError for a file that has none, or that names one which is there already.
+    """
+    path = path.expanduser().absolute()
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
+        raise OwnStrategiesError(f"--strategies: {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module  # where its functions' source is looked up
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, AttributeError, NameError, TypeError, ValueError) as error:
+        raise OwnStrategiesError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    found = getattr(module, "STRATEGIES", None)
+    if not isinstance(found, dict) or not found:
+        raise OwnStrategiesError(
+            f'{path} must define STRATEGIES, as in STRATEGIES = {{"mine": Strategy(order_mine)}}; got '
+            f"{found!r:.100}"
+        )
+    for name in [own for own, place in loaded.items() if place == path]:
+        del STRATEGIES[name], loaded[name]
+    for name, strategy in found.items():
+        _check(name, strategy, path=path)
+    STRATEGIES.update(found)
+    loaded.update(dict.fromkeys(found, path))
+    return path
+
+
+def _check(name: object, strategy: object, *, path: Path) -> None:
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name.startswith(LENGTH_MATCHED):
+        raise OwnStrategiesError(
+            f"{path}: a strategy's name must be a word of letters, digits and _, and not begin with "
+            f"{LENGTH_MATCHED}; got {name!r:.100}"
+        )
+    if name in STRATEGIES or name in CONTROLS or name == "none":
+        raise OwnStrategiesError(f"{path}: there is a strategy {name!r} already; give yours another name")
+    if not isinstance(strategy, Strategy):
+        raise OwnStrategiesError(f"{path}: {name!r} must be a Strategy, got {strategy!r:.100}")
+    unknown = [column for column in strategy.columns if column not in COLUMNS]
+    if unknown:
+        raise OwnStrategiesError(
+            f"{path}: {name!r} needs {unknown[0]!r:.100}, which is no column: choose from "
+            f"{', '.join(COLUMNS)}"
+        )
+
+
+def is_loaded(path: Path) -> bool:
+    """Say whether this file's strategies are there."""
+    return path in loaded.values()
