@@ -11,6 +11,7 @@ from functools import cached_property
 import pandas as pd
 
 from analysis.findings.answers import find_answers
+from analysis.findings.between import find_between
 from analysis.findings.by_level import find_levels
 from analysis.findings.contrasts import contrast_notes, find_aa, find_contrasts, find_over_all, find_secondary
 from analysis.findings.costs import Costs, find_costs
@@ -84,6 +85,15 @@ class Findings:
         """
         return find_over_all(
             self.planned_pairs, judgements=self.judgements, study=self.study, settings=self.settings
+        )
+
+    @cached_property
+    def between(self) -> pd.DataFrame:
+        """A row an axis, value and label: COLUMNS and NUMBERS of analysis.findings.between, of the primary
+        measure; empty where no axis has two values.
+        """
+        return find_between(
+            self.outcomes, study=self.study, measure=self.settings.primary, level=self.settings.level
         )
 
     @cached_property

@@ -11,6 +11,7 @@ from analysis.findings.pairs import DIFFERENCE_SUFFIX, PAIRED_BY
 from analysis.reading.study import CELL, ERROR, LOG, SELECTION_DIGEST, SLOTS_HASH, STATE
 from analysis.stats.measures import MEASURES
 from analysis.tables.answers import answers_table
+from analysis.tables.between import between_table
 from analysis.tables.contrasts import contrasts_table, secondary_table, strategies_table
 from analysis.tables.costs import costs_table
 from analysis.tables.labels import label_columns, label_entries
@@ -263,6 +264,7 @@ TABLES: dict[str, Callable[[Findings], Table | None]] = {
     "answers": answers_table,
     "watched": watched_table,
     "costs": costs_table,
+    "between": between_table,
     "variance": variance_table,
     "components": components_table,
     "sensitivity": sensitivity_table,
