@@ -87,6 +87,25 @@ OWN = click.option(
 )
 
 
+def _load_own_score(context: click.Context, parameter: click.Parameter, value: tuple[Path, ...]) -> None:
+    """Run files of own scores. Raises OwnScoreError."""
+    for path in value:
+        from trainables.tasks.own_score import load_own_score
+
+        load_own_score(path)
+
+
+OWN_SCORE = click.option(
+    "--score",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    expose_value=False,
+    callback=_load_own_score,
+    help="Run this Python file, which the configuration names as a task's `score`; may be repeated.",
+)
+
+
 # Plans of many cells are many objects that all stay: looking for garbage among them at Python's own pace took
 # a quarter of the time of `plan`.
 COLLECT_AFTER = (50_000, 20, 50)
@@ -118,6 +137,7 @@ def cli() -> None:
 @CONFIG
 @OVERRIDES
 @OWN
+@OWN_SCORE
 @ADDRESS
 @click.option(
     "--new-study",
@@ -148,6 +168,7 @@ def run(config: Path, overrides: tuple[str, ...], address: str | None, new_study
 @cli.command()
 @STORAGE
 @OWN
+@OWN_SCORE
 @ADDRESS
 def resume(storage: str, address: str | None) -> None:
     """Go on with the study in STORAGE (a directory or s3://...), with the configuration stored there.
@@ -165,6 +186,7 @@ def resume(storage: str, address: str | None) -> None:
 @CONFIG
 @OVERRIDES
 @OWN
+@OWN_SCORE
 @click.option(
     "--pilot",
     metavar="STUDY",
@@ -234,6 +256,7 @@ def plan(
 @CONFIG
 @OVERRIDES
 @OWN
+@OWN_SCORE
 @ADDRESS
 @click.option("--lr", "rates", type=float, multiple=True, metavar="RATE", help="A rate to try; two or more.")
 @click.option(

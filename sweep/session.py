@@ -29,6 +29,7 @@ from trainables.cache.code_identity import NUMERICS
 from trainables.ledger import schema
 from trainables.ledger.storage.base import PATIENCE, Storage, StoragePausedError
 from trainables.ledger.storage.location import open_storage
+from trainables.replay.own import texts
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def _execute(
     details = provenance(session.prepared.source) | {"tasks": session.prepared.task_records()}
     own = session.study.strategies
     if own is not None:
-        details["strategies"] = {"path": str(own), "source": own.read_text(encoding="utf-8")}
+        details["strategies"] = {"path": str(own), "source": texts[own]}
     if len(plan.pending) < len(plan.cells) and study_record.is_of_other_code(session.ledger, details):
         session.progress.say(
             f"the study was last run by other code of the same numerics ({NUMERICS}): finished cells stay, "

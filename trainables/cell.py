@@ -5,7 +5,7 @@ Who trains it, alone or beside others, is `phase_b`'s.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,6 +48,7 @@ class Shared:
     task_b: PreparedTask
     evaluation: EvaluationSettings = LOSSES_ALONE
     watched: tuple[Watched, ...] = ()
+    own_scores: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def validation_sets(self) -> dict[str, TokenisedExamples]:
@@ -118,7 +119,7 @@ class Cell:
         )
         self.later: dict[int, Indices] = {}  # what was chosen again, by the step from which on it is replayed
         self.history = _History([], {name: [] for name in shared.validation_sets}, [])
-        self.saved: tuple[int, int] | None = None  # what the newest checkpoint holds
+        self.saved: tuple[int, int, int] | None = None  # what the newest checkpoint holds
         saved = store.take()
         if saved is not None and saved[1].pop("origin", None) != self._origin:
             store.warn(
@@ -158,8 +159,9 @@ class Cell:
     def _describe(self) -> None:
         selection = _selection(self.realisation.selection, self.shared)
         if self.later:
-            again = {step: _selection(chosen, self.shared) for step, chosen in self.later.items()}
-            selection["chosen_again"] = [{"step": step, **each} for step, each in again.items()]
+            selection["chosen_again"] = [
+                {"step": step, "index": chosen.tolist()} for step, chosen in self.later.items()
+            ]
         self.store.describe(_description(self.spec, self.realisation), selection)
 
     @property
@@ -266,9 +268,9 @@ class Cell:
         return {"artifact": self.shared.artifact.content, "numerics": numerics_key()}
 
     @property
-    def _position(self) -> tuple[int, int]:
-        """The steps taken and the points measured."""
-        return self.run.counters.step, len(self.history.rows)
+    def _position(self) -> tuple[int, int, int]:
+        """The steps taken, the points measured and the choices made."""
+        return self.run.counters.step, len(self.history.rows), len(self.later)
 
     def finish(self, state: str, *, step: int) -> None:
         """Publish the result: from here on the cell is finished. Raises SharedWeightsError before it."""

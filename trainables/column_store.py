@@ -13,9 +13,9 @@ from safetensors.numpy import load, save
 from trainables.artifact import Artifact
 from trainables.cache.code_identity import NUMERICS
 from trainables.ledger.digests import digest_json
-from trainables.ledger.fencing import take_claim
+from trainables.ledger.fencing import Claim, take_claim
 from trainables.ledger.manifest import FileSet, Record, read_listed
-from trainables.ledger.schema import CLAIM_FILE, COLUMN_FILE, COLUMNS_DIRECTORY, VALUES_FILE
+from trainables.ledger.schema import COLUMN_FILE, COLUMNS_DIRECTORY, VALUES_FILE
 from trainables.ledger.sealed_json import DamagedError
 from trainables.ledger.storage.base import Storage
 from trainables.replay.pool import COLUMNS, Array
@@ -29,7 +29,8 @@ HOW = ("column", "seconds", "cpus", "gpus", "computed_on")
 class ColumnPlace:
     """Where an artifact's columns are. What a column depends on beside the artifact gives its folder a name.
 
-    `task_b` is the digest of task B's data, `training` Phase B's settings that the column `forgotten` is of.
+    `task_b` is the digest of task B's data; `training`: what of Phase B's settings, and which Phase A seed,
+    the column `forgotten` is of.
     """
 
     storage: Storage
@@ -62,15 +63,33 @@ class ColumnPlace:
         except (KeyError, TypeError) as error:  # whole, but written by another version
             raise DamagedError(f"{place.describe(COLUMN_FILE)} lacks {error}") from error
 
-    def write(self, name: str, values: Array, *, how: Mapping[str, Any], fencing_token: int) -> None:
-        """Publish a column with `how` it was computed, unless another worker has done so."""
+    def is_whole(self, name: str) -> bool:
+        """Say whether a column is there as it was written."""
+        try:
+            return self.read(name) is not None
+        except DamagedError:
+            return False
+
+    def claim(self, name: str, *, fencing_token: int) -> Claim | None:
+        """Take over a column's folder before it is computed; None where it is whole by then. Raises
+        ClaimLostError where a later driver has it.
+        """
+        if self.is_whole(name):
+            return None
+        claim = take_claim(self.of(name), fencing_token=fencing_token)
+        return None if self.is_whole(name) else claim  # ended by the attempt before, meanwhile
+
+    def write(self, name: str, values: Array, *, how: Mapping[str, Any], claim: Claim) -> None:
+        """Publish a column with `how` it was computed, unless another attempt has: that one's stays. Raises
+        ClaimLostError.
+        """
         place = self.of(name)
-        place.delete(COLUMN_FILE)  # that of a damaged one
-        claim = take_claim(place, fencing_token=fencing_token)
         files = FileSet(place, claim.attempt)
         files.write(VALUES_FILE, save({VALUES: values}))
-        files.create_record(COLUMN_FILE, {"column": name, **how})
-        place.delete(CLAIM_FILE)
+        claim.check()
+        if not self.is_whole(name):
+            place.delete(COLUMN_FILE)  # that of a damaged one
+            files.create_record(COLUMN_FILE, {"column": name, **how})
 
     def present(self, names: Iterable[str]) -> "FoundColumns":
         """Return those of the columns that are there."""

@@ -14,11 +14,12 @@ from trainables.column_store import ColumnPlace
 from trainables.engine.device import device_name
 from trainables.engine.evaluation import MEASURED, evaluate
 from trainables.engine.interruption import Heartbeat, StoppedError
-from trainables.engine.loop import AdapterRun, Diverged, TrainingGroup
+from trainables.engine.loop import AdapterRun, TrainingGroup
 from trainables.engine.session import ModelSession, load_session
+from trainables.ledger.errors import UserError
+from trainables.ledger.fencing import Claim
 from trainables.ledger.loss_means import Losses
 from trainables.ledger.schema import WORKER
-from trainables.ledger.sealed_json import DamagedError
 from trainables.model.base_weights import BaseWeights
 from trainables.model.lora import AdapterStack, accumulate_gradients
 from trainables.model.loss import hidden_states, supervised_nll
@@ -31,12 +32,16 @@ from trainables.settings import PhaseBSettings
 from trainables.tasks.tokenised import TokenisedExamples
 from trainables.worker_identity import work_record
 
-POINTS = 10  # of a learning curve
+POINTS, FEWEST_POINTS = 10, 3  # of a learning curve
 SKETCH = 1024  # numbers of a projected gradient
 EXAMPLES_OF_B = 256  # whose gradients stand for task B's
 ADAPTERS_AT_ONCE = 8  # copies of the adapter, one an example, whose gradients are taken together
 NUMBERS_AT_ONCE = 2**27  # of those copies, at most
 OUTSIDE = 2**32  # seeds of studies are smaller: a run on this one is none of theirs
+
+
+class ColumnError(UserError):
+    """A column that has no values, however often it is computed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -67,37 +72,34 @@ def make_columns(
     weights: BaseWeights | None = None,
     fencing_token: int = 0,
     heartbeat: Heartbeat = lambda: None,
+    report: Callable[[str], None] = lambda name: None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> bool:
-    """Compute and publish the columns that are not there yet.
+    """Compute and publish the columns that are not there yet; `report` is told which one is next.
 
     Returns False if `heartbeat` raised StoppedError: a column that was not whole is begun anew then. Raises
-    what `load_session` raises, ClaimLostError, StorageError, or Diverged where a run of its own diverged.
+    what `load_session` raises, ClaimLostError, StorageError, or ColumnError where one cannot be computed.
     """
     settled = job.place.artifact.compute_plan
     session = load_session(job.phase_a.setup, weights=weights, compute_plan=settled, warn=warn)
     session = session.for_work(heartbeat, settled=settled)
     try:
         for name in job.names:
-            if not _is_whole(job.place, name):
-                _publish(job, name, session, fencing_token=fencing_token)
+            report(name)
+            claim = job.place.claim(name, fencing_token=fencing_token)
+            if claim is not None:
+                _publish(job, name, session, claim=claim)
     except StoppedError:
         return False
-    session.check_weights()
     return True
 
 
-def _is_whole(place: ColumnPlace, name: str) -> bool:
-    try:
-        return place.read(name) is not None
-    except DamagedError:
-        return False
-
-
-def _publish(job: ColumnJob, name: str, session: ModelSession, *, fencing_token: int) -> None:
+def _publish(job: ColumnJob, name: str, session: ModelSession, *, claim: Claim) -> None:
     started = time.perf_counter()
     values = COMPUTE[name](job, session)
-    assert np.isfinite(values).all(), f"{name} of an artifact whose losses are finite"
+    if not np.isfinite(values).all():
+        raise ColumnError(f"the column {name!r} is not finite: a run that it is of came to no finite loss")
+    session.check_weights()
     how = {
         "seconds": time.perf_counter() - started,
         "cpus": job.cpus,
@@ -105,7 +107,7 @@ def _publish(job: ColumnJob, name: str, session: ModelSession, *, fencing_token:
         "computed_on": session.compute.describe(),
         WORKER: work_record(device_name(session.compute.device)),
     }
-    job.place.write(name, values, how=how, fencing_token=fencing_token)
+    job.place.write(name, values, how=how, claim=claim)
 
 
 def _losses(session: ModelSession, examples: TokenisedExamples, stack: AdapterStack) -> Losses:
@@ -120,7 +122,9 @@ def compute_base_losses(job: ColumnJob, session: ModelSession) -> Floats:
 
 
 def compute_learning_curve(job: ColumnJob, session: ModelSession) -> Floats:
-    """The losses of Phase A on its way, (n, points): it is trained once more, from its own seed."""
+    """The losses of Phase A on its way, (n, points): it is trained once more, from its own seed. Raises
+    ColumnError where a plateau ended it before there were FEWEST_POINTS.
+    """
     run, curve = begin_run(job.phase_a, session), []
     steps = run.stream.steps
     due = {round(steps * point / POINTS) for point in range(1, POINTS + 1)}
@@ -130,6 +134,12 @@ def compute_learning_curve(job: ColumnJob, session: ModelSession) -> Floats:
             curve.append(_losses(session, job.phase_a.task_a.train, group.stack))
     if run.counters.step not in due:  # ended at a plateau
         curve.append(_losses(session, job.phase_a.task_a.train, group.stack))
+    if len(curve) < FEWEST_POINTS:
+        raise ColumnError(
+            f"the learning curve has {len(curve)} of the {FEWEST_POINTS} points that it takes: Phase A ended "
+            f"at step {run.counters.step} of at most {steps}. Give it fewer steps at most, or leave the "
+            "strategies out that choose by it"
+        )
     return np.stack(curve, axis=1)
 
 
@@ -247,7 +257,10 @@ def compute_forgotten(job: ColumnJob, session: ModelSession) -> Floats:
     while not run.finished:
         group.step()
         if run.diverged_at is not None:
-            raise Diverged(run.diverged_at)
+            raise ColumnError(
+                f"the column 'forgotten' is of a run without replay at lr {job.training.lr:g}, which "
+                f"diverged at step {run.diverged_at}: lower phase_b.lr, or leave the strategies out that choose by it"
+            )
     after = _losses(session, job.phase_a.task_a.train, group.stack)
     return np.asarray(after - job.place.artifact.pool_losses, np.float64)
 

@@ -3,8 +3,8 @@
 The artifact is a folder named by its content key: adapter, losses, and a manifest created last.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class PhaseAJob:
 
     `batch_size` is Phase B's and `tokens` those that a worker trains on in it: what is settled for
     Phase B depends on them. `adapter` is the digest of the user's, where the settings name one. `cells` that
-    share a worker are measured where None are given.
+    share a worker are measured where None are given. `own_scores`: the sources of a user's scores, by name.
     """
 
     setup: Setup
@@ -73,6 +73,7 @@ class PhaseAJob:
     evaluation: EvaluationSettings = LOSSES_ALONE
     cells: int | None = None
     watched: tuple[Watched, ...] = ()
+    own_scores: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def validation_sets(self) -> dict[str, TokenisedExamples]:
@@ -244,7 +245,7 @@ def _measure(job: PhaseAJob, session: ModelSession, stack: AdapterStack) -> Vali
     generate = job.evaluation.generate
     if generate is None:
         return Validation(nll, {})
-    asked = asked_tasks(generate, {"task_a": job.task_a, "task_b": job.task_b})
+    asked = asked_tasks(generate, {"task_a": job.task_a, "task_b": job.task_b}, job.own_scores)
     (answers,) = answer_tasks(session, asked, settings=generate, stack=stack)
     return Validation(nll, answers)
 

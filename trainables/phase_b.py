@@ -107,7 +107,7 @@ def _answer(cells: Sequence[Cell], group: TrainingGroup, session: ModelSession) 
     due = [cell for cell in cells if settings.due(cell.run.counters.step, last=cell.run.finished)]
     if not due:
         return {}
-    asked = asked_tasks(settings, {"task_a": shared.task_a, "task_b": shared.task_b})
+    asked = asked_tasks(settings, {"task_a": shared.task_a, "task_b": shared.task_b}, shared.own_scores)
     stack = group.stack_of([cell.run for cell in due])
     return dict(zip(due, answer_tasks(session, asked, settings=settings, stack=stack), strict=True))
 

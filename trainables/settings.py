@@ -107,7 +107,8 @@ class TaskSettings(Settings):
 
     `train` and `validation` count examples after over-long ones are dropped. A task that is not
     built in needs `path`, `prompt` and `completion`; the two are templates over its columns. Which tasks are,
-    `tasks.registry.check_task` knows. `score`: of `tasks.scoring.SCORES`, how generated answers are judged.
+    `tasks.registry.check_task` knows. `score`: how generated answers are judged, of `tasks.scoring.SCORES` or
+    by a Python file with a `score(answer, reference)` of the user's, run where the command line names it too.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -126,6 +127,12 @@ class TaskSettings(Settings):
     @classmethod
     def accept_a_bare_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("score")
+    @classmethod
+    def place_own_score(cls, score: str | None) -> str | None:
+        own = score is not None and score.endswith(".py")
+        return str(Path(score).expanduser().absolute()) if own and score is not None else score
 
     @field_validator("path")
     @classmethod

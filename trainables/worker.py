@@ -18,6 +18,7 @@ from ray import tune
 from ray.actor import ActorHandle
 
 from trainables.cell import Shared
+from trainables.columns import ColumnError
 from trainables.engine.cell_folder import CellStore
 from trainables.engine.compile import CompilerError
 from trainables.engine.device import DeviceError, OutOfMemoryError
@@ -39,7 +40,14 @@ T = TypeVar("T")
 ASK_SECONDS = 0.2  # how often a worker asks whether it is to stop
 # What a worker finds that another try would find again: said once, in its own words, and not tried again.
 Verdict = (
-    ModelError | AdapterError | Diverged | CompilerError | OutOfMemoryError | DeviceError | SharedWeightsError
+    ModelError
+    | AdapterError
+    | ColumnError
+    | Diverged
+    | CompilerError
+    | OutOfMemoryError
+    | DeviceError
+    | SharedWeightsError
 )
 VERDICTS: tuple[type[Verdict], ...] = get_args(Verdict)
 REPORTED = ("step", "task_a_loss", "task_b_loss")  # Tune keeps statistics of each, for each trial

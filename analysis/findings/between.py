@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reading.study import CELL, STATE, RecordedStudy
+from analysis.reading.study import CELL, STATE, RecordedStudy, plain_values
 from analysis.stats.intervals import mean_interval
 from trainables.ledger import schema
 
@@ -46,7 +46,8 @@ def _declared(study: RecordedStudy, axis: str, *, found: pd.Series) -> list[Any]
     config = study.description.get("config")
     search = config.get("search") if isinstance(config, dict) else None
     listed = search.get(axis) if isinstance(search, dict) else None
-    first = [value for value in listed if value in there] if isinstance(listed, list) else []
+    shown = plain_values(listed) if isinstance(listed, list) else []
+    first = [value for value in shown if value in there]
     return [*first, *(value for value in there if value not in first)]
 
 

@@ -13,7 +13,7 @@ from analysis.findings.judgement import contrast_of
 from analysis.findings.verdicts import DIFFERENT, EQUIVALENT, IDENTICAL, NOT_WORSE, UNRESOLVED
 from analysis.reading.declaration import NON_INFERIORITY, STRATEGIES_ONLY
 from analysis.stats.intervals import FEWEST_FOR_INTERVAL
-from analysis.stats.measures import MEASURES
+from analysis.stats.measures import FORGETTING, MEASURES
 from analysis.wording import caveats
 from analysis.wording.headline import headline
 from analysis.wording.terms import at_mixes, probability_text, seeds_to_add_text, strategy_text
@@ -213,6 +213,9 @@ def _for_the_task(findings: Findings) -> list[str]:
             f"{len(told) - len(lost)} of {len(told)} also hold for {study.task_a} as such, the examples "
             f"counted as drawn by chance{names}."
         )
+    if findings.settings.primary != FORGETTING:  # whose losses these are
+        over_both = " The table of right answers has intervals over other prompts too."
+        return [sentences[0] + ("" if findings.answers.empty else over_both)]
     share = float(((family["se_interaction"] / family["se_seeds"]) ** 2).median())
     if np.isfinite(share):
         sentences.append(

@@ -8,7 +8,7 @@ from sweep.cluster.phase_a import as_task, end_on_verdict, phase_a_job
 from sweep.config.errors import PhaseAError
 from sweep.config.study import StudyConfig
 from sweep.ledger.outages import Outages
-from sweep.planning.inputs import Prepared, column_place, training_of_columns
+from sweep.planning.inputs import Prepared, column_place
 from sweep.planning.plan import Plan
 from trainables.columns import ColumnJob, make_columns
 from trainables.ledger.fencing import ClaimLostError
@@ -41,7 +41,7 @@ def run_columns(
         seed: ColumnJob(
             phase_a_job(study, prepared, seed, tokens=0.0),
             column_place(study, prepared, seed, plan.made[seed]),
-            training_of_columns(study),
+            study.phase_b,
             plan.missing_columns[seed],
             cpus=cpus,
             gpus=resources.gpus if resources.on_gpu else 0.0,
@@ -77,8 +77,14 @@ def _columns_task(job: ColumnJob, weights: BaseWeights | None, link: DriverLink,
         with link.watched(f"columns, seed {job.phase_a.settings.seed}") as heartbeat:
             if not link.proves():
                 return False
+            seed = job.phase_a.settings.seed
             return make_columns(
-                job, weights=weights, fencing_token=link.fencing_token, heartbeat=heartbeat, warn=link.say
+                job,
+                weights=weights,
+                fencing_token=link.fencing_token,
+                heartbeat=heartbeat,
+                report=lambda name: link.say(f"  seed {seed}: {name}"),
+                warn=link.say,
             )
     except (StoragePausedError, *VERDICTS) as error:
         return error  # not raised, so that Ray tries nothing again

@@ -170,6 +170,7 @@ def phase_a_job(study: StudyConfig, prepared: Prepared, seed: int, *, tokens: fl
         adapter=prepared.fingerprint["phase_a"].get("adapter"),
         evaluation=study.evaluation,
         watched=prepared.watched,
+        own_scores=prepared.own_scores,
         cells=None if study.resources.cells_per_worker == "auto" else study.resources.cells_per_worker,
     )
 

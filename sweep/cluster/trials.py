@@ -145,6 +145,7 @@ class Trials:
                     prepared.task_b,
                     study.evaluation,
                     prepared.watched,
+                    prepared.own_scores,
                 )
             )
             for seed, artifact in plan.made.items()

@@ -114,7 +114,7 @@ def check_own(named: Any) -> None:
     """Raise ValueError where a file of strategies is named here or on the command line alone: its code is
     run.
     """
-    given = None if named is None else Path(str(named)).expanduser().absolute()
+    given = None if named is None else Path(str(named)).expanduser().resolve()
     if given is not None and not is_loaded(given):
         raise ValueError(
             f"strategies: {named!s:.200} is code, and run only where the command line names it too: add "
@@ -170,7 +170,7 @@ class StudyConfig(Settings):
     @field_validator("strategies")
     @classmethod
     def place_strategies(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().absolute()
+        return None if path is None else path.expanduser().resolve()
 
     @field_validator("storage")
     @classmethod

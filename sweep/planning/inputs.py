@@ -81,6 +81,12 @@ class Prepared:
     watched: tuple[Watched, ...] = ()
 
     @property
+    def own_scores(self) -> dict[str, str]:
+        """Return the sources of the user's scores that the tasks are judged by, by name."""
+        named = {task.score: SCORES[task.score].source for task in (self.task_a, self.task_b)}
+        return {name: source for name, source in named.items() if source is not None}
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest example."""
         parts = (part for task in (self.task_a, self.task_b) for part in (task.all_training, task.validation))
@@ -272,7 +278,10 @@ def _fingerprint(
         evaluation["generate"] = study.evaluation.generate.model_dump(mode="json", exclude_none=True)
         named = dict(zip(TASKS, tasks, strict=True))
         scores = {name: named[name].score for name in study.evaluation.generate.tasks}
-        evaluation["scores"] = {name: [score, SCORES[score].digest] for name, score in scores.items()}
+        # of an own one its file's name, wherever it lies
+        evaluation["scores"] = {
+            name: [score.rpartition("/")[2], SCORES[score].digest] for name, score in scores.items()
+        }
     if watched:
         evaluation["watch"] = {corpus.name: corpus.examples.digest for corpus in watched}
     if evaluation:
@@ -289,13 +298,9 @@ def _known_by(strategy: str) -> str:
 
 def column_place(study: StudyConfig, prepared: Prepared, seed: int, artifact: Artifact) -> ColumnPlace:
     """Return where the computed columns of a Phase A seed's artifact are."""
-    training = training_of_columns(study).model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | OF_REPLAY)
-    return ColumnPlace(prepared.artifacts[seed], artifact, prepared.task_b.digest, without_later(training))
-
-
-def training_of_columns(study: StudyConfig) -> PhaseBSettings:
-    """Return how Phase B trains where a column is of a run of it: as at the first value of each axis."""
-    return study.training_at(next(study.search.axis_points()))
+    training = study.phase_b.model_dump(mode="json", exclude=PHASE_B_BOOKKEEPING | OF_REPLAY)
+    meaning = without_later(training) | {"phase_a_seed": seed}
+    return ColumnPlace(prepared.artifacts[seed], artifact, prepared.task_b.digest, meaning)
 
 
 def computed_columns(study: StudyConfig) -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.config.study import StudyConfig
 from sweep.ledger.ledger import CellStatuses, Entry, Ledger
-from sweep.planning.inputs import Prepared
+from sweep.planning.inputs import LATER, Prepared
 from trainables.ledger import schema
 from trainables.ledger.forms import LedgerError, read_checked
 from trainables.ledger.manifest import stored_name
@@ -347,7 +347,7 @@ def _with_axes(ledger: Ledger, entry: Entry, axes: list[str], *, attempt: str | 
         record = read_checked(cell, name)
         if record is None:
             raise DamagedError(f"{cell.describe(name)} is missing")
-        values = record["hyperparameters"] | values
+        values = LATER | record["hyperparameters"] | values  # an early cell tells nothing of later fields
     return {"labels": {name: values[name] for name in axes} | entry["labels"], "key": entry["key"]}
 
 

@@ -100,6 +100,9 @@ def test_an_own_strategy_is_planned_like_any_other(values: dict[str, Any], file:
         (SHORTEST.replace('"shortest"', '"random"'), "there is a strategy 'random' already"),
         (SHORTEST.replace('"shortest"', '"fresh_b"'), "there is a strategy 'fresh_b' already"),
         (SHORTEST.replace('"shortest"', '"my own"'), "must be a word"),
+        (SHORTEST.replace('needs="lengths"', "needs=5"), "needs one column's name.* got 5"),
+        (SHORTEST.replace('needs="lengths"', 'stream="mine"'), "draws from 'mine', which is no random"),
+        ("x = {}['gone']", "cannot be loaded: KeyError"),
         (SHORTEST.replace('"lengths"', '"length"'), "needs 'length', which is no column: .*lengths"),
     ],
 )
@@ -121,6 +124,24 @@ def test_an_order_that_is_none_of_the_pool_is_refused_before_anything_runs(
     load_own(file)
     found = study(values)
     with pytest.raises(SelectionError, match="'shortest' must return each of the pool's 12 positions once"):
+        plan_cells(found, prepare(found), origins={0: Origin("a", None)})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ('np.argsort(pool.column("losses"))', "gives it lengths .*: SelectionError: .*lacks 'losses'"),
+        ("pool.nothing", "AttributeError"),
+        ('pool.column("lengths").sort()', "ValueError: .*read-only"),
+    ],
+)
+def test_a_strategy_that_fails_is_named_and_changes_nothing_for_others(
+    values: dict[str, Any], file: Path, wrong: str, message: str
+) -> None:
+    file.write_text(SHORTEST.replace('np.argsort(pool.column("lengths"), kind="stable")', wrong))
+    load_own(file)
+    found = study(values)
+    with pytest.raises(SelectionError, match=message):
         plan_cells(found, prepare(found), origins={0: Origin("a", None)})
 
 

@@ -55,6 +55,7 @@ class Learning:
             adapter=prepared.fingerprint["phase_a"].get("adapter"),
             evaluation=self.study.evaluation,
             watched=self.prepared.watched,
+            own_scores=self.prepared.own_scores,
         )
 
     def session(self) -> ModelSession:
@@ -83,7 +84,8 @@ class Learning:
         assert artifact is not None
         prepared = self.prepared
         tasks = prepared.task_a, prepared.task_b
-        return Shared(prepared.setup, artifact, *tasks, self.study.evaluation, prepared.watched)
+        own = prepared.own_scores
+        return Shared(prepared.setup, artifact, *tasks, self.study.evaluation, prepared.watched, own)
 
     def spec(
         self,

@@ -11,15 +11,17 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from sweep.config.study import validate_study
-from sweep.planning.inputs import column_place, training_of_columns
+from sweep.planning.inputs import column_place
 from tests.conftest import tiny_study
 from tests.trainables.learning import Learning, artifact_of, learn, path_of, run_cell, stop_at
 from tests.trainables.reference import plain_losses, plain_nll
-from trainables.columns import COMPUTE, OUTSIDE, SKETCH, ColumnJob, _projection, make_columns
+from trainables.columns import COMPUTE, OUTSIDE, SKETCH, ColumnError, ColumnJob, _projection, make_columns
+from trainables.ledger.fencing import ClaimLostError
 from trainables.ledger.schema import COLUMN_FILE, COLUMNS_DIRECTORY
 from trainables.ledger.storage.location import open_storage
 from trainables.phase_a import make_artifact
 from trainables.replay.pool import COLUMNS, Array
+from trainables.settings import PlateauSettings
 from trainables.tasks.tokenised import TokenisedExamples
 
 
@@ -36,7 +38,7 @@ def learning(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Lear
 def job_of(learning: Learning, *names: str) -> ColumnJob:
     study = learning.study
     place = column_place(study, learning.prepared, 0, artifact_of(learning))
-    return ColumnJob(learning.job, place, training_of_columns(study), names, cpus=1, gpus=0)
+    return ColumnJob(learning.job, place, study.phase_b, names, cpus=1, gpus=0)
 
 
 def computed(learning: Learning, name: str) -> Array:
@@ -187,6 +189,42 @@ def test_a_column_is_computed_once_and_a_damaged_one_again(
     assert make_columns(job)
     assert len(calls) == 2
     assert list(job.place.present(["base_losses"]).values) == ["base_losses"]
+
+
+def test_a_worker_that_was_cut_off_changes_nothing_of_a_finished_column(
+    learning: Learning, tmp_path: Path
+) -> None:
+    """Fault: it deleted the record before it asked whether it still might write."""
+    job = job_of(learning, "base_losses")
+    place = replace(job.place, storage=open_storage(str(tmp_path)).make())
+    cut_off = place.claim("base_losses", fencing_token=3)
+    assert cut_off is not None
+    how = {"seconds": 1.0, "cpus": 1, "gpus": 0, "computed_on": "nothing"}
+    successor = place.claim("base_losses", fencing_token=5)
+    assert successor is not None
+    place.write("base_losses", np.full(12, 2.0), how=how, claim=successor)
+    with pytest.raises(ClaimLostError):
+        place.write("base_losses", np.full(12, 3.0), how=how, claim=cut_off)
+    assert place.claim("base_losses", fencing_token=3) is None, "it is whole"
+    found = place.read("base_losses")
+    assert found is not None
+    assert found[0].tolist() == [2.0] * 12
+
+
+def test_a_run_that_diverges_is_named_with_the_column_that_is_of_it(learning: Learning) -> None:
+    job = job_of(learning, "forgotten")
+    wild = replace(job, training=job.training.model_copy(update={"lr": 1e30, "gradient_clipping": None}))
+    with pytest.raises(ColumnError, match=r"'forgotten' is .* lr 1e\+30, which diverged at step"):
+        COMPUTE["forgotten"](wild, learning.session())
+
+
+def test_a_learning_curve_of_too_few_points_is_refused(learning: Learning) -> None:
+    job = job_of(learning, "learning_curve")
+    until = PlateauSettings(smallest_gain=50.0, patience=1, every=1)
+    settings = job.phase_a.settings.model_copy(update={"until": until})
+    short = replace(job, phase_a=replace(job.phase_a, settings=settings))
+    with pytest.raises(ColumnError, match="has 2 of the 3 points .* ended at step 2 of at most 6"):
+        COMPUTE["learning_curve"](short, learning.session())
 
 
 def test_a_column_is_of_its_artifact_and_of_what_else_it_depends_on(learning: Learning) -> None:

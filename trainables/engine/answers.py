@@ -26,22 +26,35 @@ Answers = dict[str, Any]  # of one adapter at one point, as schema.ANSWERS_FILE 
 
 @dataclass(frozen=True)
 class AskedTask:
-    """A task whose prompts are answered: its first `count` validation examples, and how they are judged."""
+    """A task whose prompts are answered: its first `count` validation examples, and how they are judged; by a
+    user's own score, whose `source` it is, or one of SCORES.
+    """
 
     name: str
     examples: TokenisedExamples
     count: int
     score: str
+    source: str | None = None
 
 
-def asked_tasks(settings: GenerateSettings, tasks: Mapping[str, PreparedTask]) -> list[AskedTask]:
-    """Return what is to be answered of `tasks`, by "task_a" and "task_b"."""
+def asked_tasks(
+    settings: GenerateSettings, tasks: Mapping[str, PreparedTask], own_scores: Mapping[str, str]
+) -> list[AskedTask]:
+    """Return what is to be answered of `tasks`, by "task_a" and "task_b"; `own_scores`: a user's scores'
+    sources, by name.
+    """
     asked = []
     for name in settings.tasks:
         task = tasks[name]
         available = len(task.validation)
         asked.append(
-            AskedTask(name, task.validation, min(settings.examples or available, available), task.score)
+            AskedTask(
+                name,
+                task.validation,
+                min(settings.examples or available, available),
+                task.score,
+                own_scores.get(task.score),
+            )
         )
     return asked
 
@@ -65,7 +78,7 @@ def answer_tasks(
         for of_adapter, found in zip(answers, generated, strict=True):
             texts = [_decode(tokenizer, answer.tokens.tolist()) for answer in found]
             pairs = list(zip(texts, references, strict=True))
-            scores = judge(task.score, pairs, heartbeat=session.compute.heartbeat)
+            scores = judge(task.score, pairs, source=task.source, heartbeat=session.compute.heartbeat)
             of_adapter[task.name] = _record(found, texts, scores)
     return answers
 

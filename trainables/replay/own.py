@@ -8,12 +8,24 @@ from pathlib import Path
 from trainables.ledger.errors import UserError
 from trainables.replay.controls import CONTROLS
 from trainables.replay.pool import COLUMNS
+from trainables.replay.random_streams import STREAMS
 from trainables.replay.selection import LENGTH_MATCHED
 from trainables.replay.strategies import STRATEGIES, Strategy
 
 MODULE = "own_strategies"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+FAULTS = (
+    SyntaxError,
+    ImportError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    NameError,
+    TypeError,
+    ValueError,
+)
 loaded: dict[str, Path] = {}  # whose each own strategy is
+texts: dict[Path, str] = {}  # of the files, as they were run
 
 
 class OwnStrategiesError(UserError):
@@ -25,15 +37,16 @@ def load_own(path: Path) -> Path:
 
     Raises OwnStrategiesError for a file that has none, or that names one which is there already.
     """
-    path = path.expanduser().absolute()
+    path = path.expanduser().resolve()
     spec = importlib.util.spec_from_file_location(MODULE, path)
     if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
         raise OwnStrategiesError(f"--strategies: {path} is not a Python file")
+    texts[path] = path.read_text(encoding="utf-8")
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE] = module  # where its functions' source is looked up
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, AttributeError, NameError, TypeError, ValueError) as error:
+    except FAULTS as error:
         raise OwnStrategiesError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     found = getattr(module, "STRATEGIES", None)
     if not isinstance(found, dict) or not found:
@@ -60,6 +73,15 @@ def _check(name: object, strategy: object, *, path: Path) -> None:
         raise OwnStrategiesError(f"{path}: there is a strategy {name!r} already; give yours another name")
     if not isinstance(strategy, Strategy):
         raise OwnStrategiesError(f"{path}: {name!r} must be a Strategy, got {strategy!r:.100}")
+    needs = (strategy.needs,) if isinstance(strategy.needs, str) else strategy.needs
+    if needs is not None and not (isinstance(needs, tuple) and all(isinstance(each, str) for each in needs)):
+        raise OwnStrategiesError(
+            f"{path}: {name!r} needs one column's name, or a tuple of several; got {strategy.needs!r:.100}"
+        )
+    if strategy.stream not in STREAMS:
+        raise OwnStrategiesError(
+            f"{path}: {name!r} draws from {strategy.stream!r:.100}, which is no random stream: leave it out"
+        )
     unknown = [column for column in strategy.columns if column not in COLUMNS]
     if unknown:
         raise OwnStrategiesError(

@@ -40,7 +40,8 @@ COLUMNS: dict[str, Column] = {
     "losses": Column("(n,) nats a supervised token after Phase A", "artifact"),
     "base_losses": Column("(n,) nats a supervised token before Phase A", "computed"),
     "learning_curve": Column(
-        "(n, points) nats a supervised token as Phase A goes on, at ten evenly spaced steps", "computed"
+        "(n, points) nats a supervised token as Phase A goes on, at each tenth of the steps that it may take",
+        "computed",
     ),
     "embeddings": Column(
         "(n, d) the last hidden state after Phase A, mean over an example's tokens", "computed"
@@ -77,7 +78,7 @@ class Pool:
         """Return the columns that have a value at all, by name."""
         named = {"difficulty": self.difficulty, "losses": self.losses, **self.columns}
         return {
-            name: values
+            name: _read_only(values)
             for name, values in named.items()
             if values is not None and not bool(np.isnan(values).all())
         }
@@ -103,14 +104,15 @@ class Pool:
 
     @cached_property
     def directions(self) -> Array:
-        """Return (n, d) each embedding as it differs from their mean, at length 1."""
-        embeddings = self.column("embeddings")
+        """Return (n, d) each embedding as it differs from their mean, at length 1; fp64, so that no choice
+        hangs on how a processor rounds.
+        """
+        embeddings = self.column("embeddings").astype(np.float64)
         return unit_rows(embeddings - embeddings.mean(axis=0))
 
-    @cached_property
-    def similarity(self) -> Array:
-        """Return (n, n) the cosine of each two of `directions`; 4 n^2 bytes."""
-        found: Array = self.directions @ self.directions.T
+    def similarity(self, index: int) -> Array:
+        """Return (n,) the cosine of each of `directions` with one of them."""
+        found: Array = self.directions @ self.directions[index]
         return found
 
 
@@ -138,6 +140,13 @@ def open_pool(
         numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
         columns["strata"] = np.array([numbers[pair] for pair in pairs], np.int64)
     return Pool(len(lengths), examples.difficulty, losses, columns)
+
+
+def _read_only(values: Array) -> Array:
+    """Return the same numbers, which a strategy cannot change for others."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def unit_rows(rows: Array) -> Array:

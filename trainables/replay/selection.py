@@ -55,7 +55,14 @@ def order_pool(strategy: str, pool: Pool, *, seed: int) -> Indices:
     rule = find_strategy(strategy)
     for column in rule.columns:
         check_column(strategy, pool, column=column)
-    order = rule.order(pool, stream_generator(seed, rule.stream))
+    generator = stream_generator(seed, rule.stream)
+    try:
+        order = rule.order(pool, generator)
+    except (LookupError, ArithmeticError, AttributeError, NameError, TypeError, ValueError) as error:
+        raise SelectionError(
+            f"strategy {strategy!r} cannot order task A's pool, which gives it "
+            f"{', '.join(rule.columns) or 'no column'} (its `needs`): {type(error).__name__}: {error}"
+        ) from error
     if not _is_permutation(order, pool.size):
         raise SelectionError(
             f"strategy {strategy!r} must return each of the pool's {pool.size} positions once, as whole "

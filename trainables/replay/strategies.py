@@ -1,7 +1,7 @@
 """Selection strategies: rules that order task A's training pool for replay.
 
-A strategy sees the training pool only. The first R of its order are replayed, so a larger mix
-replays a superset of a smaller one. A new strategy is one function and one line of STRATEGIES.
+A strategy sees the training pool, and what its columns hold of task B's. The first R of its order are
+replayed, so a larger mix replays a superset of a smaller one. A new strategy is one function and one line of STRATEGIES.
 """
 
 from collections.abc import Callable
@@ -87,8 +87,8 @@ def order_by_loss_ascending(pool: Pool, generator: np.random.Generator) -> Indic
 
 
 def order_by_loss_middle(pool: Pool, generator: np.random.Generator) -> Indices:
-    """Nearest to the median loss first: neither what is learnt nor what cannot be (Goldilocks, Mekala et al.
-    2024, arXiv:2406.09935).
+    """Nearest to the median loss first: neither what is learnt nor what cannot be (after Goldilocks, Hacohen
+    and Tuytelaars 2024, arXiv:2406.09935, which keeps what is learnt neither early nor late).
     """
     losses = pool.column("losses")
     return _order_by(dense_ranks(np.abs(losses - np.nanmedian(losses))), generator)
@@ -103,7 +103,7 @@ def order_by_strata(pool: Pool, generator: np.random.Generator) -> Indices:
 
 def order_by_loss_coverage(pool: Pool, generator: np.random.Generator) -> Indices:
     """Evenly from fifty equal ranges of the loss, at random within each; the hardest tenth comes last (CCS,
-    Zheng et al. 2023, arXiv:2210.15809).
+    Zheng et al. 2023, arXiv:2210.15809, with the loss in the place of the area under the margin).
     """
     losses = pool.column("losses")
     hardest = losses > np.nanquantile(losses, 1 - HARDEST_LEFT_OUT)
@@ -115,7 +115,7 @@ def order_by_loss_coverage(pool: Pool, generator: np.random.Generator) -> Indice
 
 def order_by_learnability(pool: Pool, generator: np.random.Generator) -> Indices:
     """What Phase A lowered the loss of most first (the reducible loss of Mindermann et al. 2022,
-    arXiv:2206.07137, with the base model in the place of the reference).
+    arXiv:2206.07137, of the base model, with Phase A's as the reference).
     """
     return _order_by(dense_ranks(pool.column("losses") - pool.column("base_losses")), generator)
 
@@ -129,57 +129,59 @@ def order_by_instability(pool: Pool, generator: np.random.Generator) -> Indices:
 
 
 def order_by_forgetting(pool: Pool, generator: np.random.Generator) -> Indices:
-    """What a run without replay forgets most first (collateral damage; mix-cd, Peng et al. 2024,
+    """What a run without replay forgets most first (collateral damage; mix-cd, Bai et al. 2024,
     arXiv:2402.08096, with each example's own rise in the place of its cluster's).
     """
     return _order_by(dense_ranks(-pool.column("forgotten")), generator)
 
 
 def order_by_coverage(pool: Pool, generator: np.random.Generator) -> Indices:
-    """From a random example on, always the one farthest from all chosen so far, by embeddings (greedy
-    k-center, Sener and Savarese 2018, arXiv:1708.00489).
+    """From a random example on, always the one farthest from all chosen so far (greedy k-center, Sener and
+    Savarese 2018, arXiv:1708.00489, by the cosine of centred embeddings).
     """
     order = np.empty(pool.size, np.int64)
     nearest = np.full(pool.size, -np.inf)
     chosen = int(generator.integers(pool.size))
     for place in range(pool.size):
         order[place] = chosen
-        nearest = np.maximum(nearest, pool.similarity[chosen])
+        nearest = np.maximum(nearest, pool.similarity(chosen))
         nearest[chosen] = np.inf
         chosen = int(np.argmin(nearest))
     return order
 
 
 def order_by_herding(pool: Pool, generator: np.random.Generator) -> Indices:
-    """Always the example that brings the mean of the chosen nearest to the pool's, by embeddings (herding,
-    Welling 2009; for replay iCaRL, Rebuffi et al. 2017, arXiv:1611.07725).
+    """Always the example that brings the mean of the chosen nearest to the pool's (herding, Welling 2009; for
+    replay iCaRL, Rebuffi et al. 2017, arXiv:1611.07725; here of centred embeddings, the pool one class).
     """
     order = np.empty(pool.size, np.int64)
-    target, drawn = pool.similarity.mean(axis=0), np.zeros(pool.size)
+    target, drawn = pool.directions @ pool.directions.mean(axis=0), np.zeros(pool.size)
     ties = generator.permutation(pool.size)
     for place in range(pool.size):
         gain = (place + 1) * target - drawn
         gain[order[:place]] = -np.inf
         order[place] = ties[np.argmax(gain[ties])]
-        drawn += pool.similarity[order[place]]
+        drawn += pool.similarity(int(order[place]))
     return order
 
 
 def order_by_similarity_descending(pool: Pool, generator: np.random.Generator) -> Indices:
-    """Most like task B first, by embeddings (InsCL, Wang et al. 2024, arXiv:2403.11435, replays more of what
-    differs: the other way round).
+    """Most like task B first (the other way round than InsCL, Wang et al. 2024, arXiv:2403.11435), by the
+    cosine of centred embeddings.
     """
     return _order_by(dense_ranks(-_towards_task_b(pool)), generator)
 
 
 def order_by_similarity_ascending(pool: Pool, generator: np.random.Generator) -> Indices:
-    """Least like task B first, by embeddings (InsCL, Wang et al. 2024, arXiv:2403.11435)."""
+    """Least like task B first (after InsCL, Wang et al. 2024, arXiv:2403.11435, which weighs whole tasks by
+    their Wasserstein distance), by the cosine of centred embeddings.
+    """
     return _order_by(dense_ranks(_towards_task_b(pool)), generator)
 
 
 def order_by_alignment_descending(pool: Pool, generator: np.random.Generator) -> Indices:
-    """Whose gradient points most as task B's do first (LESS, Xia et al. 2024, arXiv:2402.04333, with plain
-    gradients).
+    """Whose gradient points most as task B's do first (after LESS, Xia et al. 2024, arXiv:2402.04333: plain
+    gradients of one checkpoint, and of task B's training examples).
     """
     return _order_by(dense_ranks(-_alignment(pool)), generator)
 
@@ -202,7 +204,7 @@ def order_by_length_of(pool: Pool, generator: np.random.Generator, *, matched: S
     exchanged = np.empty(pool.size, np.int64)
     for each in np.unique(bins):
         places = np.flatnonzero(bins[order] == each)
-        exchanged[places] = generator.permutation(order[places])
+        exchanged[places] = generator.permutation(np.flatnonzero(bins == each))
     return exchanged
 
 
@@ -233,7 +235,7 @@ def _shares_before(groups: Array, generator: np.random.Generator) -> Floats:
 
 def _towards_task_b(pool: Pool) -> Floats:
     """Return (n,) the cosine of each example with the mean of task B's, both seen from the pool's mean."""
-    embeddings = pool.column("embeddings")
+    embeddings = pool.column("embeddings").astype(np.float64)
     towards = pool.column("task_b_embeddings").mean(axis=0) - embeddings.mean(axis=0)
     found: Floats = pool.directions @ (towards / max(float(np.linalg.norm(towards)), 1e-12))
     return found
@@ -241,8 +243,11 @@ def _towards_task_b(pool: Pool) -> Floats:
 
 def _alignment(pool: Pool) -> Floats:
     """Return (n,) the cosine of each example's gradient with the mean direction of task B's."""
-    mean = unit_rows(pool.column("task_b_gradients")).mean(axis=0)
-    found: Floats = unit_rows(pool.column("gradients")) @ (mean / max(float(np.linalg.norm(mean)), 1e-12))
+    own, theirs = (
+        unit_rows(pool.column(name).astype(np.float64)) for name in ("gradients", "task_b_gradients")
+    )
+    mean = theirs.mean(axis=0)
+    found: Floats = own @ (mean / max(float(np.linalg.norm(mean)), 1e-12))
     return found
 
 

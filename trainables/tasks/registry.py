@@ -1,5 +1,7 @@
 """The tasks there are, and whether what is asked of one can be."""
 
+import shlex
+
 from trainables.ledger.members import members
 from trainables.settings import TaskSettings
 from trainables.tasks import built_in, custom
@@ -34,7 +36,15 @@ def check_task(settings: TaskSettings) -> TaskSettings:
         if task.generate_rows is not None:
             _check_generated(settings)
     if settings.score is not None and settings.score not in SCORES:
-        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {settings.score!r:.100}")
+        if settings.score.endswith(".py"):
+            raise ValueError(
+                f"score: {settings.score} is code, and run only where the command line names it too: add "
+                f"--score {shlex.quote(settings.score)}"
+            )
+        raise ValueError(
+            f"score must be one of {', '.join(SCORES)}, or a Python file of yours, got "
+            f"{settings.score!r:.100}"
+        )
     if settings.paragraphs != "all" and "paragraphs" not in (task or OWN_TASK).options:
         takers = ", ".join(repr(each.name) for each in TASKS.values() if "paragraphs" in each.options)
         raise ValueError(f"paragraphs is for task {takers}, not {name!r}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from trainables.cache.code_identity import digest_function
+from trainables.cache.code_identity import digest_function, digest_source
 from trainables.ledger.schema import EXACT_MATCH, F1
 from trainables.tasks.examples import TaskError
 
@@ -47,7 +47,7 @@ class Score:
     """A comparison of an answer with its reference, which gives the scores of these `names`.
 
     `package` and `extra` name what it needs installed. `apart`: it may never end, and is done in a process
-    that can be killed (`tasks.judging`).
+    that can be killed (`tasks.judging`). `source`: the text of a user's own, which workers are sent.
     """
 
     compare: Callable[[str, str], Scores]
@@ -55,11 +55,32 @@ class Score:
     package: str | None = None
     extra: str | None = None
     apart: bool = False
+    source: str | None = None
 
     @property
     def digest(self) -> str:
-        """What the score is known by: its function's own source."""
-        return digest_function(self.compare)
+        """What the score is known by: its function's own source, or its file's."""
+        return digest_function(self.compare) if self.source is None else digest_source(self.source)
+
+
+def own_comparison(source: str) -> Callable[[str, str], Scores]:
+    """Run a user's file and return its `score` as a comparison: its value, in [0, 1], is the exact match.
+
+    Raises TypeError for a file without one, and the comparison ValueError for a value that is no share.
+    """
+    names: dict[str, object] = {"__name__": "own_score"}
+    exec(compile(source, "own_score.py", "exec"), names)  # noqa: S102  what the user asked for
+    score = names.get("score")
+    if not callable(score):
+        raise TypeError("it must define score(answer, reference), which returns a share in [0, 1]")
+
+    def compare(answer: str, reference: str) -> Scores:
+        value = score(answer, reference)
+        if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
+            raise ValueError(f"score({answer!r:.60}, {reference!r:.60}) must be in [0, 1], got {value!r:.60}")
+        return {EXACT_MATCH: float(value)}
+
+    return compare
 
 
 SCORES: dict[str, Score] = {

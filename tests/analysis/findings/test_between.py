@@ -55,6 +55,14 @@ def test_a_run_that_both_values_share_is_no_pair(tmp_path: Path) -> None:
     assert "none" not in set(find(study).between["strategy"])
 
 
+def test_a_value_that_is_null_may_be_the_reference(tmp_path: Path) -> None:
+    """Fault: it is a text among the labels and none in the search, and the order of appearance decided."""
+    search = {"config": {"search": {"reselect_every": [None, 10]}}}
+    study = write_study(tmp_path, axes={"reselect_every": [10, None]}, seeds=range(3), description=search)
+    (found,) = {(row["value"], row["reference"]) for row in find(study).between.to_dict("records")}
+    assert found == ("10", "null")
+
+
 def test_without_a_second_value_there_is_no_table(tmp_path: Path) -> None:
     found = find(write_study(tmp_path))
     assert TABLES["between"](found) is None
