@@ -359,12 +359,12 @@ def _execute(
         sys.exit(code)
 
 
-def main() -> None:
+def main(commands: click.Group = cli) -> None:
     """Run the command line; whatever the user can mend is one readable block and exit code 2."""
     keep_printing()
     gc.set_threshold(*COLLECT_AFTER)
     try:
-        cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
+        commands(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
     except (UserError, RunEndedError) as error:
         click.echo(visible(f"error: {redact(str(error))}"), err=True)
         sys.exit(EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED)
