@@ -103,7 +103,7 @@ class ModelSettings(Settings):
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether layers go through torch.compile; auto where it pays for itself."""
     quantization: Quantization = "none"
-    """nf4 packs the frozen linear layers into 4 bits (QLoRA)."""
+    """nf4 packs the frozen linear layers into 4 bits (QLoRA); needs forgetting-sweep[nf4]."""
     trust_remote_code: bool = False
     """Whether code that comes with a model may run."""
     lora: LoraSettings = LoraSettings()
@@ -124,7 +124,7 @@ class TaskSettings(Settings):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
-    """A built-in task's name, or a name for your own."""
+    """math, hotpotqa, arithmetic, multihop or convention, which are built in, or a name for your own."""
     path: Path | None = None
     """A file or folder of examples; by default the built-in task's own source."""
     train: Count = 4000
@@ -144,7 +144,7 @@ class TaskSettings(Settings):
     difficulty: str | None = None
     """The column that difficulty strategies order by."""
     score: str | None = None
-    """How generated answers are judged; by default as suits the task."""
+    """How answers are judged: text, short_answer or mathematics; by default as suits the task."""
 
     @model_validator(mode="before")
     @classmethod
@@ -342,7 +342,7 @@ class WatchSettings(TaskSettings):
     validation: Count = 100
     """Examples that are measured."""
     text: str | None = None
-    """The column of plain text."""
+    """The column of plain text; any name for a .txt file."""
     hub: str | None = None
     """A data set on the hub."""
     subset: str | None = None
