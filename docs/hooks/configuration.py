@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import textwrap
 import types
 from collections.abc import Iterator
 from functools import cache
@@ -16,9 +17,10 @@ from trainables.settings import LARGEST, Settings
 
 INTRODUCTION = """# Configuration
 
-One file of YAML 1.2 (`off` and `yes` are words, `010` is ten, `1e-4` a number). `--set section.field=value` overrides
-any field. `python -m sweep plan study.yaml` checks a file and shows what it stands for, and runs nothing. How data,
-tasks and strategies of your own are declared: [Data, tasks and strategies](data_and_tasks.md).
+One file of YAML 1.2 (`off` and `yes` are words, `010` is ten, `1e-4` a number). `--set section.field=value`
+overrides any field. `python -m sweep plan study.yaml` checks a file and shows what it stands for, and runs
+nothing. How data, tasks and strategies of your own are declared: [Data, tasks and
+strategies](data_and_tasks.md).
 
 This page is written from the models that validate a configuration, when the site is built.
 """
@@ -33,11 +35,17 @@ def configuration_page() -> str:
 
 
 def _section(model: type[Settings], name: str, preset: Settings | None) -> Iterator[str]:
-    """Yield a section's table, then those of the sections within it; `preset` is what stands where none is."""
+    """Yield a section's table, then those of the sections within it; `preset` holds its defaults."""
     yield f"\n## {f'`{name}`' if name else 'The study'}\n\n{_first_paragraph(model)}\n\n"
     yield "| field | type | default | rule | what it is |\n|---|---|---|---|---|\n"
     for field, info in model.model_fields.items():
-        cells = (f"`{field}`", _type(info.annotation), _default(info, preset, field), _rules(info), described(model, field))
+        cells = (
+            f"`{field}`",
+            _type(info.annotation),
+            _default(info, preset, field),
+            _rules(info),
+            described(model, field),
+        )
         yield f"| {' | '.join(cells)} |\n"
     for field, info in model.model_fields.items():
         for inner in _settings_in(info.annotation):
@@ -59,7 +67,7 @@ def described(model: type[Settings], field: str) -> str:
 
 @cache
 def _sentences(model: type[Settings]) -> dict[str, str]:
-    (tree,) = ast.parse(inspect.getsource(model)).body
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(tree, ast.ClassDef)
     found = {}
     for line, after in zip(tree.body, tree.body[1:], strict=False):

@@ -55,9 +55,7 @@ def test_no_command_of_analysis_hides_one_of_sweeps() -> None:
     assert {*cli.commands} & {*analysis.commands} == set()
 
 
-def test_plot_and_report_are_there_under_every_name_without_torch(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_plot_and_report_are_there_under_every_name_without_torch(installed: Path, tmp_path: Path) -> None:
     history = tmp_path / "history.json"
     history.write_text('{"steps": [0, 1, 2], "math_loss": [1.0, 0.9, 0.8]}')
     code = (
