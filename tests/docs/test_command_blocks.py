@@ -138,10 +138,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("configs", "docs"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "bin").mkdir()
-    command = folder / "bin" / "forgetting-sweep"
-    command.write_text(f"#!{sys.executable}\nfrom sweep.command import main\nmain()\n")
-    command.chmod(0o755)
-    (folder / "bin" / "python").symlink_to(shutil.which(sys.executable) or sys.executable)
+    scripts = {
+        "python": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
+        "forgetting-sweep": f"#!{sys.executable}\nfrom sweep.command import main\nmain()\n",
+    }
+    for name, text in scripts.items():
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "activate").write_text("export ACTIVE=yes\n")
     with tarfile.open(FINISHED) as archive:
