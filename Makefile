@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-all test-fast coverage chaos bench bench-quick gpu-check lint clean
+.PHONY: setup docs demo test test-all test-fast coverage chaos bench bench-quick gpu-check lint clean
 
 setup: $(READY)
 
@@ -71,6 +71,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site, build/site/index.html; a warning, a broken link or a missing anchor is an error.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m mkdocs build
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Makes `python -m analysis` the same command as `forgetting-analysis`."""
+"""`python -m analysis`: the commands of analysis alone; `forgetting-sweep` has them too."""
 
 from analysis.cli import main
 

@@ -109,6 +109,10 @@ OWN_SCORE = click.option(
 # Plans of many cells are many objects that all stay: looking for garbage among them at Python's own pace took
 # a quarter of the time of `plan`.
 COLLECT_AFTER = (50_000, 20, 50)
+FORMATS = {
+    "original": "one forgetting_history_*.json a finished cell, as the single-seed script wrote them",
+    "peft": "one adapter (--cell LABEL) as a folder that PEFT loads, with a model card",
+}
 
 
 @click.group(
@@ -313,25 +317,46 @@ def status(storage: str, check: bool) -> None:
 
 @cli.command()
 @STORAGE
-@click.option("--format", "form", type=click.Choice(["original"]), required=True, help="The format to write.")
+@click.option("--format", "form", type=click.Choice([*FORMATS]), help="Without it: list what there is.")
+@click.option("--cell", metavar="LABEL", help="Whose adapter, with --format peft: a label or a key.")
+@click.option(
+    "--base-model",
+    metavar="NAME",
+    help="What the adapter calls its base model. Default: the hub id and commit, or the study's own name.",
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     help="Default: STORAGE/export, or ./export where STORAGE is not a directory.",
 )
-def export(storage: str, form: str, output: Path | None) -> None:
-    """Write the finished cells of the study in STORAGE as files for other tools.
+def export(
+    storage: str, form: str | None, cell: str | None, base_model: str | None, output: Path | None
+) -> None:
+    """Write what the study in STORAGE has finished as files for other tools.
 
-    "original": one forgetting_history_*.json a cell, as the single-seed script wrote them.
+    \b
+    python -m sweep export results/demo                                   formats, and cells by label
+    python -m sweep export results/demo --format peft --cell phase_a      an adapter that PEFT loads
+    python -m sweep export results/demo --format original                 one history a cell, as JSON
     """
+    from sweep.adapter_export import describe_exports, export_adapter
     from sweep.export import export_original
     from sweep.ledger.ledger import open_existing
 
+    if (cell is None) is (form == "peft") or (base_model is not None and form != "peft"):
+        raise click.UsageError("--format peft takes --cell LABEL, and only it takes --cell and --base-model")
     ledger = open_existing(storage)
-    folder = output or Path("" if "://" in storage else storage, "export")
-    written = export_original(ledger, folder)
-    click.echo(f"{len(written)} histories in {folder}")
+    if form is None:
+        for line in describe_exports(ledger, FORMATS):
+            click.echo(visible(line))
+    elif cell is not None:
+        folder = export_adapter(ledger, cell, output, base=base_model)
+        click.echo(f"{folder}: an adapter for PeftModel.from_pretrained, and its card, README.md")
+    else:
+        folder = output or Path("" if "://" in storage else storage, "export")
+        written = export_original(ledger, folder)
+        click.echo(f"{len(written)} histories in {folder}")
 
 
 def _execute(
@@ -379,12 +404,12 @@ def _execute(
         sys.exit(code)
 
 
-def main() -> None:
+def main(commands: click.Group = cli) -> None:
     """Run the command line; whatever the user can mend is one readable block and exit code 2."""
     keep_printing()
     gc.set_threshold(*COLLECT_AFTER)
     try:
-        cli(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
+        commands(prog_name="python -m sweep" if sys.argv[0].endswith("__main__.py") else None)
     except (UserError, RunEndedError) as error:
         click.echo(visible(f"error: {redact(str(error))}"), err=True)
         sys.exit(EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILED)

@@ -259,7 +259,8 @@ def compute_forgotten(job: ColumnJob, session: ModelSession) -> Floats:
         if run.diverged_at is not None:
             raise ColumnError(
                 f"the column 'forgotten' is of a run without replay at lr {job.training.lr:g}, which "
-                f"diverged at step {run.diverged_at}: lower phase_b.lr, or leave the strategies out that choose by it"
+                f"diverged at step {run.diverged_at}: lower phase_b.lr, or leave the strategies out that "
+                "choose by it"
             )
     after = _losses(session, job.phase_a.task_a.train, group.stack)
     return np.asarray(after - job.place.artifact.pool_losses, np.float64)

@@ -50,10 +50,15 @@ class LoraSettings(Settings):
     """
 
     r: Count = 8
+    """The rank of every adapter."""
     alpha: Annotated[float, Field(gt=0)] = 16
+    """What scaling divides by the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """The share of an adapter's inputs that is dropped in training."""
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """The projections that are adapted, or all-linear for every linear layer but the output layer."""
     scaling: Literal["standard", "rslora"] = "standard"
+    """How the adapter's product is scaled: alpha / r, or alpha / sqrt(r) for rslora."""
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -88,13 +93,21 @@ class ModelSettings(Settings):
     """
 
     name: str = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
+    """A hub id, a directory of safetensors, a GGUF file, or smollm2-135m."""
     revision: str | None = None
+    """The hub's branch, tag or commit; what it stood for is recorded as a commit."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """What is computed in; auto is bf16 where every device computes it."""
     attention: Attention = "auto"
+    """The attention kernel; auto takes the one that was fastest on the first worker."""
     compile: Literal["auto", "on", "off"] = "auto"
+    """Whether layers go through torch.compile; auto where it pays for itself."""
     quantization: Quantization = "none"
+    """nf4 packs the frozen linear layers into 4 bits (QLoRA); needs forgetting-sweep[nf4]."""
     trust_remote_code: bool = False
+    """Whether code that comes with a model may run."""
     lora: LoraSettings = LoraSettings()
+    """The adapter's shape."""
 
     @model_validator(mode="before")
     @classmethod
@@ -112,16 +125,27 @@ class TaskSettings(Settings):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+    """math, hotpotqa, arithmetic, multihop or convention, which are built in, or a name for your own."""
     path: Path | None = None
+    """A file or folder of examples; by default the built-in task's own source."""
     train: Count = 4000
+    """Training examples, counted after over-long ones are dropped."""
     validation: Count = 400
+    """Validation examples, counted likewise."""
     seed: Seed = 0
+    """What the draw of examples depends on; never a replicate's seed."""
     paragraphs: Literal["all", "supporting"] = "all"
+    """Of HotpotQA: all paragraphs, or the supporting ones alone."""
     prompt_format: Literal["instruct", "chat"] = "instruct"
+    """How a prompt is written: [INST] or the tokenizer's chat template."""
     prompt: str | None = None
+    """Your own task's prompt, a template over its columns."""
     completion: str | None = None
+    """Your own task's completion, a template over its columns."""
     difficulty: str | None = None
+    """The column that difficulty strategies order by."""
     score: str | None = None
+    """How answers are judged: text, short_answer or mathematics; by default as suits the task."""
 
     @model_validator(mode="before")
     @classmethod
@@ -183,14 +207,23 @@ class TrainingSettings(Settings):
     """One phase's optimisation: AdamW with a warm-up and decay schedule, over whole batches."""
 
     epochs: Count | None = None
+    """Passes over the data; give this or steps."""
     steps: Count | None = None
+    """Optimiser steps; give this or epochs."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
+    """The highest learning rate."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate falls after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0, le=LARGEST)] = 0
+    """Steps over which the rate rises from zero."""
     batch_size: Count = 64
+    """Examples an optimiser step."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's."""
     gradient_clipping: Annotated[float, Field(gt=0)] | None = 1.0
+    """The largest norm of a step's gradient; null for none."""
     loss_on: Literal["completion", "all"] = "completion"
+    """What is supervised in training; validation always measures the completion."""
 
     @model_validator(mode="after")
     def check_duration(self) -> Self:
@@ -208,8 +241,11 @@ class PlateauSettings(Settings):
     """
 
     smallest_gain: Annotated[float, Field(gt=0)]
+    """Nats a token that a measurement must gain to count."""
     patience: Count = 3
+    """Measurements without such a gain that end Phase A."""
     every: Count = 10
+    """Steps from one measurement to the next."""
 
     def reached(self, losses: Sequence[float]) -> bool:
         """Say whether losses so far, in order, have come to the plateau."""
@@ -228,12 +264,19 @@ class PhaseASettings(TrainingSettings):
     """
 
     epochs: Count | None = 2
+    """Passes over task A; give this or steps."""
     seed: Seed = 0
+    """The seed of the shared adapter."""
     seeds: Literal["shared", "per_replicate"] = "shared"
+    """One adapter for all cells, or one for each replicate."""
     adapter: Path | None = None
+    """A PEFT directory of your own in place of training one."""
     cache: str | None = None
+    """A storage of artifacts that studies share."""
     checkpoint_every: Count = 10
+    """Steps from one checkpoint to the next."""
     until: PlateauSettings | None = None
+    """Ends training where task A's validation loss has stopped falling."""
 
     @field_validator("adapter")
     @classmethod
@@ -271,9 +314,13 @@ class GenerateSettings(Settings):
     """
 
     tasks: Annotated[tuple[Literal["task_a", "task_b"], ...], Field(min_length=1)] = ("task_a",)
+    """Whose prompts are answered."""
     at: Literal["ends", "all"] | tuple[Count, ...] = "ends"
+    """At step 0 and the last step, at all evaluation points, or at these as well."""
     examples: Count | None = None
+    """The first so many of each validation set; null for all."""
     max_new_tokens: Count = 256
+    """The longest answer, in tokens."""
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -300,16 +347,22 @@ class WatchSettings(TaskSettings):
     """
 
     validation: Count = 100
+    """Examples that are measured."""
     text: str | None = None
+    """The column of plain text; any name for a .txt file."""
     hub: str | None = None
+    """A data set on the hub."""
     subset: str | None = None
+    """The data set's configuration on the hub."""
 
 
 class EvaluationSettings(Settings):
     """What is measured beside both tasks' validation losses: answers, and what else may be lost."""
 
     generate: GenerateSettings | None = None
+    """Greedy answers to validation prompts; none unless asked for."""
     watch: tuple[WatchSettings, ...] = ()
+    """Corpora that are measured at every evaluation point and never trained on."""
 
     @field_validator("watch")
     @classmethod
@@ -334,13 +387,21 @@ class PhaseBSettings(TrainingSettings):
     """
 
     epochs: Count | None = 2
+    """Passes over task B; give this or steps."""
     lr: Annotated[float, Field(gt=0)] = 7e-5
+    """The highest learning rate."""
     eval_every: Count = 10
+    """Steps from one evaluation point to the next."""
     mix_mode: Literal["add", "substitute"] = "add"
+    """Replay on top of task B's examples, or in place of some."""
     mix_unit: Literal["examples", "tokens"] = "examples"
+    """Whether a mix is of examples or of supervised tokens."""
     replay_schedule: Literal["uniform", "early", "late", "blocked"] = "uniform"
+    """When replay comes: over the whole run, in its first or last half, or in batches of its own."""
     reselect_every: Count | None = None
+    """Steps after which strategies that go by losses choose again; null: they choose once."""
     keep_adapters: bool = True
+    """Whether finished cells keep their adapters, for export."""
 
     @model_validator(mode="before")
     @classmethod

@@ -32,9 +32,13 @@ class SearchSettings(Settings):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     strategy: Annotated[tuple[str, ...], Field(min_length=1)] = ORIGINAL
+    """What fills the replay slots; strategies and controls."""
     mix: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)] = (0.1,)
+    """Replayed examples for each of task B's training examples; 0 is no replay."""
     seed: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    """A replicate each."""
     looks: tuple[Annotated[int, Field(ge=FEWEST_SEEDS_AT_A_LOOK, le=MOST_LABELS)], ...] = ()
+    """Written as seeds: {looks: [5, 10, 20]}: the numbers of seeds at which contrasts are judged."""
 
     @model_validator(mode="before")
     @classmethod

@@ -45,14 +45,23 @@ class ResourceSettings(Settings):
     """
 
     cpus: Annotated[float, Field(gt=0)] = 1
+    """CPUs that a trial holds; fractions are allowed."""
     gpus: Annotated[float, Field(ge=0)] = 0
+    """The part of a GPU that a trial holds; also of its memory."""
     device: Literal["auto", "cpu"] = "auto"
+    """auto computes on a GPU where gpus asks for one; cpu reserves it and computes on the CPU."""
     phase_a_cpus: Annotated[float, Field(gt=0)] | None = None
+    """CPUs that Phase A holds; by default cpus."""
     max_concurrent: Count | None = None
+    """Trials at a time; by default as many as fit."""
     cells_per_worker: Count | Literal["auto"] = "auto"
+    """Cells that train together in one process; auto is what was fastest where Phase A ran."""
     retries: Annotated[int, Field(ge=0, le=LARGEST)] = 3
+    """How often a trial that failed is tried again."""
     progress_timeout: Annotated[float, Field(gt=0)] = 1800
+    """Seconds without a microbatch after which a worker is ended."""
     storage_patience: Annotated[float, Field(ge=0)] = 600
+    """Seconds that cells wait for storage that is full or away."""
 
     @property
     def on_gpu(self) -> bool:
@@ -98,16 +107,27 @@ class InferenceSettings(Settings):
     """
 
     primary: Annotated[str, AfterValidator(_known_measure)] = PRIMARY
+    """The measure that the verdicts are about."""
     baseline: str = DEFAULT_BASELINE
+    """The strategy that the others are compared with."""
     smallest_effect: Annotated[float, Field(gt=0)] | None = None
+    """The difference below which two strategies count as equivalent; null: none can."""
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of the intervals and of the family of contrasts."""
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+    """What plan counts seeds for."""
     growth: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The share of alpha kept for what is added after outcomes were seen."""
     baseline_draws: Literal[1, 2] = 1
+    """2 compares with the mean of random and random_aa."""
     order: Literal["together", "strategies_first", "strategies_only"] = "together"
+    """All contrasts together; or a strategy's mean over its mixes first; or the means alone."""
     question: Literal["equivalence", "non_inferiority"] = "equivalence"
+    """Beside a difference: that there is none as large, or none for the worse."""
     task_b_margin: Annotated[float, Field(gt=0)] | None = None
+    """What is better must also keep task B's final loss within this of the baseline's."""
     weights: dict[float, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    """Of the mixes in a strategy's mean; alike unless given."""
 
 
 def check_own(named: Any) -> None:
@@ -134,19 +154,33 @@ class StudyConfig(Settings):
     """
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+    """The study's name."""
     storage: str
+    """A directory, or s3://bucket/prefix; by default results/ and the study's name."""
     model: ModelSettings = ModelSettings()
+    """The base model; a name alone will do."""
     task_a: CheckedTask = TaskSettings(name="math")
+    """What Phase A teaches, and what is replayed; a name alone will do."""
     task_b: CheckedTask = TaskSettings(name="hotpotqa")
+    """What Phase B teaches; a name alone will do."""
     max_length: Annotated[int, Field(ge=8, le=LARGEST)] = 2048
+    """The longest example in tokens; longer ones are dropped and counted, never cut."""
     phase_a: PhaseASettings = PhaseASettings()
+    """How the adapter that every cell starts from is trained."""
     phase_b: PhaseBSettings = PhaseBSettings()
+    """How a cell is trained."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    """What is measured beside both tasks' validation losses."""
     strategies: Path | None = None
+    """A Python file with strategies of your own; named on the command line too."""
     search: SearchSettings = SearchSettings()
+    """Which cells there are."""
     inference: InferenceSettings = InferenceSettings()
+    """What will be asked of the results; changes no cell."""
     gate: bool = False
+    """Whether the grid runs only once something was learned and forgotten."""
     resources: ResourceSettings = ResourceSettings()
+    """What a trial holds on the cluster."""
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,7 @@ it.
 import os
 from dataclasses import dataclass
 
+from trainables.model.base_name import base_name
 from trainables.model.sources import ModelSource
 from trainables.settings import ModelSettings
 
@@ -35,4 +36,7 @@ class Setup:
     @property
     def base_model(self) -> str:
         """The name written into adapter files, as PEFT looks it up."""
-        return self.source.location
+        source = self.source
+        return base_name(
+            self.settings.name, origin=source.origin, location=source.location, revision=source.revision
+        ).name

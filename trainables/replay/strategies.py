@@ -1,7 +1,8 @@
 """Selection strategies: rules that order task A's training pool for replay.
 
 A strategy sees the training pool, and what its columns hold of task B's. The first R of its order are
-replayed, so a larger mix replays a superset of a smaller one. A new strategy is one function and one line of STRATEGIES.
+replayed, so a larger mix replays a superset of a smaller one. A new strategy is one function and one line of
+STRATEGIES.
 """
 
 from collections.abc import Callable
