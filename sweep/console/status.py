@@ -83,7 +83,9 @@ class StudyView:
             lines.append("driver: none has been here")
         else:
             state = holder.state if self.at_work else f"{holder.state}; no driver is at work"
-            lines.append(f"driver: {holder.owner.describe()}, last heartbeat {holder.age:.0f} s ago ({state})")
+            lines.append(
+                f"driver: {holder.owner.describe()}, last heartbeat {holder.age:.0f} s ago ({state})"
+            )
         phase = f"phase: {self.phase}"
         if self.progress and self.at_work and self.progress.phase == PHASE_A and self.progress.phase_a[1]:
             phase += f", step {self.progress.phase_a[0]} of {self.progress.phase_a[1]} of Phase A"

@@ -147,9 +147,7 @@ def print_rates(ledger: Ledger, *, console: Console) -> None:
         )
         for each in outcomes
     ]
-    console.print(
-        lay_out(("lr", "state", "step", "task A", "task B"), rows, width=console.width), crop=False
-    )
+    console.print(lay_out(("lr", "state", "step", "task A", "task B"), rows, width=console.width), crop=False)
     best = best_rate(outcomes)
     if best is None:
         console.print("no rate has reached its last step on every seed", highlight=False)

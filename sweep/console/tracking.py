@@ -52,7 +52,9 @@ class Follower:
         self._ending.set()
         self._thread.join(LEAVE_SECONDS)
         if self._thread.is_alive():
-            self.progress.say(f"trackers: not done after {LEAVE_SECONDS:g} s; the next run gives them the rest")
+            self.progress.say(
+                f"trackers: not done after {LEAVE_SECONDS:g} s; the next run gives them the rest"
+            )
 
     def _keep_following(self) -> None:
         folder = tracker_folder(self.study)

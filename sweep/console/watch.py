@@ -24,7 +24,7 @@ def watch(
 
     Storage that does not answer is said and asked again.
     """
-    seen: dict[str, int | None | str] = {}
+    seen: dict[str, int | str | None] = {}
     with Live(console=console, auto_refresh=False) if console.is_terminal else _Lines() as live:
         while True:
             try:
@@ -63,7 +63,7 @@ def _counts(view: StudyView) -> str:
     return visible(f"study {view.study}: {len(view.cells)} cells: {counts}")
 
 
-def _print_news(view: StudyView, seen: dict[str, int | None | str], console: Console) -> None:
+def _print_news(view: StudyView, seen: dict[str, str], console: Console) -> None:
     """Print a line for whatever has changed since the last look."""
     head = [_counts(view), *view.headline()[1:]]
     if seen.get("") != "\n".join(head):

@@ -58,7 +58,8 @@ class Tracker(ABC):
         """Take a run's new rows; `ended`: there will be no more. Raises TrackerError."""
 
     def close(self) -> None:
-        """Let go of what is open. Raises TrackerError."""
+        """Let go of what is open; nothing, for most. Raises TrackerError."""
+        return
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What those see of a study who are not at its terminal: `status`, `watch`, the progress file, notifications."""
+"""What those see of a study who are not at its terminal: `status`, `watch`, notifications."""
 
 import io
 import json
@@ -49,9 +49,7 @@ def key_of(fake: FakeStudy, strategy: str) -> str:
 
 
 def at_step(fake: FakeStudy) -> RunProgress:
-    return RunProgress(
-        phase=PHASE_B, phase_a=[8, 8], running={key_of(fake, "random"): 6}, seconds_left=120.0
-    )
+    return RunProgress(phase=PHASE_B, phase_a=[8, 8], running={key_of(fake, "random"): 6}, seconds_left=120.0)
 
 
 def test_status_shows_a_running_cell_by_the_name_that_plan_gives_it(fake: FakeStudy) -> None:

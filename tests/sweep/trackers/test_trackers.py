@@ -141,14 +141,14 @@ def run_again(fake: FakeStudy) -> str:
 def test_a_tracker_joins_a_finished_study_and_is_given_each_row_once(finished: FakeStudy) -> None:
     before = finished.prepared.fingerprint
     run_again(finished)
-    files = {path for path in (finished.root / "tensorboard").rglob("events*")}
+    files = set((finished.root / "tensorboard").rglob("events*"))
     assert {path.parent.name for path in files} == {
         "no_replay_seed_0",
         "random_0.5_seed_0",
         "difficulty_hard_0.5_seed_0",
     }
     run_again(finished)
-    assert {path for path in (finished.root / "tensorboard").rglob("events*")} == files
+    assert set((finished.root / "tensorboard").rglob("events*")) == files
     record = finished.ledger.study_record()
     assert record is not None
     assert record["fingerprint"] == before
