@@ -89,9 +89,10 @@ class TensorBoard(Tracker):
             return
         from tensorboardX import SummaryWriter
 
+        # Two files of one second would have one name without the step.
         place = self.folder / "tensorboard" / f"{re.sub(r'[^A-Za-z0-9.=_-]+', '_', run.name)[:150]}"
         try:
-            with SummaryWriter(str(place)) as writer:
+            with SummaryWriter(str(place), filename_suffix=f".{rows[0]['step']}") as writer:
                 if rows[0]["step"] == 0:
                     table = "\n".join(f"| {name} | {value} |" for name, value in run.parameters.items())
                     writer.add_text("parameters", f"| | |\n|---|---|\n{table}")
