@@ -46,7 +46,8 @@ def read_mlflow(folder: Path, run: Run) -> Points:
 
 def read_wandb(folder: Path, run: Run) -> Points:
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
+
+    DataStore = pytest.importorskip("wandb.sdk.internal.datastore").DataStore
 
     points: Points = {}
     for path in sorted((folder / "wandb").glob(f"offline-run-*-{run.key}/*.wandb")):
