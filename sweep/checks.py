@@ -17,9 +17,12 @@ from urllib.request import getproxies, proxy_bypass
 
 from sweep.config.errors import ConfigurationError
 from sweep.config.study import StudyConfig
+from sweep.console.notify import check_notify
+from sweep.console.tracking import tracker_folder
 from sweep.ledger.ledger import Ledger
 from sweep.lr_search.search import check_kind
 from sweep.planning.study_record import Fingerprint, check_meaning
+from sweep.trackers.trackers import TRACKERS
 from trainables.ledger import schema
 from trainables.ledger.forms import LedgerError
 from trainables.ledger.sealed_json import DamagedError
@@ -53,6 +56,9 @@ def check_before_compute(study: StudyConfig, *, address: str | None, say: Say) -
     is not there or lets nobody in, or for what this machine lacks.
     """
     check_user()
+    check_notify(study.notify)
+    for name in study.trackers:
+        TRACKERS[name](study.study, tracker_folder(study)).check()
     for field, path in _directories(study).items():
         _check_directory(path, field)
     if _is_new(study):

@@ -1,6 +1,7 @@
-"""The command line: run, resume, plan, tune, status, export."""
+"""The command line: run, resume, plan, tune, status, watch, export."""
 
 import gc
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -303,16 +304,46 @@ def tune(
     is_flag=True,
     help="Read every file of every finished cell, also those that no one has written to.",
 )
-def status(storage: str, check: bool) -> None:
-    """Show what is done, running, failed, damaged and missing in the study in STORAGE."""
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON instead (docs/watching.md).")
+def status(storage: str, check: bool, as_json: bool) -> None:
+    """Show what is done, running, failed, damaged and missing in the study in STORAGE.
+
+    Also who works on it, in which phase, and how long it will take.
+    """
     from sweep.console.tables import print_rates, print_status
     from sweep.ledger.ledger import open_existing
     from sweep.lr_search.search import holds_search
 
     ledger = open_existing(storage)
+    if as_json:
+        from sweep.console.status import read_view
+
+        click.echo(json.dumps(read_view(ledger, thorough=check, finished_rows=True).as_json()))
+        return
     print_status(ledger, thorough=check, console=Console())
     if holds_search(ledger):
         print_rates(ledger, console=Console())
+
+
+@cli.command()
+@STORAGE
+@click.option(
+    "--every", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Seconds between looks."
+)
+def watch(storage: str, every: float) -> None:
+    """Show where the study in STORAGE stands, again and again, until it ends.
+
+    From any machine that sees its storage. Ends with exit code 1 where cells failed.
+    """
+    from sweep.console.watch import watch as keep_watching
+    from sweep.ledger.ledger import open_existing
+
+    try:
+        view = keep_watching(open_existing(storage), every=every, console=Console())
+    except KeyboardInterrupt:
+        return  # the study goes on
+    if view.counts.get("failed"):
+        sys.exit(EXIT_FAILED)
 
 
 @cli.command()

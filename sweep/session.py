@@ -13,6 +13,7 @@ from sweep.cluster.signals import Interruption
 from sweep.config.errors import EXIT_FAILED
 from sweep.config.study import StudyConfig
 from sweep.console.progress import Progress
+from sweep.console.publishing import published
 from sweep.design.next_stage import NextStage, find_next_stage
 from sweep.ledger.lease import Lease, held
 from sweep.ledger.ledger import CellStatuses, Ledger
@@ -27,6 +28,7 @@ from sweep.planning.plan import Plan, make_plan, publish_plan
 from trainables.artifact import sweep_artifact
 from trainables.cache.code_identity import NUMERICS
 from trainables.ledger import schema
+from trainables.ledger.errors import RunEndedError
 from trainables.ledger.storage.base import PATIENCE, Storage, StoragePausedError
 from trainables.ledger.storage.location import open_storage
 from trainables.replay.own import texts
@@ -171,8 +173,11 @@ def run_study(
     storage = storage.make()
     prepared = replace(prepared, artifacts={seed: each.make() for seed, each in prepared.artifacts.items()})
     interruption = Interruption()
-    with held(storage, say=progress.say, on_lost=interruption.requested.set) as lease:
-        ledger = Ledger(storage)
+    ledger = Ledger(storage)
+    with (
+        held(storage, say=progress.say, on_lost=interruption.requested.set) as lease,
+        published(study, ledger, fencing_token=lease.fencing_token, progress=progress) as notifier,
+    ):
         outages = Outages(study.resources.storage_patience, interruption.requested, progress.say)
         session = Session(study, prepared, ledger, lease, outages, interruption, progress, early_stopping)
         try:
@@ -181,9 +186,15 @@ def run_study(
             if early_stopping:
                 write_outcomes(ledger)
             states = dict(ledger.counts(known=known))
+            outcome = Outcome(study.storage, states, interruption.signal, outages.unresolved, halted)
         except StoragePausedError as error:
-            return Outcome(study.storage, {}, interruption.signal, outages.unresolved or str(error))
-        return Outcome(study.storage, states, interruption.signal, outages.unresolved, halted)
+            outcome = Outcome(study.storage, {}, interruption.signal, outages.unresolved or str(error))
+        except RunEndedError as error:
+            notifier.tell("failure", str(error))
+            raise
+        message, code = outcome.ending()
+        notifier.tell("end", message or "every cell has ended", states=outcome.states, code=code)
+        return outcome
 
 
 def study_storage(study: StudyConfig) -> Storage:

@@ -13,7 +13,16 @@ ROOT = Path(__file__).parents[1]
 # the root.
 HOUSE = {
     "trainables": [["ledger"], ["settings"], ["cache"], ["tasks", "replay"], ["model"], ["engine"], [""]],
-    "sweep": [["config"], ["ledger"], ["planning"], ["design", "lr_search"], ["console"], ["cluster"], [""]],
+    "sweep": [
+        ["trackers"],
+        ["config"],
+        ["ledger"],
+        ["planning"],
+        ["design", "lr_search"],
+        ["console"],
+        ["cluster"],
+        [""],
+    ],
     "analysis": [
         ["stats"],
         ["reading"],

@@ -13,6 +13,8 @@ from sweep.config.errors import ConfigurationError
 from sweep.config.faults import describe_faults
 from sweep.config.search_space import SearchSettings
 from sweep.config.yaml_text import parse_yaml
+from sweep.trackers.trackers import TRACKERS
+from trainables.ledger.redaction import HIDDEN, redact
 from trainables.ledger.schema import DEFAULT_BASELINE
 from trainables.ledger.storage.location import check_location
 from trainables.replay.own import is_loaded
@@ -142,6 +144,47 @@ def check_own(named: Any) -> None:
         )
 
 
+def _known_tracker(name: str) -> str:
+    if name not in TRACKERS:
+        raise ValueError(f"unknown tracker {name!r:.100}: choose from {', '.join(TRACKERS)}")
+    return name
+
+
+class NotifySettings(Settings):
+    """Who is told of a run: `command` gets JSON on its standard input, `webhook` a POST of it.
+
+    `webhook` is an address, or $NAME for that of an environment variable. `on`: when.
+    """
+
+    command: Annotated[str, Field(min_length=1)] | None = None
+    webhook: str | None = None
+    on: Annotated[tuple[Literal["end", "failure", "look"], ...], Field(min_length=1)] = (
+        "end",
+        "failure",
+        "look",
+    )
+
+    @model_validator(mode="after")
+    def check_targets(self) -> Self:
+        if self.command is None and self.webhook is None:
+            raise ValueError("name a command or a webhook")
+        if self.command is not None and not self.command.strip():
+            raise ValueError("command: must name a program")
+        begins = ("http://", "https://", "$", HIDDEN)
+        if self.webhook is not None and not self.webhook.startswith(begins):
+            raise ValueError("webhook: must begin with http:// or https://, or name a variable as $NAME")
+        return self
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings as a study keeps them: an address is a secret, a variable's name is none."""
+        values = self.model_dump(mode="json")
+        if self.webhook is not None and not self.webhook.startswith("$"):
+            values["webhook"] = HIDDEN
+        if self.command is not None:
+            values["command"] = redact(self.command)
+        return values
+
+
 CheckedTask = Annotated[TaskSettings, AfterValidator(check_task)]
 
 
@@ -150,7 +193,8 @@ class StudyConfig(Settings):
 
     `storage` is a directory, or s3://bucket/prefix with pyarrow's options as its query. `strategies` is a
     Python file with strategies of the user's, run where the command line names it too. `gate`: the grid is
-    run only once Phase A has learned and the first runs without replay have forgotten something.
+    run only once Phase A has learned and the first runs without replay have forgotten something. `trackers`
+    and `notify` change no number.
     """
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
@@ -181,6 +225,10 @@ class StudyConfig(Settings):
     """Whether the grid runs only once something was learned and forgotten."""
     resources: ResourceSettings = ResourceSettings()
     """What a trial holds on the cluster."""
+    trackers: tuple[Annotated[str, AfterValidator(_known_tracker)], ...] = ()
+    """Where rows of cells go as well, one run a cell."""
+    notify: NotifySettings | None = None
+    """Who is told when the study ends, fails or has come to a look."""
 
     @model_validator(mode="before")
     @classmethod
@@ -216,6 +264,11 @@ class StudyConfig(Settings):
         for check in CHECKS:
             check(self)
         return self
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the configuration as the study keeps it: without its place, and without secrets."""
+        values = self.model_dump(mode="json", exclude={"storage"})
+        return values | {"notify": self.notify.recorded() if self.notify else None}
 
     def first_seeds(self, count: int) -> Self:
         """Return the study of the first `count` seeds."""

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
@@ -12,6 +13,7 @@ from rich.text import Text
 from analysis.findings.family import Contrast
 from analysis.reading.safe_text import visible
 from sweep.design.next_stage import NextStage
+from sweep.ledger.progress_file import PHASE_A, PHASE_B, PREPARING, RunProgress
 from sweep.planning.inputs import Prepared
 from sweep.planning.plan import Plan
 from trainables.ledger import schema
@@ -31,6 +33,9 @@ class Progress:
         self._durations: list[float] = []
         self._done, self._failed, self._total, self._concurrent = 0, 0, 0, 1
         self._status = ""
+        self._phase, self._phase_a = PREPARING, (0, 0)
+        self._news: set[str] = set()  # cells of which a row or the end has come since `take_news`
+        self.tell: Callable[..., None] = lambda event, message, **facts: None  # of what a user is notified of
         self._phase_a_step = -1
         self._looks: dict[Contrast, int] | None = None  # of which the verdicts were said
         self._gate = ""  # what was last said of it
@@ -55,6 +60,7 @@ class Progress:
 
     def phase_a(self, step: int, steps: int) -> None:
         """Show how far Phase A is."""
+        self._phase, self._phase_a = PHASE_A, (step, steps)
         self._status = f"Phase A: step {step} of {steps}" if steps else "Phase A: loading the model"
         due = steps and step >= self._phase_a_step + max(1, steps // PHASE_A_LINES)
         if due and not self.console.is_terminal:
@@ -78,12 +84,15 @@ class Progress:
         if due.progression is None or due.progression.taken == self._looks:
             return
         self._looks = due.progression.taken
-        for line in (*due.progression.describe(), due.progression.following()):
+        lines = [*due.progression.describe(), due.progression.following()]
+        for line in lines:
             self.say(line)
+        if due.progression.taken:
+            self.tell("look", "\n".join(lines))
 
     def start(self, plan: Plan, *, workers: int, together: int) -> None:
         """Begin with the cells of `plan`, on `workers` at a time that train up to `together` cells each."""
-        self._concurrent = workers * together
+        self._phase, self._concurrent = PHASE_B, workers * together
         self._names = {cell.spec.key: cell.name for cell in plan.cells if cell.spec}
         self._steps = {cell.spec.key: cell.steps for cell in plan.cells if cell.spec}
         self._total = len(plan.cells)
@@ -98,12 +107,14 @@ class Progress:
         """Take in a running cell's newest row."""
         self._began.setdefault(key, time.monotonic())
         self._rows[key] = row
+        self._news.add(key)
         if not self.console.is_terminal:
             self.say(f"  {self._names[key]}: {self._describe_row(key, row)}")
 
     def cell_ended(self, key: str, state: str) -> None:
         """Take in that a cell left its worker: finished, or checkpointed by a stop."""
         row = self._rows.pop(key, None)
+        self._news.add(key)
         if state not in schema.FINAL_STATES:
             return
         self._done += 1
@@ -122,17 +133,36 @@ class Progress:
         self._rows.pop(key, None)
         self._failed += 1
         self.say(f"  {self._names[key]}: failed for good; the others go on")
+        self.tell("failure", f"{self._names[key]}: failed for good; the others go on", cell=key)
+
+    def snapshot(self) -> RunProgress:
+        """Return how far the run is, for who looks from elsewhere."""
+        running = {key: self._steps[key] for key in list(self._rows)}
+        return RunProgress(
+            phase=self._phase,
+            phase_a=list(self._phase_a),
+            running=running,
+            seconds_left=self._seconds_left(),
+        )
+
+    def take_news(self) -> set[str]:
+        """Return the keys of cells that have new rows, or have ended, since the last call."""
+        taken, self._news = self._news, set()
+        return taken
 
     def _describe_row(self, key: str, row: dict[str, Any]) -> str:
         losses = f"A {row[schema.TASK_A_LOSS]:.4f}, B {row[schema.TASK_B_LOSS]:.4f}"
         return f"step {row[schema.STEP]}/{self._steps[key]}, {losses}"
 
-    def _eta(self) -> str:
+    def _seconds_left(self) -> float | None:
         left = self._total - self._done - self._failed
         if not self._durations or not left:
-            return ""
-        minutes = statistics.mean(self._durations) * left / self._concurrent / 60
-        return f"; about {minutes:.0f} min left"
+            return None
+        return statistics.mean(self._durations) * left / self._concurrent
+
+    def _eta(self) -> str:
+        seconds = self._seconds_left()
+        return "" if seconds is None else f"; about {seconds / 60:.0f} min left"
 
     def _render(self) -> RenderableType:
         if not self._names:

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from analysis.reading.safe_text import visible
 from sweep.config.study import StudyConfig
+from sweep.console.status import table_of, view_of
 from sweep.design.next_stage import NextStage
-from sweep.ledger.ledger import CellStatus, Ledger, count_runs
+from sweep.ledger.ledger import Ledger, count_runs
 from sweep.ledger.mixed_code import mixed_code
 from sweep.lr_search.outcomes import at_edge, best_rate, rate_outcomes
 from sweep.lr_search.search import steps_of_search
@@ -42,7 +43,7 @@ def print_plan(plan: Plan, *, study: StudyConfig, prepared: Prepared, console: C
         tokens = f"{cell.tokens:,}" if cell.spec else f"about {cell.tokens:,}"
         rows.append((cell.name, status.state, str(cell.steps), tokens, minutes))
     console.print(
-        _lay_out(("cell", "state", "steps", "tokens", "minutes"), rows, width=console.width), crop=False
+        lay_out(("cell", "state", "steps", "tokens", "minutes"), rows, width=console.width), crop=False
     )
     labels = sum(len(cell.labels) for cell in plan.cells)
     counted = Counter(status.state for _, status in plan.planned)
@@ -123,13 +124,12 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
                 visible(f"{error}; `run` writes it anew"), highlight=False, markup=False, soft_wrap=True
             )
         _print_mixed_code(mixed_code(ledger, planned), console=console)
-    rows = []
-    for entry, status in planned:
-        if status.state != schema.DONE:
-            label = ", ".join(f"{name} {value}" for name, value in entry["labels"].items())
-            rows.append((label, status.state, _detail(ledger, entry["key"], status)))
-    if rows:
-        console.print(_lay_out(("cell", "state", "detail"), rows, width=console.width), crop=False)
+    view = view_of(ledger, planned)
+    for line in view.headline():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    left = [cell for cell in view.cells if cell.state != schema.DONE]
+    if left:
+        console.print(lay_out(*table_of(left), width=console.width), crop=False)
 
 
 def _print_mixed_code(lines: Sequence[str], *, console: Console) -> None:
@@ -152,9 +152,7 @@ def print_rates(ledger: Ledger, *, console: Console) -> None:
         )
         for each in outcomes
     ]
-    console.print(
-        _lay_out(("lr", "state", "step", "task A", "task B"), rows, width=console.width), crop=False
-    )
+    console.print(lay_out(("lr", "state", "step", "task A", "task B"), rows, width=console.width), crop=False)
     best = best_rate(outcomes)
     if best is None:
         console.print("no rate has reached its last step on every seed", highlight=False)
@@ -171,7 +169,7 @@ def _loss(loss: float | None) -> str:
     return "" if loss is None else f"{loss:.4f}"
 
 
-def _lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> RenderableType:
+def lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> RenderableType:
     """Return a table of rows, control characters spelled out.
 
     Where all fit as they are it is laid out without rich, which takes seconds to place 10,000.
@@ -208,20 +206,3 @@ class _Lines:
 def _length(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
     return len(text) if text.isascii() else cell_len(text)
-
-
-def _detail(ledger: Ledger, key: str | None, status: CellStatus) -> str:
-    if key is None:
-        return "waits for Phase A"
-    try:
-        if status.damage is not None:
-            return f"{status.damage}; runs again"
-        if status.state == schema.FAILED:
-            failure = ledger.failure(key)
-            log = ledger.storage.describe(failure["log"])
-            tries = f"{failure['attempts']} attempt{'' if failure['attempts'] == 1 else 's'}"
-            return f"{failure['error']} (after {tries}; log: {log})"
-        rows = ledger.rows(key, status=status) if status.state != schema.MISSING else []
-    except DamagedError as error:
-        return str(error)
-    return f"at step {rows[-1][schema.STEP]}" if rows else ""

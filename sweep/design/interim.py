@@ -55,7 +55,7 @@ def study_now(
         "task_b": study.task_b.name,
         "model": study.model.name,
         "axes": searched_axes(ledger, study),
-        "config": study.model_dump(mode="json", exclude={"storage"}),
+        "config": study.recorded(),
         "declarations": declarations(ledger, study, finished=plan.finished),
     }
     return read_study(

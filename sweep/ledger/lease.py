@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ BEAT_SECONDS = 5.0
 LAPSE = 6  # readings, BEAT_SECONDS apart
 WAITING_FILE = "waiting.json"  # written by who waits
 TICK = 0.01  # seconds; what Linux counts the starts of processes in
+AT_WORK, SILENT, ENDED = "at work", "silent", "ended"  # what a lease's holder is
 Record = dict[str, Any]
 
 
@@ -60,6 +62,25 @@ class Owner:
             return False
         started = _started(self.pid)
         return started is None or abs(started - self.started) > TICK / 2
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a study's lease, or did last; `age` is in seconds since its last heartbeat, by this machine's
+    clock.
+    """
+
+    owner: Owner
+    fencing_token: int
+    age: float
+    released: bool
+
+    @property
+    def state(self) -> str:
+        """Return AT_WORK, SILENT or ENDED."""
+        if self.released or self.owner.gone():
+            return ENDED
+        return SILENT if self.age > LAPSE * BEAT_SECONDS else AT_WORK
 
 
 def this_process() -> Owner:
@@ -212,6 +233,17 @@ def _wait_until_free(
         now = _look(leases, fencing_token)
         unchanged = unchanged + 1 if now == before else 0
         before = now
+
+
+def find_holder(storage: Storage) -> Holder | None:
+    """Return who holds the lease on the study in `storage`, or held it last; None where nobody can tell."""
+    leases = storage.inside(LEASES_DIRECTORY)
+    newest = _newest(leases)
+    record, written = _look(leases, newest) if newest else (None, 0.0)
+    if record is None:
+        return None
+    age = max(0.0, time.time() - written)
+    return Holder(Owner(**record["owner"]), newest, age, bool(record["released"]))
 
 
 def _free(record: Record | None) -> bool:

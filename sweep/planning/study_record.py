@@ -155,7 +155,7 @@ def open_study(
         "dtype": precision,
         "model": study.model.name,
         "mix_mode": study.phase_b.mix_mode,
-        "config": study.model_dump(mode="json", exclude={"storage"}),
+        "config": study.recorded(),
         "fingerprint": fingerprint | {"strategies": strategies | fingerprint["strategies"]},
         "declarations": declarations(ledger, study, finished=finished),
         "provenance": details,

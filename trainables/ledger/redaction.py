@@ -10,7 +10,7 @@ SHORTEST_VALUE = 8  # characters of an environment variable's value, or of one t
 SECRET_VARIABLE = re.compile(r"_KEY(_ID)?$|_TOKEN$|SECRET|PASSWORD|PASSWD", re.IGNORECASE)
 _WORDS = (
     r"access_?key(?:_?id)?|secret(?:_?(?:access_?)?key)?|token|passw(?:or)?d|api_?key|private_?key|credential"
-    r"|signature"
+    r"|signature|webhook"
 )
 _NAME = rf"(?<![\w.-])(?:[\w.-]{{0,64}}[_.-])?(?:{_WORDS})"
 SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
@@ -23,6 +23,7 @@ ASSIGNMENT = re.compile(rf"({_NAME}=)(['\"]?)[^\s'\"&,;)\]}}]{{{SHORTEST_VALUE},
 QUOTED_FIELD = re.compile(
     rf"(['\"](?:[\w.-]{{0,64}}[_.-])?(?:{_WORDS})['\"]\s*:\s*)(['\"])[^'\"\n]+\2", re.IGNORECASE
 )
+WEBHOOK = re.compile(r"(\bwebhook['\"]?\s*:\s*['\"]?)https?://[^\s'\",}]+", re.IGNORECASE)
 BEARER = re.compile(r"(\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 KNOWN_KEYS = re.compile(
     r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}|hf_[A-Za-z0-9]{16,}|gh[opsu]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b"
@@ -40,6 +41,7 @@ def redact(text: str) -> str:
     text = USER_INFORMATION.sub(f"{HIDDEN}@", text)
     text = QUERY_PARAMETER.sub(rf"\1{HIDDEN}", text)
     text = ASSIGNMENT.sub(rf"\1{HIDDEN}", text)
+    text = WEBHOOK.sub(rf"\1{HIDDEN}", text)
     text = QUOTED_FIELD.sub(rf"\1\2{HIDDEN}\2", text)
     return KNOWN_KEYS.sub(HIDDEN, BEARER.sub(rf"\1{HIDDEN}", text))
 

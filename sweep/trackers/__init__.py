@@ -1,0 +1,1 @@
+"""Experiment trackers: each is given the rows of cells, and knows nothing of the ledger."""
