@@ -226,9 +226,17 @@ def unsafe_call(node: ast.Call) -> list[str]:
     return [ast.unparse(node)] if bare and name.rpartition(".")[2] in UNSAFE_CALLS else []
 
 
+# Code that the command line names: the driver runs it, and workers are sent its text.
+ASKED_FOR = {
+    ("trainables.tasks.own_score", "exec(compile(source, 'own_score.py', 'exec'), names)"),
+    ("trainables.tasks.own_score", "compile(source, 'own_score.py', 'exec')"),
+}
+
+
 @pytest.mark.parametrize("path", FILES, ids=module)
 def test_no_module_runs_data_as_code(path: Path) -> None:
-    assert unsafe_uses(path.read_text()) == []
+    found = unsafe_uses(path.read_text())
+    assert [use for use in found if (module(path), use) not in ASKED_FOR] == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.cluster.agreement import Node
-from sweep.config.study import ResourceSettings
+from sweep.config.sections import ResourceSettings
 from trainables.ledger.redaction import redact
 from trainables.model.sources import ModelSource
 from trainables.worker_identity import Device, WorkerIdentity

@@ -9,7 +9,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from sweep.config.errors import PhaseAError
-from sweep.config.study import ResourceSettings, StudyConfig
+from sweep.config.sections import ResourceSettings
+from sweep.config.study import StudyConfig
 from sweep.console.progress import Progress
 from sweep.ledger.outages import Outages
 from sweep.planning.inputs import Prepared

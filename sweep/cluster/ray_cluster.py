@@ -23,7 +23,7 @@ from sweep.cluster.joining import (
 from sweep.cluster.local_ray import daemons_live, local_cluster, ray_directory, read_token_settings, variables
 from sweep.cluster.ray_log import ray_log
 from sweep.config.errors import ClusterError, ClusterLostError
-from sweep.config.study import ResourceSettings
+from sweep.config.sections import ResourceSettings
 
 # glibc gives large blocks back to the kernel after each microbatch and page-faults them in again, one
 # 4 KiB page at a time. Huge pages make 512 times fewer faults; keeping up to 1 GiB makes next to none.

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.config.errors import ConfigurationError
-from sweep.config.study import NotifySettings, StudyConfig
+from sweep.config.sections import NotifySettings
+from sweep.config.study import StudyConfig
 from trainables.ledger.redaction import HIDDEN, redact
 
 SECONDS = 20.0  # that one notification may take

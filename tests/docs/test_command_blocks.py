@@ -34,11 +34,9 @@ NOT_RUN = {
     "make": "sets up an environment, trains or tests for minutes",
     "python -m sweep run": "trains; tests/sweep/test_run.py runs small studies",
     "python -m sweep resume": "trains; tests/sweep/test_run.py resumes small studies",
-    "python -m sweep tune": "trains; tests/sweep/lr_search does",
     "python -m analysis report": "draws every figure; tests/analysis/report does",
     "tinyllama": "needs a model from the hub",
     "smollm2_math_hotpotqa": "needs data, or a study of it",
-    "study.yaml": "a file of the reader's",
     "--address": "needs a cluster",
     "plan configs/demo.yaml --set": "plans the demo once more",
 }

@@ -12,7 +12,8 @@ from sweep import checks
 from sweep.cli import cli
 from sweep.cluster import ray_cluster
 from sweep.config.errors import ClusterError, ConfigurationError
-from sweep.config.study import ResourceSettings, validate_study
+from sweep.config.sections import ResourceSettings
+from sweep.config.study import validate_study
 from sweep.console.progress import Progress
 from sweep.planning.study_record import OtherStudyError
 from sweep.session import run_study

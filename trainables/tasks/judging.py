@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from trainables.ledger.schema import EXACT_MATCH
-from trainables.tasks.scoring import SCORES, Scores, own_comparison
+from trainables.tasks.own_score import own_comparison
+from trainables.tasks.scoring import SCORES, Scores
 
 SECONDS = 10.0  # that one comparison may take; an answer whose comparison takes longer counts as wrong
 

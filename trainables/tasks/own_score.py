@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainables.ledger.errors import UserError
-from trainables.tasks.scoring import SCORES, Score, Scores, own_comparison
+from trainables.ledger.schema import EXACT_MATCH
+from trainables.tasks.scoring import SCORES, Score, Scores
 
 
 class OwnScoreError(UserError):
@@ -30,6 +31,26 @@ def load_own_score(path: Path) -> None:
     except (TypeError, ValueError) as error:
         raise OwnScoreError(f"{path}: {error}") from error
     SCORES[str(path)] = Score(compare, apart=True, source=source)
+
+
+def own_comparison(source: str) -> Callable[[str, str], Scores]:
+    """Run a user's file and return its `score` as a comparison: its value, in [0, 1], is the exact match.
+
+    Raises TypeError for a file without one, and the comparison ValueError for a value that is no share.
+    """
+    names: dict[str, object] = {"__name__": "own_score"}
+    exec(compile(source, "own_score.py", "exec"), names)  # noqa: S102  what the user asked for
+    score = names.get("score")
+    if not callable(score):
+        raise TypeError("it must define score(answer, reference), which returns a share in [0, 1]")
+
+    def compare(answer: str, reference: str) -> Scores:
+        value = score(answer, reference)
+        if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
+            raise ValueError(f"score({answer!r:.60}, {reference!r:.60}) must be in [0, 1], got {value!r:.60}")
+        return {EXACT_MATCH: float(value)}
+
+    return compare
 
 
 def _try(compare: Callable[[str, str], Scores]) -> None:

@@ -63,26 +63,6 @@ class Score:
         return digest_function(self.compare) if self.source is None else digest_source(self.source)
 
 
-def own_comparison(source: str) -> Callable[[str, str], Scores]:
-    """Run a user's file and return its `score` as a comparison: its value, in [0, 1], is the exact match.
-
-    Raises TypeError for a file without one, and the comparison ValueError for a value that is no share.
-    """
-    names: dict[str, object] = {"__name__": "own_score"}
-    exec(compile(source, "own_score.py", "exec"), names)  # noqa: S102  what the user asked for
-    score = names.get("score")
-    if not callable(score):
-        raise TypeError("it must define score(answer, reference), which returns a share in [0, 1]")
-
-    def compare(answer: str, reference: str) -> Scores:
-        value = score(answer, reference)
-        if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
-            raise ValueError(f"score({answer!r:.60}, {reference!r:.60}) must be in [0, 1], got {value!r:.60}")
-        return {EXACT_MATCH: float(value)}
-
-    return compare
-
-
 SCORES: dict[str, Score] = {
     "text": Score(compare_text),
     "short_answer": Score(compare_short_answers, names=(EXACT_MATCH, F1)),

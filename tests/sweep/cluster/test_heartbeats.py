@@ -19,7 +19,8 @@ from rich.console import Console
 from sweep.cluster import mailbox, supervision
 from sweep.cluster.local_ray import local_cluster
 from sweep.cluster.phase_a import _phase_a_task, as_task
-from sweep.config.study import ResourceSettings, validate_study
+from sweep.config.sections import ResourceSettings
+from sweep.config.study import validate_study
 from sweep.console.progress import Progress
 from sweep.session import run_study
 from tests.sweep.waiting import wait_for
