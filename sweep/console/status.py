@@ -130,11 +130,19 @@ def read_view(ledger: Ledger, *, thorough: bool = False, finished_rows: bool = F
 
 
 def view_of(
-    ledger: Ledger, planned: Sequence[tuple[Entry, CellStatus]], *, finished_rows: bool = False
+    ledger: Ledger,
+    planned: Sequence[tuple[Entry, CellStatus]],
+    *,
+    study: str | None = None,
+    finished_rows: bool = False,
 ) -> StudyView:
-    """Look at a study of which the planned labels and their statuses are known."""
-    record = ledger.study_record()
-    assert record is not None
+    """Look at a study of which the planned labels and their statuses are known, and its name where `study`
+    tells it.
+    """
+    if study is None:
+        record = ledger.study_record()
+        assert record is not None
+        study = record["name"]
     holder, remark, progress = find_holder(ledger.storage), "", None
     try:
         newest = read_newest(ledger.storage, PROGRESS)
@@ -150,7 +158,7 @@ def view_of(
     phase = _phase(cells, progress if running or (holder and holder.state == AT_WORK) else None)
     if phase != DONE and holds_search(ledger):
         phase = SEARCHING
-    return StudyView(record["name"], ledger.storage.describe(), phase, holder, progress, cells, remark)
+    return StudyView(study, ledger.storage.describe(), phase, holder, progress, cells, remark)
 
 
 def merged(planned: Sequence[tuple[Entry, CellStatus]]) -> list[tuple[list[Entry], CellStatus]]:

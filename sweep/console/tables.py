@@ -124,7 +124,7 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
                 visible(f"{error}; `run` writes it anew"), highlight=False, markup=False, soft_wrap=True
             )
         _print_mixed_code(mixed_code(ledger, planned), console=console)
-    view = view_of(ledger, planned)
+    view = view_of(ledger, planned, study=record["name"])
     for line in view.headline():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     left = [cell for cell in view.cells if cell.state != schema.DONE]
