@@ -1,24 +1,22 @@
 """The Ray task that computes the pool's columns, for each Phase A artifact that strategies choose by."""
 
+from collections.abc import Sequence
+
 import ray
-import torch
 from ray.exceptions import RayError
 
-from sweep.cluster.phase_a import as_task, end_on_verdict, phase_a_job
+from sweep.cluster.phase_a import End, as_task, do_work, phase_a_job, work_through
 from sweep.config.errors import PhaseAError
 from sweep.config.study import StudyConfig
 from sweep.ledger.outages import Outages
 from sweep.planning.inputs import Prepared, column_place
 from sweep.planning.plan import Plan
 from trainables.columns import ColumnJob, make_columns
-from trainables.ledger.fencing import ClaimLostError
 from trainables.ledger.redaction import redact
-from trainables.ledger.storage.base import StoragePausedError
 from trainables.model.base_weights import BaseWeights
-from trainables.worker import VERDICTS, DriverLink, Verdict
+from trainables.worker import DriverLink
 
 FAILED = "the columns that strategies choose by could not be computed"
-End = bool | StoragePausedError | Verdict
 
 
 def run_columns(
@@ -49,45 +47,29 @@ def run_columns(
         for seed in links
     }
     task = as_task(_columns_task, resources, cpus=cpus, max_retries=resources.retries, retry_exceptions=True)
-    while jobs:
+
+    def ends_of(seeds: Sequence[int]) -> list[End]:
         try:
-            ends = ray.get([task.remote(job, weights, links[seed], cpus) for seed, job in jobs.items()])
+            return ray.get([task.remote(jobs[seed], weights, links[seed], cpus) for seed in seeds])
         except RayError as error:
             raise PhaseAError(f"{FAILED}:\n{redact(str(error))}") from error
-        end_on_verdict(ends, FAILED)
-        if False in ends:
-            return False
-        paused = {
-            seed: end for seed, end in zip(jobs, ends, strict=True) if isinstance(end, StoragePausedError)
-        }
-        if paused:
-            pauses = [(str(end), end.needed) for end in paused.values()]
-            if not outages.wait_out(pauses, storage=prepared.artifacts[next(iter(paused))]):
-                return False
-        jobs = {seed: jobs[seed] for seed in paused}
-    return True
+
+    return work_through(jobs, ends_of, prepared=prepared, outages=outages, failed=FAILED)
 
 
 def _columns_task(job: ColumnJob, weights: BaseWeights | None, link: DriverLink, cpus: float) -> End:
-    """Return whether the columns are there now, or what was wrong with the storage, the model or the
-    adapter.
-    """
-    torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
-    try:
-        with link.watched(f"columns, seed {job.phase_a.settings.seed}") as heartbeat:
-            if not link.proves():
-                return False
-            seed = job.phase_a.settings.seed
-            return make_columns(
-                job,
-                weights=weights,
-                fencing_token=link.fencing_token,
-                heartbeat=heartbeat,
-                report=lambda name: link.say(f"  seed {seed}: {name}"),
-                warn=link.say,
-            )
-    except (StoragePausedError, *VERDICTS) as error:
-        return error  # not raised, so that Ray tries nothing again
-    except ClaimLostError as error:
-        link.say(f"{error}: this worker leaves it alone")
-        return False
+    """Return whether the columns are there now, or what was wrong."""
+    seed = job.phase_a.settings.seed
+    return do_work(
+        lambda heartbeat: make_columns(
+            job,
+            weights=weights,
+            fencing_token=link.fencing_token,
+            heartbeat=heartbeat,
+            report=lambda name: link.say(f"  seed {seed}: {name}"),
+            warn=link.say,
+        ),
+        called=f"columns, seed {seed}",
+        link=link,
+        cpus=cpus,
+    )

@@ -1,6 +1,6 @@
 """The two Ray tasks that come before the trials: reading the base weights, and Phase A. Imports Ray."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ray
@@ -14,6 +14,7 @@ from sweep.config.study import StudyConfig
 from sweep.console.progress import Progress
 from sweep.ledger.outages import Outages
 from sweep.planning.inputs import Prepared
+from trainables.engine.interruption import Heartbeat
 from trainables.engine.setup import Setup
 from trainables.ledger.fencing import ClaimLostError
 from trainables.ledger.redaction import redact
@@ -23,6 +24,7 @@ from trainables.phase_a import PhaseAJob, make_artifact
 from trainables.worker import VERDICTS, DriverLink, Verdict
 
 POLL_SECONDS = 1.0
+FAILED = "Phase A failed; nothing of task B was run"
 STORE_SHARE = (
     0.5  # of a node's object store that the base weights may take; larger ones are read by each worker
 )
@@ -88,26 +90,35 @@ def _base_weights_task(setup: Setup, link: DriverLink) -> BaseWeights | Verdict 
         return error
 
 
-PhaseAEnd = bool | StoragePausedError | Verdict
+End = bool | StoragePausedError | Verdict  # of a piece of work: False after a stop
 
 
-def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, link: DriverLink, cpus: float) -> PhaseAEnd:
-    """Return whether the artifact is whole now, or what was wrong with the storage, the model or the
-    adapter.
+def _phase_a_task(job: PhaseAJob, weights: BaseWeights | None, link: DriverLink, cpus: float) -> End:
+    """Return whether the artifact is whole now, or what was wrong."""
+    seed = job.settings.seed
+    return do_work(
+        lambda heartbeat: make_artifact(
+            job,
+            weights=weights,
+            fencing_token=link.fencing_token,
+            heartbeat=heartbeat,
+            report=lambda step, steps: link.mailbox.tell_phase_a.remote(seed, step, steps),
+            warn=link.say,
+        ),
+        called=f"Phase A, seed {seed}",
+        link=link,
+        cpus=cpus,
+    )
+
+
+def do_work(work: Callable[[Heartbeat], bool], *, called: str, link: DriverLink, cpus: float) -> End:
+    """Do a worker's piece of work, watched by its driver; return how it ended, or what was wrong with the
+    storage, the model or the adapter.
     """
     torch.set_num_threads(max(1, int(cpus)))  # the process may have served a task with fewer
     try:
-        with link.watched(f"Phase A, seed {job.settings.seed}") as heartbeat:
-            if not link.proves():
-                return False
-            return make_artifact(
-                job,
-                weights=weights,
-                fencing_token=link.fencing_token,
-                heartbeat=heartbeat,
-                report=lambda step, steps: link.mailbox.tell_phase_a.remote(job.settings.seed, step, steps),
-                warn=link.say,
-            )
+        with link.watched(called) as heartbeat:
+            return link.proves() and work(heartbeat)
     except (StoragePausedError, *VERDICTS) as error:
         return error  # not raised, so that Ray tries nothing again
     except ClaimLostError as error:
@@ -131,7 +142,7 @@ def run_phase_a(
     will train on in Phase B. Its threads follow from the configuration and not from the machine, so that
     its numbers do too. Raises PhaseAError where a worker failed more often than `resources.retries`.
     """
-    jobs = [phase_a_job(study, prepared, seed, tokens=tokens) for seed in links]
+    jobs = {seed: phase_a_job(study, prepared, seed, tokens=tokens) for seed in links}
     mailbox = next(iter(links.values())).mailbox
     cpus = study.resources.phase_a_cpus or study.resources.cpus
     task = as_task(
@@ -141,19 +152,44 @@ def run_phase_a(
         max_retries=study.resources.retries,
         retry_exceptions=True,
     )
-    while jobs:
+
+    def ends_of(seeds: Sequence[int]) -> list[End]:
         before: Any = ray.get(mailbox.phase_a.remote())
-        tasks = [task.remote(job, weights, links[job.settings.seed], cpus) for job in jobs]
+        tasks = [task.remote(jobs[seed], weights, links[seed], cpus) for seed in seeds]
         ends = _follow(tasks, mailbox, progress)
-        end_on_verdict(ends, "Phase A failed; nothing of task B was run")
-        if False in ends:
-            return False
-        paused = [end for end in ends if isinstance(end, StoragePausedError)]
-        jobs = [job for job, end in zip(jobs, ends, strict=True) if isinstance(end, StoragePausedError)]
         if ray.get(mailbox.phase_a.remote()) > before:
             outages.note_progress()
-        pauses = [(str(error), error.needed) for error in paused]
-        if pauses and not outages.wait_out(pauses, storage=jobs[0].storage):
+        return ends
+
+    return work_through(jobs, ends_of, prepared=prepared, outages=outages, failed=FAILED)
+
+
+def work_through(
+    seeds: Iterable[int],
+    ends_of: Callable[[Sequence[int]], list[End]],
+    *,
+    prepared: Prepared,
+    outages: Outages,
+    failed: str,
+) -> bool:
+    """Work on the artifacts of these Phase A seeds, `ends_of` which are returned, again for those that the
+    storage paused.
+
+    Returns False if a stop, or storage that stays away, ended it early. Raises PhaseAError, which says that
+    it `failed`, at the first Verdict.
+    """
+    left = list(seeds)
+    while left:
+        ends = ends_of(left)
+        end_on_verdict(ends, failed)
+        if False in ends:
+            return False
+        paused = {
+            seed: end for seed, end in zip(left, ends, strict=True) if isinstance(end, StoragePausedError)
+        }
+        left = list(paused)
+        pauses = [(str(end), end.needed) for end in paused.values()]
+        if pauses and not outages.wait_out(pauses, storage=prepared.artifacts[left[0]]):
             return False
     return True
 
@@ -176,13 +212,11 @@ def phase_a_job(study: StudyConfig, prepared: Prepared, seed: int, *, tokens: fl
     )
 
 
-def _follow(
-    tasks: "list[ray.ObjectRef[PhaseAEnd]]", mailbox: "ActorHandle[Any]", progress: Progress
-) -> list[PhaseAEnd]:
+def _follow(tasks: "list[ray.ObjectRef[End]]", mailbox: "ActorHandle[Any]", progress: Progress) -> list[End]:
     """Show how far Phase A is until every task has ended."""
     while len(ray.wait(tasks, num_returns=len(tasks), timeout=POLL_SECONDS)[0]) < len(tasks):
         progress.phase_a(*ray.get(mailbox.phase_a.remote()))
     try:
         return ray.get(tasks)
     except RayError as error:
-        raise PhaseAError(f"Phase A failed; nothing of task B was run:\n{redact(str(error))}") from error
+        raise PhaseAError(f"{FAILED}:\n{redact(str(error))}") from error
