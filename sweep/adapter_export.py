@@ -67,8 +67,7 @@ def exportables(ledger: Ledger) -> list[Exportable]:
 
 def _cell(ledger: Ledger, entry: Entry, status: CellStatus) -> Exportable:
     labels, key = entry["labels"], entry["key"] or ""
-    axes = tuple((name, value) for name, value in labels.items() if name not in schema.LABEL_COLUMNS)
-    label = Label(labels[schema.STRATEGY], labels[schema.MIX], labels[schema.SEED], axes).describe()
+    label = Label.of(labels).describe()
     storage = ledger.cell(key) if key else ledger.storage
     if status.state not in schema.FINISHED:
         why = status.damage or f"it is {status.state}: an adapter is kept when a cell is done"

@@ -320,8 +320,9 @@ def status(storage: str, check: bool, as_json: bool) -> None:
 
         click.echo(json.dumps(read_view(ledger, thorough=check, finished_rows=True).as_json()))
         return
-    print_status(ledger, thorough=check, console=Console())
-    if holds_search(ledger):
+    search = holds_search(ledger)
+    print_status(ledger, thorough=check, console=Console(), search=search)
+    if search:
         print_rates(ledger, console=Console())
 
 

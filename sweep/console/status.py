@@ -14,7 +14,7 @@ from sweep.ledger.progress_file import (
     PROGRESS,
     SEARCHING,
     RunProgress,
-    read_newest,
+    read_driver_file,
 )
 from sweep.lr_search.search import holds_search
 from sweep.planning.cells import Label
@@ -126,28 +126,26 @@ def read_view(ledger: Ledger, *, thorough: bool = False, finished_rows: bool = F
 
     Raises LedgerError and StorageError; what is damaged of the driver's progress is a remark.
     """
-    return view_of(ledger, ledger.planned_statuses(thorough=thorough), finished_rows=finished_rows)
+    planned, record = ledger.planned_statuses(thorough=thorough), ledger.study_record()
+    assert record is not None
+    name, search = record["name"], holds_search(ledger)
+    return view_of(ledger, planned, study=name, search=search, finished_rows=finished_rows)
 
 
 def view_of(
     ledger: Ledger,
     planned: Sequence[tuple[Entry, CellStatus]],
     *,
-    study: str | None = None,
+    study: str,
+    search: bool,
     finished_rows: bool = False,
 ) -> StudyView:
-    """Look at a study of which the planned labels and their statuses are known, and its name where `study`
-    tells it.
+    """Look at what is called `study`, a learning-rate `search` or none, of which the planned labels and their
+    statuses are known.
     """
-    if study is None:
-        record = ledger.study_record()
-        assert record is not None
-        study = record["name"]
     holder, remark, progress = find_holder(ledger.storage), "", None
     try:
-        newest = read_newest(ledger.storage, PROGRESS)
-        if newest and holder and newest[1] == holder.fencing_token:
-            progress = newest[0]
+        progress = read_driver_file(ledger.storage, PROGRESS, holder.fencing_token) if holder else None
     except DamagedError as error:
         remark = f"{error}: shown without what it tells of running cells"
     running = progress.running if progress and holder and holder.state == AT_WORK else {}
@@ -156,7 +154,7 @@ def view_of(
         for entries, status in merged(planned)
     ]
     phase = _phase(cells, progress if running or (holder and holder.state == AT_WORK) else None)
-    if phase != DONE and holds_search(ledger):
+    if phase != DONE and search:
         phase = SEARCHING
     return StudyView(study, ledger.storage.describe(), phase, holder, progress, cells, remark)
 
@@ -171,12 +169,7 @@ def merged(planned: Sequence[tuple[Entry, CellStatus]]) -> list[tuple[list[Entry
 
 def name_of(entries: Sequence[Entry]) -> str:
     """Return what `plan` calls the cell with these labels."""
-    return " = ".join(_label(entry["labels"]).describe() for entry in entries)
-
-
-def _label(values: dict[str, Any]) -> Label:
-    axes = tuple((name, value) for name, value in values.items() if name not in schema.LABEL_COLUMNS)
-    return Label(values[schema.STRATEGY], values[schema.MIX], values[schema.SEED], axes)
+    return " = ".join(Label.of(entry["labels"]).describe() for entry in entries)
 
 
 def _phase(cells: Sequence[CellView], progress: RunProgress | None) -> str:

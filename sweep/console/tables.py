@@ -101,10 +101,11 @@ def print_progression(due: NextStage, whole: Plan, *, console: Console) -> None:
         )
 
 
-def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
+def print_status(ledger: Ledger, *, thorough: bool, console: Console, search: bool = False) -> None:
     """Print the counts by state, then every cell that is not done, with its error if it has one.
 
-    `thorough` reads files that would be trusted unread, and tells of cells that other code computed.
+    `search`: it is a learning-rate search. `thorough` reads files that would be trusted unread, and tells of
+    cells that other code computed.
     """
     record = ledger.study_record()
     assert record is not None
@@ -124,7 +125,7 @@ def print_status(ledger: Ledger, *, thorough: bool, console: Console) -> None:
                 visible(f"{error}; `run` writes it anew"), highlight=False, markup=False, soft_wrap=True
             )
         _print_mixed_code(mixed_code(ledger, planned), console=console)
-    view = view_of(ledger, planned, study=record["name"])
+    view = view_of(ledger, planned, study=record["name"], search=search)
     for line in view.headline():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     left = [cell for cell in view.cells if cell.state != schema.DONE]

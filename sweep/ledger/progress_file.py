@@ -68,13 +68,23 @@ def read_newest(storage: Storage, kind: str) -> tuple[Any, int] | None:
     """
     folder = storage.inside(LEASES_DIRECTORY)
     token = max(_tokens(folder, kind), default=0)
-    record = folder.read_record(_name(kind, token)) if token else None
+    found = read_driver_file(storage, kind, token) if token else None
+    return None if found is None else (found, token)
+
+
+def read_driver_file(storage: Storage, kind: str, fencing_token: int) -> Any:
+    """Return what the driver with this token has written of a kind, None where it has not.
+
+    Raises DamagedError.
+    """
+    folder, name = storage.inside(LEASES_DIRECTORY), _name(kind, fencing_token)
+    record = folder.read_record(name)
     if record is None:
         return None
     try:
-        return FORMS[kind].model_validate(record), token
+        return FORMS[kind].model_validate(record)
     except ValidationError as error:
-        raise DamagedError(f"{folder.describe(_name(kind, token))} is damaged") from error
+        raise DamagedError(f"{folder.describe(name)} is damaged") from error
 
 
 def _name(kind: str, fencing_token: int) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from sweep.config.study import StudyConfig
 from sweep.planning.inputs import PHASE_B_BOOKKEEPING, Prepared, without_later
 from trainables.ledger.digests import digest_json
-from trainables.ledger.schema import MIX, NO_REPLAY, SEED, STRATEGY
+from trainables.ledger.schema import LABEL_COLUMNS, MIX, NO_REPLAY, SEED, STRATEGY
 from trainables.replay.batch_order import TASK_B, CellSpec, Stream, lay_out_slots, replay_count
 from trainables.replay.controls import CONTROLS
 from trainables.replay.pool import COLUMNS, Array, Floats, Indices, Pool, SelectionError, open_pool
@@ -32,6 +32,12 @@ class Label:
     mix: float
     seed: int
     axes: Axes = ()
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Label":
+        """Return the label that `record` wrote."""
+        axes = tuple((name, value) for name, value in record.items() if name not in LABEL_COLUMNS)
+        return cls(record[STRATEGY], record[MIX], record[SEED], axes)
 
     def record(self) -> dict[str, Any]:
         return {STRATEGY: self.strategy, MIX: self.mix, SEED: self.seed, **dict(self.axes)}
