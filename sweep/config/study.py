@@ -14,7 +14,7 @@ from sweep.config.search_space import SearchSettings
 from sweep.config.sections import InferenceSettings, NotifySettings, ResourceSettings, known_tracker
 from sweep.config.yaml_text import parse_yaml
 from trainables.ledger.storage.location import check_location
-from trainables.replay.own import is_loaded
+from trainables.replay.own import is_loaded, locate
 from trainables.settings import (
     LARGEST,
     EvaluationSettings,
@@ -35,7 +35,7 @@ def check_own(named: Any) -> None:
     """Raise ValueError where a file of strategies is named here or on the command line alone: its code is
     run.
     """
-    given = None if named is None else Path(str(named)).expanduser().resolve()
+    given = None if named is None else locate(Path(str(named)))
     if given is not None and not is_loaded(given):
         raise ValueError(
             f"strategies: {named!s:.200} is code, and run only where the command line names it too: add "
@@ -110,7 +110,7 @@ class StudyConfig(Settings):
     @field_validator("strategies")
     @classmethod
     def place_strategies(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().resolve()
+        return None if path is None else locate(path)
 
     @field_validator("storage")
     @classmethod

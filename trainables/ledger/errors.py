@@ -2,6 +2,10 @@
 ended a run.
 """
 
+# What a user's function may raise, and what his file may as it is read, that his code is to blame for.
+FAULTS_OF_A_CALL = (LookupError, ArithmeticError, AttributeError, NameError, TypeError, ValueError)
+FAULTS_OF_A_FILE = (SyntaxError, ImportError, *FAULTS_OF_A_CALL)
+
 
 class UserError(ValueError):
     """What was asked cannot be done; the message names the rule, the actual value and what to do."""

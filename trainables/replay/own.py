@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from trainables.ledger.errors import UserError
+from trainables.ledger.errors import FAULTS_OF_A_FILE, UserError
 from trainables.replay.controls import CONTROLS
 from trainables.replay.pool import COLUMNS
 from trainables.replay.random_streams import STREAMS
@@ -14,16 +14,6 @@ from trainables.replay.strategies import STRATEGIES, Strategy
 
 MODULE = "own_strategies"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-FAULTS = (
-    SyntaxError,
-    ImportError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    NameError,
-    TypeError,
-    ValueError,
-)
 loaded: dict[str, Path] = {}  # whose each own strategy is
 texts: dict[Path, str] = {}  # of the files, as they were run
 
@@ -37,7 +27,7 @@ def load_own(path: Path) -> Path:
 
     Raises OwnStrategiesError for a file that has none, or that names one which is there already.
     """
-    path = path.expanduser().resolve()
+    path = locate(path)
     spec = importlib.util.spec_from_file_location(MODULE, path)
     if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
         raise OwnStrategiesError(f"--strategies: {path} is not a Python file")
@@ -46,7 +36,7 @@ def load_own(path: Path) -> Path:
     sys.modules[MODULE] = module  # where its functions' source is looked up
     try:
         spec.loader.exec_module(module)
-    except FAULTS as error:
+    except FAULTS_OF_A_FILE as error:
         raise OwnStrategiesError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     found = getattr(module, "STRATEGIES", None)
     if not isinstance(found, dict) or not found:
@@ -73,8 +63,8 @@ def _check(name: object, strategy: object, *, path: Path) -> None:
         raise OwnStrategiesError(f"{path}: there is a strategy {name!r} already; give yours another name")
     if not isinstance(strategy, Strategy):
         raise OwnStrategiesError(f"{path}: {name!r} must be a Strategy, got {strategy!r:.100}")
-    needs = (strategy.needs,) if isinstance(strategy.needs, str) else strategy.needs
-    if needs is not None and not (isinstance(needs, tuple) and all(isinstance(each, str) for each in needs)):
+    needs = strategy.columns
+    if not (isinstance(needs, tuple) and all(isinstance(each, str) for each in needs)):
         raise OwnStrategiesError(
             f"{path}: {name!r} needs one column's name, or a tuple of several; got {strategy.needs!r:.100}"
         )
@@ -82,12 +72,17 @@ def _check(name: object, strategy: object, *, path: Path) -> None:
         raise OwnStrategiesError(
             f"{path}: {name!r} draws from {strategy.stream!r:.100}, which is no random stream: leave it out"
         )
-    unknown = [column for column in strategy.columns if column not in COLUMNS]
+    unknown = [column for column in needs if column not in COLUMNS]
     if unknown:
         raise OwnStrategiesError(
             f"{path}: {name!r} needs {unknown[0]!r:.100}, which is no column: choose from "
             f"{', '.join(COLUMNS)}"
         )
+
+
+def locate(path: Path) -> Path:
+    """Return by which path a file of strategies is known, however it is named."""
+    return path.expanduser().resolve()
 
 
 def is_loaded(path: Path) -> bool:

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from trainables.ledger.errors import FAULTS_OF_A_CALL
 from trainables.replay.pool import COLUMNS, Indices, Pool, SelectionError
 from trainables.replay.random_streams import stream_generator
 from trainables.replay.strategies import STRATEGIES, Strategy, order_by_length_of
@@ -58,7 +59,7 @@ def order_pool(strategy: str, pool: Pool, *, seed: int) -> Indices:
     generator = stream_generator(seed, rule.stream)
     try:
         order = rule.order(pool, generator)
-    except (LookupError, ArithmeticError, AttributeError, NameError, TypeError, ValueError) as error:
+    except FAULTS_OF_A_CALL as error:
         raise SelectionError(
             f"strategy {strategy!r} cannot order task A's pool, which gives it "
             f"{', '.join(rule.columns) or 'no column'} (its `needs`): {type(error).__name__}: {error}"

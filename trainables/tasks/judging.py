@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+from trainables.ledger.errors import FAULTS_OF_A_CALL
 from trainables.ledger.schema import EXACT_MATCH
 from trainables.tasks.own_score import own_comparison
 from trainables.tasks.scoring import SCORES, Scores
@@ -112,7 +113,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             found: Scores | str = compare(*json.loads(line))
-        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, NameError) as error:
+        except FAULTS_OF_A_CALL as error:
             found = f"{type(error).__name__}: {error}"
         print(json.dumps(found), file=said, flush=True)
 

@@ -7,7 +7,7 @@ it in a process of its own (`tasks.judging`).
 from collections.abc import Callable
 from pathlib import Path
 
-from trainables.ledger.errors import UserError
+from trainables.ledger.errors import FAULTS_OF_A_FILE, UserError
 from trainables.ledger.schema import EXACT_MATCH
 from trainables.tasks.scoring import SCORES, Score, Scores
 
@@ -26,10 +26,9 @@ def load_own_score(path: Path) -> None:
     try:
         compare = own_comparison(source)
         _try(compare)
-    except (SyntaxError, ImportError, ArithmeticError, LookupError, AttributeError, NameError) as error:
-        raise OwnScoreError(f"{path}: {type(error).__name__}: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise OwnScoreError(f"{path}: {error}") from error
+    except FAULTS_OF_A_FILE as error:
+        kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
+        raise OwnScoreError(f"{path}: {kind}{error}") from error
     SCORES[str(path)] = Score(compare, apart=True, source=source)
 
 
