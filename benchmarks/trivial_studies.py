@@ -22,6 +22,7 @@ from sweep.planning.cells import PlannedCell
 from sweep.planning.inputs import Prepared, prepare
 from sweep.planning.plan import make_plan, publish_plan
 from trainables.artifact import Artifact, load_artifact
+from trainables.cell import selection_record
 from trainables.engine.cell_folder import CellStore
 from trainables.ledger import schema
 from trainables.ledger.storage.location import open_storage
@@ -179,15 +180,7 @@ def make_up_cell(cell: PlannedCell, *, prepared: Prepared, artifact: Artifact, l
         "order_hash": spec.order_hash,
         "slots_hash": realised.slots_hash,
     }
-    chosen = realised.selection
-    selection = {
-        "index": chosen.tolist(),
-        "id": [train.ids[i] for i in chosen],
-        "level": [train.levels[i] for i in chosen],
-        "type": [train.types[i] for i in chosen],
-        "tokens": train.lengths[chosen].tolist(),
-        "loss": artifact.pool_losses[chosen].tolist(),
-    }
+    selection = selection_record(realised.selection, train, losses=artifact.pool_losses)
     points = [*range(0, cell.steps, spec.training.eval_every), cell.steps]
     store = CellStore(ledger.cell(spec.key))
     store.take()

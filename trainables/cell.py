@@ -6,6 +6,7 @@ Who trains it, alone or beside others, is `phase_b`'s.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -71,7 +72,7 @@ class Shared:
         named = {f"{schema.WATCHED}{name}": values for name, values in of_corpora.items()}
         return dict(zip(schema.TASKS, of_tasks, strict=True)) | named
 
-    @property
+    @cached_property
     def pool(self) -> Pool:
         return open_pool(self.task_a.train, losses=self.artifact.pool_losses)
 
@@ -157,7 +158,8 @@ class Cell:
         self.run.restore(tensors, values)
 
     def _describe(self) -> None:
-        selection = _selection(self.realisation.selection, self.shared)
+        task_a, losses = self.shared.task_a, self.shared.artifact.pool_losses
+        selection = selection_record(self.realisation.selection, task_a.train, losses=losses)
         if self.later:
             selection["chosen_again"] = [
                 {"step": step, "index": chosen.tolist()} for step, chosen in self.later.items()
@@ -306,16 +308,13 @@ def _description(spec: CellSpec, realisation: Realisation) -> dict[str, Any]:
     }
 
 
-def _selection(chosen: Indices, shared: Shared) -> dict[str, Any]:
-    """Return replayed examples, one list a column."""
-    train = shared.task_a.train
+def selection_record(chosen: Indices, train: TokenisedExamples, *, losses: Losses) -> dict[str, Any]:
+    """Return what is replayed of task A's training pool, one list a column; `losses`: (n,) the pool's."""
     return {
         "index": chosen.tolist(),
         "id": [train.ids[i] for i in chosen],
         "level": [train.levels[i] for i in chosen],
         "type": [train.types[i] for i in chosen],
         "tokens": [int(train.lengths[i]) for i in chosen],
-        "loss": [
-            float(value) if np.isfinite(value) else None for value in shared.artifact.pool_losses[chosen]
-        ],
+        "loss": [float(value) if np.isfinite(value) else None for value in losses[chosen]],
     }

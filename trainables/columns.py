@@ -159,18 +159,17 @@ def _embeddings(session: ModelSession, examples: TokenisedExamples, stack: Adapt
     everything = AdapterBatch([(examples, index) for index in range(len(examples))], MEASURED)
 
     def measure(token_budget: int) -> Array:
-        means: dict[int, npt.NDArray[np.float32]] = {}
+        places: list[npt.NDArray[np.int64]] = []
+        means: list[torch.Tensor] = []
         for batch in pack([everything], token_budget=token_budget):
             model.set_mask_rows(None)
             with torch.inference_mode():
                 states = hidden_states(model.base, batch.to(compute.device))[0].float()
-            start = 0
-            for place in batch.places.tolist():  # whole examples, end to end
-                end = start + int(examples.lengths[place])
-                means[place] = states[start:end].mean(dim=0).cpu().numpy()
-                start = end
+            lengths = examples.lengths[batch.places].tolist()  # whole examples, end to end
+            places.append(batch.places)
+            means.append(torch.stack([of_one.mean(dim=0) for of_one in torch.split(states, lengths)]).cpu())
             compute.heartbeat()
-        return np.stack([means[place] for place in range(len(examples))])
+        return torch.cat(means).numpy()[np.argsort(np.concatenate(places))]
 
     model.install(stack)
     return compute.within_memory("evaluation", measure)
@@ -179,34 +178,31 @@ def _embeddings(session: ModelSession, examples: TokenisedExamples, stack: Adapt
 def compute_gradients(job: ColumnJob, session: ModelSession) -> Array:
     """Task A's training examples, (n, SKETCH)."""
     train = job.phase_a.task_a.train
-    return _gradients(job, session, train, range(len(train)))
+    return _gradients(job, session, train, len(train))
 
 
 def compute_task_b_gradients(job: ColumnJob, session: ModelSession) -> Array:
     """Task B's first training examples, (m, SKETCH)."""
     train = job.phase_a.task_b.train
-    return _gradients(job, session, train, range(min(EXAMPLES_OF_B, len(train))))
+    return _gradients(job, session, train, min(EXAMPLES_OF_B, len(train)))
 
 
-def _gradients(
-    job: ColumnJob, session: ModelSession, examples: TokenisedExamples, chosen: Sequence[int]
-) -> Array:
-    """Return (m, SKETCH) the gradient of each example's mean loss by the adapter, projected as CountSketch
-    does (Charikar et al. 2002): each number added, with a random sign, to one of SKETCH sums. Inner products
-    are kept in expectation.
+def _gradients(job: ColumnJob, session: ModelSession, examples: TokenisedExamples, count: int) -> Array:
+    """Return (count, SKETCH) the gradient of each of the first examples' mean loss by the adapter, projected
+    as CountSketch does (Charikar et al. 2002): each number added, with a random sign, to one of SKETCH sums.
+    Inner products are kept in expectation.
     """
     model, adapter = session.model, job.adapter(session).weights[0]
     together = max(1, min(ADAPTERS_AT_ONCE, NUMBERS_AT_ONCE // model.size))
     buckets, signs = (part.to(model.device) for part in _projection(model.size))
-    found = np.empty((len(chosen), SKETCH), np.float32)
-    by_length = np.array(chosen)[np.argsort(-examples.lengths[np.array(chosen)], kind="stable")]
-    places = {int(index): place for place, index in enumerate(chosen)}
-    for start in range(0, len(by_length), together):
+    found = np.empty((count, SKETCH), np.float32)
+    by_length = np.argsort(-examples.lengths[:count], kind="stable")
+    for start in range(0, count, together):
         indices = by_length[start : start + together].tolist()
         gradients = _gradients_of(session, examples, indices, adapter)
         sums = torch.zeros(len(indices), SKETCH, device=model.device)
         sums.index_add_(1, buckets, gradients * signs)
-        found[[places[index] for index in indices]] = sums.cpu().numpy()
+        found[indices] = sums.cpu().numpy()
     return found
 
 
