@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reading.study import CELL, STATE, RecordedStudy, plain_values
+from analysis.reading.study import CELL, STATE, RecordedStudy, plain_values, section
 from analysis.stats.intervals import mean_interval
 from trainables.ledger import schema
 
@@ -43,9 +43,7 @@ def find_between(outcomes: pd.DataFrame, *, study: RecordedStudy, measure: str, 
 def _declared(study: RecordedStudy, axis: str, *, found: pd.Series) -> list[Any]:
     """Return an axis's values, in the order that the study's search lists them where it does."""
     there = found.drop_duplicates().tolist()
-    config = study.description.get("config")
-    search = config.get("search") if isinstance(config, dict) else None
-    listed = search.get(axis) if isinstance(search, dict) else None
+    listed = section(section(study.description, "config"), "search").get(axis)
     shown = plain_values(listed) if isinstance(listed, list) else []
     first = [value for value in shown if value in there]
     return [*first, *(value for value in there if value not in first)]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.reading.study import CELL, STATE, RecordedStudy
+from analysis.reading.study import CELL, STATE, RecordedStudy, section
 from trainables.ledger import schema
 from trainables.ledger.forms import read_checked
 from trainables.ledger.sealed_json import DamagedError, Record
@@ -68,9 +68,7 @@ def _seconds_of_a_run(study: RecordedStudy) -> float:
     done = study.rows[study.rows[STATE] == schema.DONE]
     if done.empty:
         return float("nan")
-    config = study.description.get("config")
-    resources = config.get("resources") if isinstance(config, dict) else None
-    held = _held(resources if isinstance(resources, dict) else {})
+    held = _held(section(section(study.description, "config"), "resources"))
     return float(done.groupby(CELL)[schema.SECONDS].max().mean()) * held
 
 

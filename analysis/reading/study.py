@@ -67,13 +67,13 @@ class RecordedStudy:
     @property
     def baseline(self) -> str:
         """The strategy that the others are compared with."""
-        declared = _section(_section(self.description, "config"), "inference").get("baseline")
+        declared = section(section(self.description, "config"), "inference").get("baseline")
         return declared if isinstance(declared, str) else schema.DEFAULT_BASELINE
 
     def compared_with(self, baseline: str) -> "RecordedStudy":
         """Return the study as if it had declared that baseline."""
-        config = _section(self.description, "config")
-        inference = {**_section(config, "inference"), "baseline": baseline}
+        config = section(self.description, "config")
+        inference = {**section(config, "inference"), "baseline": baseline}
         return replace(self, description={**self.description, "config": {**config, "inference": inference}})
 
     @property
@@ -85,7 +85,8 @@ class RecordedStudy:
         return str(self.description.get("task_b", "task B"))
 
 
-def _section(record: Record, name: str) -> Record:
+def section(record: Record, name: str) -> Record:
+    """Return a section of a record, empty where there is none."""
     found = record.get(name)
     return found if isinstance(found, dict) else {}
 
@@ -163,7 +164,7 @@ def _read(storage: Storage, *, description: Record | None, plan: Sequence[Record
     )
     cells = pd.concat([values.reset_index(drop=True), details], axis="columns")
     scores = [f"{task}_{schema.EXACT_MATCH}" for task in _tasks_asked(study)]
-    primary = _section(_section(study, "config"), "inference").get("primary")
+    primary = section(section(study, "config"), "inference").get("primary")
     needed = MEASURES[primary].needs if isinstance(primary, str) and primary in MEASURES else None
     scores += [needed] if needed is not None and scores else []
     rows = _point_frame(cells, planned, asked=scores, watched=watched)
@@ -184,18 +185,18 @@ def _require(storage: Storage, name: str) -> Record:
 
 def _tasks_asked(description: Record) -> list[str]:
     """Return the tasks of which a study declares to generate answers."""
-    generate = _section(_section(_section(description, "config"), "evaluation"), "generate")
+    generate = section(section(section(description, "config"), "evaluation"), "generate")
     declared = generate.get("tasks")
     return [task for task in schema.TASKS if isinstance(declared, list) and task in declared]
 
 
 def answered_items(description: Record) -> dict[str, int]:
     """Return how many prompts of each task a study declares to answer."""
-    config = _section(description, "config")
-    generate = _section(_section(config, "evaluation"), "generate")
+    config = section(description, "config")
+    generate = section(section(config, "evaluation"), "generate")
     found = {}
     for task in _tasks_asked(description):
-        sizes = [generate.get("examples"), _section(config, task).get("validation")]
+        sizes = [generate.get("examples"), section(config, task).get("validation")]
         known = [size for size in sizes if isinstance(size, int) and size > 0]
         if known:
             found[task] = min(known)
@@ -204,7 +205,7 @@ def answered_items(description: Record) -> dict[str, int]:
 
 def watched_corpora(description: Record) -> list[str]:
     """Return the names of the corpora that a study declares to watch."""
-    declared = _section(_section(description, "config"), "evaluation").get("watch")
+    declared = section(section(description, "config"), "evaluation").get("watch")
     entries = declared if isinstance(declared, list) else []
     names = [str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry]
     return list(dict.fromkeys(names))

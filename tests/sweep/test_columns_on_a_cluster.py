@@ -1,14 +1,12 @@
 """Strategies that choose by computed columns, in whole studies on a real Ray cluster."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweep.cluster.ray_cluster import connected
 from tests.sweep.test_own_strategies import SHORTEST
-from tests.sweep.test_run import ledger_of, results, run, table
+from tests.sweep.test_run import ledger_of, local_ray, results, run, table  # noqa: F401 (a fixture)
 from trainables.ledger import schema
 from trainables.replay import own
 from trainables.replay.own import load_own
@@ -20,14 +18,6 @@ pytestmark = [
         "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
     ),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def local_ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONWARNINGS", "ignore")
-        with connected(None):
-            yield
 
 
 def columns(values: dict[str, Any]) -> dict[str, Path]:
